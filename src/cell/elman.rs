@@ -1,0 +1,94 @@
+//! Simple recurrent network (Elman 1990, "Finding Structure in Time"; PyTorch's `nn.RNN`, ONNX `RNN`).
+
+use std::borrow::Cow;
+
+use crate::activation::{Activation, Gate};
+use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted};
+use crate::error::Result;
+
+/// h' = f(wx + rh), with f the identity (linear RNN), tanh, relu or any other activation.
+///
+/// PyTorch's `nn.RNN` with `nonlinearity` tanh or relu; ONNX `RNN` with any activation and `clip`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Elman {
+    name: &'static str,
+    /// f (ONNX `f`), with ONNX `clip`.
+    pub gate: Gate,
+}
+
+impl Elman {
+    /// `rnn_linear`: f is the identity, so the output is the state.
+    pub fn linear() -> Self {
+        Self::new(Activation::IDENTITY)
+    }
+
+    /// `rnn_tanh`: PyTorch's default.
+    pub fn tanh() -> Self {
+        Self::new(Activation::Tanh)
+    }
+
+    /// `rnn_relu`: PyTorch's `nonlinearity="relu"`.
+    pub fn relu() -> Self {
+        Self::new(Activation::Relu)
+    }
+
+    /// Any activation; named `rnn` unless it is one of the three above.
+    pub fn new(activation: Activation) -> Self {
+        let name = match activation {
+            Activation::IDENTITY => "rnn_linear",
+            Activation::Tanh => "rnn_tanh",
+            Activation::Relu => "rnn_relu",
+            _ => "rnn",
+        };
+        Self { name, gate: Gate::new(activation) }
+    }
+
+    /// ONNX `clip`: bounds the pre-activation.
+    pub fn with_clip(self, clip: f32) -> Self {
+        Self { gate: self.gate.with_clip(Some(clip)), ..self }
+    }
+}
+
+impl Cell for Elman {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn gates(&self) -> &[&'static str] {
+        &["h"]
+    }
+
+    /// The output is the state, which is kept anyway.
+    fn saved(&self) -> usize {
+        usize::from(self.gate.keeps_input())
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.gate.validate()
+    }
+
+    fn trusted(&self) -> Option<Trusted> {
+        Some(Trusted(()))
+    }
+
+    fn wgsl(&self) -> Cow<'_, str> {
+        let flags = format!("const KEEPS_INPUT = {};\n", self.gate.keeps_input());
+        (flags + &self.gate.wgsl("gate") + include_str!("../../shaders/cell/elman.wgsl")).into()
+    }
+
+    fn forward(&self, s: ForwardStep<'_>) {
+        let a = s.wx[0] + s.rh[0];
+        s.next[0] = self.gate.value(a);
+        if self.gate.keeps_input() {
+            s.saved[0] = a;
+        }
+    }
+
+    fn backward(&self, s: BackwardStep<'_>) {
+        let kept = if self.gate.keeps_input() { s.saved[0] } else { s.next[0] };
+        let d_a = s.d_next[0] * self.gate.slope(kept);
+        s.d_wx[0] = d_a;
+        s.d_rh[0] = d_a;
+        s.d_prev[0] = 0.0;
+    }
+}

@@ -1,0 +1,157 @@
+//! Long short-term memory (Hochreiter and Schmidhuber 1997, with forget gate; PyTorch's `nn.LSTM`).
+
+use std::borrow::Cow;
+
+use crate::activation::{Activation, Gate, check_bound, wgsl_f32};
+use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted, UnitParam};
+use crate::error::Result;
+
+/// i, f, o = σ(wx + rh), g = tanh(wx + rh); c' = f·c + i·g; h' = o·tanh(c'). States h, c.
+///
+/// The options are ONNX's, but for `cell_clip`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lstm {
+    /// Activation of i, f and o (ONNX `f`), with ONNX `clip`.
+    pub gate: Gate,
+    /// Activation of g (ONNX `g`), with ONNX `clip`.
+    pub candidate: Gate,
+    /// Activation of c' on its way to h' (ONNX `h`). Its input is never clipped: see `cell_clip`.
+    pub output: Activation,
+    /// `weight_peephole_l0` `[3, H]` in the order i, o, f (ONNX `P`): i and f also see c, o also sees c'.
+    pub peepholes: bool,
+    /// Coupled gates (ONNX `input_forget`): f = 1 − i; the rows of f stay in the layout with gradient 0.
+    pub input_forget: bool,
+    /// Bound on c' before it is stored and before it goes to h' (Sak 2014); gradient 0 where it bites.
+    pub cell_clip: Option<f32>,
+}
+
+impl Default for Lstm {
+    fn default() -> Self {
+        Self {
+            gate: Gate::new(Activation::Sigmoid),
+            candidate: Gate::new(Activation::Tanh),
+            output: Activation::Tanh,
+            peepholes: false,
+            input_forget: false,
+            cell_clip: None,
+        }
+    }
+}
+
+impl Lstm {
+    pub fn with_activations(self, gate: Activation, candidate: Activation, output: Activation) -> Self {
+        let gate = Gate { activation: gate, ..self.gate };
+        let candidate = Gate { activation: candidate, ..self.candidate };
+        Self { gate, candidate, output, ..self }
+    }
+
+    /// ONNX `clip`: bounds the pre-activations of i, f, g and o, not c'.
+    pub fn with_clip(self, clip: f32) -> Self {
+        Self { gate: self.gate.with_clip(Some(clip)), candidate: self.candidate.with_clip(Some(clip)), ..self }
+    }
+
+    pub fn with_peepholes(self, peepholes: bool) -> Self {
+        Self { peepholes, ..self }
+    }
+
+    pub fn with_input_forget(self, input_forget: bool) -> Self {
+        Self { input_forget, ..self }
+    }
+
+    pub fn with_cell_clip(self, cell_clip: f32) -> Self {
+        Self { cell_clip: Some(cell_clip), ..self }
+    }
+}
+
+/// Order of the peephole rows.
+const PEEPHOLES: [UnitParam; 1] = [UnitParam { name: "weight_peephole", rows: 3 }];
+
+impl Cell for Lstm {
+    fn name(&self) -> &str {
+        "lstm"
+    }
+
+    fn gates(&self) -> &[&'static str] {
+        &["i", "f", "g", "o"]
+    }
+
+    fn states(&self) -> usize {
+        2
+    }
+
+    fn saved(&self) -> usize {
+        4
+    }
+
+    fn unit_params(&self) -> &[UnitParam] {
+        if self.peepholes { &PEEPHOLES } else { &[] }
+    }
+
+    fn validate(&self) -> Result<()> {
+        self.gate.validate()?;
+        self.candidate.validate()?;
+        Gate::new(self.output).validate()?;
+        check_bound("cell_clip", self.cell_clip)
+    }
+
+    fn trusted(&self) -> Option<Trusted> {
+        Some(Trusted(()))
+    }
+
+    fn wgsl(&self) -> Cow<'_, str> {
+        let flags = format!(
+            "const PEEPHOLES = {};\nconst INPUT_FORGET = {};\nconst HAS_CELL_CLIP = {};\nconst CELL_CLIP = {};\n",
+            self.peepholes,
+            self.input_forget,
+            self.cell_clip.is_some(),
+            wgsl_f32(self.cell_clip.unwrap_or(0.0)),
+        );
+        let gates = self.gate.wgsl("gate") + &self.candidate.wgsl("candidate") + &Gate::new(self.output).wgsl("output");
+        (flags + &gates + include_str!("../../shaders/cell/lstm.wgsl")).into()
+    }
+
+    fn forward(&self, s: ForwardStep<'_>) {
+        let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
+        let a_i = s.wx[0] + s.rh[0] + peep(0) * s.prev[1];
+        let a_f = s.wx[1] + s.rh[1] + peep(2) * s.prev[1];
+        let a_g = s.wx[2] + s.rh[2];
+        let i = self.gate.value(a_i);
+        let f = if self.input_forget { 1.0 - i } else { self.gate.value(a_f) };
+        let g = self.candidate.value(a_g);
+        let mut c = f * s.prev[1] + i * g;
+        if let Some(clip) = self.cell_clip {
+            c = c.clamp(-f64::from(clip), clip.into());
+        }
+        let a_o = s.wx[3] + s.rh[3] + peep(1) * c;
+        let o = self.gate.value(a_o);
+        s.next.copy_from_slice(&[o * self.output.value(c), c]);
+        let kept = [self.gate.keep(a_i, i), self.gate.keep(a_f, f), self.candidate.keep(a_g, g), self.gate.keep(a_o, o)];
+        s.saved.copy_from_slice(&kept);
+    }
+
+    fn backward(&self, s: BackwardStep<'_>) {
+        let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
+        let output = Gate::new(self.output);
+        let i = self.gate.restore(s.saved[0]);
+        let f = if self.input_forget { 1.0 - i } else { self.gate.restore(s.saved[1]) };
+        let g = self.candidate.restore(s.saved[2]);
+        let o = self.gate.restore(s.saved[3]);
+        let (c_prev, c) = (s.prev[1], s.next[1]);
+        let yc = output.value(c);
+        let d_o = s.d_next[0] * yc * self.gate.slope(s.saved[3]);
+        let mut dc = s.d_next[1] + s.d_next[0] * o * output.derivative(c, yc) + d_o * peep(1);
+        if self.cell_clip.is_some_and(|clip| c.abs() >= clip.into()) {
+            dc = 0.0;
+        }
+        let (through_i, d_f) =
+            if self.input_forget { (g - c_prev, 0.0) } else { (g, dc * c_prev * self.gate.slope(s.saved[1])) };
+        let d_i = dc * through_i * self.gate.slope(s.saved[0]);
+        let d_g = dc * i * self.candidate.slope(s.saved[2]);
+        s.d_wx.copy_from_slice(&[d_i, d_f, d_g, d_o]);
+        s.d_rh.copy_from_slice(&[d_i, d_f, d_g, d_o]);
+        s.d_prev.copy_from_slice(&[0.0, dc * f + d_i * peep(0) + d_f * peep(2)]);
+        if self.peepholes {
+            s.d_unit.copy_from_slice(&[d_i * c_prev, d_o * c, d_f * c_prev]);
+        }
+    }
+}

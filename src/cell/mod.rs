@@ -1,0 +1,235 @@
+//! The [`Cell`] trait: gate math of one hidden unit at one time step, on the CPU and in WGSL.
+//!
+//! The driver (reference or GPU kernels) owns loops, indices and matrix products; a cell owns scalars.
+//! For unit j of gate g the driver computes `wx[g] = W_ih·x + b_ih` and `rh[g] = W_hh·h + b_hh`.
+
+mod binary_gate;
+mod elman;
+mod gru;
+mod lstm;
+
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+pub use binary_gate::BinaryGate;
+pub use elman::Elman;
+pub use gru::{Gru, GruResetBefore};
+pub use lstm::Lstm;
+
+use crate::error::{Error, Result};
+
+/// Parameters that a cell has per hidden unit, beyond the weight matrices and biases (peepholes, for one).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitParam {
+    /// Tensor name without the layer: `weight_peephole` becomes `weight_peephole_l0`, shape `[rows, H]`.
+    pub name: &'static str,
+    pub rows: usize,
+}
+
+/// Gate math of one recurrent cell. All suites, strategies and commands take any `Cell`.
+///
+/// The WGSL must define, over the generated aliases `Gates`, `State`, `Saved`, `Unit` (arrays of f32) and structs:
+/// ```wgsl
+/// fn cell_forward(wx: Gates, rh: Gates, prev: State, unit: Unit) -> Forward   // Forward(next: State, saved: Saved)
+/// fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: State, d_mid: f32) -> Backward
+///                                                // Backward(d_wx: Gates, d_rh: Gates, d_prev: State, d_unit: Unit)
+/// ```
+/// and a cell of two phases also `cell_mid(wx, rh, prev, unit) -> f32` and `cell_mid_saved(saved, prev) -> f32`.
+/// `shaders/activations.wgsl` is in scope. Arrays that would be empty have one unused element.
+pub trait Cell: Debug + Send + Sync {
+    /// The name that the command and the labels use.
+    fn name(&self) -> &str;
+
+    /// Gate names in weight-row order: `["i", "f", "g", "o"]`.
+    fn gates(&self) -> &[&'static str];
+
+    /// S: states carried from step to step. State 0 is h, the one that W_hh multiplies.
+    fn states(&self) -> usize {
+        1
+    }
+
+    /// Floats kept per unit and step for backward, beyond the states themselves, which are kept anyway.
+    fn saved(&self) -> usize;
+
+    /// How many leading gates multiply h. The rest multiply [`mid`](Cell::mid), a second product within the step.
+    fn first_phase_gates(&self) -> usize {
+        self.gates().len()
+    }
+
+    /// Tensors with one value per hidden unit and row.
+    fn unit_params(&self) -> &[UnitParam] {
+        &[]
+    }
+
+    /// Whether `d_rh` ever differs from `d_wx`; if so both are kept for the weight gradients.
+    fn split_gradients(&self) -> bool {
+        false
+    }
+
+    /// Refuses options that mean nothing; called before anything is built.
+    fn validate(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The cell's WGSL, options baked in as constants.
+    fn wgsl(&self) -> Cow<'_, str>;
+
+    /// Vouches that [`wgsl`](Cell::wgsl) never indexes out of bounds, so that it may run unchecked. Only this crate can.
+    #[doc(hidden)]
+    fn trusted(&self) -> Option<Trusted> {
+        None
+    }
+
+    /// One step of one unit.
+    fn forward(&self, step: ForwardStep<'_>);
+
+    /// A smooth stand-in for [`forward`](Cell::forward) whose true derivative is [`backward`](Cell::backward), for finite
+    /// differences. `frozen` is what the unperturbed forward saved. Only cells with a made-up gradient need it.
+    fn surrogate(&self, step: ForwardStep<'_>, frozen: &[f64]) {
+        let _ = frozen;
+        self.forward(step);
+    }
+
+    /// How far a step stayed from the nearest jump of the cell's function, from what forward saved. Tests keep data away from
+    /// jumps, where f32 and f64 may take different sides.
+    fn margin(&self, saved: &[f64]) -> f64 {
+        let _ = saved;
+        f64::INFINITY
+    }
+
+    /// The value that the second phase's gates multiply, from the first phase's. Only `rh` of those gates is set.
+    fn mid(&self, wx: &[f64], rh: &[f64], prev: &[f64], unit: &[f64]) -> f64 {
+        let _ = (wx, rh, unit);
+        prev[0]
+    }
+
+    /// [`mid`](Cell::mid) again, from what forward saved.
+    fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
+        let _ = saved;
+        prev[0]
+    }
+
+    /// One step of one unit, backward. With two phases it is called twice: first with `d_mid` 0 for the gradients of the
+    /// second phase's gates, which must not depend on it, then with the true `d_mid` for all.
+    fn backward(&self, step: BackwardStep<'_>);
+}
+
+/// Cannot be made outside this crate: WGSL of others runs with wgpu's runtime checks on.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Trusted(());
+
+/// What one unit reads and writes in a forward step.
+#[derive(Debug)]
+pub struct ForwardStep<'a> {
+    /// Input part of each gate.
+    pub wx: &'a [f64],
+    /// Recurrent part of each gate.
+    pub rh: &'a [f64],
+    /// States before the step.
+    pub prev: &'a [f64],
+    /// This unit's column of the [`unit_params`](Cell::unit_params), row after row.
+    pub unit: &'a [f64],
+    /// States after the step.
+    pub next: &'a mut [f64],
+    /// What backward will need.
+    pub saved: &'a mut [f64],
+}
+
+/// What one unit reads and writes in a backward step.
+#[derive(Debug)]
+pub struct BackwardStep<'a> {
+    pub saved: &'a [f64],
+    pub prev: &'a [f64],
+    pub next: &'a [f64],
+    pub unit: &'a [f64],
+    /// Gradient of the states after the step.
+    pub d_next: &'a [f64],
+    /// Gradient of [`mid`](Cell::mid); 0 for a cell of one phase.
+    pub d_mid: f64,
+    pub d_wx: &'a mut [f64],
+    pub d_rh: &'a mut [f64],
+    /// Gradient of the states before the step, but for the part through W_hh.
+    pub d_prev: &'a mut [f64],
+    /// Gradient of this unit's parameters.
+    pub d_unit: &'a mut [f64],
+}
+
+/// One cell of every kind in its default form, under the names that the command uses.
+pub fn registry() -> Vec<Arc<dyn Cell>> {
+    vec![
+        Arc::new(Elman::linear()),
+        Arc::new(Elman::tanh()),
+        Arc::new(Elman::relu()),
+        Arc::new(BinaryGate),
+        Arc::new(Lstm::default()),
+        Arc::new(Gru::default()),
+        Arc::new(GruResetBefore::default()),
+    ]
+}
+
+/// The registry's cell of that name.
+pub fn by_name(name: &str) -> Result<Arc<dyn Cell>> {
+    let cells = registry();
+    let known = cells.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ");
+    let found = cells.into_iter().find(|c| c.name() == name);
+    found.ok_or_else(|| Error::UnknownName { kind: "cell", name: name.into(), known })
+}
+
+/// Total rows of a cell's per-unit parameters.
+pub(crate) fn unit_rows(cell: &dyn Cell) -> usize {
+    cell.unit_params().iter().map(|p| p.rows).sum()
+}
+
+/// A shared cell is a cell, so that one `Arc<dyn Cell>` can go to the reference and to the GPU.
+impl<C: Cell + ?Sized> Cell for Arc<C> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn gates(&self) -> &[&'static str] {
+        (**self).gates()
+    }
+    fn states(&self) -> usize {
+        (**self).states()
+    }
+    fn saved(&self) -> usize {
+        (**self).saved()
+    }
+    fn first_phase_gates(&self) -> usize {
+        (**self).first_phase_gates()
+    }
+    fn unit_params(&self) -> &[UnitParam] {
+        (**self).unit_params()
+    }
+    fn split_gradients(&self) -> bool {
+        (**self).split_gradients()
+    }
+    fn validate(&self) -> Result<()> {
+        (**self).validate()
+    }
+    fn wgsl(&self) -> Cow<'_, str> {
+        (**self).wgsl()
+    }
+    fn trusted(&self) -> Option<Trusted> {
+        (**self).trusted()
+    }
+    fn forward(&self, step: ForwardStep<'_>) {
+        (**self).forward(step);
+    }
+    fn surrogate(&self, step: ForwardStep<'_>, frozen: &[f64]) {
+        (**self).surrogate(step, frozen);
+    }
+    fn margin(&self, saved: &[f64]) -> f64 {
+        (**self).margin(saved)
+    }
+    fn mid(&self, wx: &[f64], rh: &[f64], prev: &[f64], unit: &[f64]) -> f64 {
+        (**self).mid(wx, rh, prev, unit)
+    }
+    fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
+        (**self).mid_saved(saved, prev)
+    }
+    fn backward(&self, step: BackwardStep<'_>) {
+        (**self).backward(step);
+    }
+}

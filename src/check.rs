@@ -1,0 +1,275 @@
+//! The battery that every cell goes through, ours and yours: tolerances, test cases, and [`check_cell`].
+
+use std::sync::Arc;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wgpu::Buffer;
+
+use crate::cell::Cell;
+use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::model::Rnn;
+use crate::params::{ParamLayout, Params};
+use crate::plan::{BackwardBuffers, ForwardBuffers};
+use crate::reference;
+use crate::strategy::{self, Strategy};
+
+/// How far f32 results may lie from the float64 reference on the same stored inputs, per tensor.
+///
+/// The bound on the relative L2 error is oneDNN's (benchdnn): it grows with the logarithm of the summed dimension.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Tolerance {
+    /// Bound on |actual − truth|₂ / |truth|₂.
+    pub relative_l2: f64,
+    /// Bound on the largest |actual − truth|, times 1 + the largest |truth|.
+    pub absolute: f64,
+}
+
+impl Tolerance {
+    /// For the outputs (or, with `backward`, the gradients) of a network of f32 storage.
+    pub fn new(config: &RnnConfig, seq_len: usize, backward: bool) -> Self {
+        let widest = (0..config.num_layers).map(|l| config.layer_input_size(l)).max().unwrap_or(0);
+        let depth = ((widest + config.hidden_size) * seq_len) as f64;
+        let backward = f64::from(u8::from(backward));
+        Self {
+            relative_l2: 4.0 * (1.0 + backward) * depth.log2().ceil().max(1.0) * 1.2e-7,
+            absolute: 1e-4 + 4e-4 * backward,
+        }
+    }
+
+    /// The relative L2 error, or [`Error::Mismatch`] if it or the largest absolute error is too large, or is NaN. An all-zero
+    /// truth must be met within 1e-6, tensors under 8 elements within rtol 1e-5 and atol 1e-6 for each element.
+    pub fn compare(&self, name: &str, truth: &[f64], actual: &[f32]) -> Result<f64> {
+        crate::error::check_len(name, truth.len(), actual.len())?;
+        let (mut error2, mut truth2, mut largest_error, mut largest_truth) = (0.0, 0.0, 0.0f64, 0.0f64);
+        let mut small_ok = true;
+        for (&truth, &actual) in truth.iter().zip(actual) {
+            let error = (f64::from(actual) - truth).abs();
+            // `max` would drop a NaN.
+            if !(error <= largest_error) {
+                largest_error = error;
+            }
+            small_ok &= error <= 1e-6 + 1e-5 * truth.abs();
+            error2 += error * error;
+            truth2 += truth * truth;
+            largest_truth = largest_truth.max(truth.abs());
+        }
+        let relative = if truth2 == 0.0 { error2.sqrt() } else { (error2 / truth2).sqrt() };
+        let mismatch = |measure, error: f64, allowed| Err(Error::Mismatch { name: name.into(), measure, error, allowed });
+        if largest_truth == 0.0 {
+            return if largest_error <= 1e-6 { Ok(0.0) } else { mismatch("largest error where all is zero", largest_error, 1e-6) };
+        }
+        if truth.len() < 8 {
+            return if small_ok { Ok(relative) } else { mismatch("error of a small tensor", largest_error, 1e-6 + 1e-5 * largest_truth) };
+        }
+        if !(relative <= self.relative_l2) {
+            return mismatch("relative L2 error", relative, self.relative_l2);
+        }
+        let allowed = self.absolute * (1.0 + largest_truth);
+        if !(largest_error <= allowed) {
+            return mismatch("largest error", largest_error, allowed);
+        }
+        Ok(relative)
+    }
+}
+
+/// One test case: a network, a shape, and which optional inputs it has. The data follow from the seed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    pub config: RnnConfig,
+    pub shape: SeqShape,
+    pub initial_state: bool,
+    pub ragged: bool,
+    pub resets: bool,
+    pub d_final_state: bool,
+    /// Whether the GPU's `d_params` are added to what the buffer held.
+    pub accumulate: bool,
+    pub seed: u64,
+}
+
+impl Case {
+    /// Everything optional on, but for `accumulate`.
+    pub fn new(config: RnnConfig, seq_len: usize, batch_size: usize) -> Self {
+        let shape = SeqShape { seq_len, batch_size };
+        Self { config, shape, initial_state: true, ragged: true, resets: true, d_final_state: true, accumulate: false, seed: 1 }
+    }
+
+    /// The case's data for a cell. If the cell has jumps, the first seed from `self.seed` on is taken whose every step stays
+    /// 1e-4 clear of them, so that f32 and f64 take the same side; if none of 50 does, an error.
+    pub fn data(&self, cell: &dyn Cell) -> Result<CaseData> {
+        for seed in self.seed..self.seed + 50 {
+            let data = CaseData::new(self, cell, seed)?;
+            if data.trace.margin() >= 1e-4 {
+                return Ok(data);
+            }
+        }
+        let what = format!("no seed from {} on keeps {:?} clear of the cell's jumps", self.seed, self.shape);
+        Err(Error::Check { cell: cell.name().into(), what })
+    }
+
+    /// Runs the case forward and backward on the GPU, into poisoned buffers, and compares every result with the reference.
+    /// Gives the largest relative L2 error.
+    pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<f64> {
+        let data = self.data(&**cell)?;
+        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy);
+        let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference).await?;
+        let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training).await?;
+        let forward = Tolerance::new(&self.config, self.shape.seq_len, false);
+        let backward = Tolerance::new(&self.config, self.shape.seq_len, true);
+        let truth = &data.trace.output;
+        let mut worst = 0.0f64;
+        if self.config.dropout == 0.0 {
+            worst = worst.max(forward.compare("output in inference", &truth.output, &inference.output)?);
+            worst = worst.max(forward.compare("final_state in inference", &truth.final_state, &inference.final_state)?);
+        }
+        worst = worst.max(forward.compare("output", &truth.output, &training.output)?);
+        worst = worst.max(forward.compare("final_state", &truth.final_state, &training.final_state)?);
+        let (truth, actual) = (&data.gradients, gradients.unwrap_or_else(|| unreachable!("training gives gradients")));
+        worst = worst.max(backward.compare("d_input", &truth.d_input, &actual.d_input)?);
+        worst = worst.max(backward.compare("d_initial_state", &truth.d_initial_state, &actual.d_initial_state)?);
+        for spec in rnn.param_layout().iter() {
+            let name = format!("d_{}", spec.name);
+            let before = if self.accumulate { &data.params_f32[spec.range.clone()] } else { &[][..] };
+            let actual = &actual.d_params[spec.range.clone()];
+            let grown: Vec<f32> = actual.iter().zip(before).map(|(a, b)| a - b).collect();
+            let actual = if self.accumulate { &grown[..] } else { actual };
+            worst = worst.max(backward.compare(&name, &truth.d_params[spec.range.clone()], actual)?);
+        }
+        Ok(worst)
+    }
+}
+
+/// Host data of a case, as stored (f32) and as the reference takes it (f64), with the reference's results.
+#[derive(Debug, Clone)]
+pub struct CaseData {
+    pub params: Vec<f64>,
+    pub input: Vec<f64>,
+    pub initial_state: Option<Vec<f64>>,
+    pub lengths: Option<Vec<u32>>,
+    pub reset: Option<Vec<u32>>,
+    pub dropout: DropoutKey,
+    pub d_output: Vec<f64>,
+    pub d_final_state: Option<Vec<f64>>,
+    pub trace: reference::Trace,
+    pub gradients: Gradients<f64>,
+    params_f32: Vec<f32>,
+    shape: SeqShape,
+}
+
+impl CaseData {
+    fn new(case: &Case, cell: &dyn Cell, seed: u64) -> Result<Self> {
+        let (config, shape) = (&case.config, case.shape);
+        shape.validate()?;
+        let layout = ParamLayout::new(cell, config)?;
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut uniform = |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(rng.random_range(-1.0f32..=1.0))).collect() };
+        let mut input = uniform(shape.rows() * config.input_size);
+        let initial_state = case.initial_state.then(|| uniform(state_len(cell, config, shape)));
+        let mut d_output = uniform(shape.rows() * config.output_size());
+        let d_final_state = case.d_final_state.then(|| uniform(state_len(cell, config, shape)));
+        let lengths: Option<Vec<u32>> =
+            case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
+        let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());
+        let params_f32 = Params::uniform(&layout, seed).values().to_vec();
+        let params: Vec<f64> = params_f32.iter().map(|&p| p.into()).collect();
+        // Padding may hold anything.
+        for (b, &length) in lengths.iter().flatten().enumerate() {
+            for t in length as usize..shape.seq_len {
+                let row = config.row(shape, t, b);
+                input[row * config.input_size..][..config.input_size].fill(f64::NAN);
+                d_output[row * config.output_size()..][..config.output_size()].fill(f64::NAN);
+            }
+        }
+        let dropout = DropoutKey { seed, call: 5 };
+        let mut seq = Sequence::new(shape, &input).with_dropout(dropout);
+        (seq.initial_state, seq.lengths, seq.reset) = (initial_state.as_deref(), lengths.as_deref(), reset.as_deref());
+        let trace = reference::forward(cell, config, &params, &seq, Mode::Training)?;
+        let d = OutputGradients { d_output: &d_output, d_final_state: d_final_state.as_deref() };
+        let gradients = reference::backward(cell, config, &params, &seq, &trace, &d)?;
+        Ok(Self { params, input, initial_state, lengths, reset, dropout, d_output, d_final_state, trace, gradients, params_f32, shape })
+    }
+
+    /// The case as a call of the reference.
+    pub fn sequence(&self) -> Sequence<'_, f64> {
+        Sequence {
+            shape: self.shape,
+            input: &self.input,
+            initial_state: self.initial_state.as_deref(),
+            lengths: self.lengths.as_deref(),
+            reset: self.reset.as_deref(),
+            dropout: self.dropout,
+        }
+    }
+}
+
+/// One pass (two in training) through the app's API, every buffer that is written filled with NaN beforehand.
+async fn run_poisoned(rnn: &Rnn, data: &CaseData, case: &Case, mode: Mode) -> Result<(Output, Option<Gradients>)> {
+    let ctx = rnn.context();
+    let plan = rnn.plan(case.shape, mode)?;
+    let sizes = plan.sizes();
+    let stored = |label, values: &[f64]| ctx.upload(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
+    let poisoned = |label, bytes: u64| ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]);
+    fn whole(buffer: &Buffer) -> wgpu::BufferBinding<'_> {
+        buffer.as_entire_buffer_binding()
+    }
+    let params = ctx.upload("params", &data.params_f32)?;
+    let input = stored("input", &data.input)?;
+    let [output, final_state] = [poisoned("output", sizes.output)?, poisoned("final_state", sizes.state)?];
+    let initial_state = data.initial_state.as_ref().map(|s| stored("initial_state", s)).transpose()?;
+    let lengths = data.lengths.as_ref().map(|l| ctx.upload("lengths", l)).transpose()?;
+    let reset = data.reset.as_ref().map(|r| ctx.upload("reset", r)).transpose()?;
+    let key = data.dropout;
+    let dropout_state = ctx.upload("dropout_state", &[key.seed as u32, (key.seed >> 32) as u32, key.call, 0])?;
+    let [reserve, workspace] = [poisoned("reserve", sizes.reserve)?, poisoned("workspace", sizes.workspace)?];
+    let forward = ForwardBuffers {
+        initial_state: initial_state.as_ref().map(whole),
+        final_state: Some(whole(&final_state)),
+        lengths: lengths.as_ref().map(whole),
+        reset: reset.as_ref().map(whole),
+        dropout_state: Some(whole(&dropout_state)),
+        reserve: Some(whole(&reserve)),
+        ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
+    };
+    let mut encoder = ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate check") });
+    plan.bind_forward(&forward)?.encode(&mut encoder);
+    if mode == Mode::Inference {
+        ctx.queue().submit([encoder.finish()]);
+        return Ok((download_output(ctx, &output, &final_state).await?, None));
+    }
+
+    let d_output = stored("d_output", &data.d_output)?;
+    let d_final_state = data.d_final_state.as_ref().map(|d| stored("d_final_state", d)).transpose()?;
+    let [d_input, d_initial_state] = [poisoned("d_input", sizes.input)?, poisoned("d_initial_state", sizes.state)?];
+    let d_params = if case.accumulate { ctx.upload("d_params", &data.params_f32)? } else { poisoned("d_params", sizes.params)? };
+    // Nothing may flow from forward to backward but by the reserve and the output.
+    let poison = poisoned("poison", sizes.workspace)?;
+    encoder.copy_buffer_to_buffer(&poison, 0, &workspace, 0, sizes.workspace);
+    let backward = BackwardBuffers {
+        forward,
+        d_output: whole(&d_output),
+        d_final_state: d_final_state.as_ref().map(whole),
+        d_params: whole(&d_params),
+        d_input: Some(whole(&d_input)),
+        d_initial_state: Some(whole(&d_initial_state)),
+        accumulate: case.accumulate,
+    };
+    plan.bind_backward(&backward)?.encode(&mut encoder);
+    ctx.queue().submit([encoder.finish()]);
+    let output = download_output(ctx, &output, &final_state).await?;
+    let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
+    Ok((output, Some(Gradients { d_input, d_params, d_initial_state })))
+}
+
+async fn download_output(ctx: &Context, output: &Buffer, final_state: &Buffer) -> Result<Output> {
+    let [output, final_state] = ctx.download([output, final_state]).await?;
+    Ok(Output { output, final_state })
+}
+
+/// Every WGSL module that a network of this cell can ask a device to compile, by entry point: for tools that validate shaders
+/// without one.
+pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
+    let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
+    sources.map(|source| (source.entry, source.wgsl)).collect()
+}

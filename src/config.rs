@@ -1,0 +1,229 @@
+//! What a network is (`RnnConfig`), what a call works on (`SeqShape`, `Sequence`), and what it gives back.
+
+use crate::cell::Cell;
+use crate::error::{Error, Result, check_len};
+
+/// Shape and options of a recurrent network, with PyTorch's names and meanings.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RnnConfig {
+    /// I: features of one input step.
+    pub input_size: usize,
+    /// H: units of each layer and direction.
+    pub hidden_size: usize,
+    /// L: layers stacked on each other; layer l > 0 reads the D·H outputs of layer l−1.
+    pub num_layers: usize,
+    /// Whether every layer has `bias_ih` and `bias_hh`.
+    pub bias: bool,
+    /// Whether each layer also runs from the end to the start (D = 2); outputs are concatenated, forward first.
+    pub bidirectional: bool,
+    /// Whether `input`, `output` and their gradients are `[B, T, ·]` instead of `[T, B, ·]`. States stay `[S, L·D, B, H]`.
+    pub batch_first: bool,
+    /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
+    pub dropout: f32,
+}
+
+impl RnnConfig {
+    /// One layer, one direction, biases on, time-major, no dropout.
+    pub fn new(input_size: usize, hidden_size: usize) -> Self {
+        Self { input_size, hidden_size, num_layers: 1, bias: true, bidirectional: false, batch_first: false, dropout: 0.0 }
+    }
+
+    pub fn with_num_layers(self, num_layers: usize) -> Self {
+        Self { num_layers, ..self }
+    }
+
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    pub fn with_bidirectional(self, bidirectional: bool) -> Self {
+        Self { bidirectional, ..self }
+    }
+
+    pub fn with_batch_first(self, batch_first: bool) -> Self {
+        Self { batch_first, ..self }
+    }
+
+    pub fn with_dropout(self, dropout: f32) -> Self {
+        Self { dropout, ..self }
+    }
+
+    /// D: 2 if bidirectional, else 1.
+    pub fn num_directions(&self) -> usize {
+        if self.bidirectional { 2 } else { 1 }
+    }
+
+    /// Features of one output step: D·H.
+    pub fn output_size(&self) -> usize {
+        self.num_directions() * self.hidden_size
+    }
+
+    /// Features of one input step of a layer: I for the first, D·H above.
+    pub fn layer_input_size(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.output_size() }
+    }
+
+    /// Refuses a config that means nothing.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value) in [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)] {
+            check_dimension(name, value)?;
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::Config(format!("`dropout` is {}, must lie in 0..1", self.dropout)));
+        }
+        Ok(())
+    }
+
+    /// Row of `[T, B, ·]` or `[B, T, ·]` data that holds step `t` of batch row `b`.
+    pub(crate) fn row(&self, shape: SeqShape, t: usize, b: usize) -> usize {
+        if self.batch_first { b * shape.seq_len + t } else { t * shape.batch_size + b }
+    }
+}
+
+/// Dimensions are u32 on the GPU; zero is refused rather than treated as "nothing to do".
+fn check_dimension(name: &str, value: usize) -> Result<()> {
+    let max = u64::from(u32::MAX);
+    if value == 0 || value as u64 > max {
+        return Err(Error::Range { name: name.into(), value: value as u64, min: 1, max });
+    }
+    Ok(())
+}
+
+/// Steps and rows of one call. Both are at least 1: T = 0 and B = 0 are refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SeqShape {
+    /// T: time steps.
+    pub seq_len: usize,
+    /// B: independent sequences.
+    pub batch_size: usize,
+}
+
+impl SeqShape {
+    /// T·B.
+    pub fn rows(&self) -> usize {
+        self.seq_len * self.batch_size
+    }
+
+    pub fn validate(&self) -> Result<()> {
+        check_dimension("seq_len", self.seq_len)?;
+        check_dimension("batch_size", self.batch_size)?;
+        let max = u64::from(u32::MAX);
+        match (self.seq_len as u64).checked_mul(self.batch_size as u64) {
+            Some(rows) if rows <= max => Ok(()),
+            rows => Err(Error::Limit { limit: "u32 index of T·B", needed: rows.unwrap_or(u64::MAX), actual: max }),
+        }
+    }
+}
+
+/// Whether forward keeps what backward needs, and whether dropout applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// No reserve, no dropout.
+    Inference,
+    /// Fills the reserve; dropout between layers if the config has it.
+    Training,
+}
+
+/// Chooses the dropout mask of one call: the same key gives the same mask, on the GPU and in the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DropoutKey {
+    pub seed: u64,
+    /// Number of this call; the GPU counts it up after every training forward.
+    pub call: u32,
+}
+
+/// Host data of one call, `f32` for the GPU and `f64` for the reference.
+#[derive(Debug, Clone, Copy)]
+pub struct Sequence<'a, F = f32> {
+    pub shape: SeqShape,
+    /// `[T, B, I]`, or `[B, T, I]` if the config is batch-first.
+    pub input: &'a [F],
+    /// `[S, L·D, B, H]`, state 0 is h; zeros if absent.
+    pub initial_state: Option<&'a [F]>,
+    /// `[B]`, each in 1..=T: as PyTorch's packed sequences. Output past a length is 0.
+    pub lengths: Option<&'a [u32]>,
+    /// `[T, B]`, always time-major: non-zero at t cuts the edge between t−1 and t in both directions.
+    pub reset: Option<&'a [u32]>,
+    /// Used in training only, and only if the config has dropout.
+    pub dropout: DropoutKey,
+}
+
+impl<'a, F> Sequence<'a, F> {
+    /// A sequence with zero initial state, full lengths, no resets.
+    pub fn new(shape: SeqShape, input: &'a [F]) -> Self {
+        Self { shape, input, initial_state: None, lengths: None, reset: None, dropout: DropoutKey::default() }
+    }
+
+    pub fn with_initial_state(self, initial_state: &'a [F]) -> Self {
+        Self { initial_state: Some(initial_state), ..self }
+    }
+
+    pub fn with_lengths(self, lengths: &'a [u32]) -> Self {
+        Self { lengths: Some(lengths), ..self }
+    }
+
+    pub fn with_reset(self, reset: &'a [u32]) -> Self {
+        Self { reset: Some(reset), ..self }
+    }
+
+    pub fn with_dropout(self, dropout: DropoutKey) -> Self {
+        Self { dropout, ..self }
+    }
+
+    /// Checks every slice against the network and the shape.
+    pub fn validate(&self, cell: &dyn Cell, config: &RnnConfig) -> Result<()> {
+        self.shape.validate()?;
+        check_len("input", self.shape.rows() * config.input_size, self.input.len())?;
+        if let Some(state) = self.initial_state {
+            check_len("initial_state", state_len(cell, config, self.shape), state.len())?;
+        }
+        if let Some(lengths) = self.lengths {
+            check_len("lengths", self.shape.batch_size, lengths.len())?;
+            for (b, &length) in lengths.iter().enumerate() {
+                if length == 0 || length as usize > self.shape.seq_len {
+                    let max = self.shape.seq_len as u64;
+                    return Err(Error::Range { name: format!("lengths[{b}]"), value: length.into(), min: 1, max });
+                }
+            }
+        }
+        if let Some(reset) = self.reset {
+            check_len("reset", self.shape.rows(), reset.len())?;
+        }
+        Ok(())
+    }
+}
+
+/// Values of one whole state block `[S, L·D, B, H]`.
+pub(crate) fn state_len(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape) -> usize {
+    cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size
+}
+
+/// What a forward pass gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output<F = f32> {
+    /// `[T, B, D·H]` (or `[B, T, D·H]`): h of the last layer; 0 past a length.
+    pub output: Vec<F>,
+    /// `[S, L·D, B, H]`: the state after the last step that each direction processes.
+    pub final_state: Vec<F>,
+}
+
+/// Gradients that come in from above.
+#[derive(Debug, Clone, Copy)]
+pub struct OutputGradients<'a, F = f32> {
+    /// As `output`; ignored past a length.
+    pub d_output: &'a [F],
+    /// As `final_state`; zeros if absent.
+    pub d_final_state: Option<&'a [F]>,
+}
+
+/// What a backward pass gives.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gradients<F = f32> {
+    /// As `input`; 0 past a length.
+    pub d_input: Vec<F>,
+    /// As the flat parameter block.
+    pub d_params: Vec<F>,
+    /// As `initial_state`.
+    pub d_initial_state: Vec<F>,
+}

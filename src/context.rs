@@ -1,0 +1,324 @@
+//! A device and its queue, what they can do, and the pipelines built on them so far.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_intrusive::channel::shared::oneshot_channel;
+use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Features, Limits, Queue};
+
+use crate::error::{Error, Result};
+use crate::kernel::{Kernel, KernelSource, step_layout};
+
+/// Storage buffers that the widest kernel binds.
+const STORAGE_BUFFERS: u32 = 8;
+/// Invocations and bytes of workgroup memory that every kernel stays within: WebGPU's defaults.
+pub(crate) const INVOCATIONS: u32 = 256;
+pub(crate) const WORKGROUP_BYTES: u32 = 16384;
+/// Distance between the parts of the empty buffers: no two bindings of a dispatch may overlap if they are written.
+pub(crate) const EMPTY_STRIDE: u64 = 256;
+/// Longest wait for the GPU before a call gives up with an error.
+const TIMEOUT: Duration = Duration::from_secs(600);
+
+/// A device and its queue; cheap to clone. Pipelines are cached here and shared by everything built on it.
+#[derive(Debug, Clone)]
+pub struct Context {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    device: Device,
+    queue: Queue,
+    info: AdapterInfo,
+    limits: Limits,
+    immediates: bool,
+    /// Keyed by the whole WGSL text.
+    kernels: Mutex<HashMap<String, Arc<Kernel>>>,
+    /// Grows by powers of two; programs keep the one they were bound with.
+    step_table: Mutex<Option<Arc<StepTable>>>,
+    /// Bound where an optional buffer is absent, read-only and read-write.
+    empty: [Buffer; 2],
+    lost: Arc<AtomicBool>,
+}
+
+/// A uniform buffer of step indices, bound at a dynamic offset of `step · stride`.
+#[derive(Debug)]
+pub(crate) struct StepTable {
+    len: u32,
+    pub stride: u32,
+    pub group: wgpu::BindGroup,
+}
+
+impl Context {
+    /// Features to ask for where the adapter has them; all optional.
+    pub fn wanted_features(adapter: &Adapter) -> Features {
+        adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY)
+    }
+
+    /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers and bindings; all optional.
+    pub fn wanted_limits(adapter: &Adapter) -> Limits {
+        let has = adapter.limits();
+        let immediates = adapter.features().contains(Features::IMMEDIATES);
+        Limits {
+            max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
+            max_buffer_size: has.max_buffer_size,
+            min_storage_buffer_offset_alignment: has.min_storage_buffer_offset_alignment,
+            min_uniform_buffer_offset_alignment: has.min_uniform_buffer_offset_alignment,
+            max_immediate_size: if immediates { has.max_immediate_size.min(16) } else { 0 },
+            ..Limits::default().or_worse_values_from(&has)
+        }
+    }
+
+    /// Works on the app's own device. Its error and device-lost handlers are left alone.
+    pub fn from_device(adapter: &Adapter, device: &Device, queue: &Queue) -> Result<Self> {
+        Self::new(adapter, device, queue, Arc::default())
+    }
+
+    /// Opens a device of its own on the adapter that wgpu prefers, for tools and tests.
+    pub async fn request() -> Result<Self> {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let options =
+            wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+        let adapter = instance.request_adapter(&options).await?;
+        Self::from_adapter(&adapter).await
+    }
+
+    /// Opens a device of its own on this adapter, with the wanted features and limits.
+    pub async fn from_adapter(adapter: &Adapter) -> Result<Self> {
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("tidegate"),
+            required_features: Self::wanted_features(adapter),
+            required_limits: Self::wanted_limits(adapter),
+            ..Default::default()
+        };
+        let (device, queue) = adapter.request_device(&descriptor).await?;
+        let lost = Arc::new(AtomicBool::new(false));
+        let flag = lost.clone();
+        device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
+        Self::new(adapter, &device, &queue, lost)
+    }
+
+    fn new(adapter: &Adapter, device: &Device, queue: &Queue, lost: Arc<AtomicBool>) -> Result<Self> {
+        let limits = device.limits();
+        let immediates = device.features().contains(Features::IMMEDIATES) && limits.max_immediate_size >= 4;
+        let empty = ["read", "write"].map(|access| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("tidegate empty {access}")),
+                size: EMPTY_STRIDE * u64::from(STORAGE_BUFFERS + 1),
+                usage: BufferUsages::STORAGE,
+                mapped_at_creation: false,
+            })
+        });
+        let inner = Inner {
+            device: device.clone(),
+            queue: queue.clone(),
+            info: adapter.get_info(),
+            limits,
+            immediates,
+            kernels: Mutex::default(),
+            step_table: Mutex::default(),
+            empty,
+            lost,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.inner.device
+    }
+
+    pub fn queue(&self) -> &Queue {
+        &self.inner.queue
+    }
+
+    pub fn adapter_info(&self) -> &AdapterInfo {
+        &self.inner.info
+    }
+
+    /// Whether the adapter runs on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.inner.info.device_type == DeviceType::Cpu
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// Whether the step index goes by immediates, else by dynamic offset.
+    pub(crate) fn immediates(&self) -> bool {
+        self.inner.immediates
+    }
+
+    pub(crate) fn empty(&self, written: bool) -> &Buffer {
+        &self.inner.empty[usize::from(written)]
+    }
+
+    /// The pipeline of that source, built on first use.
+    pub(crate) fn kernel(&self, source: KernelSource) -> Result<Arc<Kernel>> {
+        let mut kernels = self.inner.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kernel) = kernels.get(&source.wgsl) {
+            return Ok(kernel.clone());
+        }
+        let kernel = Arc::new(self.scoped(|| Kernel::new(&self.inner.device, &source))?);
+        kernels.insert(source.wgsl, kernel.clone());
+        Ok(kernel)
+    }
+
+    /// Step indices 0..`len` at dynamic offsets, for devices without immediates.
+    pub(crate) fn step_table(&self, len: u32) -> Result<Arc<StepTable>> {
+        let mut cached = self.inner.step_table.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(table) = cached.as_ref().filter(|table| table.len >= len) {
+            return Ok(table.clone());
+        }
+        let stride = u64::from(self.inner.limits.min_uniform_buffer_offset_alignment);
+        let most = u64::from(u32::MAX) / stride;
+        if u64::from(len) > most {
+            return Err(Error::Limit { limit: "u32 dynamic offset of seq_len + 1", needed: len.into(), actual: most });
+        }
+        let table = Arc::new(self.create_step_table(len.next_power_of_two().min(most as u32))?);
+        *cached = Some(table.clone());
+        Ok(table)
+    }
+
+    fn create_step_table(&self, len: u32) -> Result<StepTable> {
+        let stride = self.inner.limits.min_uniform_buffer_offset_alignment;
+        let mut words = vec![0u32; len as usize * (stride / 4) as usize];
+        for (step, entry) in words.chunks_exact_mut((stride / 4) as usize).enumerate() {
+            entry[0] = step as u32;
+        }
+        let buffer = self.create_init("tidegate steps", bytemuck::cast_slice(&words), BufferUsages::UNIFORM)?;
+        let layout = step_layout(&self.inner.device);
+        let size = std::num::NonZeroU64::new(4);
+        let entry = wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffer, offset: 0, size }) };
+        let descriptor = wgpu::BindGroupDescriptor { label: Some("tidegate steps"), layout: &layout, entries: &[entry] };
+        let group = self.scoped(|| self.inner.device.create_bind_group(&descriptor))?;
+        Ok(StepTable { len, stride, group })
+    }
+
+    /// A buffer that is filled without touching the queue.
+    pub(crate) fn create_init(&self, label: &str, bytes: &[u8], usage: BufferUsages) -> Result<Buffer> {
+        let size = bytes.len() as u64;
+        let has = self.inner.limits.max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: "max_buffer_size", needed: size, actual: has });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
+        let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor))?;
+        buffer.get_mapped_range_mut(..).map_err(|e| Error::Device(e.to_string()))?.copy_from_slice(bytes);
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// A zeroed buffer; running out of memory is an error, not a panic.
+    pub(crate) fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
+        let has = self.inner.limits.max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: "max_buffer_size", needed: size, actual: has });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        self.scoped(|| self.inner.device.create_buffer(&descriptor))
+    }
+
+    /// Refuses a device below the least that all kernels run on.
+    pub(crate) fn check_limits(&self) -> Result<()> {
+        let limits = &self.inner.limits;
+        let checks = [
+            ("max_storage_buffers_per_shader_stage", STORAGE_BUFFERS, limits.max_storage_buffers_per_shader_stage),
+            ("max_compute_invocations_per_workgroup", INVOCATIONS, limits.max_compute_invocations_per_workgroup),
+            ("max_compute_workgroup_size_x", INVOCATIONS, limits.max_compute_workgroup_size_x),
+            ("max_compute_workgroup_storage_size", WORKGROUP_BYTES, limits.max_compute_workgroup_storage_size),
+        ];
+        for (limit, needed, actual) in checks {
+            if actual < needed {
+                return Err(Error::Limit { limit, needed: needed.into(), actual: actual.into() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `create` with wgpu's errors caught. Scopes resolve at once natively; in browsers they come too late for a
+    /// call that is not async, so there a mistake of ours would reach the app's handler.
+    pub(crate) fn scoped<T>(&self, create: impl FnOnce() -> T) -> Result<T> {
+        let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
+        let scopes = filters.map(|filter| self.inner.device.push_error_scope(filter));
+        let value = create();
+        let mut first = None;
+        for scope in scopes.into_iter().rev() {
+            if let Poll::Ready(Some(error)) = pin!(scope.pop()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+                first.get_or_insert(error);
+            }
+        }
+        self.check_lost()?;
+        match first {
+            Some(error) => Err(Error::Device(error.to_string())),
+            None => Ok(value),
+        }
+    }
+
+    fn check_lost(&self) -> Result<()> {
+        if self.inner.lost.load(Ordering::Acquire) { Err(Error::DeviceLost) } else { Ok(()) }
+    }
+
+    /// Uploads f32 or u32 values into a new storage buffer.
+    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let buffer = self.create_buffer(label, bytes.len().max(4) as u64, usage)?;
+        self.inner.queue.write_buffer(&buffer, 0, bytes);
+        Ok(buffer)
+    }
+
+    /// Reads whole f32 buffers back, all in one submit.
+    pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate download") };
+        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
+        let mut staging = Vec::new();
+        for source in sources {
+            let copy = self.create_buffer("tidegate staging", source.size(), BufferUsages::COPY_DST | BufferUsages::MAP_READ)?;
+            encoder.copy_buffer_to_buffer(source, 0, &copy, 0, source.size());
+            staging.push(copy);
+        }
+        self.inner.queue.submit([encoder.finish()]);
+        // All maps are asked for before the first is waited for.
+        let mapped: Vec<_> = staging.iter().map(|buffer| self.map(buffer)).collect();
+        let mut values = [const { Vec::new() }; N];
+        for (value, mapped) in values.iter_mut().zip(mapped) {
+            *value = mapped.await?;
+        }
+        Ok(values)
+    }
+
+    /// Maps a staging buffer, copies its values out and unmaps it.
+    pub(crate) fn map(&self, staging: &Buffer) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let (sender, receiver) = oneshot_channel();
+        let (context, staging) = (self.clone(), staging.clone());
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            let _ = sender.send(result);
+        });
+        async move {
+            context.wait()?;
+            receiver.receive().await.ok_or(Error::DeviceLost)??;
+            let view = staging.get_mapped_range(..).map_err(|e| Error::Device(e.to_string()))?;
+            let values = bytemuck::pod_collect_to_vec(&view[..]);
+            drop(view);
+            staging.unmap();
+            Ok(values)
+        }
+    }
+
+    /// Waits for all submitted work; does nothing in browsers, where the event loop does it.
+    pub fn wait(&self) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) };
+        // wgpu 30's poll panics where it meets a lost device itself.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll)));
+        self.check_lost()?;
+        polled.map_err(|_| Error::DeviceLost)??;
+        Ok(())
+    }
+}

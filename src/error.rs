@@ -1,0 +1,84 @@
+//! The one error type. Every message names the thing at fault and, where there are two, both numbers.
+
+/// Everything that can go wrong in tidegate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No adapter matched the request.
+    #[error("no suitable GPU adapter: {0}")]
+    NoAdapter(#[from] wgpu::RequestAdapterError),
+    /// The adapter refused to give a device.
+    #[error("device request failed: {0}")]
+    NoDevice(#[from] wgpu::RequestDeviceError),
+    /// A configuration that means nothing, such as `hidden_size` 0.
+    #[error("invalid config: {0}")]
+    Config(String),
+    /// A tensor of another shape than the network needs.
+    #[error("`{name}`: expected shape {expected:?}, got {actual:?}")]
+    Shape { name: String, expected: Vec<usize>, actual: Vec<usize> },
+    /// A host slice of another length than its shape needs.
+    #[error("`{name}`: expected {expected} values, got {actual}")]
+    Length { name: String, expected: usize, actual: usize },
+    /// A value outside its range, such as a sequence length above T.
+    #[error("`{name}`: {value} is outside {min}..={max}")]
+    Range { name: String, value: u64, min: u64, max: u64 },
+    /// A name that is not known, with those that are.
+    #[error("unknown {kind} `{name}`; known: {known}")]
+    UnknownName { kind: &'static str, name: String, known: String },
+    /// A tensor that the network needs and the file lacks.
+    #[error("missing tensor `{name}`")]
+    MissingTensor { name: String },
+    /// A tensor in the file that the network does not use.
+    #[error("unused tensor `{name}`: the network has no such parameter")]
+    UnusedTensor { name: String },
+    /// A tensor of a type that is not read here.
+    #[error("`{name}`: expected dtype {expected}, got {actual}")]
+    Dtype { name: String, expected: &'static str, actual: String },
+    /// The safetensors container itself is damaged.
+    #[error("not a valid safetensors file: {0}")]
+    Safetensors(#[from] safetensors::SafeTensorError),
+    /// A buffer binding that is too small.
+    #[error("buffer `{name}`: needs {needed} bytes, got {actual}")]
+    BufferSize { name: &'static str, needed: u64, actual: u64 },
+    /// A buffer created without a usage that is needed here.
+    #[error("buffer `{name}`: needs usage {needed:?}, has {actual:?}")]
+    BufferUsage { name: &'static str, needed: wgpu::BufferUsages, actual: wgpu::BufferUsages },
+    /// A binding offset that the device cannot bind.
+    #[error("buffer `{name}`: offset {offset} is not a multiple of {alignment}")]
+    BufferOffset { name: &'static str, offset: u64, alignment: u64 },
+    /// A buffer that this plan needs and was not given.
+    #[error("buffer `{name}` is needed: {reason}")]
+    BufferMissing { name: &'static str, reason: &'static str },
+    /// One `wgpu::Buffer` given for reading and for writing: WebGPU tracks usage per buffer, so no dispatch may do both.
+    #[error("buffers `{read}` and `{written}` are one wgpu buffer: one dispatch cannot bind it read-only and read-write")]
+    Aliasing { read: &'static str, written: &'static str },
+    /// The device is too small for this shape.
+    #[error("device limit `{limit}`: needs {needed}, has {actual}")]
+    Limit { limit: &'static str, needed: u64, actual: u64 },
+    /// wgpu reported an error while objects were created; its text says which.
+    #[error("wgpu: {0}")]
+    Device(String),
+    /// The device is gone; build a new [`Context`](crate::Context) and upload again.
+    #[error("the device was lost")]
+    DeviceLost,
+    /// Reading a buffer back failed.
+    #[error("readback failed: {0}")]
+    Map(#[from] wgpu::BufferAsyncError),
+    /// Waiting for the device failed or took too long.
+    #[error("device poll failed: {0}")]
+    Poll(#[from] wgpu::PollError),
+    /// A result too far from the truth.
+    #[error("`{name}`: {measure} is {error:.3e}, allowed {allowed:.3e}")]
+    Mismatch { name: String, measure: &'static str, error: f64, allowed: f64 },
+    /// A cell that disagrees with itself: see [`check_cell`](crate::check::check_cell).
+    #[error("cell `{cell}` failed its check: {what}")]
+    Check { cell: String, what: String },
+}
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Checks that a host slice holds as many values as its shape.
+pub(crate) fn check_len(name: &str, expected: usize, actual: usize) -> Result<()> {
+    if expected == actual { Ok(()) } else { Err(Error::Length { name: name.into(), expected, actual }) }
+}

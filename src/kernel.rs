@@ -1,0 +1,204 @@
+//! The one place that knows WGSL: joins generated constants, bindings, activations, a cell and a kernel into one source,
+//! and builds its pipeline.
+
+use std::fmt::Write;
+
+use wgpu::{BindGroupLayout, ComputePipeline, Device};
+
+use crate::cell::{Cell, unit_rows};
+
+/// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32.
+macro_rules! sizes {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
+        pub(crate) struct $name { $($(#[$doc])* pub $field: u32,)* }
+
+        impl $name {
+            pub const WGSL: &str = concat!("struct Sizes { ", $(stringify!($field), ": u32, ",)* "}\n");
+        }
+    };
+}
+pub(crate) use sizes;
+
+/// How a kernel may use a storage buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Access {
+    Read,
+    ReadWrite,
+}
+
+/// A storage buffer of a kernel: `name: array<element>` at binding 1, 2, ... of group 0, in order.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Binding {
+    pub name: &'static str,
+    pub access: Access,
+    pub element: &'static str,
+}
+
+impl Binding {
+    pub fn read(name: &'static str) -> Self {
+        Self { name, access: Access::Read, element: "f32" }
+    }
+
+    pub fn write(name: &'static str) -> Self {
+        Self { name, access: Access::ReadWrite, element: "f32" }
+    }
+
+    pub fn of_u32(self) -> Self {
+        Self { element: "u32", ..self }
+    }
+}
+
+/// How a stepped kernel learns its step: by immediates, or by dynamic offset into a table where they are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StepIndex {
+    None,
+    Immediate,
+    DynamicOffset,
+}
+
+/// A whole WGSL module with one entry point, and what its pipeline layout must know.
+#[derive(Debug, Clone)]
+pub(crate) struct KernelSource {
+    pub entry: &'static str,
+    pub wgsl: String,
+    pub bindings: Vec<Binding>,
+    pub step: StepIndex,
+    /// Whether all of it is this crate's own text, so that wgpu's runtime checks can be left out.
+    trusted: bool,
+}
+
+impl KernelSource {
+    /// Joins `files` behind the generated part. Every kernel has its sizes in the uniform `sizes: Sizes`.
+    pub fn new(entry: &'static str, constants: &[(&str, u32)], bindings: &[Binding], step: StepIndex, files: &[&str]) -> Self {
+        let mut wgsl = format!("// {entry}\n");
+        for (name, value) in constants {
+            let _ = writeln!(wgsl, "const {name} = {value}u;");
+        }
+        wgsl.push_str("@group(0) @binding(0) var<uniform> sizes: Sizes;\n");
+        for (i, Binding { name, access, element }) in bindings.iter().enumerate() {
+            let access = if *access == Access::Read { "read" } else { "read_write" };
+            let _ = writeln!(wgsl, "@group(0) @binding({}) var<storage, {access}> {name}: array<{element}>;", i + 1);
+        }
+        wgsl.push_str(match step {
+            StepIndex::None => "",
+            StepIndex::Immediate => "struct StepIndex { value: u32 }\nvar<immediate> step_index: StepIndex;\n",
+            StepIndex::DynamicOffset => {
+                "struct StepIndex { value: u32 }\n@group(1) @binding(0) var<uniform> step_index: StepIndex;\n"
+            }
+        });
+        for file in files {
+            wgsl.push('\n');
+            wgsl.push_str(file);
+        }
+        Self { entry, wgsl, bindings: bindings.to_vec(), step, trusted: true }
+    }
+
+    /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
+    pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
+        self.wgsl.push_str(&cell_wgsl(cell));
+        self.trusted &= cell.trusted().is_some();
+        self
+    }
+}
+
+fn cell_wgsl(cell: &dyn Cell) -> String {
+    let counts = [
+        ("Gates", "GATES", cell.gates().len()),
+        ("State", "STATES", cell.states()),
+        ("Saved", "SAVED", cell.saved()),
+        ("Unit", "UNIT_ROWS", unit_rows(cell)),
+    ];
+    let mut wgsl = format!("\n// cell {}\n", cell.name());
+    for (alias, count, n) in counts {
+        // WGSL has no empty arrays.
+        let _ = writeln!(wgsl, "const {count} = {n}u;\nalias {alias} = array<f32, {}>;", n.max(1));
+    }
+    let split = u32::from(cell.split_gradients());
+    let first = cell.first_phase_gates();
+    let _ = writeln!(wgsl, "const SPLIT_GRADIENTS = {split}u;\nconst FIRST_PHASE_GATES = {first}u;");
+    wgsl.push_str("struct Forward { next: State, saved: Saved }\n");
+    wgsl.push_str("struct Backward { d_wx: Gates, d_rh: Gates, d_prev: State, d_unit: Unit }\n");
+    if first == cell.gates().len() {
+        wgsl.push_str("fn cell_mid(wx: Gates, rh: Gates, prev: State, unit: Unit) -> f32 { return prev[0]; }\n");
+        wgsl.push_str("fn cell_mid_saved(saved: Saved, prev: State) -> f32 { return prev[0]; }\n");
+    }
+    wgsl.push_str(include_str!("../shaders/activations.wgsl"));
+    wgsl.push_str(&cell.wgsl());
+    wgsl
+}
+
+/// A pipeline and the layouts that its bind groups need.
+#[derive(Debug)]
+pub(crate) struct Kernel {
+    pub entry: &'static str,
+    pub pipeline: ComputePipeline,
+    pub bindings: Vec<Binding>,
+    pub step: StepIndex,
+    pub layout: BindGroupLayout,
+}
+
+impl Kernel {
+    /// Errors reach the caller's error scope.
+    pub fn new(device: &Device, source: &KernelSource) -> Self {
+        let label = Some(source.entry);
+        let uniform = layout_entry(0, wgpu::BufferBindingType::Uniform, false);
+        let storage = source.bindings.iter().enumerate().map(|(i, binding)| {
+            let read_only = binding.access == Access::Read;
+            layout_entry(i as u32 + 1, wgpu::BufferBindingType::Storage { read_only }, false)
+        });
+        let entries: Vec<_> = std::iter::once(uniform).chain(storage).collect();
+        let layout = device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label, entries: &entries });
+        let step_layout = (source.step == StepIndex::DynamicOffset).then(|| step_layout(device));
+        let mut layouts = vec![Some(&layout)];
+        layouts.extend(step_layout.as_ref().map(Some));
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label,
+            bind_group_layouts: &layouts,
+            immediate_size: if source.step == StepIndex::Immediate { 4 } else { 0 },
+        });
+        let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label,
+            layout: Some(&pipeline_layout),
+            module: &create_module(device, source),
+            entry_point: Some(source.entry),
+            // Every kernel writes its workgroup memory before it reads it.
+            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+            cache: None,
+        });
+        Self { entry: source.entry, pipeline, bindings: source.bindings.clone(), step: source.step, layout }
+    }
+}
+
+/// Layout of the one-entry group that carries the step index at a dynamic offset.
+pub(crate) fn step_layout(device: &Device) -> BindGroupLayout {
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("tidegate step index"),
+        entries: &[layout_entry(0, wgpu::BufferBindingType::Uniform, true)],
+    })
+}
+
+fn layout_entry(binding: u32, ty: wgpu::BufferBindingType, has_dynamic_offset: bool) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer { ty, has_dynamic_offset, min_binding_size: None },
+        count: None,
+    }
+}
+
+fn create_module(device: &Device, source: &KernelSource) -> wgpu::ShaderModule {
+    let descriptor =
+        wgpu::ShaderModuleDescriptor { label: Some(source.entry), source: wgpu::ShaderSource::Wgsl(source.wgsl.as_str().into()) };
+    if !source.trusted {
+        return device.create_shader_module(descriptor);
+    }
+    #[expect(unsafe_code, reason = "bounds checks cost 17 to 41 percent in products")]
+    // SAFETY: the text is wholly this crate's. Its loops are bounded by sizes, its divisors are at least 1, and every
+    // index lies within its binding: `Program::bind` checks each binding against the bytes that its dispatch touches.
+    unsafe {
+        device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
+    }
+}

@@ -1,0 +1,30 @@
+//! Recurrent networks on any GPU.
+#![deny(unsafe_code)]
+
+mod activation;
+pub mod cell;
+pub mod check;
+mod config;
+mod context;
+mod dropout;
+mod error;
+pub mod import;
+mod kernel;
+mod model;
+mod params;
+mod plan;
+mod product;
+mod program;
+pub mod reference;
+mod rows;
+mod strategy;
+
+pub use activation::{Activation, Gate, wgsl_f32};
+pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
+pub use config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+pub use context::Context;
+pub use error::{Error, Result};
+pub use model::{Rnn, Session};
+pub use params::{ParamLayout, ParamSpec, Params};
+pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
+pub use strategy::Strategy;

@@ -1,0 +1,291 @@
+//! [`Rnn`], a network on a device; its convenience calls; [`Session`], a stream that keeps its state on the GPU.
+
+use std::sync::Arc;
+
+use wgpu::{Buffer, BufferUsages, CommandEncoder};
+
+use crate::cell::Cell;
+use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::context::Context;
+use crate::error::{Error, Result, check_len};
+use crate::params::{ParamLayout, Params};
+use crate::plan::{BackwardBuffers, Forward, ForwardBuffers, Network, Plan};
+use crate::strategy::Strategy;
+
+/// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
+#[derive(Debug, Clone)]
+pub struct Rnn {
+    ctx: Context,
+    network: Arc<Network>,
+    strategy: Strategy,
+}
+
+impl Rnn {
+    /// Checks the cell, the config and the device. Pipelines are built by the first plan that needs them.
+    pub fn new(ctx: &Context, cell: impl Cell + 'static, config: RnnConfig) -> Result<Self> {
+        ctx.check_limits()?;
+        let layout = ParamLayout::new(&cell, &config)?;
+        let network = Arc::new(Network { cell: Arc::new(cell), config, layout });
+        Ok(Self { ctx: ctx.clone(), network, strategy: Strategy::Auto })
+    }
+
+    /// Forces a strategy.
+    pub fn with_strategy(self, strategy: Strategy) -> Self {
+        Self { strategy, ..self }
+    }
+
+    pub fn context(&self) -> &Context {
+        &self.ctx
+    }
+
+    pub fn cell(&self) -> &dyn Cell {
+        &*self.network.cell
+    }
+
+    pub fn config(&self) -> &RnnConfig {
+        &self.network.config
+    }
+
+    /// Names, shapes and ranges of the tensors in the flat parameter block.
+    pub fn param_layout(&self) -> &ParamLayout {
+        &self.network.layout
+    }
+
+    /// Uploads parameters into a new buffer; they must have this network's layout.
+    pub fn upload(&self, params: &Params) -> Result<Buffer> {
+        if params.layout() != self.param_layout() {
+            let sizes = |layout: &ParamLayout| layout.iter().flat_map(|s| s.shape.clone()).collect();
+            let (expected, actual) = (sizes(self.param_layout()), sizes(params.layout()));
+            return Err(Error::Shape { name: "params".into(), expected, actual });
+        }
+        self.ctx.upload("tidegate params", params.values())
+    }
+
+    /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
+    pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
+        Plan::new(&self.ctx, &self.network, shape, mode, self.strategy)
+    }
+
+    /// Runs host data through the network in inference mode, on buffers of its own.
+    pub async fn forward(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+        let run = HostRun::new(self, params, seq, Mode::Inference)?;
+        let mut encoder = run.encoder();
+        run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
+        self.ctx.queue().submit([encoder.finish()]);
+        run.output().await
+    }
+
+    /// [`forward`](Rnn::forward) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn forward_blocking(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+        pollster::block_on(self.forward(params, seq))
+    }
+
+    /// Runs host data forward in training mode and the gradients of its output back, on buffers of its own.
+    pub async fn backward(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
+        let state = state_len(self.cell(), self.config(), seq.shape);
+        let run = HostRun::new(self, params, seq, Mode::Training)?;
+        check_len("d_output", seq.shape.rows() * self.config().output_size(), d.d_output.len())?;
+        d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", state, d.len()))?;
+        let sizes = run.plan.sizes();
+        let d_output = self.ctx.upload("d_output", d.d_output)?;
+        let d_final_state = d.d_final_state.map(|d| self.ctx.upload("d_final_state", d)).transpose()?;
+        let result = |label, size| self.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let [d_input, d_params] = [result("d_input", sizes.input)?, result("d_params", sizes.params)?];
+        let d_initial_state = result("d_initial_state", sizes.state)?;
+        let buffers = BackwardBuffers {
+            forward: run.forward_buffers(),
+            d_output: d_output.as_entire_buffer_binding(),
+            d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),
+            d_params: d_params.as_entire_buffer_binding(),
+            d_input: Some(d_input.as_entire_buffer_binding()),
+            d_initial_state: Some(d_initial_state.as_entire_buffer_binding()),
+            accumulate: false,
+        };
+        let mut encoder = run.encoder();
+        run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
+        run.plan.bind_backward(&buffers)?.encode(&mut encoder);
+        self.ctx.queue().submit([encoder.finish()]);
+        let output = run.output().await?;
+        let [d_input, d_params, d_initial_state] = self.ctx.download([&d_input, &d_params, &d_initial_state]).await?;
+        Ok((output, Gradients { d_input, d_params, d_initial_state }))
+    }
+
+    /// [`backward`](Rnn::backward) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn backward_blocking(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
+        pollster::block_on(self.backward(params, seq, d))
+    }
+
+    /// A stream of `shape.batch_size` rows that goes on by `shape.seq_len` steps a call, from a zero state.
+    pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
+        Session::new(self, params, shape)
+    }
+}
+
+/// The buffers of one convenience call.
+struct HostRun<'a> {
+    ctx: &'a Context,
+    plan: Plan,
+    params: &'a Buffer,
+    input: Buffer,
+    output: Buffer,
+    initial_state: Option<Buffer>,
+    final_state: Buffer,
+    lengths: Option<Buffer>,
+    reset: Option<Buffer>,
+    dropout_state: Buffer,
+    reserve: Option<Buffer>,
+    workspace: Buffer,
+}
+
+impl<'a> HostRun<'a> {
+    fn new(rnn: &'a Rnn, params: &'a Buffer, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
+        seq.validate(rnn.cell(), rnn.config())?;
+        let ctx = &rnn.ctx;
+        let plan = rnn.plan(seq.shape, mode)?;
+        let sizes = plan.sizes();
+        let scratch = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let key = seq.dropout;
+        Ok(Self {
+            ctx,
+            params,
+            input: ctx.upload("input", seq.input)?,
+            output: scratch("output", sizes.output)?,
+            initial_state: seq.initial_state.map(|s| ctx.upload("initial_state", s)).transpose()?,
+            final_state: scratch("final_state", sizes.state)?,
+            lengths: seq.lengths.map(|l| ctx.upload("lengths", l)).transpose()?,
+            reset: seq.reset.map(|r| ctx.upload("reset", r)).transpose()?,
+            dropout_state: ctx.upload("dropout_state", &[key.seed as u32, (key.seed >> 32) as u32, key.call, 0])?,
+            reserve: (sizes.reserve > 0).then(|| scratch("reserve", sizes.reserve)).transpose()?,
+            workspace: scratch("workspace", sizes.workspace)?,
+            plan,
+        })
+    }
+
+    fn encoder(&self) -> CommandEncoder {
+        self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate") })
+    }
+
+    fn forward_buffers(&self) -> ForwardBuffers<'_> {
+        ForwardBuffers {
+            params: self.params.as_entire_buffer_binding(),
+            input: self.input.as_entire_buffer_binding(),
+            output: self.output.as_entire_buffer_binding(),
+            initial_state: self.initial_state.as_ref().map(Buffer::as_entire_buffer_binding),
+            final_state: Some(self.final_state.as_entire_buffer_binding()),
+            lengths: self.lengths.as_ref().map(Buffer::as_entire_buffer_binding),
+            reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
+            dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
+            reserve: self.reserve.as_ref().map(Buffer::as_entire_buffer_binding),
+            workspace: self.workspace.as_entire_buffer_binding(),
+        }
+    }
+
+    async fn output(&self) -> Result<Output> {
+        let [output, final_state] = self.ctx.download([&self.output, &self.final_state]).await?;
+        Ok(Output { output, final_state })
+    }
+}
+
+/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made.
+#[derive(Debug)]
+pub struct Session {
+    ctx: Context,
+    shape: SeqShape,
+    forward: Forward,
+    input: Buffer,
+    output: Buffer,
+    state: Buffer,
+    staging: Buffer,
+    /// Byte ranges of the state to clear before the next chunk.
+    pending: Vec<u64>,
+    /// State blocks of one row: S·L, each `row_bytes` long and `batch · row_bytes` apart.
+    blocks: u64,
+    row_bytes: u64,
+}
+
+impl Session {
+    fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
+        if rnn.config().bidirectional {
+            return Err(Error::Config("a bidirectional network cannot be stepped: its reverse direction starts at the end".into()));
+        }
+        let ctx = &rnn.ctx;
+        let plan = rnn.plan(shape, Mode::Inference)?;
+        let sizes = plan.sizes();
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let input = ctx.create_buffer("tidegate session input", sizes.input, usage)?;
+        let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
+        let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
+        let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
+        let staging =
+            ctx.create_buffer("tidegate session staging", sizes.output, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let mut buffers = ForwardBuffers::new(
+            params.as_entire_buffer_binding(),
+            input.as_entire_buffer_binding(),
+            output.as_entire_buffer_binding(),
+            workspace.as_entire_buffer_binding(),
+        );
+        buffers.initial_state = Some(state.as_entire_buffer_binding());
+        buffers.final_state = Some(state.as_entire_buffer_binding());
+        let forward = plan.bind_forward(&buffers)?;
+        let blocks = (rnn.cell().states() * rnn.config().num_layers) as u64;
+        let row_bytes = 4 * rnn.config().hidden_size as u64;
+        Ok(Self { ctx: ctx.clone(), shape, forward, input, output, state, staging, pending: Vec::new(), blocks, row_bytes })
+    }
+
+    /// Where the app puts the next chunk: `[T, B, I]` f32.
+    pub fn input(&self) -> &Buffer {
+        &self.input
+    }
+
+    /// Where a chunk's output appears: `[T, B, H]` f32.
+    pub fn output(&self) -> &Buffer {
+        &self.output
+    }
+
+    /// The state `[S, L, B, H]` f32, updated in place by every chunk.
+    pub fn state(&self) -> &Buffer {
+        &self.state
+    }
+
+    /// Makes the state of these rows zero before the next chunk.
+    pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
+        let max = self.shape.batch_size as u64 - 1;
+        for &row in rows {
+            let row = row as u64;
+            if row > max {
+                return Err(Error::Range { name: "row to reset".into(), value: row, min: 0, max });
+            }
+            let batch = self.shape.batch_size as u64;
+            self.pending.extend((0..self.blocks).map(|block| (block * batch + row) * self.row_bytes));
+        }
+        Ok(())
+    }
+
+    /// Records the pending resets and one chunk.
+    pub fn encode(&mut self, encoder: &mut CommandEncoder) {
+        for offset in self.pending.drain(..) {
+            encoder.clear_buffer(&self.state, offset, Some(self.row_bytes));
+        }
+        self.forward.encode(encoder);
+    }
+
+    /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.
+    pub async fn advance(&mut self, input: &[f32]) -> Result<Vec<f32>> {
+        check_len("input", (self.input.size() / 4) as usize, input.len())?;
+        self.ctx.queue().write_buffer(&self.input, 0, bytemuck::cast_slice(input));
+        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate session") };
+        let mut encoder = self.ctx.device().create_command_encoder(&descriptor);
+        self.encode(&mut encoder);
+        encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.staging.size());
+        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.map(&self.staging).await
+    }
+
+    /// [`advance`](Session::advance) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn advance_blocking(&mut self, input: &[f32]) -> Result<Vec<f32>> {
+        pollster::block_on(self.advance(input))
+    }
+}

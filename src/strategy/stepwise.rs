@@ -1,0 +1,166 @@
+//! One fused dispatch per step: the product with W_hh, and the cell in its epilogue.
+
+use crate::cell::Cell;
+use crate::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
+use crate::error::{Error, Result};
+use crate::kernel::{Access, Binding, KernelSource, StepIndex};
+use crate::program::{Dispatch, Segment};
+use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes};
+
+/// What a workgroup of a step kernel makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    /// Hidden units, one per column of threads.
+    units: u32,
+    /// Threads that share the K of one unit.
+    lanes: u32,
+    /// Batch rows, all held by every thread.
+    rows: u32,
+    /// Length of K that is staged in workgroup memory at a time.
+    k: u32,
+}
+
+impl Tile {
+    /// The tile for `batch` rows of `accumulators` gates each, within the workgroup memory of every device.
+    fn new(batch: u32, accumulators: u32) -> Result<Self> {
+        let rows = match batch {
+            1 => 1,
+            2..=4 => 4,
+            _ => 8,
+        };
+        let mut tile = Self { units: 8, lanes: 8, rows, k: 128 };
+        while tile.workgroup_bytes(accumulators) > WORKGROUP_BYTES && tile.rows > 1 {
+            tile.rows /= 2;
+        }
+        while tile.workgroup_bytes(accumulators) > WORKGROUP_BYTES && tile.units > 1 {
+            tile.units /= 2;
+        }
+        debug_assert!(tile.units * tile.lanes <= INVOCATIONS);
+        let needed = tile.workgroup_bytes(accumulators);
+        if needed > WORKGROUP_BYTES {
+            let limit = "workgroup memory for the gates of a cell";
+            return Err(Error::Limit { limit, needed: needed.into(), actual: WORKGROUP_BYTES.into() });
+        }
+        Ok(tile)
+    }
+
+    fn workgroup_bytes(self, accumulators: u32) -> u32 {
+        4 * (self.rows * self.k + self.units * self.lanes * self.rows * accumulators)
+    }
+
+    /// Grid over units, batch rows and directions.
+    fn groups(self, sizes: &StepSizes) -> [u64; 3] {
+        [sizes.hidden.div_ceil(self.units).into(), sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
+    }
+}
+
+/// A part of a step with a product of its own: the number that the shaders know, and its range of gates.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    number: u32,
+    first: u32,
+    count: u32,
+}
+
+/// Forward order; backward also starts with what its shader calls phase 1, but multiplies the same gates.
+fn phases(cell: &dyn Cell) -> Vec<Phase> {
+    let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    if first == gates {
+        vec![Phase { number: 0, first: 0, count: gates }]
+    } else {
+        vec![Phase { number: 1, first: 0, count: first }, Phase { number: 2, first, count: gates - first }]
+    }
+}
+
+fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
+    [
+        ("UNITS", tile.units),
+        ("LANES", tile.lanes),
+        ("ROWS", tile.rows),
+        ("TILE_K", tile.k),
+        ("PHASE", phase.number),
+        ("FIRST", phase.first),
+        ("COUNT", phase.count),
+    ]
+}
+
+fn step_index(ctx: &Context) -> StepIndex {
+    if ctx.immediates() { StepIndex::Immediate } else { StepIndex::DynamicOffset }
+}
+
+fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex) -> KernelSource {
+    let bindings = [
+        Binding::read("params"),
+        Binding::write("input_part"),
+        Binding::write("state"),
+        Binding::write("marks").of_u32(),
+        Binding::write("output"),
+        Binding::write("reserve"),
+        Binding::write("final_state"),
+    ];
+    let files = [StepSizes::WGSL, include_str!("../../shaders/states.wgsl"), include_str!("../../shaders/step_forward.wgsl")];
+    KernelSource::new("step_forward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
+}
+
+pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let slots = [s.params, s.input_part, s.state, s.marks, s.output, s.reserve, s.final_state];
+    let mut dispatches = Vec::new();
+    for phase in phases(cell) {
+        let tile = Tile::new(sizes.batch, phase.count)?;
+        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx)))?;
+        dispatches.push(Dispatch::new(ctx, kernel, &slots, sizes, tile.groups(sizes))?);
+    }
+    Ok(vec![Segment { dispatches, steps: 0..sizes.seq_len }])
+}
+
+fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, d_output: Access) -> KernelSource {
+    let mut bindings = [
+        Binding::read("params"),
+        Binding::write("d_rows"),
+        Binding::write("state"),
+        Binding::write("marks").of_u32(),
+        Binding::read("output"),
+        Binding::read("reserve"),
+        Binding::read("d_output"),
+        Binding::write("d_initial_state"),
+    ];
+    bindings[6].access = d_output;
+    let files = [
+        StepSizes::WGSL,
+        include_str!("../../shaders/states.wgsl"),
+        include_str!("../../shaders/backward_states.wgsl"),
+        include_str!("../../shaders/step_backward.wgsl"),
+    ];
+    KernelSource::new("step_backward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
+}
+
+pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let slots = [s.params, s.d_rows, s.state, s.marks, s.output, s.reserve, s.d_output, s.d_initial_state];
+    let mut dispatches = Vec::new();
+    for phase in phases(cell) {
+        let tile = Tile::new(sizes.batch, 1)?;
+        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.d_output.read_access()))?;
+        dispatches.push(Dispatch::new(ctx, kernel, &slots, sizes, tile.groups(sizes))?);
+    }
+    let first = dispatches[0].clone();
+    let mut segments = vec![Segment { dispatches, steps: 0..sizes.seq_len }];
+    if s.d_initial_state != crate::program::Slot::EMPTY {
+        // One product more carries the gradient over the edge before the first step.
+        segments.push(Segment { dispatches: vec![first], steps: sizes.seq_len..sizes.seq_len + 1 });
+    }
+    Ok(segments)
+}
+
+/// Every source of this strategy, for validation without a device.
+pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    let mut sources = Vec::new();
+    for phase in phases(cell) {
+        for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
+            sources.push(forward_source(cell, tile, phase, step));
+            for d_output in [Access::Read, Access::ReadWrite] {
+                sources.push(backward_source(cell, tile, phase, step, d_output));
+            }
+        }
+    }
+    sources
+}

@@ -1,0 +1,42 @@
+//! Every WGSL module that any cell can ask for parses and validates, without a device.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use naga::valid::{Capabilities, ValidationFlags, Validator};
+use tidegate::check::shader_sources;
+
+/// naga's verdict on one module.
+fn validate(source: &str) -> Result<(), String> {
+    let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
+    // Immediates are the one thing beyond plain WebGPU, and only where the device has them.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES);
+    validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
+}
+
+#[test]
+fn every_shader_is_valid() {
+    let mut seen = BTreeSet::new();
+    let mut entries = BTreeSet::new();
+    for (name, cell) in common::cell_variants() {
+        for (entry, source) in shader_sources(&*cell) {
+            entries.insert(entry);
+            if seen.insert(source.clone()) {
+                validate(&source).unwrap_or_else(|e| panic!("{name}: {entry}: {e}"));
+            }
+        }
+    }
+    let expected = ["column_sum", "matmul", "pack", "prepare", "previous", "reduce", "step_backward", "step_forward"];
+    assert_eq!(entries, BTreeSet::from(expected));
+}
+
+#[test]
+fn a_broken_shader_is_not() {
+    let (_, cell) = common::cell_variants().remove(0);
+    for (entry, source) in shader_sources(&*cell) {
+        let broken = source.replacen("sizes.", "sizes.no_such_", 1);
+        assert_ne!(source, broken, "{entry}");
+        assert!(validate(&broken).is_err(), "{entry}");
+    }
+}
