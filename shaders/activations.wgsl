@@ -10,9 +10,14 @@ fn d_sigmoid(y: f32) -> f32 {
     return y * (1.0 - y);
 }
 
-// The built-in tanh may be NaN past |x| = 88 (gpuweb issue 4458) and is 1 in f32 long before.
+// The built-in tanh may be NaN past |x| = 88 (gpuweb issue 4458), and its relative error near 0 is unbounded on drivers that
+// take it from exponentials. Polynomial of Cephes' tanhf (error 1e-7), and the exponential where nothing cancels.
 fn tanh_sat(x: f32) -> f32 {
-    return tanh(clamp(x, -15.0, 15.0));
+    let a = min(abs(x), 15.0);
+    let z = a * a;
+    let p = (((-5.70498872745e-3 * z + 2.06390887954e-2) * z - 5.37397155531e-2) * z + 1.33314422036e-1) * z - 3.33332819422e-1;
+    let y = select(1.0 - 2.0 / (exp(2.0 * a) + 1.0), p * z * a + a, a < 0.625);
+    return select(y, -y, x < 0.0);
 }
 
 fn d_tanh(y: f32) -> f32 {

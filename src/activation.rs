@@ -82,7 +82,8 @@ impl Activation {
             "softsign" => Softsign,
             "softplus" => Softplus,
             _ => {
-                let known = "Relu, Tanh, Sigmoid, Affine, LeakyRelu, ThresholdedRelu, ScaledTanh, HardSigmoid, Elu, Softsign, Softplus";
+                let known =
+                    "Relu, Tanh, Sigmoid, Affine, LeakyRelu, ThresholdedRelu, ScaledTanh, HardSigmoid, Elu, Softsign, Softplus";
                 return Err(Error::UnknownName { kind: "activation", name: name.into(), known: known.into() });
             }
         })
@@ -101,15 +102,16 @@ impl Activation {
     pub fn value(&self, x: f64) -> f64 {
         let (alpha, beta) = self.alpha_beta();
         match self {
-            Relu => x.max(0.0),
+            // Written so that a NaN comes through, as in PyTorch.
+            Relu => select(x, 0.0, x <= 0.0),
             Tanh => x.tanh(),
             Sigmoid => sigmoid(x),
             Affine { .. } => alpha * x + beta,
-            LeakyRelu { .. } => if x >= 0.0 { x } else { alpha * x },
-            ThresholdedRelu { .. } => if x > alpha { x } else { 0.0 },
+            LeakyRelu { .. } => select(alpha * x, x, x >= 0.0),
+            ThresholdedRelu { .. } => select(x, 0.0, x <= alpha),
             ScaledTanh { .. } => alpha * (beta * x).tanh(),
             HardSigmoid { .. } => (alpha * x + beta).clamp(0.0, 1.0),
-            Elu { .. } => if x >= 0.0 { x } else { alpha * x.exp_m1() },
+            Elu { .. } => select(alpha * x.exp_m1(), x, x >= 0.0),
             Softsign => x / (1.0 + x.abs()),
             Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
         }
@@ -129,15 +131,15 @@ impl Activation {
         let (alpha, beta) = self.alpha_beta();
         let side = if self.follows_from_output() { y } else { x };
         match self {
-            Relu => if side > 0.0 { 1.0 } else { 0.0 },
+            Relu => select(0.0, 1.0, side > 0.0),
             Tanh => 1.0 - y * y,
             Sigmoid => y * (1.0 - y),
             Affine { .. } => alpha,
-            LeakyRelu { .. } => if side >= 0.0 { 1.0 } else { alpha },
-            ThresholdedRelu { .. } => if side > alpha { 1.0 } else { 0.0 },
-            ScaledTanh { .. } => if alpha == 0.0 { 0.0 } else { beta * (alpha - y * y / alpha) },
-            HardSigmoid { .. } => if y > 0.0 && y < 1.0 { alpha } else { 0.0 },
-            Elu { .. } => if side >= 0.0 { 1.0 } else { y + alpha },
+            LeakyRelu { .. } => select(alpha, 1.0, side >= 0.0),
+            ThresholdedRelu { .. } => select(0.0, 1.0, side > alpha),
+            ScaledTanh { .. } => select(beta * (alpha - y * y / alpha), 0.0, alpha == 0.0),
+            HardSigmoid { .. } => select(0.0, alpha, y > 0.0 && y < 1.0),
+            Elu { .. } => select(y + alpha, 1.0, side >= 0.0),
             Softsign => (1.0 - y.abs()) * (1.0 - y.abs()),
             Softplus => 1.0 - (-y).exp(),
         }
@@ -164,6 +166,11 @@ impl Activation {
         };
         (value, derivative)
     }
+}
+
+/// As WGSL's: `yes` if the condition holds.
+fn select(no: f64, yes: f64, condition: bool) -> f64 {
+    if condition { yes } else { no }
 }
 
 fn sigmoid(x: f64) -> f64 {
@@ -198,7 +205,10 @@ impl Gate {
     pub fn validate(&self) -> Result<()> {
         let (alpha, beta) = self.activation.alpha_beta();
         if !(alpha.is_finite() && beta.is_finite()) {
-            return Err(Error::Config(format!("activation {}: alpha {alpha} and beta {beta} must be finite", self.activation.name())));
+            return Err(Error::Config(format!(
+                "activation {}: alpha {alpha} and beta {beta} must be finite",
+                self.activation.name()
+            )));
         }
         check_bound("clip", self.clip)
     }

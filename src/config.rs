@@ -66,8 +66,13 @@ impl RnnConfig {
 
     /// Refuses a config that means nothing.
     pub fn validate(&self) -> Result<()> {
-        for (name, value) in [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)] {
+        for (name, value) in [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
+        {
             check_dimension(name, value)?;
+        }
+        if self.num_layers > MAX_LAYERS {
+            let (value, max) = (self.num_layers as u64, MAX_LAYERS as u64);
+            return Err(Error::Range { name: "num_layers".into(), value, min: 1, max });
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::Config(format!("`dropout` is {}, must lie in 0..1", self.dropout)));
@@ -80,6 +85,9 @@ impl RnnConfig {
         if self.batch_first { b * shape.seq_len + t } else { t * shape.batch_size + b }
     }
 }
+
+/// Far above any network, far below what a list of its tensors would fill memory with.
+const MAX_LAYERS: usize = 65_536;
 
 /// Dimensions are u32 on the GPU; zero is refused rather than treated as "nothing to do".
 fn check_dimension(name: &str, value: usize) -> Result<()> {

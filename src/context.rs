@@ -195,7 +195,10 @@ impl Context {
         let buffer = self.create_init("tidegate steps", bytemuck::cast_slice(&words), BufferUsages::UNIFORM)?;
         let layout = step_layout(&self.inner.device);
         let size = std::num::NonZeroU64::new(4);
-        let entry = wgpu::BindGroupEntry { binding: 0, resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffer, offset: 0, size }) };
+        let entry = wgpu::BindGroupEntry {
+            binding: 0,
+            resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &buffer, offset: 0, size }),
+        };
         let descriptor = wgpu::BindGroupDescriptor { label: Some("tidegate steps"), layout: &layout, entries: &[entry] };
         let group = self.scoped(|| self.inner.device.create_bind_group(&descriptor))?;
         Ok(StepTable { len, stride, group })

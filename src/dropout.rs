@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn masks_differ_by_call_layer_and_seed() {
-        let mask = |seed, call, layer| (0..64).map(|i| scale(DropoutKey { seed, call }, layer, i, 0.5) == 0.0).collect::<Vec<_>>();
+        let mask =
+            |seed, call, layer| (0..64).map(|i| scale(DropoutKey { seed, call }, layer, i, 0.5) == 0.0).collect::<Vec<_>>();
         let base = mask(1, 1, 1);
         assert_eq!(base, mask(1, 1, 1));
         for other in [mask(2, 1, 1), mask(1 << 32, 1, 1), mask(1, 2, 1), mask(1, 1, 2)] {

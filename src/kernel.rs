@@ -165,7 +165,10 @@ impl Kernel {
             module: &create_module(device, source),
             entry_point: Some(source.entry),
             // Every kernel writes its workgroup memory before it reads it.
-            compilation_options: wgpu::PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+            compilation_options: wgpu::PipelineCompilationOptions {
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
             cache: None,
         });
         Self { entry: source.entry, pipeline, bindings: source.bindings.clone(), step: source.step, layout }

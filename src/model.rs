@@ -208,7 +208,9 @@ pub struct Session {
 impl Session {
     fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
         if rnn.config().bidirectional {
-            return Err(Error::Config("a bidirectional network cannot be stepped: its reverse direction starts at the end".into()));
+            return Err(Error::Config(
+                "a bidirectional network cannot be stepped: its reverse direction starts at the end".into(),
+            ));
         }
         let ctx = &rnn.ctx;
         let plan = rnn.plan(shape, Mode::Inference)?;

@@ -86,7 +86,12 @@ pub struct ForwardBuffers<'a> {
 
 impl<'a> ForwardBuffers<'a> {
     /// The four buffers that are always needed; the others are fields to set.
-    pub fn new(params: BufferBinding<'a>, input: BufferBinding<'a>, output: BufferBinding<'a>, workspace: BufferBinding<'a>) -> Self {
+    pub fn new(
+        params: BufferBinding<'a>,
+        input: BufferBinding<'a>,
+        output: BufferBinding<'a>,
+        workspace: BufferBinding<'a>,
+    ) -> Self {
         Self {
             params,
             input,
@@ -654,9 +659,11 @@ impl Dims {
         let (cell, config) = (&*network.cell, &network.config);
         let most = u64::from(u32::MAX);
         // Every other size is at most a small multiple of these two.
-        let width = (cell.gates().len() + cell.saved() + cell.states() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
+        let width =
+            (cell.gates().len() + cell.saved() + cell.states() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
         let largest = shape.rows() as u128 * width * config.num_directions() as u128;
-        let states = shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
+        let states =
+            shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
         for needed in [largest, states * cell.states() as u128] {
             if needed > most.into() {
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);

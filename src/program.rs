@@ -263,7 +263,11 @@ fn create_group<'a>(
             let base = buffer(slot.role).ok_or(Error::BufferMissing { name: slot.role.name(), reason })?;
             (base, slot.offset, slot.size)
         };
-        resources.push((slot.role, written, BufferBinding { offset: base.offset + offset, size: std::num::NonZeroU64::new(size), ..base }));
+        resources.push((
+            slot.role,
+            written,
+            BufferBinding { offset: base.offset + offset, size: std::num::NonZeroU64::new(size), ..base },
+        ));
     }
     for (read, _, a) in resources.iter().filter(|r| !r.1) {
         for (write, _, b) in resources.iter().filter(|r| r.1) {

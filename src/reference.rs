@@ -285,7 +285,12 @@ impl<'a> Call<'a> {
         let Self { cell, batch, rows, hidden, gate_rows, first_rows, .. } = *self;
         let w = self.weights(layer, direction);
         let zeros = |n: usize| vec![0.0; n * rows * hidden];
-        let mut kept = DirectionTrace { prev: zeros(cell.states()), next: zeros(cell.states()), saved: zeros(cell.saved()), margin: f64::INFINITY };
+        let mut kept = DirectionTrace {
+            prev: zeros(cell.states()),
+            next: zeros(cell.states()),
+            saved: zeros(cell.saved()),
+            margin: f64::INFINITY,
+        };
         let mut u = Unit::new(cell);
 
         // The input part of all gates at all steps in one product: wx [T·B, G·H] = x·W_ihᵀ + b_ih.

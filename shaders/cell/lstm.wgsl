@@ -2,7 +2,7 @@
 // Mirrors src/cell/lstm.rs, which also generates gate_*, candidate_*, output_* and the flags.
 
 fn peep(unit: Unit, row: u32) -> f32 {
-    if PEEPHOLES { return unit[min(row, UNIT_ROWS - 1u)]; }
+    if PEEPHOLES { return unit[min(row, max(UNIT_ROWS, 1u) - 1u)]; }
     return 0.0;
 }
 

@@ -50,8 +50,9 @@ impl Cell for BinaryGate {
         s.saved.copy_from_slice(&[a, n]);
     }
 
+    /// Distance of a to 0; an a of exactly 0 is a sum of zeros, and the same in f32.
     fn margin(&self, saved: &[f64]) -> f64 {
-        saved[0].abs()
+        if saved[0] == 0.0 { f64::INFINITY } else { saved[0].abs() }
     }
 
     fn backward(&self, s: BackwardStep<'_>) {

@@ -143,8 +143,7 @@ impl Cell for Lstm {
         if self.cell_clip.is_some_and(|clip| c.abs() >= clip.into()) {
             dc = 0.0;
         }
-        let (through_i, d_f) =
-            if self.input_forget { (g - c_prev, 0.0) } else { (g, dc * c_prev * self.gate.slope(s.saved[1])) };
+        let (through_i, d_f) = if self.input_forget { (g - c_prev, 0.0) } else { (g, dc * c_prev * self.gate.slope(s.saved[1])) };
         let d_i = dc * through_i * self.gate.slope(s.saved[0]);
         let d_g = dc * i * self.candidate.slope(s.saved[2]);
         s.d_wx.copy_from_slice(&[d_i, d_f, d_g, d_o]);

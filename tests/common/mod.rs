@@ -1,12 +1,14 @@
 //! What several suites share.
 #![allow(dead_code, reason = "each suite is a crate of its own and uses a part")]
 
+pub mod covering;
+
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::cell::registry;
-use tidegate::{Activation, Cell, Elman, Gru, GruResetBefore, Lstm};
+use tidegate::{Activation, Cell, Context, Elman, Gru, GruResetBefore, Lstm};
 
 /// All eleven activations; those that keep their input instead of their output also with such an alpha.
 pub const ACTIVATIONS: [Activation; 14] = [
@@ -69,4 +71,12 @@ pub fn cell_variants() -> Vec<(String, Arc<dyn Cell>)> {
 pub fn uniform(seed: u64, n: usize, bound: f64) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     (0..n).map(|_| rng.random_range(-bound..=bound)).collect()
+}
+
+/// The adapter that wgpu prefers. There must be one: a missing GPU is a failure, never a pass.
+pub fn context() -> Context {
+    use std::sync::OnceLock;
+    static SHARED: OnceLock<Context> = OnceLock::new();
+    let request = || pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one");
+    SHARED.get_or_init(request).clone()
 }

@@ -1,1 +1,100 @@
-fn main() {}
+//! The command `tidegate`: lists devices, runs networks from files, measures devices against each other.
+#![deny(unsafe_code)]
+
+mod bench;
+mod cpu;
+mod device;
+mod devices;
+mod files;
+mod report;
+mod run;
+mod suite;
+mod timing;
+mod verify;
+
+use std::io::{ErrorKind, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tidegate::Strategy;
+
+/// What ends a command: its text is the one line that the user sees.
+type Failure = Box<dyn std::error::Error>;
+type Result<T, E = Failure> = std::result::Result<T, E>;
+
+/// Recurrent networks on any GPU.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List the devices that `--device` takes
+    Devices(devices::Args),
+    /// Run a network from a file on tensors from a file
+    Run(run::Args),
+    /// Verify and time networks on devices
+    Bench(bench::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // clap's message ends at the first blank line; usage and hints follow.
+            let text = error.to_string();
+            complain(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "));
+            return ExitCode::from(2);
+        }
+        Err(help) => return finish(print(&help.to_string())),
+    };
+    // Some failures of drivers reach an app as a panic of wgpu's. They too shall be one line.
+    panic::set_hook(Box::new(|_| ()));
+    let command = || match &cli.command {
+        Command::Devices(args) => devices::run(args),
+        Command::Run(args) => run::run(args),
+        Command::Bench(args) => bench::run(args),
+    };
+    let result = panic::catch_unwind(AssertUnwindSafe(command));
+    finish(result.unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
+        Err(format!("internal error: {}", text.unwrap_or("a panic without a message")).into())
+    }))
+}
+
+fn finish(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            complain(&failure.to_string());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line on stderr, whatever names from files or texts from drivers hold.
+fn complain(text: &str) {
+    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line: String = line.chars().filter(|c| !c.is_control()).collect();
+    // There is nobody left to tell if this fails.
+    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
+}
+
+/// Writes to stdout. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}").into()),
+        _ => Ok(()),
+    }
+}
+
+/// The strategy of that name.
+fn strategy(name: &str) -> Result<Strategy, String> {
+    let known = [Strategy::Auto, Strategy::Stepwise];
+    let found = known.into_iter().find(|strategy| strategy.name() == name);
+    found.ok_or_else(|| format!("known are {}", known.map(Strategy::name).join(", ")))
+}

@@ -1,4 +1,4 @@
-//! The battery that every cell goes through, ours and yours: tolerances, test cases, and [`check_cell`].
+//! One network on one set of data: through the reference, and through the GPU into poisoned buffers.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use rand_chacha::ChaCha8Rng;
 use wgpu::Buffer;
 
 use crate::cell::Cell;
+use crate::check::Tolerance;
 use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -14,66 +15,10 @@ use crate::model::Rnn;
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::reference;
-use crate::strategy::{self, Strategy};
+use crate::strategy::Strategy;
 
-/// How far f32 results may lie from the float64 reference on the same stored inputs, per tensor.
-///
-/// The bound on the relative L2 error is oneDNN's (benchdnn): it grows with the logarithm of the summed dimension.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tolerance {
-    /// Bound on |actual − truth|₂ / |truth|₂.
-    pub relative_l2: f64,
-    /// Bound on the largest |actual − truth|, times 1 + the largest |truth|.
-    pub absolute: f64,
-}
-
-impl Tolerance {
-    /// For the outputs (or, with `backward`, the gradients) of a network of f32 storage.
-    pub fn new(config: &RnnConfig, seq_len: usize, backward: bool) -> Self {
-        let widest = (0..config.num_layers).map(|l| config.layer_input_size(l)).max().unwrap_or(0);
-        let depth = ((widest + config.hidden_size) * seq_len) as f64;
-        let backward = f64::from(u8::from(backward));
-        Self {
-            relative_l2: 4.0 * (1.0 + backward) * depth.log2().ceil().max(1.0) * 1.2e-7,
-            absolute: 1e-4 + 4e-4 * backward,
-        }
-    }
-
-    /// The relative L2 error, or [`Error::Mismatch`] if it or the largest absolute error is too large, or is NaN. An all-zero
-    /// truth must be met within 1e-6, tensors under 8 elements within rtol 1e-5 and atol 1e-6 for each element.
-    pub fn compare(&self, name: &str, truth: &[f64], actual: &[f32]) -> Result<f64> {
-        crate::error::check_len(name, truth.len(), actual.len())?;
-        let (mut error2, mut truth2, mut largest_error, mut largest_truth) = (0.0, 0.0, 0.0f64, 0.0f64);
-        let mut small_ok = true;
-        for (&truth, &actual) in truth.iter().zip(actual) {
-            let error = (f64::from(actual) - truth).abs();
-            // `max` would drop a NaN.
-            if !(error <= largest_error) {
-                largest_error = error;
-            }
-            small_ok &= error <= 1e-6 + 1e-5 * truth.abs();
-            error2 += error * error;
-            truth2 += truth * truth;
-            largest_truth = largest_truth.max(truth.abs());
-        }
-        let relative = if truth2 == 0.0 { error2.sqrt() } else { (error2 / truth2).sqrt() };
-        let mismatch = |measure, error: f64, allowed| Err(Error::Mismatch { name: name.into(), measure, error, allowed });
-        if largest_truth == 0.0 {
-            return if largest_error <= 1e-6 { Ok(0.0) } else { mismatch("largest error where all is zero", largest_error, 1e-6) };
-        }
-        if truth.len() < 8 {
-            return if small_ok { Ok(relative) } else { mismatch("error of a small tensor", largest_error, 1e-6 + 1e-5 * largest_truth) };
-        }
-        if !(relative <= self.relative_l2) {
-            return mismatch("relative L2 error", relative, self.relative_l2);
-        }
-        let allowed = self.absolute * (1.0 + largest_truth);
-        if !(largest_error <= allowed) {
-            return mismatch("largest error", largest_error, allowed);
-        }
-        Ok(relative)
-    }
-}
+/// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
+const MARGIN: f64 = 1e-5;
 
 /// One test case: a network, a shape, and which optional inputs it has. The data follow from the seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,11 +42,11 @@ impl Case {
     }
 
     /// The case's data for a cell. If the cell has jumps, the first seed from `self.seed` on is taken whose every step stays
-    /// 1e-4 clear of them, so that f32 and f64 take the same side; if none of 50 does, an error.
+    /// clear of them by [`MARGIN`], so that f32 and f64 take the same side; if none of 50 does, an error.
     pub fn data(&self, cell: &dyn Cell) -> Result<CaseData> {
         for seed in self.seed..self.seed + 50 {
             let data = CaseData::new(self, cell, seed)?;
-            if data.trace.margin() >= 1e-4 {
+            if data.trace.margin() >= MARGIN {
                 return Ok(data);
             }
         }
@@ -116,8 +61,8 @@ impl Case {
         let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy);
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference).await?;
         let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training).await?;
-        let forward = Tolerance::new(&self.config, self.shape.seq_len, false);
-        let backward = Tolerance::new(&self.config, self.shape.seq_len, true);
+        let forward = Tolerance::new(&self.config, self.shape, false);
+        let backward = Tolerance::new(&self.config, self.shape, true);
         let truth = &data.trace.output;
         let mut worst = 0.0f64;
         if self.config.dropout == 0.0 {
@@ -131,11 +76,10 @@ impl Case {
         worst = worst.max(backward.compare("d_initial_state", &truth.d_initial_state, &actual.d_initial_state)?);
         for spec in rnn.param_layout().iter() {
             let name = format!("d_{}", spec.name);
-            let before = if self.accumulate { &data.params_f32[spec.range.clone()] } else { &[][..] };
-            let actual = &actual.d_params[spec.range.clone()];
-            let grown: Vec<f32> = actual.iter().zip(before).map(|(a, b)| a - b).collect();
-            let actual = if self.accumulate { &grown[..] } else { actual };
-            worst = worst.max(backward.compare(&name, &truth.d_params[spec.range.clone()], actual)?);
+            let range = spec.range.clone();
+            let before = |index: usize| if self.accumulate { f64::from(data.params_f32[index]) } else { 0.0 };
+            let truth: Vec<f64> = range.clone().map(|index| truth.d_params[index] + before(index)).collect();
+            worst = worst.max(backward.compare(&name, &truth, &actual.d_params[range])?);
         }
         Ok(worst)
     }
@@ -188,7 +132,20 @@ impl CaseData {
         let trace = reference::forward(cell, config, &params, &seq, Mode::Training)?;
         let d = OutputGradients { d_output: &d_output, d_final_state: d_final_state.as_deref() };
         let gradients = reference::backward(cell, config, &params, &seq, &trace, &d)?;
-        Ok(Self { params, input, initial_state, lengths, reset, dropout, d_output, d_final_state, trace, gradients, params_f32, shape })
+        Ok(Self {
+            params,
+            input,
+            initial_state,
+            lengths,
+            reset,
+            dropout,
+            d_output,
+            d_final_state,
+            trace,
+            gradients,
+            params_f32,
+            shape,
+        })
     }
 
     /// The case as a call of the reference.
@@ -265,11 +222,4 @@ async fn run_poisoned(rnn: &Rnn, data: &CaseData, case: &Case, mode: Mode) -> Re
 async fn download_output(ctx: &Context, output: &Buffer, final_state: &Buffer) -> Result<Output> {
     let [output, final_state] = ctx.download([output, final_state]).await?;
     Ok(Output { output, final_state })
-}
-
-/// Every WGSL module that a network of this cell can ask a device to compile, by entry point: for tools that validate shaders
-/// without one.
-pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
-    let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
-    sources.map(|source| (source.entry, source.wgsl)).collect()
 }

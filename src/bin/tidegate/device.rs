@@ -1,0 +1,143 @@
+//! Which devices there are, and which of them is meant.
+
+use serde::Serialize;
+use tidegate::{Context, Error};
+use wgpu::{Adapter, AdapterInfo, DeviceType};
+
+use crate::{Result, complain};
+
+/// How to get a device where there is none.
+pub const GET_ADAPTER: &str = "no GPU adapter found, so the CPU reference runs; for a software adapter, run `./tests/run` in \
+                               tidegate's repository or `apt-get install mesa-vulkan-drivers` (Mesa lavapipe)";
+
+/// Something that runs networks.
+#[derive(Debug)]
+pub enum Device {
+    /// The float64 reference.
+    Cpu,
+    Gpu(Context),
+}
+
+/// What every listing and report says of a device.
+#[derive(Debug, Clone, Serialize)]
+pub struct Description {
+    pub device: String,
+    pub backend: String,
+    pub driver: String,
+    /// `software` is an adapter that runs on the CPU, `cpu-reference` the float64 reference.
+    pub device_type: &'static str,
+}
+
+impl Description {
+    pub fn cpu() -> Self {
+        Self {
+            device: "CPU reference".into(),
+            backend: "cpu".into(),
+            driver: format!("tidegate {}, float64", env!("CARGO_PKG_VERSION")),
+            device_type: "cpu-reference",
+        }
+    }
+
+    pub fn adapter(info: &AdapterInfo) -> Self {
+        let device_type = match info.device_type {
+            DeviceType::DiscreteGpu => "discrete-gpu",
+            DeviceType::IntegratedGpu => "integrated-gpu",
+            DeviceType::VirtualGpu => "virtual-gpu",
+            DeviceType::Cpu => "software",
+            DeviceType::Other => "other",
+        };
+        let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
+        Self { device: info.name.clone(), backend: info.backend.to_string(), driver, device_type }
+    }
+}
+
+impl Device {
+    pub fn description(&self) -> Description {
+        match self {
+            Self::Cpu => Description::cpu(),
+            Self::Gpu(ctx) => Description::adapter(ctx.adapter_info()),
+        }
+    }
+}
+
+fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+/// Every adapter, in the order of its `--device` number.
+pub fn adapters() -> Vec<Adapter> {
+    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
+}
+
+/// The adapter that runs if none is named.
+pub fn preferred() -> Option<AdapterInfo> {
+    let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
+    pollster::block_on(instance().request_adapter(&options)).ok().map(|adapter| adapter.get_info())
+}
+
+pub fn open(adapter: &Adapter) -> Result<Device, Error> {
+    Ok(Device::Gpu(pollster::block_on(Context::from_adapter(adapter))?))
+}
+
+/// The device of that number or name, or the preferred one.
+pub fn select(wanted: Option<&str>) -> Result<Device> {
+    match wanted {
+        Some("cpu") => Ok(Device::Cpu),
+        Some(wanted) => {
+            let adapters = adapters();
+            let names: Vec<_> = adapters.iter().map(|adapter| Description::adapter(&adapter.get_info())).collect();
+            Ok(open(&adapters[find(&names, wanted)?])?)
+        }
+        None => match pollster::block_on(Context::request()) {
+            Ok(ctx) => Ok(Device::Gpu(ctx)),
+            Err(Error::NoAdapter(_)) => {
+                complain(GET_ADAPTER);
+                Ok(Device::Cpu)
+            }
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+/// The index that a number, or a part of a name in any case, stands for.
+fn find(devices: &[Description], wanted: &str) -> Result<usize> {
+    let listed = |indices: &[usize]| {
+        let names = indices.iter().map(|&i| format!("{i}: {} ({})", devices[i].device, devices[i].backend));
+        names.chain(["cpu".to_string()]).collect::<Vec<_>>().join(", ")
+    };
+    let all: Vec<usize> = (0..devices.len()).collect();
+    if let Ok(number) = wanted.parse::<usize>() {
+        return if number < devices.len() {
+            Ok(number)
+        } else {
+            Err(format!("no device {number}; there are {}", listed(&all)).into())
+        };
+    }
+    let part = wanted.to_lowercase();
+    let matching: Vec<usize> = all.iter().copied().filter(|&i| devices[i].device.to_lowercase().contains(&part)).collect();
+    match matching[..] {
+        [index] => Ok(index),
+        [] => Err(format!("no device `{wanted}`; there are {}", listed(&all)).into()),
+        _ => Err(format!("device `{wanted}` is ambiguous; matching are {}", listed(&matching)).into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_by_number_or_part_of_a_name() {
+        let gpu = |name: &str| Description { device: name.into(), ..Description::cpu() };
+        let devices = [gpu("NVIDIA H200"), gpu("llvmpipe (LLVM 15)"), gpu("llvmpipe (LLVM 19)")];
+        assert_eq!(find(&devices, "2").unwrap(), 2);
+        assert_eq!(find(&devices, "nvidia").unwrap(), 0);
+        assert_eq!(find(&devices, "LLVM 19").unwrap(), 2);
+        for (wanted, named) in
+            [("3", "no device 3"), ("llvmpipe", "1: llvmpipe (LLVM 15)"), ("amd", "no device `amd`"), ("", "ambiguous")]
+        {
+            let error = find(&devices, wanted).unwrap_err().to_string();
+            assert!(error.contains(named), "{error}");
+        }
+    }
+}

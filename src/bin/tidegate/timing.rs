@@ -1,0 +1,302 @@
+//! Runs a workload over and over, all buffers allocated beforehand, and measures it.
+
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tidegate::{
+    Backward, BackwardBuffers, Context, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Plan, Rnn, Strategy,
+};
+use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
+
+use crate::cpu::{self, CpuRun, widen};
+use crate::suite::Workload;
+
+/// Fewest runs that are timed.
+const LEAST_RUNS: usize = 5;
+/// Most runs that are timed, so that a tiny workload comes to an end.
+const MOST_RUNS: usize = 1000;
+/// What the runs of one workload may take together, beyond the fewest.
+const BUDGET: Duration = Duration::from_secs(1);
+/// A median is stable once its 95 % confidence interval is this fraction of it to either side.
+const STABLE: f64 = 0.01;
+/// Runs whose GPU time is measured, after one that is not.
+const GPU_RUNS: usize = 20;
+
+/// Milliseconds of each run, in ascending order.
+#[derive(Debug, Clone, Default)]
+pub struct Times(Vec<f64>);
+
+impl Times {
+    /// Times `run` until the median is stable or the budget is spent.
+    pub fn measure(mut run: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
+        let (mut times, start) = (Self::default(), Instant::now());
+        while times.runs() < LEAST_RUNS || times.runs() < MOST_RUNS && !times.is_stable() && start.elapsed() < BUDGET {
+            let start = Instant::now();
+            run()?;
+            times.insert(milliseconds(start));
+        }
+        Ok(times)
+    }
+
+    fn insert(&mut self, time: f64) {
+        self.0.insert(self.0.partition_point(|&t| t < time), time);
+    }
+
+    fn is_stable(&self) -> bool {
+        // Below this the interval's ends are the extremes.
+        self.runs() > 2 * LEAST_RUNS && self.spread() <= STABLE
+    }
+
+    pub fn runs(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn min(&self) -> f64 {
+        self.0[0]
+    }
+
+    pub fn median(&self) -> f64 {
+        let n = self.runs();
+        (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
+    }
+
+    /// Half the 95 % confidence interval of the median, as a fraction of it. By order statistics: the true median lies
+    /// between the values of ranks n/2 ± 0.98·√n, whatever the distribution.
+    pub fn spread(&self) -> f64 {
+        let n = self.runs() as f64;
+        let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
+        let high = self.runs() - 1 - low;
+        (self.0[high] - self.0[low]) / 2.0 / self.median()
+    }
+}
+
+pub fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+/// Host data of a workload. Made before the clock starts.
+#[derive(Debug)]
+pub struct RunData {
+    params: Vec<f32>,
+    input: Vec<f32>,
+    initial_state: Vec<f32>,
+    d_output: Vec<f32>,
+    d_final_state: Vec<f32>,
+}
+
+impl RunData {
+    pub fn new(workload: &Workload) -> Result<Self, Error> {
+        let Workload { cell, config, shape, .. } = workload;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..=1.0)).collect() };
+        let state = cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
+        Ok(Self {
+            params: Params::uniform(&ParamLayout::new(cell, config)?, 1).values().to_vec(),
+            input: uniform(shape.rows() * config.input_size),
+            initial_state: uniform(state),
+            d_output: uniform(shape.rows() * config.output_size()),
+            d_final_state: uniform(state),
+        })
+    }
+
+    /// The workload on the reference.
+    pub fn on_cpu<'a>(&self, workload: &'a Workload) -> CpuRun<'a> {
+        let backward = workload.mode == Mode::Training;
+        CpuRun {
+            cell: &workload.cell,
+            config: &workload.config,
+            params: widen(&self.params),
+            shape: workload.shape,
+            input: widen(&self.input),
+            initial_state: Some(widen(&self.initial_state)),
+            lengths: None,
+            d_output: backward.then(|| widen(&self.d_output)),
+            d_final_state: backward.then(|| widen(&self.d_final_state)),
+        }
+    }
+}
+
+/// Sizes, limits and pipelines of a workload: fails before any large allocation.
+pub fn plan(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Plan, Error> {
+    Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy).plan(workload.shape, workload.mode)
+}
+
+/// A workload bound to buffers on a GPU.
+#[derive(Debug)]
+pub struct GpuRun {
+    ctx: Context,
+    strategy: Strategy,
+    forward: Forward,
+    backward: Option<Backward>,
+    results: Vec<(&'static str, Buffer)>,
+}
+
+impl GpuRun {
+    pub fn new(ctx: &Context, workload: &Workload, strategy: Strategy, data: &RunData) -> Result<Self, Error> {
+        let plan = plan(ctx, workload, strategy)?;
+        let sizes = plan.sizes();
+        let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
+        let [params, input] = [ctx.upload("params", &data.params)?, ctx.upload("input", &data.input)?];
+        let initial_state = ctx.upload("initial_state", &data.initial_state)?;
+        let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
+        let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
+        let forward_buffers = ForwardBuffers {
+            initial_state: Some(initial_state.as_entire_buffer_binding()),
+            final_state: Some(final_state.as_entire_buffer_binding()),
+            reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
+            ..ForwardBuffers::new(
+                params.as_entire_buffer_binding(),
+                input.as_entire_buffer_binding(),
+                output.as_entire_buffer_binding(),
+                workspace.as_entire_buffer_binding(),
+            )
+        };
+        let forward = plan.bind_forward(&forward_buffers)?;
+        let mut backward = None;
+        let mut results = vec![("output", output.clone()), ("final_state", final_state.clone())];
+        if workload.mode == Mode::Training {
+            let d_output = ctx.upload("d_output", &data.d_output)?;
+            let d_final_state = ctx.upload("d_final_state", &data.d_final_state)?;
+            let [d_params, d_input] = [empty("d_params", sizes.params)?, empty("d_input", sizes.input)?];
+            let d_initial_state = empty("d_initial_state", sizes.state)?;
+            backward = Some(plan.bind_backward(&BackwardBuffers {
+                forward: forward_buffers,
+                d_output: d_output.as_entire_buffer_binding(),
+                d_final_state: Some(d_final_state.as_entire_buffer_binding()),
+                d_params: d_params.as_entire_buffer_binding(),
+                d_input: Some(d_input.as_entire_buffer_binding()),
+                d_initial_state: Some(d_initial_state.as_entire_buffer_binding()),
+                accumulate: false,
+            })?);
+            results.extend([("d_input", d_input), ("d_params", d_params), ("d_initial_state", d_initial_state)]);
+        }
+        Ok(Self { ctx: ctx.clone(), strategy: plan.strategy(), forward, backward, results })
+    }
+
+    /// The strategy that runs, never `Auto`.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    pub fn dispatches(&self) -> usize {
+        self.forward.dispatches() + self.backward.as_ref().map_or(0, Backward::dispatches)
+    }
+
+    fn encoder(&self) -> CommandEncoder {
+        self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate bench") })
+    }
+
+    /// Records, submits and waits, as an app would.
+    pub fn run(&self) -> Result<(), Error> {
+        let mut encoder = self.encoder();
+        self.forward.encode(&mut encoder);
+        if let Some(backward) = &self.backward {
+            backward.encode(&mut encoder);
+        }
+        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.wait()
+    }
+
+    /// What the last run computed.
+    pub fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>, Error> {
+        let read = |(name, buffer): &(&'static str, Buffer)| {
+            let [values] = pollster::block_on(self.ctx.download([buffer]))?;
+            Ok((*name, values))
+        };
+        self.results.iter().map(read).collect()
+    }
+
+    /// GPU time of a few runs, where the adapter has timestamps.
+    pub fn gpu_times(&self) -> Result<Option<Times>, Error> {
+        if !self.ctx.device().features().contains(Features::TIMESTAMP_QUERY) {
+            return Ok(None);
+        }
+        let clock = GpuClock::new(&self.ctx);
+        let (mut times, mut warm, start) = (Times::default(), false, Instant::now());
+        while times.runs() < GPU_RUNS && (times.runs() < LEAST_RUNS || start.elapsed() < BUDGET) {
+            let mut encoder = self.encoder();
+            clock.record(&mut encoder, &self.forward, self.backward.as_ref());
+            self.ctx.queue().submit([encoder.finish()]);
+            match clock.read(&self.ctx)? {
+                Some(_) if !warm => warm = true,
+                Some(time) => times.insert(time),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(times))
+    }
+}
+
+/// A timestamp at either end of a compute pass.
+struct GpuClock {
+    queries: QuerySet,
+    /// Two u64 of ticks.
+    ticks: Buffer,
+}
+
+impl GpuClock {
+    fn new(ctx: &Context) -> Self {
+        let descriptor = wgpu::QuerySetDescriptor { label: Some("tidegate bench"), ty: wgpu::QueryType::Timestamp, count: 2 };
+        let queries = ctx.device().create_query_set(&descriptor);
+        let ticks = ctx.device().create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tidegate bench"),
+            size: 16,
+            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        Self { queries, ticks }
+    }
+
+    /// Both passes as one.
+    fn record(&self, encoder: &mut CommandEncoder, forward: &Forward, backward: Option<&Backward>) {
+        let timestamp_writes = wgpu::ComputePassTimestampWrites {
+            query_set: &self.queries,
+            beginning_of_pass_write_index: Some(0),
+            end_of_pass_write_index: Some(1),
+        };
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate bench"), timestamp_writes: Some(timestamp_writes) };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
+        forward.dispatch(&mut pass);
+        if let Some(backward) = backward {
+            backward.dispatch(&mut pass);
+        }
+        drop(pass);
+        encoder.resolve_query_set(&self.queries, 0..2, &self.ticks, 0);
+    }
+
+    /// Milliseconds between the two; nothing if the adapter's clock stood still.
+    fn read(&self, ctx: &Context) -> Result<Option<f64>, Error> {
+        // The download gives each u64 as the bits of two f32.
+        let [words] = pollster::block_on(ctx.download([&self.ticks]))?;
+        let tick = |at: usize| u64::from(words[at].to_bits()) | u64::from(words[at + 1].to_bits()) << 32;
+        let elapsed = tick(2).checked_sub(tick(0)).filter(|&ticks| ticks > 0);
+        Ok(elapsed.map(|ticks| ticks as f64 * f64::from(ctx.queue().get_timestamp_period()) * 1e-6))
+    }
+}
+
+/// Refuses a workload that the reference cannot run, for want of memory or sense.
+pub fn check_cpu(workload: &Workload) -> crate::Result<()> {
+    let Workload { cell, config, shape, mode } = workload;
+    config.validate()?;
+    shape.validate()?;
+    ParamLayout::new(cell, config)?;
+    cpu::check_memory(cell, config, *shape, *mode == Mode::Training)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn median_and_spread() {
+        let mut times = Times::default();
+        (1..=100).rev().for_each(|time| times.insert(f64::from(time)));
+        assert_eq!((times.median(), times.min(), times.runs()), (50.5, 1.0, 100));
+        // Ranks 40 and 59 of 0..=99.
+        assert_eq!(times.spread(), (60.0 - 41.0) / 2.0 / 50.5);
+        let mut few = Times::default();
+        [3.0, 1.0, 2.0].into_iter().for_each(|time| few.insert(time));
+        assert_eq!((few.median(), few.spread()), (2.0, 0.5));
+    }
+}

@@ -1,0 +1,108 @@
+//! The battery that every cell goes through, ours and yours: tolerances, test cases, finite differences, [`check_cell`].
+
+mod case;
+mod finite_differences;
+mod tolerance;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use case::{Case, CaseData};
+pub use finite_differences::{FiniteDifferences, finite_differences};
+pub use tolerance::Tolerance;
+
+use crate::cell::Cell;
+use crate::config::{OutputGradients, RnnConfig};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::strategy::{self, Strategy};
+
+/// What [`check_cell`] did.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct CellReport {
+    pub cell: String,
+    /// Gradients of the CPU twin that agreed with finite differences.
+    pub differences: usize,
+    /// Of how many the function has a kink there, so that differences say nothing.
+    pub at_kinks: usize,
+    /// GPU runs that agreed with the CPU twin, forward and backward.
+    pub gpu_cases: usize,
+    pub strategies: Vec<Strategy>,
+    /// The largest relative L2 error of a tensor.
+    pub max_relative_error: f64,
+}
+
+impl fmt::Display for CellReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cell, differences, at_kinks, gpu_cases, strategies, max_relative_error } = self;
+        let strategies: Vec<_> = strategies.iter().map(|s| s.name()).collect();
+        write!(
+            f,
+            "{cell}: {differences} gradients agree with finite differences ({at_kinks} at kinks); {gpu_cases} GPU runs ({}) \
+             agree with the reference, largest relative error {max_relative_error:.1e}",
+            strategies.join(", ")
+        )
+    }
+}
+
+/// Puts a cell through the whole battery: its CPU backward against finite differences of its CPU forward, then its WGSL
+/// against its CPU twin under every strategy that the device can run, with layers, directions, ragged lengths, resets,
+/// dropout and carried states. The first disagreement is the error.
+pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<CellReport> {
+    let cell: Arc<dyn Cell> = Arc::new(cell);
+    let strategies = Strategy::all(ctx);
+    let mut report = CellReport {
+        cell: cell.name().into(),
+        differences: 0,
+        at_kinks: 0,
+        gpu_cases: 0,
+        strategies: strategies.clone(),
+        max_relative_error: 0.0,
+    };
+    let stacked = RnnConfig::new(3, 4).with_num_layers(2);
+    let everything = stacked.clone().with_bidirectional(true).with_dropout(0.3).with_batch_first(true);
+    let plain = Case {
+        ragged: false,
+        resets: false,
+        initial_state: false,
+        d_final_state: false,
+        ..Case::new(RnnConfig::new(3, 4), 4, 2)
+    };
+    for case in [plain.clone(), Case::new(stacked.with_bias(false), 3, 3), Case::new(everything, 5, 3)] {
+        let data = case.data(&*cell)?;
+        let d = OutputGradients { d_output: &data.d_output, d_final_state: data.d_final_state.as_deref() };
+        let found = finite_differences(&*cell, &case.config, &data.params, &data.sequence(), &d)?;
+        report.differences += found.compared;
+        report.at_kinks += found.at_kinks;
+    }
+    // A wrong gradient hides best behind many kinks.
+    if report.at_kinks * 20 > report.differences + report.at_kinks {
+        let what = format!("{} of {} gradients lie at kinks", report.at_kinks, report.differences + report.at_kinks);
+        return Err(Error::Check { cell: report.cell, what });
+    }
+
+    let sized = |input: usize, hidden: usize, layers: usize| RnnConfig::new(input, hidden).with_num_layers(layers);
+    let both = sized(5, 17, 2).with_bidirectional(true).with_dropout(0.3).with_batch_first(true);
+    let cases = [
+        plain,
+        Case::new(sized(1, 1, 1), 3, 1),
+        Case::new(sized(7, 9, 2).with_bias(false), 6, 3),
+        Case { accumulate: true, ..Case::new(both, 5, 9) },
+    ];
+    for &strategy in &strategies {
+        for case in &cases {
+            let error = case.check_gpu(ctx, &cell, strategy).await?;
+            report.max_relative_error = report.max_relative_error.max(error);
+            report.gpu_cases += 1;
+        }
+    }
+    Ok(report)
+}
+
+/// Every WGSL module that a network of this cell can ask a device to compile, by entry point: for tools that validate shaders
+/// without one.
+pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
+    let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
+    sources.map(|source| (source.entry, source.wgsl)).collect()
+}

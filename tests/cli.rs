@@ -1,0 +1,591 @@
+//! The command as other programs use it: files in, files out, one line on stderr where something is wrong.
+#![cfg(feature = "cli")]
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
+use tidegate::check::Tolerance;
+use tidegate::{RnnConfig, SeqShape};
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+}
+
+fn tidegate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().unwrap()
+}
+
+/// Runs what must succeed without a word on stderr (that no adapter was found would be one), and gives its stdout.
+fn succeed<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
+    let output = tidegate(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && stderr.is_empty(), "{:?}: {stderr}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs what must fail with one line on stderr and nothing on stdout, and gives that line.
+fn fail<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
+    let output = tidegate(args);
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(matches!(output.status.code(), Some(1..127)), "{:?}: {stderr}", output.status);
+    assert!(output.stdout.is_empty(), "{stderr}");
+    assert!(stderr.starts_with("tidegate: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr}");
+    stderr
+}
+
+/// A folder of one test's own, gone at its end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("tidegate-cli-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir_all(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A tensor of a file.
+#[derive(Debug, Clone)]
+struct Tensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Tensor {
+    fn f32(shape: &[usize], values: impl IntoIterator<Item = f32>) -> Self {
+        Self { dtype: Dtype::F32, shape: shape.into(), bytes: values.into_iter().flat_map(f32::to_le_bytes).collect() }
+    }
+
+    fn i32(values: &[i32]) -> Self {
+        Self { dtype: Dtype::I32, shape: vec![values.len()], bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
+    }
+
+    /// Values that differ, none of them large.
+    fn some(shape: &[usize]) -> Self {
+        Self::f32(shape, (0..shape.iter().product::<usize>()).map(|k| (k as f32 * 0.7).sin() * 0.5))
+    }
+
+    fn values(&self) -> Vec<f64> {
+        match self.dtype {
+            Dtype::F32 => self.bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word).into()).collect(),
+            Dtype::F64 => self.bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word)).collect(),
+            other => panic!("{other}"),
+        }
+    }
+
+    fn narrowed(&self) -> Self {
+        if self.dtype == Dtype::F64 { Self::f32(&self.shape, self.values().into_iter().map(|v| v as f32)) } else { self.clone() }
+    }
+}
+
+type Tensors = BTreeMap<String, Tensor>;
+
+fn read(path: &Path) -> Tensors {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let tensor = |t: TensorView<'_>| Tensor { dtype: t.dtype(), shape: t.shape().into(), bytes: t.data().into() };
+    file.iter().map(|(name, t)| (name.into(), tensor(t))).collect()
+}
+
+fn write(path: &Path, tensors: &Tensors) {
+    let views = tensors.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
+    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
+}
+
+/// Holds an output file to the truth: the same names and shapes, F32, each within the tolerance.
+fn compare(case: &str, config: &RnnConfig, shape: SeqShape, truth: &Tensors, actual: &Tensors) {
+    assert!(truth.keys().eq(actual.keys()), "{case}: expected {:?}, got {:?}", truth.keys(), actual.keys());
+    for (name, truth) in truth {
+        let actual = &actual[name];
+        assert_eq!((actual.dtype, &actual.shape), (Dtype::F32, &truth.shape), "{case}: {name}");
+        let values: Vec<f32> = actual.values().into_iter().map(|value| value as f32).collect();
+        let tolerance = Tolerance::new(config, shape, name.starts_with("d_"));
+        tolerance.compare(name, &truth.values(), &values).unwrap_or_else(|error| panic!("{case}: {error}"));
+    }
+}
+
+/// One file of `tests/fixtures/pytorch` as the command takes it.
+struct Fixture {
+    name: String,
+    cell: String,
+    config: RnnConfig,
+    shape: SeqShape,
+    model: Tensors,
+    input: Tensors,
+    truth: Tensors,
+}
+
+impl Fixture {
+    fn read(path: &Path) -> Self {
+        let bytes = fs::read(path).unwrap();
+        let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
+        let metadata: HashMap<String, String> = header.metadata().clone().unwrap();
+        let number = |key: &str| metadata[key].parse::<usize>().unwrap();
+        let config = RnnConfig::new(number("input_size"), number("hidden_size"))
+            .with_num_layers(number("num_layers"))
+            .with_bidirectional(number("bidirectional") == 1)
+            .with_batch_first(number("batch_first") == 1);
+        let mut truth = read(path);
+        let mut take = |belongs: &dyn Fn(&str) -> bool, prefix: &str| -> Tensors {
+            let taken: Tensors = truth.iter().filter(|(n, _)| belongs(n)).map(|(n, t)| (n.clone(), t.narrowed())).collect();
+            truth.retain(|name, _| !belongs(name));
+            taken.into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect()
+        };
+        let model = take(&|name| name.starts_with("weight_") || name.starts_with("bias_"), "encoder.rnn.");
+        let input = take(&|name| ["input", "h0", "c0", "lengths", "d_output", "d_hn", "d_cn"].contains(&name), "");
+        let shape = SeqShape { seq_len: number("seq_len"), batch_size: number("batch_size") };
+        let name = path.file_stem().unwrap().to_string_lossy().into();
+        Self { name, cell: metadata["cell"].clone(), config, shape, model, input, truth }
+    }
+
+    fn check(&self, folder: &Folder, backward: bool, device: Option<&str>) {
+        let (mut input, mut truth) = (self.input.clone(), self.truth.clone());
+        if !backward {
+            input.retain(|name, _| !name.starts_with("d_"));
+            truth.retain(|name, _| !name.starts_with("d_"));
+        }
+        let paths = ["model.safetensors", "input.safetensors", "output.safetensors"].map(|name| folder.path(name));
+        write(&paths[0], &self.model);
+        write(&paths[1], &input);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        command.arg("run").args(&paths[..2]).arg("--output").arg(&paths[2]);
+        if self.cell == "rnn_relu" {
+            command.args(["--cell", "rnn_relu"]);
+        }
+        if self.config.batch_first {
+            command.arg("--batch-first");
+        }
+        if backward {
+            command.arg("--backward");
+        }
+        command.args(device.iter().flat_map(|device| ["--device", device]));
+        let output = command.output().unwrap();
+        let case = format!("{} on {}", self.name, device.unwrap_or("the default device"));
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && said.is_empty(), "{case}: {said}");
+        compare(&case, &self.config, self.shape, &truth, &read(&paths[2]));
+    }
+}
+
+fn agrees_with_pytorch(device: Option<&str>) {
+    let folder = Folder::new();
+    let files = fs::read_dir(fixtures().join("pytorch")).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "safetensors")).collect();
+    files.sort();
+    assert!(files.len() >= 12);
+    for (index, path) in files.iter().enumerate() {
+        let fixture = Fixture::read(path);
+        fixture.check(&folder, true, device);
+        if index % 4 == 0 {
+            fixture.check(&folder, false, device);
+        }
+    }
+}
+
+#[test]
+fn run_agrees_with_pytorch_on_the_reference() {
+    agrees_with_pytorch(Some("cpu"));
+}
+
+#[test]
+fn run_agrees_with_pytorch_on_the_default_adapter() {
+    agrees_with_pytorch(None);
+}
+
+#[test]
+fn run_agrees_with_onnxruntime_on_speech() {
+    let folder = Folder::new();
+    let [model, input, expected] =
+        ["lstm", "input", "expected"].map(|name| fixtures().join("silero").join(format!("{name}.safetensors")));
+    for device in ["0", "cpu"] {
+        let output = folder.path("output.safetensors");
+        let args: [&OsStr; 7] = [
+            "run".as_ref(),
+            model.as_ref(),
+            input.as_ref(),
+            "--output".as_ref(),
+            output.as_ref(),
+            "--device".as_ref(),
+            device.as_ref(),
+        ];
+        succeed(args);
+        compare(device, &RnnConfig::new(128, 128), SeqShape { seq_len: 192, batch_size: 1 }, &read(&expected), &read(&output));
+    }
+}
+
+/// What a run is given, to be spoilt in one place.
+struct Given {
+    folder: Folder,
+    model: Tensors,
+    input: Tensors,
+    args: Vec<String>,
+}
+
+const T: usize = 4;
+const B: usize = 3;
+const I: usize = 2;
+const H: usize = 5;
+
+impl Given {
+    /// A correct forward run of an LSTM on the reference.
+    fn lstm() -> Self {
+        let model = [
+            ("weight_ih_l0", &[4 * H, I][..]),
+            ("weight_hh_l0", &[4 * H, H]),
+            ("bias_ih_l0", &[4 * H]),
+            ("bias_hh_l0", &[4 * H]),
+        ];
+        let input = [("input", [T, B, I]), ("h0", [1, B, H]), ("c0", [1, B, H])];
+        Self {
+            folder: Folder::new(),
+            model: model.iter().map(|(name, shape)| (name.to_string(), Tensor::some(shape))).collect(),
+            input: input.iter().map(|(name, shape)| (name.to_string(), Tensor::some(shape))).collect(),
+            args: vec!["--device".into(), "cpu".into()],
+        }
+    }
+
+    fn backward() -> Self {
+        let mut given = Self::lstm().input("d_output", Tensor::some(&[T, B, H]));
+        given.args.push("--backward".into());
+        given
+    }
+
+    fn model(mut self, name: &str, tensor: Tensor) -> Self {
+        self.model.insert(name.into(), tensor);
+        self
+    }
+
+    fn input(mut self, name: &str, tensor: Tensor) -> Self {
+        self.input.insert(name.into(), tensor);
+        self
+    }
+
+    fn without(mut self, name: &str) -> Self {
+        assert!(self.model.remove(name).or(self.input.remove(name)).is_some());
+        self
+    }
+
+    fn args(mut self, args: &[&str]) -> Self {
+        self.args.extend(args.iter().map(|arg| arg.to_string()));
+        self
+    }
+
+    fn command(&self) -> Vec<PathBuf> {
+        let [model, input, output] =
+            ["model.safetensors", "input.safetensors", "output.safetensors"].map(|n| self.folder.path(n));
+        let args = ["run".into(), model, input, "--output".into(), output].into_iter();
+        args.chain(self.args.iter().map(PathBuf::from)).collect()
+    }
+
+    fn write(&self) {
+        write(&self.folder.path("model.safetensors"), &self.model);
+        write(&self.folder.path("input.safetensors"), &self.input);
+    }
+
+    fn succeed(&self) -> Tensors {
+        self.write();
+        succeed(self.command());
+        read(&self.folder.path("output.safetensors"))
+    }
+
+    /// The run must fail with all of `named` in its line, write no output, and leave alone one that was there.
+    fn fail(&self, named: &[&str]) {
+        self.write();
+        self.fail_as_written(named);
+    }
+
+    fn fail_as_written(&self, named: &[&str]) {
+        let output = self.folder.path("output.safetensors");
+        let entries = || fs::read_dir(&self.folder.0).unwrap().count();
+        let before = entries();
+        for existing in [None, Some("what was there before")] {
+            existing.map(|text| fs::write(&output, text).unwrap());
+            let line = fail(self.command());
+            for name in named {
+                assert!(line.contains(name), "expected {name} in: {line}");
+            }
+            assert_eq!(fs::read_to_string(&output).ok().as_deref(), existing, "{line}");
+            assert_eq!(entries(), before + usize::from(existing.is_some()), "{line}");
+        }
+        fs::remove_file(output).unwrap();
+    }
+}
+
+#[test]
+fn run_writes_exactly_the_contracts_tensors() {
+    let names = |tensors: Tensors| tensors.into_keys().collect::<Vec<_>>().join(" ");
+    assert_eq!(names(Given::lstm().succeed()), "cn hn output");
+    let parameters = "d_bias_hh_l0 d_bias_ih_l0 d_c0 d_h0 d_input d_weight_hh_l0 d_weight_ih_l0";
+    // The gradients of initial states come also where none was given.
+    assert_eq!(names(Given::backward().without("h0").without("c0").succeed()), format!("cn {parameters} hn output"));
+    let gru = Given::backward().without("c0").model("weight_ih_l0", Tensor::some(&[3 * H, I]));
+    let gru = gru.model("weight_hh_l0", Tensor::some(&[3 * H, H])).without("bias_ih_l0").without("bias_hh_l0");
+    assert_eq!(names(gru.succeed()), "d_h0 d_input d_weight_hh_l0 d_weight_ih_l0 hn output");
+}
+
+#[test]
+fn an_absent_state_is_zeros() {
+    let zeros = Tensor::f32(&[1, B, H], [0.0; B * H]);
+    for name in ["h0", "c0"] {
+        let [absent, zero] = [Given::lstm().without(name), Given::lstm().input(name, zeros.clone())].map(|given| given.succeed());
+        assert_eq!(absent["output"].bytes, zero["output"].bytes, "{name}");
+        assert_ne!(absent["output"].bytes, Given::lstm().succeed()["output"].bytes, "{name}");
+    }
+}
+
+#[test]
+fn takes_every_cell() {
+    for (cell, gates) in
+        [("gru_reset_before", 3), ("rnn_relu", 1), ("rnn_linear", 1), ("rnn_tanh", 1), ("binary_gate", 2), ("gru", 3)]
+    {
+        let given = Given::lstm().without("c0").without("bias_ih_l0").without("bias_hh_l0").args(&["--cell", cell]);
+        let given =
+            given.model("weight_ih_l0", Tensor::some(&[gates * H, I])).model("weight_hh_l0", Tensor::some(&[gates * H, H]));
+        given.succeed();
+    }
+    Given::lstm().model("weight_peephole_l0", Tensor::some(&[3, H])).succeed();
+}
+
+#[test]
+fn refuses_wrong_models() {
+    Given::lstm().without("bias_hh_l0").fail(&["model.safetensors", "missing", "bias_hh_l0"]);
+    Given::lstm().without("weight_ih_l0").fail(&["model.safetensors", "missing", "weight_ih_l0"]);
+    Given::lstm().model("fc.weight", Tensor::some(&[1])).fail(&["model.safetensors", "unused", "fc.weight"]);
+    Given::lstm().model("a\nb\u{1b}c", Tensor::some(&[1])).fail(&["unused", "a b"]);
+    Given::lstm().model("bias_hh_l0", Tensor::some(&[19])).fail(&["bias_hh_l0", "[20]", "[19]"]);
+    Given::lstm().model("bias_hh_l0", Tensor { dtype: Dtype::I32, ..Tensor::some(&[20]) }).fail(&["bias_hh_l0", "I32", "F32"]);
+    Given::lstm().model("weight_hh_l0", Tensor::some(&[25, 5])).fail(&["weight_hh_l0", "25", "5"]);
+    Given::lstm().args(&["--cell", "gru"]).fail(&["weight_ih_l0", "[15, 2]", "[20, 2]"]);
+    Given::lstm().args(&["--cell", "lstn"]).fail(&["lstn", "gru_reset_before"]);
+}
+
+#[test]
+fn refuses_wrong_inputs() {
+    Given::lstm().without("input").fail(&["input.safetensors", "missing", "`input`"]);
+    Given::lstm().input("x", Tensor::some(&[1])).fail(&["input.safetensors", "unused", "`x`"]);
+    Given::lstm().input("input", Tensor::some(&[T, B])).fail(&["input", "3 dimensions", "[4, 3]"]);
+    Given::lstm().input("input", Tensor::some(&[T, B, I + 1])).fail(&["input", "[4, 3, 2]", "[4, 3, 3]"]);
+    Given::lstm().input("input", Tensor::some(&[0, B, I])).fail(&["seq_len", "0"]);
+    Given::lstm().without("h0").without("c0").input("input", Tensor::some(&[T, 0, I])).fail(&["batch_size", "0"]);
+    Given::lstm().input("input", Tensor { dtype: Dtype::I32, ..Tensor::some(&[T, B, I]) }).fail(&["input", "I32", "F32"]);
+    Given::lstm().input("h0", Tensor::some(&[1, B, H + 1])).fail(&["h0", "[1, 3, 5]", "[1, 3, 6]"]);
+    Given::lstm().input("c0", Tensor { dtype: Dtype::F16, shape: vec![1, B, H], bytes: vec![0; 30] }).fail(&["c0", "F16", "F32"]);
+    Given::lstm().args(&["--batch-first"]).fail(&["h0", "[1, 4, 5]", "[1, 3, 5]"]);
+    for (lengths, named) in [([4, 5, 1], "lengths[1]"), ([4, 4, 0], "lengths[2]"), ([-1, 4, 4], "lengths[0]")] {
+        Given::lstm().input("lengths", Tensor::i32(&lengths)).fail(&[named, "1..=4"]);
+    }
+    Given::lstm().input("lengths", Tensor::i32(&[4, 4])).fail(&["lengths", "[3]", "[2]"]);
+    Given::lstm().input("lengths", Tensor::some(&[B])).fail(&["lengths", "F32", "I32"]);
+    for name in ["d_output", "d_hn", "d_cn"] {
+        Given::lstm().input(name, Tensor::some(&[1])).fail(&[name, "--backward"]);
+    }
+    Given::backward().without("d_output").fail(&["d_output", "--backward"]);
+    Given::backward().input("d_output", Tensor::some(&[T, B, H - 1])).fail(&["d_output", "[4, 3, 5]", "[4, 3, 4]"]);
+    Given::backward().input("d_hn", Tensor::some(&[B, H])).fail(&["d_hn", "[1, 3, 5]", "[3, 5]"]);
+    let gru = || {
+        let given = Given::lstm().without("bias_ih_l0").without("bias_hh_l0").model("weight_ih_l0", Tensor::some(&[3 * H, I]));
+        given.model("weight_hh_l0", Tensor::some(&[3 * H, H]))
+    };
+    gru().fail(&["c0", "gru"]);
+    gru().without("c0").input("d_cn", Tensor::some(&[1, B, H])).args(&["--backward"]).fail(&["d_cn", "gru"]);
+}
+
+#[test]
+fn refuses_garbage() {
+    for file in ["model.safetensors", "input.safetensors"] {
+        let given = Given::lstm();
+        given.write();
+        let whole = fs::read(given.folder.path(file)).unwrap();
+        let huge_header = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
+        let overflow = br#"{"input":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
+        let overflow = [&(overflow.len() as u64).to_le_bytes()[..], overflow].concat();
+        for garbage in [&[][..], b"garbage", &whole[..whole.len() - 1], &whole[..20], &huge_header, &overflow] {
+            fs::write(given.folder.path(file), garbage).unwrap();
+            given.fail_as_written(&[file]);
+        }
+        fs::remove_file(given.folder.path(file)).unwrap();
+        given.fail_as_written(&[file]);
+        fs::create_dir(given.folder.path(file)).unwrap();
+        given.fail_as_written(&[file]);
+    }
+}
+
+#[test]
+fn refuses_wrong_options() {
+    for (args, named) in [
+        (&["--dtype", "f16"][..], "f16"),
+        (&["--dtype", "f8"], "f8"),
+        (&["--strategy", "fast"], "stepwise"),
+        (&["--frobnicate"], "--frobnicate"),
+        (&["third"], "third"),
+    ] {
+        Given::lstm().args(args).fail(&[named]);
+    }
+    for device in ["99", "no such device", "-1"] {
+        let mut given = Given::lstm();
+        given.args = vec![format!("--device={device}")];
+        given.fail(&[device, "cpu"]);
+    }
+    let given = Given::lstm();
+    given.write();
+    let [model, input] = ["model.safetensors", "input.safetensors"].map(|name| given.folder.path(name));
+    let onnx = given.folder.path("model.onnx");
+    fs::write(&onnx, "").unwrap();
+    let run = |model: &Path, output: &Path| {
+        fail([OsStr::new("run"), model.as_ref(), input.as_ref(), "--output".as_ref(), output.as_ref()])
+    };
+    let output = given.folder.path("output.safetensors");
+    assert!(run(&onnx, &output).contains("ONNX models are not read yet"));
+    assert!(!output.exists());
+    assert!(run(&model, &given.folder.path("none/output.safetensors")).contains("none"));
+    assert!(run(&model, &given.folder.0).contains("not a regular file"));
+    assert!(fail([OsStr::new("run"), model.as_ref(), input.as_ref()]).contains("--output"));
+}
+
+#[test]
+fn devices_lists_adapters_and_the_reference() {
+    let listing: Value = serde_json::from_str(&succeed(["devices", "--json"])).unwrap();
+    let devices = listing["devices"].as_array().unwrap();
+    assert!(devices.len() >= 2, "no adapter: {devices:?}");
+    assert_eq!(devices.iter().filter(|device| device["default"] == true).count(), 1);
+    for (number, device) in devices[..devices.len() - 1].iter().enumerate() {
+        assert_eq!(device["id"], number.to_string());
+        assert!(["device", "backend", "driver", "device_type"].iter().all(|name| device[name].is_string()), "{device}");
+        assert!(["immediates", "timestamps", "f16", "subgroups"].iter().all(|name| device["features"][name].is_boolean()));
+        assert!(device["limits"]["max_buffer_size"].as_u64().unwrap() > 0);
+        assert!(succeed(["devices"]).contains(device["device"].as_str().unwrap()));
+    }
+    let reference = devices.last().unwrap();
+    assert_eq!((&reference["id"], &reference["device_type"]), (&"cpu".into(), &"cpu-reference".into()));
+}
+
+/// The results that `bench` wrote for a small GRU.
+fn bench(device: &str, args: &[&str]) -> Vec<Value> {
+    let folder = Folder::new();
+    let json = folder.path("bench.json");
+    let small = ["bench", "--cell", "gru", "--input", "8", "--hidden", "8", "--seq", "4", "--batch", "2", "--device", device];
+    let args = small.iter().chain(args).map(OsStr::new).chain([OsStr::new("--json"), json.as_os_str()]);
+    assert!(succeed(args).contains("gru"));
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!((&report["schema"], &report["tidegate_version"]), (&1.into(), &env!("CARGO_PKG_VERSION").into()));
+    assert_eq!(report["host"]["os"], std::env::consts::OS);
+    assert!(report["host"]["cpus"].as_u64().unwrap() >= 1);
+    report["results"].as_array().unwrap().clone()
+}
+
+fn check_result(result: &Value, mode: &str) {
+    let mut fields: Vec<&str> = result.as_object().unwrap().keys().map(String::as_str).collect();
+    fields.sort_unstable();
+    let mut expected = [
+        "device",
+        "backend",
+        "driver",
+        "device_type",
+        "cell",
+        "mode",
+        "I",
+        "H",
+        "L",
+        "D",
+        "T",
+        "B",
+        "dtype",
+        "strategy",
+        "dispatches",
+        "includes_input",
+        "ms_median",
+        "ms_min",
+        "gpu_ms_median",
+        "runs",
+        "gflops",
+        "roofline_fraction",
+        "verified",
+        "verified_T",
+        "verified_B",
+        "max_rel_err",
+    ];
+    expected.sort_unstable();
+    assert_eq!(fields, expected);
+    let exact = [("I", 8), ("H", 8), ("L", 1), ("D", 1), ("T", 4), ("B", 2), ("verified_T", 4), ("verified_B", 2)];
+    assert!(exact.iter().all(|&(name, value)| result[name] == value), "{result}");
+    assert_eq!((&result["cell"], &result["mode"]), (&"gru".into(), &mode.into()));
+    assert_eq!((&result["verified"], &result["includes_input"]), (&true.into(), &true.into()));
+    let number = |name: &str| result[name].as_f64().unwrap();
+    assert!(number("ms_min") > 0.0 && number("ms_median") >= number("ms_min") && number("runs") >= 5.0);
+    // 2·G·H·(H + I)·B·T FLOPs, three times as many in training.
+    let flops = 2.0 * 3.0 * 8.0 * 16.0 * 2.0 * 4.0 * if mode == "train" { 3.0 } else { 1.0 };
+    assert!((number("gflops") * number("ms_median") * 1e6 / flops - 1.0).abs() < 1e-9, "{result}");
+}
+
+#[test]
+fn bench_times_the_reference() {
+    let results = bench("cpu", &[]);
+    assert_eq!(results.len(), 2);
+    for (result, mode) in results.iter().zip(["infer", "train"]) {
+        check_result(result, mode);
+        assert_eq!((&result["device_type"], &result["dispatches"]), (&"cpu-reference".into(), &0.into()));
+    }
+}
+
+#[test]
+fn bench_verifies_and_times_an_adapter() {
+    let results = bench("0", &["--mode", "train"]);
+    assert_eq!(results.len(), 1);
+    check_result(&results[0], "train");
+    assert_eq!(results[0]["strategy"], "stepwise");
+    assert!(results[0]["dispatches"].as_u64().unwrap() > 4);
+    let error = results[0]["max_rel_err"].as_f64().unwrap();
+    assert!(error > 0.0 && error < 1e-5, "{error}");
+}
+
+#[test]
+fn bench_refuses_what_means_nothing() {
+    let small = |args: &[&str]| {
+        let all = ["bench", "--device", "cpu", "--seq", "4", "--batch", "2", "--hidden", "8"];
+        all.iter().chain(args).map(|arg| arg.to_string()).collect::<Vec<_>>()
+    };
+    assert!(fail(small(&["--cell", "gru"])).contains("--input"));
+    assert!(fail(small(&["--cell", "gro", "--input", "1"])).contains("gro"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--suite", "quick"])).contains("--suite"));
+    assert!(fail(["bench", "--suite", "slow"]).contains("slow"));
+    assert!(fail(["bench", "--device", "none"]).contains("none"));
+}
+
+#[test]
+fn bench_reports_what_it_cannot_run() {
+    let folder = Folder::new();
+    let json = folder.path("bench.json");
+    for device in ["cpu", "0"] {
+        for (hidden, seq) in [("0", "4"), ("8", "0"), ("4000000000", "4"), ("18446744073709551615", "4"), ("8", "4000000000")] {
+            let command = ["bench", "--device", device, "--cell", "gru", "--input", "8", "--batch", "1", "--mode", "infer"];
+            let command = command.into_iter().chain(["--hidden", hidden, "--seq", seq, "--json"]).map(OsStr::new);
+            let output = tidegate(command.chain([json.as_os_str()]));
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(1), "{stderr}");
+            assert!(stderr.lines().count() == 2 && stderr.ends_with("1 of 1 workloads failed\n"), "{stderr}");
+            let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+            let result = &report["results"][0];
+            assert_eq!((&result["verified"], &result["ms_median"], &result["runs"]), (&false.into(), &Value::Null, &0.into()));
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! What an app does with the library on its own device: plans, bindings, encoders, passes, streams.
+
+mod common;
+
+use std::sync::Arc;
+
+use tidegate::cell::{self, registry};
+use tidegate::check::Case;
+use tidegate::{
+    BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, ForwardBuffers, Gru, GruResetBefore, Lstm, Mode,
+    OutputGradients, Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Session, Strategy,
+};
+use wgpu::{Buffer, BufferBinding, BufferUsages};
+
+const SHAPE: SeqShape = SeqShape { seq_len: 6, batch_size: 3 };
+
+fn encoder(ctx: &Context) -> wgpu::CommandEncoder {
+    ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+fn values(seed: u64, n: usize) -> Vec<f32> {
+    common::uniform(seed, n, 1.0).into_iter().map(|v| v as f32).collect()
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|v| v.to_bits()).collect()
+}
+
+/// Buffers of one plan, the written ones full of NaN.
+struct Buffers {
+    params: Buffer,
+    input: Buffer,
+    output: Buffer,
+    final_state: Buffer,
+    reserve: Buffer,
+    workspace: Buffer,
+    dropout_state: Buffer,
+    d_output: Buffer,
+    d_params: Buffer,
+}
+
+fn whole(buffer: &Buffer) -> BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+impl Buffers {
+    fn new(rnn: &Rnn, plan: &Plan, seed: u64) -> Self {
+        let (ctx, sizes) = (rnn.context(), plan.sizes());
+        let poisoned = |bytes: u64| ctx.upload("poisoned", &vec![u32::MAX; (bytes / 4) as usize]).unwrap();
+        Self {
+            params: rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap(),
+            input: ctx.upload("input", &values(seed, (sizes.input / 4) as usize)).unwrap(),
+            output: poisoned(sizes.output),
+            final_state: poisoned(sizes.state),
+            reserve: poisoned(sizes.reserve),
+            workspace: poisoned(sizes.workspace),
+            dropout_state: ctx.upload("dropout_state", &[7u32, 0, 0, 0]).unwrap(),
+            d_output: ctx.upload("d_output", &values(seed + 1, (sizes.output / 4) as usize)).unwrap(),
+            d_params: poisoned(sizes.params),
+        }
+    }
+
+    fn forward(&self) -> ForwardBuffers<'_> {
+        ForwardBuffers {
+            final_state: Some(whole(&self.final_state)),
+            reserve: Some(whole(&self.reserve)),
+            dropout_state: Some(whole(&self.dropout_state)),
+            ..ForwardBuffers::new(whole(&self.params), whole(&self.input), whole(&self.output), whole(&self.workspace))
+        }
+    }
+
+    fn backward(&self) -> BackwardBuffers<'_> {
+        BackwardBuffers {
+            forward: self.forward(),
+            d_output: whole(&self.d_output),
+            d_final_state: None,
+            d_params: whole(&self.d_params),
+            d_input: None,
+            d_initial_state: None,
+            accumulate: false,
+        }
+    }
+
+    fn download(&self, ctx: &Context) -> [Vec<f32>; 3] {
+        pollster::block_on(ctx.download([&self.output, &self.final_state, &self.d_params])).unwrap()
+    }
+}
+
+fn stacked() -> RnnConfig {
+    RnnConfig::new(5, 7).with_num_layers(2).with_bidirectional(true).with_dropout(0.3)
+}
+
+/// The app's own device as apps have it: no feature, no limit beyond WebGPU's defaults. The step goes by dynamic offset.
+#[test]
+fn a_plain_borrowed_device_is_enough() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
+    assert!(!device.features().contains(wgpu::Features::IMMEDIATES));
+    let ctx = Context::from_device(&adapter, &device, &queue).unwrap();
+    for cell in registry() {
+        for strategy in Strategy::all(&ctx) {
+            let case = Case::new(stacked().with_batch_first(true), 6, 5);
+            pollster::block_on(case.check_gpu(&ctx, &cell, strategy)).unwrap_or_else(|e| panic!("{}: {e}", cell.name()));
+        }
+    }
+}
+
+#[test]
+fn same_input_gives_the_same_bits() {
+    let ctx = common::context();
+    for cell in registry() {
+        let name = cell.name().to_owned();
+        let rnn = Rnn::new(&ctx, cell, RnnConfig::new(17, 33).with_num_layers(2).with_bidirectional(true)).unwrap();
+        let plan = rnn.plan(SeqShape { seq_len: 65, batch_size: 9 }, Mode::Training).unwrap();
+        let mut seen = None;
+        for _ in 0..3 {
+            let buffers = Buffers::new(&rnn, &plan, 1);
+            let mut encoder = encoder(&ctx);
+            plan.bind_forward(&buffers.forward()).unwrap().encode(&mut encoder);
+            plan.bind_backward(&buffers.backward()).unwrap().encode(&mut encoder);
+            ctx.queue().submit([encoder.finish()]);
+            let now = buffers.download(&ctx).map(|v| bits(&v));
+            assert!(seen.replace(now.clone()).is_none_or(|before| before == now), "{name}");
+        }
+    }
+}
+
+/// One plan, bound to two sets of buffers and recorded into one encoder, one of them twice.
+#[test]
+fn one_plan_serves_many_bindings_in_one_encoder() {
+    let ctx = common::context();
+    for cell in [cell::by_name("lstm").unwrap(), cell::by_name("gru_reset_before").unwrap()] {
+        let rnn = Rnn::new(&ctx, cell, stacked().with_dropout(0.0)).unwrap();
+        let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
+        let alone = [1, 5].map(|seed| {
+            let buffers = Buffers::new(&rnn, &plan, seed);
+            let mut encoder = encoder(&ctx);
+            plan.bind_forward(&buffers.forward()).unwrap().encode(&mut encoder);
+            plan.bind_backward(&buffers.backward()).unwrap().encode(&mut encoder);
+            ctx.queue().submit([encoder.finish()]);
+            buffers.download(&ctx)
+        });
+        let both = [1, 5].map(|seed| Buffers::new(&rnn, &plan, seed));
+        let forward = both.each_ref().map(|b| plan.bind_forward(&b.forward()).unwrap());
+        let backward = both.each_ref().map(|b| plan.bind_backward(&b.backward()).unwrap());
+        let mut encoder = encoder(&ctx);
+        for part in [0, 1, 0] {
+            forward[part].encode(&mut encoder);
+        }
+        for part in [1, 0, 1] {
+            backward[part].encode(&mut encoder);
+        }
+        ctx.queue().submit([encoder.finish()]);
+        for (buffers, alone) in both.iter().zip(&alone) {
+            assert_eq!(buffers.download(&ctx).map(|v| bits(&v)), alone.each_ref().map(|v| bits(v)));
+        }
+    }
+}
+
+/// The app's pass before, ours in the same open pass, the app's pass after; one submit.
+#[test]
+fn dispatch_joins_the_apps_own_pass() {
+    let ctx = common::context();
+    let rnn = Rnn::new(&ctx, Gru::default(), RnnConfig::new(4, 4)).unwrap();
+    let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
+    let buffers = Buffers::new(&rnn, &plan, 3);
+    let forward = plan.bind_forward(&buffers.forward()).unwrap();
+
+    let double = |buffer: &Buffer| {
+        let source = "@group(0) @binding(0) var<storage, read_write> x: array<f32>;
+            @compute @workgroup_size(1) fn main() { for (var i = 0u; i < arrayLength(&x); i++) { x[i] = 2.0 * x[i]; } }";
+        let module = ctx
+            .device()
+            .create_shader_module(wgpu::ShaderModuleDescriptor { label: None, source: wgpu::ShaderSource::Wgsl(source.into()) });
+        let pipeline = ctx.device().create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: None,
+            layout: None,
+            module: &module,
+            entry_point: None,
+            compilation_options: Default::default(),
+            cache: None,
+        });
+        let group = ctx.device().create_bind_group(&wgpu::BindGroupDescriptor {
+            label: None,
+            layout: &pipeline.get_bind_group_layout(0),
+            entries: &[wgpu::BindGroupEntry { binding: 0, resource: buffer.as_entire_binding() }],
+        });
+        (pipeline, group)
+    };
+    let (before, after) = (double(&buffers.input), double(&buffers.output));
+    let mut encoder = encoder(&ctx);
+    {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        for (pipeline, group) in [&before] {
+            pass.set_pipeline(pipeline);
+            pass.set_bind_group(0, group, &[]);
+            pass.dispatch_workgroups(1, 1, 1);
+        }
+        forward.dispatch(&mut pass);
+        let (pipeline, group) = &after;
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, group, &[]);
+        pass.dispatch_workgroups(1, 1, 1);
+    }
+    ctx.queue().submit([encoder.finish()]);
+    let [output, ..] = buffers.download(&ctx);
+
+    let input: Vec<f32> = values(3, SHAPE.rows() * 4).iter().map(|x| 2.0 * x).collect();
+    let expected = rnn.forward_blocking(&buffers.params, &Sequence::new(SHAPE, &input)).unwrap().output;
+    assert_eq!(bits(&output), bits(&expected.iter().map(|y| 2.0 * y).collect::<Vec<_>>()));
+}
+
+/// All that is read in one buffer of the app, all that is written in another, each part at an offset.
+#[test]
+fn buffers_may_be_parts_of_larger_ones() {
+    let ctx = common::context();
+    let rnn = Rnn::new(&ctx, Lstm::default(), stacked().with_dropout(0.0)).unwrap();
+    let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
+    let sizes = plan.sizes();
+    let alone = Buffers::new(&rnn, &plan, 1);
+    let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+    let large =
+        |size| ctx.device().create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
+    let part = |n: u64, size: u64| n * 65_536 + 256 * u64::from(size > 0);
+    let (read, written) = (large(4 * 65_536), large(4 * 65_536));
+    let at = |buffer, n, size| BufferBinding { buffer, offset: part(n, size), size: wgpu::BufferSize::new(size) };
+    let forward = ForwardBuffers {
+        final_state: Some(at(&written, 1, sizes.state)),
+        ..ForwardBuffers::new(
+            at(&read, 0, sizes.params),
+            at(&read, 1, sizes.input),
+            at(&written, 0, sizes.output),
+            at(&written, 2, sizes.workspace),
+        )
+    };
+    let mut encoder = encoder(&ctx);
+    encoder.copy_buffer_to_buffer(&alone.params, 0, &read, part(0, 1), sizes.params);
+    encoder.copy_buffer_to_buffer(&alone.input, 0, &read, part(1, 1), sizes.input);
+    plan.bind_forward(&forward).unwrap().encode(&mut encoder);
+    plan.bind_forward(&alone.forward()).unwrap().encode(&mut encoder);
+    ctx.queue().submit([encoder.finish()]);
+    let [expected, ..] = alone.download(&ctx);
+    let [written] = pollster::block_on(ctx.download([&written])).unwrap();
+    assert_eq!(bits(&written[64..][..expected.len()]), bits(&expected));
+}
+
+/// What training keeps, per unit and step, by the table of the design; no more.
+#[test]
+fn the_reserve_holds_exactly_what_backward_needs() {
+    let ctx = common::context();
+    // Saved values, and the states beyond h, which is the output.
+    let table: [(Arc<dyn Cell>, usize); 8] = [
+        (Arc::new(Elman::linear()), 0),
+        (Arc::new(Elman::tanh()), 0),
+        (Arc::new(Elman::tanh().with_clip(1.0)), 1),
+        (Arc::new(BinaryGate), 2),
+        (Arc::new(Lstm::default()), 4 + 1),
+        (Arc::new(Lstm::default().with_clip(1.0).with_peepholes(true)), 4 + 1),
+        (Arc::new(Gru::default()), 4),
+        (Arc::new(GruResetBefore::default()), 3),
+    ];
+    let (rows, hidden) = (8 * 16, 16);
+    let shape = SeqShape { seq_len: 8, batch_size: 16 };
+    for (cell, kept) in table {
+        let config = RnnConfig::new(3, hidden).with_num_layers(3).with_bidirectional(true);
+        let plan = |config| Rnn::new(&ctx, cell.clone(), config).unwrap().plan(shape, Mode::Training).unwrap();
+        let per_layer = 2 * rows * hidden * kept;
+        let outputs_below = 2 * (rows * 2 * hidden);
+        assert_eq!(plan(config.clone()).sizes().reserve, 4 * (3 * per_layer + outputs_below) as u64, "{cell:?}");
+        let inference = Rnn::new(&ctx, cell.clone(), config).unwrap().plan(shape, Mode::Inference).unwrap();
+        assert_eq!(inference.sizes().reserve, 0);
+        assert_eq!(plan(RnnConfig::new(3, hidden)).sizes().reserve, 4 * (rows * hidden * kept) as u64, "{cell:?}");
+    }
+}
+
+#[test]
+fn a_layer_takes_two_dispatches_more_than_its_steps() {
+    let ctx = common::context();
+    for (cell, per_step) in [("rnn_tanh", 1), ("binary_gate", 1), ("lstm", 1), ("gru", 1), ("gru_reset_before", 2)] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4).with_bidirectional(true)).unwrap();
+        let rnn = rnn.with_strategy(Strategy::Stepwise);
+        let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
+        let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
+        assert_eq!(forward.dispatches(), per_step * SHAPE.seq_len + 2, "{cell}");
+    }
+}
+
+/// Every forward takes the next mask, and backward the one of its forward.
+#[test]
+fn dropout_differs_from_call_to_call() {
+    let ctx = common::context();
+    let rnn = Rnn::new(&ctx, Gru::default(), stacked()).unwrap();
+    let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
+    let buffers = Buffers::new(&rnn, &plan, 1);
+    let (forward, backward) = (plan.bind_forward(&buffers.forward()).unwrap(), plan.bind_backward(&buffers.backward()).unwrap());
+    let input = values(1, SHAPE.rows() * 5);
+    let d_output = values(2, SHAPE.rows() * 14);
+    let mut outputs = Vec::new();
+    for call in 0..3 {
+        let mut encoder = encoder(&ctx);
+        forward.encode(&mut encoder);
+        backward.encode(&mut encoder);
+        ctx.queue().submit([encoder.finish()]);
+        let [output, _, d_params] = buffers.download(&ctx);
+        let seq = Sequence::new(SHAPE, &input).with_dropout(DropoutKey { seed: 7, call });
+        let d = OutputGradients { d_output: &d_output, d_final_state: None };
+        let (expected, gradients) = rnn.backward_blocking(&buffers.params, &seq, &d).unwrap();
+        assert_eq!(bits(&output), bits(&expected.output), "call {call}");
+        assert_eq!(bits(&d_params), bits(&gradients.d_params), "call {call}");
+        assert!(!outputs.contains(&bits(&output)), "call {call} has an earlier call's mask");
+        outputs.push(bits(&output));
+    }
+}
+
+#[test]
+fn a_session_goes_on_where_it_stopped() {
+    let ctx = common::context();
+    let (batch, chunk, chunks) = (3, 2, 4);
+    for cell in [cell::by_name("lstm").unwrap(), cell::by_name("gru").unwrap()] {
+        let rnn = Rnn::new(&ctx, cell, RnnConfig::new(5, 7).with_num_layers(2)).unwrap();
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        let shape = SeqShape { seq_len: chunk * chunks, batch_size: batch };
+        let input = values(9, shape.rows() * 5);
+        // Row 1 starts anew at the third chunk.
+        let mut reset = vec![0; shape.rows()];
+        reset[2 * chunk * batch + 1] = 1;
+        let expected = rnn.forward_blocking(&params, &Sequence::new(shape, &input).with_reset(&reset)).unwrap();
+
+        let mut session = rnn.session(&params, SeqShape { seq_len: chunk, batch_size: batch }).unwrap();
+        let mut output = Vec::new();
+        for (n, chunk) in input.chunks(chunk * batch * 5).enumerate() {
+            if n == 2 {
+                session.reset(&[1]).unwrap();
+            }
+            output.extend(session.advance_blocking(chunk).unwrap());
+        }
+        let [state] = pollster::block_on(ctx.download([session.state()])).unwrap();
+        for (what, actual, expected) in [("output", &output, &expected.output), ("state", &state, &expected.final_state)] {
+            let distance = actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(distance <= 1e-6, "{what}: {distance}");
+        }
+    }
+}
+
+#[test]
+fn networks_and_plans_are_shared_between_threads() {
+    fn assert_shared<T: Send + Sync>() {}
+    assert_shared::<(Context, Rnn, Plan, Session, tidegate::Forward, tidegate::Backward)>();
+    let ctx = common::context();
+    let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(5, 7)).unwrap();
+    let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+    let input = values(1, SHAPE.rows() * 5);
+    let seq = Sequence::new(SHAPE, &input);
+    let expected = rnn.forward_blocking(&params, &seq).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..5 {
+                    assert_eq!(rnn.forward_blocking(&params, &seq).unwrap(), expected);
+                }
+            });
+        }
+    });
+}

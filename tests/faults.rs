@@ -1,0 +1,263 @@
+//! Bad input gets an error that names the thing and both numbers; nothing panics.
+
+mod common;
+
+use std::fmt::Debug;
+
+use tidegate::{
+    BackwardBuffers, Context, ForwardBuffers, Lstm, Mode, OutputGradients, Params, Plan, Result, Rnn, RnnConfig, SeqShape,
+    Sequence, cell, check,
+};
+use wgpu::{Buffer, BufferUsages};
+
+const SHAPE: SeqShape = SeqShape { seq_len: 4, batch_size: 2 };
+
+/// The error's text holds every one of `parts`.
+#[track_caller]
+fn refused<T: Debug>(result: Result<T>, parts: &[&str]) {
+    let text = result.expect_err("must be refused").to_string();
+    for part in parts {
+        assert!(text.contains(part), "`{part}` is not in: {text}");
+    }
+}
+
+fn lstm(config: RnnConfig) -> Rnn {
+    Rnn::new(&common::context(), Lstm::default(), config).unwrap()
+}
+
+#[test]
+fn configs() {
+    let ctx = common::context();
+    let new = |config| Rnn::new(&ctx, Lstm::default(), config);
+    refused(new(RnnConfig::new(3, 0)), &["hidden_size", "0", "1.."]);
+    refused(new(RnnConfig::new(0, 3)), &["input_size", "0"]);
+    refused(new(RnnConfig::new(3, 3).with_num_layers(0)), &["num_layers", "0"]);
+    refused(new(RnnConfig::new(3, 3).with_num_layers(70_000)), &["num_layers", "70000", "65536"]);
+    refused(new(RnnConfig::new(3, 3).with_dropout(1.0)), &["dropout", "1"]);
+    refused(new(RnnConfig::new(3, 3).with_dropout(f32::NAN)), &["dropout", "NaN"]);
+    refused(new(RnnConfig::new(3, usize::MAX)), &["hidden_size", "18446744073709551615", "4294967295"]);
+    refused(new(RnnConfig::new(1, 40_000)), &["u32 index of parameters", "4294967295"]);
+    refused(Rnn::new(&ctx, Lstm::default().with_cell_clip(-1.0), RnnConfig::new(3, 3)), &["cell_clip", "-1"]);
+    refused(Rnn::new(&ctx, Lstm::default().with_clip(f32::INFINITY), RnnConfig::new(3, 3)), &["clip", "inf"]);
+    refused(cell::by_name("lstn"), &["lstn", "lstm"]);
+}
+
+#[test]
+fn shapes() {
+    let rnn = lstm(RnnConfig::new(3, 5));
+    let plan = |seq_len, batch_size| rnn.plan(SeqShape { seq_len, batch_size }, Mode::Training);
+    refused(plan(0, 2), &["seq_len", "0"]);
+    refused(plan(2, 0), &["batch_size", "0"]);
+    refused(plan(usize::MAX, 2), &["seq_len"]);
+    refused(plan(1 << 20, 1 << 20), &["T·B", "1099511627776", "4294967295"]);
+    refused(plan(1 << 14, 1 << 14), &["u32 index"]);
+    let wide = lstm(RnnConfig::new(1, 1));
+    refused(
+        wide.plan(SeqShape { seq_len: 1, batch_size: 65_536 * 8 }, Mode::Inference),
+        &["max_compute_workgroups", "65535", "65536"],
+    );
+}
+
+#[test]
+fn host_data() {
+    let rnn = lstm(RnnConfig::new(3, 5));
+    let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+    let input = [0.5; 4 * 2 * 3];
+    let seq = Sequence::new(SHAPE, &input);
+    let forward = |seq: Sequence<'_>| rnn.forward_blocking(&params, &seq);
+    forward(seq).unwrap();
+    refused(forward(Sequence::new(SHAPE, &input[1..])), &["input", "24", "23"]);
+    refused(forward(seq.with_initial_state(&[0.0; 19])), &["initial_state", "20", "19"]);
+    refused(forward(seq.with_lengths(&[4])), &["lengths", "2", "1"]);
+    refused(forward(seq.with_lengths(&[4, 5])), &["lengths[1]", "5", "1..=4"]);
+    refused(forward(seq.with_lengths(&[0, 4])), &["lengths[0]", "0", "1..=4"]);
+    refused(forward(seq.with_reset(&[0; 7])), &["reset", "8", "7"]);
+    let backward =
+        |d_output: &[f32], d_final_state| rnn.backward_blocking(&params, &seq, &OutputGradients { d_output, d_final_state });
+    refused(backward(&[0.0; 39], None), &["d_output", "40", "39"]);
+    refused(backward(&[0.0; 40], Some(&[0.0; 21])), &["d_final_state", "20", "21"]);
+    let small = lstm(RnnConfig::new(2, 5));
+    refused(rnn.upload(&Params::zeros(small.param_layout())), &["params", "[20, 3", "[20, 2"]);
+    let other = small.upload(&Params::zeros(small.param_layout())).unwrap();
+    refused(rnn.forward_blocking(&other, &seq), &["params", "800", "720"]);
+    let mut host = Params::zeros(rnn.param_layout());
+    refused(host.set("weight_ih_l1", &[20, 3], &[0.0; 60]), &["weight_ih_l1", "weight_ih_l0"]);
+    refused(host.set("weight_ih_l0", &[3, 20], &[0.0; 60]), &["weight_ih_l0", "[20, 3]", "[3, 20]"]);
+    refused(host.set("weight_ih_l0", &[20, 3], &[0.0; 59]), &["weight_ih_l0", "60", "59"]);
+    refused(host.get("bias").map(<[f32]>::len), &["bias", "bias_ih_l0"]);
+}
+
+#[test]
+fn sessions() {
+    let both = lstm(RnnConfig::new(3, 5).with_bidirectional(true));
+    let params = both.upload(&Params::zeros(both.param_layout())).unwrap();
+    refused(both.session(&params, SHAPE), &["bidirectional"]);
+    let rnn = lstm(RnnConfig::new(3, 5));
+    let params = rnn.upload(&Params::zeros(rnn.param_layout())).unwrap();
+    let mut session = rnn.session(&params, SHAPE).unwrap();
+    refused(session.reset(&[0, 2]), &["2", "0..=1"]);
+    refused(session.advance_blocking(&[0.0; 23]), &["input", "24", "23"]);
+}
+
+struct Buffers {
+    plan: Plan,
+    all: Vec<Buffer>,
+}
+
+impl Buffers {
+    /// params, input, output, workspace, reserve, state, small, d_output, d_params.
+    fn new(mode: Mode) -> Self {
+        let rnn = lstm(RnnConfig::new(3, 5).with_num_layers(2).with_dropout(0.5));
+        let plan = rnn.plan(SHAPE, mode).unwrap();
+        let s = plan.sizes();
+        let sizes = [s.params, s.input, s.output, s.workspace, s.reserve.max(4), s.state, s.reset, s.output, s.params];
+        let all = sizes.map(|size| rnn.context().upload("test", &vec![0u32; (size / 4) as usize]).unwrap()).to_vec();
+        Self { plan, all }
+    }
+
+    fn forward(&self) -> ForwardBuffers<'_> {
+        let [params, input, output, workspace, reserve, _, small, ..] = &self.all[..] else { unreachable!() };
+        let whole = Buffer::as_entire_buffer_binding;
+        ForwardBuffers {
+            reserve: Some(whole(reserve)),
+            dropout_state: Some(whole(small)),
+            ..ForwardBuffers::new(whole(params), whole(input), whole(output), whole(workspace))
+        }
+    }
+
+    fn backward(&self) -> BackwardBuffers<'_> {
+        BackwardBuffers {
+            forward: self.forward(),
+            d_output: self.all[7].as_entire_buffer_binding(),
+            d_params: self.all[8].as_entire_buffer_binding(),
+            d_final_state: None,
+            d_input: None,
+            d_initial_state: None,
+            accumulate: false,
+        }
+    }
+}
+
+#[test]
+fn buffers() {
+    let ctx = common::context();
+    let b = Buffers::new(Mode::Training);
+    let (plan, sizes) = (&b.plan, b.plan.sizes());
+    plan.bind_forward(&b.forward()).unwrap();
+    plan.bind_backward(&b.backward()).unwrap();
+    let small = ctx.upload("small", &[0u32; 2]).unwrap();
+    let no_storage = ctx.device().create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 1 << 16,
+        usage: BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let bound = |change: &dyn Fn(&mut ForwardBuffers<'_>)| {
+        let mut forward = b.forward();
+        change(&mut forward);
+        plan.bind_forward(&forward)
+    };
+    let needed = |bytes: u64| bytes.to_string();
+    let wrong = |buffer: &Buffer, name: &str, bytes: u64| {
+        let whole = || buffer.as_entire_buffer_binding();
+        let f = b.forward();
+        let f = match name {
+            "params" => ForwardBuffers { params: whole(), ..f },
+            "input" => ForwardBuffers { input: whole(), ..f },
+            "output" => ForwardBuffers { output: whole(), ..f },
+            "workspace" => ForwardBuffers { workspace: whole(), ..f },
+            "reserve" => ForwardBuffers { reserve: Some(whole()), ..f },
+            "initial_state" => ForwardBuffers { initial_state: Some(whole()), ..f },
+            "final_state" => ForwardBuffers { final_state: Some(whole()), ..f },
+            "reset" => ForwardBuffers { reset: Some(whole()), ..f },
+            "dropout_state" => ForwardBuffers { dropout_state: Some(whole()), ..f },
+            _ => unreachable!(),
+        };
+        let text = plan.bind_forward(&f).expect_err(name).to_string();
+        assert!(text.contains(name) && text.contains(&needed(bytes)), "{text}");
+    };
+    let all = [
+        ("params", sizes.params),
+        ("input", sizes.input),
+        ("output", sizes.output),
+        ("workspace", sizes.workspace),
+        ("reserve", sizes.reserve),
+        ("initial_state", sizes.state),
+        ("final_state", sizes.state),
+        ("reset", sizes.reset),
+        ("dropout_state", sizes.dropout_state),
+    ];
+    for (name, bytes) in all {
+        wrong(&small, name, bytes);
+    }
+    refused(bound(&|f| f.reserve = None), &["reserve", "backward"]);
+    refused(bound(&|f| f.dropout_state = None), &["dropout_state"]);
+    refused(bound(&|f| f.input.offset = 4), &["input", "4", "multiple of"]);
+    refused(bound(&|f| f.input.offset = 1 << 40), &["input", "96", "0"]);
+    refused(bound(&|f| f.input.size = wgpu::BufferSize::new(92)), &["input", "96", "92"]);
+    let unusable = ForwardBuffers { input: no_storage.as_entire_buffer_binding(), ..b.forward() };
+    refused(plan.bind_forward(&unusable), &["input", "STORAGE", "COPY_DST"]);
+    let aliased = ForwardBuffers { params: b.all[3].as_entire_buffer_binding(), ..b.forward() };
+    refused(plan.bind_forward(&aliased), &["params", "workspace"]);
+    let short = BackwardBuffers { d_output: small.as_entire_buffer_binding(), ..b.backward() };
+    refused(plan.bind_backward(&short), &["d_output", &needed(sizes.output), "8"]);
+    let short = BackwardBuffers { d_params: small.as_entire_buffer_binding(), ..b.backward() };
+    refused(plan.bind_backward(&short), &["d_params", &needed(sizes.params), "8"]);
+    let inference = Buffers::new(Mode::Inference);
+    refused(inference.plan.bind_backward(&inference.backward()), &["Mode::Training"]);
+}
+
+/// A device at WebGPU's defaults, but for what `change` does.
+fn device_with(change: impl Fn(&mut wgpu::Limits)) -> Context {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let mut required_limits = wgpu::Limits::default();
+    change(&mut required_limits);
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Context::from_device(&adapter, &device, &queue).unwrap()
+}
+
+#[test]
+fn small_devices() {
+    let four = device_with(|limits| limits.max_storage_buffers_per_shader_stage = 4);
+    refused(Rnn::new(&four, Lstm::default(), RnnConfig::new(3, 5)), &["max_storage_buffers_per_shader_stage", "8", "4"]);
+    let little = device_with(|limits| limits.max_compute_workgroup_storage_size = 8192);
+    refused(Rnn::new(&little, Lstm::default(), RnnConfig::new(3, 5)), &["workgroup_storage", "16384", "8192"]);
+    let default = device_with(|_| {});
+    let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
+    let long = SeqShape { seq_len: 100_000, batch_size: 16 };
+    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "268435456"]);
+    let bound = SeqShape { seq_len: 3_000, batch_size: 64 };
+    refused(rnn.plan(bound, Mode::Inference), &["max_storage_buffer_binding_size", "134217728"]);
+}
+
+/// A cell whose WGSL does not compile is an error that says where, not a panic in the app's error handler.
+#[test]
+fn broken_wgsl() {
+    #[derive(Debug)]
+    struct Broken;
+    impl tidegate::Cell for Broken {
+        fn name(&self) -> &str {
+            "broken"
+        }
+        fn gates(&self) -> &[&'static str] {
+            &["h"]
+        }
+        fn saved(&self) -> usize {
+            0
+        }
+        fn wgsl(&self) -> std::borrow::Cow<'_, str> {
+            "fn cell_forward(wx: Gates) -> Forward { return nonsense; }".into()
+        }
+        fn forward(&self, step: cell::ForwardStep<'_>) {
+            step.next[0] = step.wx[0] + step.rh[0];
+        }
+        fn backward(&self, step: cell::BackwardStep<'_>) {
+            step.d_wx[0] = step.d_next[0];
+            step.d_rh[0] = step.d_next[0];
+            step.d_prev[0] = 0.0;
+        }
+    }
+    refused(pollster::block_on(check::check_cell(&common::context(), Broken)), &["nonsense"]);
+}
