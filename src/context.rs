@@ -61,13 +61,16 @@ impl Context {
         adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY)
     }
 
-    /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers and bindings; all optional.
+    /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers, bindings and workgroups; all optional.
     pub fn wanted_limits(adapter: &Adapter) -> Limits {
         let has = adapter.limits();
         let immediates = adapter.features().contains(Features::IMMEDIATES);
         Limits {
             max_storage_buffer_binding_size: has.max_storage_buffer_binding_size,
             max_buffer_size: has.max_buffer_size,
+            max_compute_invocations_per_workgroup: has.max_compute_invocations_per_workgroup,
+            max_compute_workgroup_size_x: has.max_compute_workgroup_size_x,
+            max_compute_workgroup_size_y: has.max_compute_workgroup_size_y,
             min_storage_buffer_offset_alignment: has.min_storage_buffer_offset_alignment,
             min_uniform_buffer_offset_alignment: has.min_uniform_buffer_offset_alignment,
             max_immediate_size: if immediates { has.max_immediate_size.min(16) } else { 0 },

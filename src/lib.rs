@@ -1,4 +1,4 @@
-//! Recurrent networks on any GPU.
+#![doc = include_str!("../README.md")]
 #![deny(unsafe_code)]
 
 mod activation;

@@ -377,7 +377,7 @@ impl Plan {
                 reserve: reserve.kept[layer],
                 final_state: user.final_state,
             };
-            program.extend(strategy::forward(ctx, &*network.cell, &sizes, &slots)?);
+            program.extend(strategy::forward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
         }
         Ok(program)
     }
@@ -438,7 +438,7 @@ impl Plan {
                 d_output: if layer == last { user.d_output } else { map.d_inner },
                 d_initial_state: user.d_initial_state,
             };
-            program.extend(strategy::backward(ctx, &*network.cell, &sizes, &slots)?);
+            program.extend(strategy::backward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
             let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &*network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };

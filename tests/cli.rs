@@ -319,7 +319,9 @@ impl Given {
         let entries = || fs::read_dir(&self.folder.0).unwrap().count();
         let before = entries();
         for existing in [None, Some("what was there before")] {
-            existing.map(|text| fs::write(&output, text).unwrap());
+            if let Some(text) = existing {
+                fs::write(&output, text).unwrap();
+            }
             let line = fail(self.command());
             for name in named {
                 assert!(line.contains(name), "expected {name} in: {line}");
@@ -479,6 +481,26 @@ fn devices_lists_adapters_and_the_reference() {
     assert_eq!((&reference["id"], &reference["device_type"]), (&"cpu".into(), &"cpu-reference".into()));
 }
 
+/// As on a machine without any adapter: wgpu is told to look for a kind that this build leaves out.
+#[test]
+fn without_an_adapter_the_reference_runs_and_says_so() {
+    let given = Given { args: Vec::new(), ..Given::lstm() };
+    given.write();
+    let without = |args: &[PathBuf]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).env("WGPU_BACKEND", "gl").output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
+    };
+    let [stdout, stderr] = without(&given.command());
+    assert!(stdout.is_empty() && stderr.lines().count() == 1 && stderr.contains("mesa-vulkan-drivers"), "{stderr}");
+    assert_eq!(read(&given.folder.path("output.safetensors"))["output"].bytes, Given::lstm().succeed()["output"].bytes);
+    let [stdout, stderr] = without(&["devices".into()]);
+    assert!(stdout.contains("cpu (default)") && stdout.contains("mesa-vulkan-drivers") && stderr.is_empty(), "{stdout}{stderr}");
+    let bench = "bench --cell gru --input 1 --hidden 1 --seq 1 --batch 1".split(' ').map(PathBuf::from);
+    let [stdout, stderr] = without(&bench.collect::<Vec<_>>());
+    assert!(stdout.contains("cpu-reference") && stderr.contains("mesa-vulkan-drivers"), "{stdout}{stderr}");
+}
+
 /// The results that `bench` wrote for a small GRU.
 fn bench(device: &str, args: &[&str]) -> Vec<Value> {
     let folder = Folder::new();
@@ -549,7 +571,7 @@ fn bench_times_the_reference() {
 
 #[test]
 fn bench_verifies_and_times_an_adapter() {
-    let results = bench("0", &["--mode", "train"]);
+    let results = bench("0", &["--mode", "train", "--strategy", "stepwise"]);
     assert_eq!(results.len(), 1);
     check_result(&results[0], "train");
     assert_eq!(results[0]["strategy"], "stepwise");

@@ -27,7 +27,18 @@ fn every_shader_is_valid() {
             }
         }
     }
-    let expected = ["column_sum", "matmul", "pack", "prepare", "previous", "reduce", "step_backward", "step_forward"];
+    let expected = [
+        "column_sum",
+        "matmul",
+        "pack",
+        "prepare",
+        "previous",
+        "reduce",
+        "sequence_backward",
+        "sequence_forward",
+        "step_backward",
+        "step_forward",
+    ];
     assert_eq!(entries, BTreeSet::from(expected));
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::Criterion;
-use tidegate::{Backward, BackwardBuffers, Cell, Context, Forward, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape};
+use tidegate::{
+    Backward, BackwardBuffers, Cell, Context, Forward, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Strategy,
+};
 use wgpu::{Buffer, BufferUsages, ComputePass};
 
 /// Few samples of about a second in all, so that both benchmarks end within two minutes on a software adapter.
@@ -46,7 +48,7 @@ impl Bench {
         bench
     }
 
-    /// `gpu`: from the begin to the end of the pass, by the device's own clock. `wall`: from the submit to its end, by the host's.
+    /// `gpu`: from begin to end of the pass, by the device's clock. `wall`: from the submit until all is done, by the host's.
     pub fn clock(&self) -> &'static str {
         if self.timestamps.is_some() { "gpu" } else { "wall" }
     }
@@ -85,7 +87,7 @@ fn buffer(ctx: &Context, label: &str, size: u64, usage: BufferUsages) -> Buffer 
     ctx.device().create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
 }
 
-/// Forward and backward of a training plan, bound and run once, so that every pipeline is compiled.
+/// Forward and backward of a training plan, one dispatch per step, bound and run once, so that every pipeline is compiled.
 pub struct Passes {
     pub forward: Forward,
     pub backward: Backward,
@@ -95,7 +97,7 @@ impl Passes {
     /// `d_input` says whether backward computes the gradient of the input too.
     pub fn new(bench: &Bench, cell: Arc<dyn Cell>, config: RnnConfig, shape: SeqShape, d_input: bool) -> tidegate::Result<Self> {
         let ctx = &bench.ctx;
-        let rnn = Rnn::new(ctx, cell, config)?;
+        let rnn = Rnn::new(ctx, cell, config)?.with_strategy(Strategy::Stepwise);
         let plan = rnn.plan(shape, Mode::Training)?;
         let sizes = plan.sizes();
         // Values like those of real data: zeros and denormals may run at another speed.

@@ -13,7 +13,7 @@ use tidegate::{Context, OutputGradients, Params, Rnn, RnnConfig, SeqShape, Seque
 
 const SHAPE: SeqShape = SeqShape { seq_len: 12, batch_size: 4 };
 const HIDDEN_SIZE: usize = 8;
-const LEARNING_RATE: f32 = 0.5;
+const LEARNING_RATE: f32 = 2.0;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let ctx = pollster::block_on(Context::request())?;

@@ -1,11 +1,12 @@
 //! How a recurrence becomes dispatches.
 
+mod resident;
 mod stepwise;
 
 use crate::cell::Cell;
 use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{KernelSource, StepIndex, sizes};
+use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::program::{Segment, Slot};
 
 /// How the recurrence is scheduled.
@@ -17,12 +18,14 @@ pub enum Strategy {
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device.
     Stepwise,
+    /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
+    Resident,
 }
 
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
     pub fn all(_ctx: &Context) -> Vec<Self> {
-        vec![Self::Stepwise]
+        vec![Self::Stepwise, Self::Resident]
     }
 
     /// The name that the command uses.
@@ -30,13 +33,15 @@ impl Strategy {
         match self {
             Self::Auto => "auto",
             Self::Stepwise => "stepwise",
+            Self::Resident => "resident",
         }
     }
 
     /// What runs when this is asked for.
     pub(crate) fn resolve(self) -> Self {
         match self {
-            Self::Auto | Self::Stepwise => Self::Stepwise,
+            Self::Auto => Self::Stepwise,
+            forced => forced,
         }
     }
 }
@@ -59,6 +64,8 @@ sizes! {
         carry,
         /// Offsets in d_rows.
         d_rh, d_unit,
+        /// Steps of a dispatch, and in all, where one dispatch makes many.
+        chunk, steps,
     }
 }
 
@@ -87,14 +94,77 @@ pub(crate) struct BackwardSlots {
     pub d_initial_state: Slot,
 }
 
+impl ForwardSlots {
+    /// In the order of [`forward_bindings`].
+    fn slots(&self) -> [Slot; 7] {
+        [self.params, self.input_part, self.state, self.marks, self.output, self.reserve, self.final_state]
+    }
+}
+
+impl BackwardSlots {
+    /// In the order of [`backward_bindings`].
+    fn slots(&self) -> [Slot; 8] {
+        let Self { params, d_rows, state, marks, output, reserve, d_output, d_initial_state } = *self;
+        [params, d_rows, state, marks, output, reserve, d_output, d_initial_state]
+    }
+}
+
+fn forward_bindings() -> [Binding; 7] {
+    [
+        Binding::read("params"),
+        Binding::write("input_part"),
+        Binding::write("state"),
+        Binding::write("marks").of_u32(),
+        Binding::write("output"),
+        Binding::write("reserve"),
+        Binding::write("final_state"),
+    ]
+}
+
+/// `d_output` is the app's, or for a layer below the last a part of the workspace.
+fn backward_bindings(d_output: Access) -> [Binding; 8] {
+    [
+        Binding::read("params"),
+        Binding::write("d_rows"),
+        Binding::write("state"),
+        Binding::write("marks").of_u32(),
+        Binding::read("output"),
+        Binding::read("reserve"),
+        Binding { access: d_output, ..Binding::read("d_output") },
+        Binding::write("d_initial_state"),
+    ]
+}
+
+fn step_index(ctx: &Context) -> StepIndex {
+    if ctx.immediates() { StepIndex::Immediate } else { StepIndex::DynamicOffset }
+}
+
 /// The forward recurrence of one layer, all directions.
-pub(crate) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &ForwardSlots) -> Result<Vec<Segment>> {
-    stepwise::forward(ctx, cell, sizes, slots)
+pub(crate) fn forward(
+    ctx: &Context,
+    strategy: Strategy,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    slots: &ForwardSlots,
+) -> Result<Vec<Segment>> {
+    match strategy {
+        Strategy::Resident => resident::forward(ctx, cell, sizes, slots),
+        Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
+    }
 }
 
 /// The backward recurrence of one layer, all directions: fills `d_rows`.
-pub(crate) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &BackwardSlots) -> Result<Vec<Segment>> {
-    stepwise::backward(ctx, cell, sizes, slots)
+pub(crate) fn backward(
+    ctx: &Context,
+    strategy: Strategy,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    slots: &BackwardSlots,
+) -> Result<Vec<Segment>> {
+    match strategy {
+        Strategy::Resident => resident::backward(ctx, cell, sizes, slots),
+        Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
+    }
 }
 
 /// Elements of state beyond the S blocks and forward's second h: scratch of a cell of two phases.
@@ -105,5 +175,6 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
 
 /// Every source that the strategies can ask for, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
-    [StepIndex::Immediate, StepIndex::DynamicOffset].into_iter().flat_map(|step| stepwise::sources(cell, step)).collect()
+    let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
+    both.into_iter().flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step)].concat()).collect()
 }

@@ -3,9 +3,9 @@
 use crate::cell::Cell;
 use crate::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Binding, KernelSource, StepIndex};
-use crate::program::{Dispatch, Segment};
-use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes};
+use crate::kernel::{Access, KernelSource, StepIndex};
+use crate::program::{Dispatch, Segment, Slot};
+use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 
 /// What a workgroup of a step kernel makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,67 +84,47 @@ fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
     ]
 }
 
-fn step_index(ctx: &Context) -> StepIndex {
-    if ctx.immediates() { StepIndex::Immediate } else { StepIndex::DynamicOffset }
-}
-
 fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex) -> KernelSource {
-    let bindings = [
-        Binding::read("params"),
-        Binding::write("input_part"),
-        Binding::write("state"),
-        Binding::write("marks").of_u32(),
-        Binding::write("output"),
-        Binding::write("reserve"),
-        Binding::write("final_state"),
+    let files = [
+        StepSizes::WGSL,
+        include_str!("../../shaders/states.wgsl"),
+        include_str!("../../shaders/forward_cell.wgsl"),
+        include_str!("../../shaders/step_forward.wgsl"),
     ];
-    let files = [StepSizes::WGSL, include_str!("../../shaders/states.wgsl"), include_str!("../../shaders/step_forward.wgsl")];
-    KernelSource::new("step_forward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
+    KernelSource::new("step_forward", &constants(tile, phase), &forward_bindings(), step, &files).with_cell(cell)
 }
 
 pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
-    let slots = [s.params, s.input_part, s.state, s.marks, s.output, s.reserve, s.final_state];
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
         let tile = Tile::new(sizes.batch, phase.count)?;
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx)))?;
-        dispatches.push(Dispatch::new(ctx, kernel, &slots, sizes, tile.groups(sizes))?);
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     Ok(vec![Segment { dispatches, steps: 0..sizes.seq_len }])
 }
 
 fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, d_output: Access) -> KernelSource {
-    let mut bindings = [
-        Binding::read("params"),
-        Binding::write("d_rows"),
-        Binding::write("state"),
-        Binding::write("marks").of_u32(),
-        Binding::read("output"),
-        Binding::read("reserve"),
-        Binding::read("d_output"),
-        Binding::write("d_initial_state"),
-    ];
-    bindings[6].access = d_output;
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/backward_states.wgsl"),
+        include_str!("../../shaders/backward_cell.wgsl"),
         include_str!("../../shaders/step_backward.wgsl"),
     ];
-    KernelSource::new("step_backward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
+    KernelSource::new("step_backward", &constants(tile, phase), &backward_bindings(d_output), step, &files).with_cell(cell)
 }
 
 pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
-    let slots = [s.params, s.d_rows, s.state, s.marks, s.output, s.reserve, s.d_output, s.d_initial_state];
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
         let tile = Tile::new(sizes.batch, 1)?;
         let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.d_output.read_access()))?;
-        dispatches.push(Dispatch::new(ctx, kernel, &slots, sizes, tile.groups(sizes))?);
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     let first = dispatches[0].clone();
     let mut segments = vec![Segment { dispatches, steps: 0..sizes.seq_len }];
-    if s.d_initial_state != crate::program::Slot::EMPTY {
+    if s.d_initial_state != Slot::EMPTY {
         // One product more carries the gradient over the edge before the first step.
         segments.push(Segment { dispatches: vec![first], steps: sizes.seq_len..sizes.seq_len + 1 });
     }

@@ -23,7 +23,7 @@ pub struct Args {
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long, default_value = "all")]
     device: String,
-    /// How the recurrence becomes dispatches: auto or stepwise
+    /// How the recurrence becomes dispatches: auto, stepwise or resident
     #[arg(long, default_value = "auto", value_parser = crate::strategy)]
     strategy: Strategy,
     /// Also write the results as JSON

@@ -1,7 +1,7 @@
 //! The float64 reference as a device: f32 in, float64 inside, f32 out.
 
 use tidegate::reference::{self, Trace};
-use tidegate::{Cell, Error, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use tidegate::{Cell, Error, Gradients, Mode, Output, OutputGradients, ParamLayout, RnnConfig, SeqShape, Sequence};
 
 use crate::Result;
 
@@ -42,6 +42,7 @@ pub fn narrow(values: &[f64]) -> Vec<f32> {
 
 /// Refuses what cannot fit into memory: the reference would be killed for it, without a word.
 pub fn check_memory(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape, backward: bool) -> Result<()> {
+    let params = ParamLayout::new(cell, config)?.len() as f64;
     let [rows, batch] = [shape.seq_len as f64 * shape.batch_size as f64, shape.batch_size as f64];
     let [hidden, directions, states] = [config.hidden_size, config.num_directions(), cell.states()].map(|n| n as f64);
     // Backward holds the gradients of all gates of one direction, twice, beside what forward kept of every step.
@@ -50,7 +51,8 @@ pub fn check_memory(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape, backwa
     let layers = config.num_layers as f64;
     let kept = if backward { layers * (kept + config.output_size() as f64) } else { kept };
     let io = (2 * config.input_size + 3 * config.output_size()) as f64;
-    let bytes = 8.0 * (rows * (gates + kept + io) + 2.0 * states * layers * directions * batch * hidden);
+    // Parameters and their gradients in both types.
+    let bytes = 8.0 * (rows * (gates + kept + io) + 2.0 * states * layers * directions * batch * hidden + 3.0 * params);
     let fits = bytes < isize::MAX as f64 && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
     if fits {
         Ok(())

@@ -9,6 +9,7 @@ mod files;
 mod report;
 mod run;
 mod suite;
+mod tensors;
 mod timing;
 mod verify;
 
@@ -94,7 +95,7 @@ fn print(text: &str) -> Result<()> {
 
 /// The strategy of that name.
 fn strategy(name: &str) -> Result<Strategy, String> {
-    let known = [Strategy::Auto, Strategy::Stepwise];
+    let known = [Strategy::Auto, Strategy::Stepwise, Strategy::Resident];
     let found = known.into_iter().find(|strategy| strategy.name() == name);
     found.ok_or_else(|| format!("known are {}", known.map(Strategy::name).join(", ")))
 }

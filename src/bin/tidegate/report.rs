@@ -1,7 +1,7 @@
 //! What `bench` found: a table for people, JSON for programs.
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, Table, TableComponent};
 use serde::Serialize;
 use tidegate::Strategy;
 
@@ -181,6 +181,9 @@ pub fn table(description: &Description, entries: &[Entry]) -> String {
     let Description { device, backend, driver, device_type } = description;
     let mut table = Table::new();
     table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(COLUMNS);
+    for line in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+        table.remove_style(line);
+    }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }

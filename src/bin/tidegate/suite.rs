@@ -9,7 +9,7 @@ use tidegate::{Cell, Error, Mode, RnnConfig, SeqShape};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
-    /// Small and medium layers, a minute or so on a software adapter
+    /// Small and medium layers, two minutes on a software adapter
     Quick,
 }
 

@@ -1,0 +1,123 @@
+// A whole chunk of BPTT in one dispatch: a workgroup walks all its steps for ROWS batch rows of one direction.
+//
+// It has UNITS x LANES threads: UNITS hidden units at a time, LANES threads along K (rows of each gate) for each. The gates'
+// gradients that threads exchange, by step parity, are in workgroup memory if SHARED, else read from d_rows, whose rows no
+// other workgroup touches. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
+// else the weights are read again at every step.
+// The step index counts chunks of sizes.chunk steps, of sizes.steps in all. Needs backward_states.wgsl, backward_cell.wgsl.
+
+var<workgroup> exchange: array<f32, EXCHANGE>;
+var<workgroup> sums: array<f32, SUMS>;
+var<private> held: array<f32, HELD_LEN>;
+
+fn exchange_index(step: u32, r: u32, gate_row: u32) -> u32 {
+    return ((step & 1u) * ROWS + r) * GATES * sizes.hidden + gate_row;
+}
+
+fn publish(step: u32, r: u32, gate: u32, unit: u32, value: f32) {
+    if SHARED == 1u { exchange[exchange_index(step, r, gate * sizes.hidden + unit)] = value; }
+}
+
+fn barrier() {
+    if SHARED == 0u { storageBarrier(); }
+    workgroupBarrier();
+}
+
+fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0: u32, lane: u32, local_unit: u32) {
+    // Phase 2 takes what phase 1 of the same step made.
+    let from_step = select(step - 1u, step, phase == 2u);
+    let t_from = select(time_before(step, direction), time_of(step, direction), phase == 2u);
+    let has_product = phase == 2u || step > 0u;
+    let weight = sizes.weight + direction * sizes.param_stride;
+    for (var unit0 = 0u; unit0 < sizes.hidden; unit0 += UNITS) {
+        let unit = unit0 + local_unit;
+        var acc: array<f32, ROWS>;
+        if unit < sizes.hidden && has_product && HELD != 0u {
+            for (var g = first; g < first + count; g++) {
+                for (var i = 0u; i < HELD; i++) {
+                    let k = min(i * LANES + lane, sizes.hidden - 1u);
+                    // A held weight past H is 0.
+                    acc[0] += held[g * HELD + i] * exchange[exchange_index(from_step, 0u, g * sizes.hidden + k)];
+                }
+            }
+        } else if unit < sizes.hidden && has_product {
+            for (var gate_row = first * sizes.hidden + lane; gate_row < (first + count) * sizes.hidden; gate_row += LANES) {
+                let w = params[weight + gate_row * sizes.hidden + unit];
+                for (var r = 0u; r < ROWS; r++) {
+                    var x = 0.0;
+                    if SHARED == 1u {
+                        x = exchange[exchange_index(from_step, r, gate_row)];
+                    } else if row0 + r < sizes.batch {
+                        x = d_rows[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
+                    }
+                    acc[r] += w * x;
+                }
+            }
+        }
+        if LANES > 1u {
+            for (var r = 0u; r < ROWS; r++) { sums[(lane * ROWS + r) * UNITS + local_unit] = acc[r]; }
+            workgroupBarrier();
+        }
+        for (var r = lane; r < ROWS; r += LANES) {
+            let b = row0 + r;
+            if unit < sizes.hidden && b < sizes.batch {
+                var sum = acc[r];
+                if LANES > 1u {
+                    sum = 0.0;
+                    for (var l = 0u; l < LANES; l++) { sum += sums[(l * ROWS + r) * UNITS + local_unit]; }
+                }
+                finish(step, phase, direction, b, r, unit, sum);
+            }
+        }
+        barrier();
+    }
+}
+
+@compute @workgroup_size(UNITS, LANES)
+fn sequence_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let direction = group.z;
+    let row0 = group.y * ROWS;
+    let lane = local.y;
+    let start = step_index.value * sizes.chunk;
+    let end = min(sizes.steps, start + sizes.chunk);
+    if HELD != 0u && local.x < sizes.hidden {
+        let weight = sizes.weight + direction * sizes.param_stride;
+        for (var g = 0u; g < GATES; g++) {
+            for (var i = 0u; i < HELD; i++) {
+                let k = i * LANES + lane;
+                var w = 0.0;
+                if k < sizes.hidden { w = params[weight + (g * sizes.hidden + k) * sizes.hidden + local.x]; }
+                held[g * HELD + i] = w;
+            }
+        }
+    }
+    if SHARED == 1u {
+        // What the chunk before made last; rows past the batch stay 0.
+        for (var i = lane * UNITS + local.x; i < 2u * ROWS * GATES * sizes.hidden; i += LANES * UNITS) {
+            exchange[i] = 0.0;
+        }
+        workgroupBarrier();
+        if start > 0u {
+            let t_from = time_before(start, direction);
+            for (var i = lane * UNITS + local.x; i < ROWS * GATES * sizes.hidden; i += LANES * UNITS) {
+                let r = i / (GATES * sizes.hidden);
+                let gate_row = i % (GATES * sizes.hidden);
+                if row0 + r < sizes.batch {
+                    let value = d_rows[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
+                    exchange[exchange_index(start - 1u, r, gate_row)] = value;
+                }
+            }
+        }
+    }
+    barrier();
+    for (var step = start; step < end; step++) {
+        if FIRST_PHASE_GATES == GATES {
+            run_phase(step, 0u, 0u, GATES, direction, row0, lane, local.x);
+        } else {
+            run_phase(step, 1u, 0u, FIRST_PHASE_GATES, direction, row0, lane, local.x);
+            if step < sizes.seq_len {
+                run_phase(step, 2u, FIRST_PHASE_GATES, GATES - FIRST_PHASE_GATES, direction, row0, lane, local.x);
+            }
+        }
+    }
+}

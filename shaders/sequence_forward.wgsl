@@ -1,0 +1,141 @@
+// A whole chunk of the sequence in one dispatch: a workgroup walks all its steps for ROWS batch rows of one direction.
+//
+// It has LANES x UNITS threads: UNITS hidden units at a time, LANES threads along K for each. The vectors that threads
+// exchange (h by step parity, then mid) are in workgroup memory if SHARED, else in the state, which no other workgroup
+// touches at these rows. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
+// else the weights are read again at every step.
+// The step index counts chunks of sizes.chunk steps. Needs forward_cell.wgsl.
+
+var<workgroup> exchange: array<f32, EXCHANGE>;
+var<workgroup> sums: array<f32, SUMS>;
+var<private> held: array<f32, HELD_LEN>;
+
+// Of the operand of a phase: h before the step, or mid.
+fn slot_of(step: u32, phase: u32) -> u32 {
+    return select(step & 1u, 2u, phase == 2u);
+}
+
+fn operand(step: u32, phase: u32, direction: u32, b: u32, r: u32, k: u32) -> f32 {
+    if SHARED == 1u { return exchange[(slot_of(step, phase) * ROWS + r) * sizes.hidden + k]; }
+    if phase == 2u { return state[mid_index(direction, b, k)]; }
+    return state[h_index(step, direction, b, k)];
+}
+
+// What a phase made: mid, or h after the step.
+fn publish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, value: f32) {
+    if SHARED == 1u {
+        let slot = select(slot_of(step + 1u, 0u), 2u, phase == 1u);
+        exchange[(slot * ROWS + r) * sizes.hidden + unit] = value;
+    } else if phase == 1u {
+        state[mid_index(direction, b, unit)] = value;
+    } else {
+        state[h_index(step + 1u, direction, b, unit)] = value;
+    }
+}
+
+fn barrier() {
+    if SHARED == 0u { storageBarrier(); }
+    workgroupBarrier();
+}
+
+fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0: u32, lane: u32, local_unit: u32) {
+    let t = time_of(step, direction);
+    let weight = sizes.weight + direction * sizes.param_stride;
+    for (var unit0 = 0u; unit0 < sizes.hidden; unit0 += UNITS) {
+        let unit = unit0 + local_unit;
+        var acc: array<f32, GATES * ROWS>;
+        var cut: array<bool, ROWS>;
+        for (var r = 0u; r < ROWS; r++) {
+            cut[r] = row0 + r >= sizes.batch || (phase != 2u && enters_cut(direction, t, row0 + r));
+        }
+        if unit < sizes.hidden && HELD != 0u {
+            for (var i = 0u; i < HELD; i++) {
+                let k = min(i * LANES + lane, sizes.hidden - 1u);
+                var x = 0.0;
+                if !cut[0] { x = operand(step, phase, direction, row0, 0u, k); }
+                // A held weight past H is 0.
+                for (var g = first; g < first + count; g++) { acc[g] += held[g * HELD + i] * x; }
+            }
+        } else if unit < sizes.hidden {
+            for (var k = lane; k < sizes.hidden; k += LANES) {
+                var x: array<f32, ROWS>;
+                for (var r = 0u; r < ROWS; r++) {
+                    if !cut[r] { x[r] = operand(step, phase, direction, row0 + r, r, k); }
+                }
+                for (var g = first; g < first + count; g++) {
+                    let w = params[weight + (g * sizes.hidden + unit) * sizes.hidden + k];
+                    for (var r = 0u; r < ROWS; r++) { acc[g * ROWS + r] += w * x[r]; }
+                }
+            }
+        }
+        if LANES > 1u {
+            for (var i = first * ROWS; i < (first + count) * ROWS; i++) {
+                sums[(local_unit * GATES * ROWS + i) * LANES + lane] = acc[i];
+            }
+            workgroupBarrier();
+        }
+        for (var r = lane; r < ROWS; r += LANES) {
+            let b = row0 + r;
+            if unit < sizes.hidden && b < sizes.batch {
+                var products: Gates;
+                for (var g = first; g < first + count; g++) {
+                    var sum = acc[g * ROWS + r];
+                    if LANES > 1u {
+                        sum = 0.0;
+                        for (var l = 0u; l < LANES; l++) { sum += sums[((local_unit * GATES + g) * ROWS + r) * LANES + l]; }
+                    }
+                    products[g] = sum;
+                }
+                let h = operand(step, 0u, direction, b, r, unit);
+                publish(step, phase, direction, b, r, unit, finish(step, phase, first, count, direction, b, unit, products, h));
+            }
+        }
+        // The sums are free for the next pass, and after the last all of the phase's vector is there.
+        barrier();
+    }
+}
+
+@compute @workgroup_size(LANES, UNITS)
+fn sequence_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
+    let direction = group.z;
+    let row0 = group.y * ROWS;
+    let lane = local.x;
+    let start = step_index.value * sizes.chunk;
+    let end = min(sizes.seq_len, start + sizes.chunk);
+    if HELD != 0u && local.y < sizes.hidden {
+        let weight = sizes.weight + direction * sizes.param_stride;
+        for (var g = 0u; g < GATES; g++) {
+            for (var i = 0u; i < HELD; i++) {
+                let k = i * LANES + lane;
+                var w = 0.0;
+                if k < sizes.hidden { w = params[weight + (g * sizes.hidden + local.y) * sizes.hidden + k]; }
+                held[g * HELD + i] = w;
+            }
+        }
+    }
+    if SHARED == 1u {
+        for (var i = local.y * LANES + lane; i < ROWS * sizes.hidden; i += LANES * UNITS) {
+            let b = row0 + i / sizes.hidden;
+            var h = 0.0;
+            if b < sizes.batch { h = state[h_index(start, direction, b, i % sizes.hidden)]; }
+            exchange[(start & 1u) * ROWS * sizes.hidden + i] = h;
+        }
+    }
+    barrier();
+    for (var step = start; step < end; step++) {
+        if FIRST_PHASE_GATES == GATES {
+            run_phase(step, 0u, 0u, GATES, direction, row0, lane, local.y);
+        } else {
+            run_phase(step, 1u, 0u, FIRST_PHASE_GATES, direction, row0, lane, local.y);
+            run_phase(step, 2u, FIRST_PHASE_GATES, GATES - FIRST_PHASE_GATES, direction, row0, lane, local.y);
+        }
+    }
+    if SHARED == 1u && end < sizes.seq_len {
+        for (var i = local.y * LANES + lane; i < ROWS * sizes.hidden; i += LANES * UNITS) {
+            let b = row0 + i / sizes.hidden;
+            if b < sizes.batch {
+                state[h_index(end, direction, b, i % sizes.hidden)] = exchange[(end & 1u) * ROWS * sizes.hidden + i];
+            }
+        }
+    }
+}

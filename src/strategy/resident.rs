@@ -1,0 +1,198 @@
+//! The whole sequence in one dispatch: one workgroup per slice of the batch and direction, weights in registers if they fit.
+
+use crate::cell::Cell;
+use crate::context::{Context, WORKGROUP_BYTES};
+use crate::error::Result;
+use crate::kernel::{Access, Binding, KernelSource, StepIndex};
+use crate::program::{Dispatch, Segment, Slot};
+use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
+
+/// Work of one workgroup in one dispatch, in FLOPs: about 100 ms on a slow GPU, so that no watchdog bites.
+const CHUNK_FLOPS: u64 = 2_200_000_000;
+
+/// What a device can give to a workgroup.
+#[derive(Debug, Clone, Copy)]
+struct Budget {
+    /// Threads, a power of two.
+    threads: u32,
+    /// Weights that a thread can keep in registers.
+    held: u32,
+    /// K that one thread sums at most with held weights: short loops are unrolled, long ones spill.
+    k_per_lane: u32,
+    /// Workgroups that run side by side: rows are put together only past that.
+    groups: u32,
+}
+
+impl Budget {
+    fn new(ctx: &Context) -> Self {
+        let limits = ctx.limits();
+        let threads = limits
+            .max_compute_invocations_per_workgroup
+            .min(limits.max_compute_workgroup_size_x)
+            .min(limits.max_compute_workgroup_size_y)
+            .min(1024);
+        let threads = 1 << threads.ilog2();
+        // A CPU adapter's registers are its stack, its parallelism its cores.
+        if ctx.is_software() {
+            Self { threads, held: 512, k_per_lane: 32, groups: 2 }
+        } else {
+            Self { threads, held: 96, k_per_lane: 16, groups: 128 }
+        }
+    }
+}
+
+/// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
+const STREAM_UNITS: u32 = 32;
+const STREAM_LANES: u32 = 8;
+const STREAM_EXCHANGE: u32 = 2048;
+
+/// How a workgroup is laid out; all of it goes into the shader as constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Layout {
+    units: u32,
+    lanes: u32,
+    rows: u32,
+    gates: u32,
+    /// Weights per gate that a thread keeps in registers; 0 if it reads them at every step.
+    held: u32,
+    shared: bool,
+    /// Elements of workgroup memory.
+    exchange: u32,
+    sums: u32,
+}
+
+impl Layout {
+    /// `vector` is what each row exchanges per step in units of H, `accumulators` the sums of one unit and row.
+    fn new(budget: Budget, cell: &dyn Cell, sizes: &StepSizes, vector: u32, accumulators: u32) -> Self {
+        let gates = cell.gates().len() as u32;
+        let mut rows = 1;
+        while rows < 8 && sizes.batch.div_ceil(2 * rows) * sizes.directions >= budget.groups {
+            rows *= 2;
+        }
+        let held = if rows == 1 { Self::held(budget, gates, sizes.hidden, vector, accumulators) } else { None };
+        held.unwrap_or_else(|| Self::streaming(gates, sizes.hidden, rows, vector, accumulators))
+    }
+
+    /// One row, every unit its own threads, all weights in registers: if there are threads and registers enough.
+    fn held(budget: Budget, gates: u32, hidden: u32, vector: u32, accumulators: u32) -> Option<Self> {
+        // Below this the weights are few, and a pipeline for every H costs more than it saves.
+        if !(32..=budget.threads).contains(&hidden) {
+            return None;
+        }
+        let units = hidden.next_power_of_two().min(budget.threads);
+        let mut lanes = 1;
+        while hidden.div_ceil(lanes) > budget.k_per_lane && units * lanes * 2 <= budget.threads {
+            lanes *= 2;
+        }
+        let (held, exchange, sums) = (hidden.div_ceil(lanes), vector * hidden, units * lanes * accumulators);
+        let fits = gates * held <= budget.held && (exchange + sums) * 4 <= WORKGROUP_BYTES;
+        fits.then_some(Self { units, lanes, rows: 1, gates, held, shared: true, exchange, sums })
+    }
+
+    fn streaming(gates: u32, hidden: u32, rows: u32, vector: u32, accumulators: u32) -> Self {
+        let (units, mut lanes) = (STREAM_UNITS, STREAM_LANES);
+        while lanes > 1 && (units * lanes * rows * accumulators + STREAM_EXCHANGE) * 4 > WORKGROUP_BYTES {
+            lanes /= 2;
+        }
+        let sums = units * lanes * rows * accumulators;
+        let shared = u64::from(rows * vector) * u64::from(hidden) <= STREAM_EXCHANGE.into();
+        Self { units, lanes, rows, gates, held: 0, shared, exchange: if shared { STREAM_EXCHANGE } else { 1 }, sums }
+    }
+
+    /// Forward exchanges h, by step parity, and mid.
+    fn forward(budget: Budget, cell: &dyn Cell, sizes: &StepSizes) -> Self {
+        let two_phases = cell.first_phase_gates() < cell.gates().len();
+        Self::new(budget, cell, sizes, 2 + u32::from(two_phases), cell.gates().len() as u32)
+    }
+
+    /// Backward exchanges the gates' gradients, by step parity.
+    fn backward(budget: Budget, cell: &dyn Cell, sizes: &StepSizes) -> Self {
+        Self::new(budget, cell, sizes, 2 * cell.gates().len() as u32, 1)
+    }
+
+    fn constants(self) -> [(&'static str, u32); 8] {
+        [
+            ("UNITS", self.units),
+            ("LANES", self.lanes),
+            ("ROWS", self.rows),
+            ("HELD", self.held),
+            ("HELD_LEN", (self.gates * self.held).max(1)),
+            ("SHARED", self.shared.into()),
+            ("EXCHANGE", self.exchange),
+            ("SUMS", if self.lanes > 1 { self.sums } else { 1 }),
+        ]
+    }
+
+    fn groups(self, sizes: &StepSizes) -> [u64; 3] {
+        [1, sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
+    }
+
+    /// Steps of one dispatch.
+    fn chunk(self, budget: Budget, sizes: &StepSizes) -> u32 {
+        let groups = sizes.batch.div_ceil(self.rows) * sizes.directions;
+        let hidden = u64::from(sizes.hidden);
+        let step = 2 * u64::from(self.rows * self.gates) * hidden * hidden;
+        let waves = u64::from(groups.div_ceil(budget.groups));
+        (CHUNK_FLOPS / (step * waves)).clamp(1, u32::MAX.into()) as u32
+    }
+}
+
+fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSource {
+    let files = [
+        StepSizes::WGSL,
+        include_str!("../../shaders/states.wgsl"),
+        include_str!("../../shaders/forward_cell.wgsl"),
+        include_str!("../../shaders/sequence_forward.wgsl"),
+    ];
+    KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files).with_cell(cell)
+}
+
+pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let budget = Budget::new(ctx);
+    let layout = Layout::forward(budget, cell, sizes);
+    let sizes = StepSizes { steps: sizes.seq_len, chunk: layout.chunk(budget, sizes), ..*sizes };
+    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
+    let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
+}
+
+fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
+    let files = [
+        StepSizes::WGSL,
+        include_str!("../../shaders/states.wgsl"),
+        include_str!("../../shaders/backward_states.wgsl"),
+        include_str!("../../shaders/backward_cell.wgsl"),
+        include_str!("../../shaders/sequence_backward.wgsl"),
+    ];
+    let bindings: [Binding; 8] = backward_bindings(d_output);
+    KernelSource::new("sequence_backward", &layout.constants(), &bindings, step, &files).with_cell(cell)
+}
+
+pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let budget = Budget::new(ctx);
+    let layout = Layout::backward(budget, cell, sizes);
+    // One step more carries the gradient over the edge before the first step.
+    let steps = sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY);
+    let sizes = StepSizes { steps, chunk: layout.chunk(budget, sizes), ..*sizes };
+    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.d_output.read_access()))?;
+    let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..steps.div_ceil(sizes.chunk) }])
+}
+
+/// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
+pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    let mut sources = Vec::new();
+    for budget in [
+        Budget { threads: 256, held: 96, k_per_lane: 16, groups: 2 },
+        Budget { threads: 1024, held: 512, k_per_lane: 32, groups: 128 },
+    ] {
+        for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
+            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+            sources.push(forward_source(cell, Layout::forward(budget, cell, &sizes), step));
+            for d_output in [Access::Read, Access::ReadWrite] {
+                sources.push(backward_source(cell, Layout::backward(budget, cell, &sizes), step, d_output));
+            }
+        }
+    }
+    sources
+}
