@@ -221,8 +221,8 @@ impl Context {
         Ok(buffer)
     }
 
-    /// A zeroed buffer; running out of memory is an error, not a panic.
-    pub(crate) fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
+    /// A zeroed buffer; one that is too large, or for which there is no memory, is an error, not wgpu's panic.
+    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
         let has = self.inner.limits.max_buffer_size;
         if size > has {
             return Err(Error::Limit { limit: "max_buffer_size", needed: size, actual: has });

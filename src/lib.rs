@@ -24,7 +24,7 @@ pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
 pub use config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 pub use context::Context;
 pub use error::{Error, Result};
-pub use model::{Rnn, Session};
+pub use model::{Rnn, Session, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use strategy::Strategy;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::cell::Cell;
-use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
@@ -53,12 +53,17 @@ impl Rnn {
 
     /// Uploads parameters into a new buffer; they must have this network's layout.
     pub fn upload(&self, params: &Params) -> Result<Buffer> {
+        self.check_layout(params)?;
+        self.ctx.upload("tidegate params", params.values())
+    }
+
+    fn check_layout(&self, params: &Params) -> Result<()> {
         if params.layout() != self.param_layout() {
             let sizes = |layout: &ParamLayout| layout.iter().flat_map(|s| s.shape.clone()).collect();
             let (expected, actual) = (sizes(self.param_layout()), sizes(params.layout()));
             return Err(Error::Shape { name: "params".into(), expected, actual });
         }
-        self.ctx.upload("tidegate params", params.values())
+        Ok(())
     }
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
@@ -81,34 +86,40 @@ impl Rnn {
         pollster::block_on(self.forward(params, seq))
     }
 
-    /// Runs host data forward in training mode and the gradients of its output back, on buffers of its own.
-    pub async fn backward(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
-        let state = state_len(self.cell(), self.config(), seq.shape);
+    /// Overwrites uploaded parameters, for the next submit.
+    pub fn write(&self, buffer: &Buffer, params: &Params) -> Result<()> {
+        self.check_layout(params)?;
+        let needed = 4 * params.values().len() as u64;
+        if buffer.size() < needed {
+            return Err(Error::BufferSize { name: "params", needed, actual: buffer.size() });
+        }
+        if !buffer.usage().contains(BufferUsages::COPY_DST) {
+            return Err(Error::BufferUsage { name: "params", needed: BufferUsages::COPY_DST, actual: buffer.usage() });
+        }
+        self.ctx.queue().write_buffer(buffer, 0, bytemuck::cast_slice(params.values()));
+        Ok(())
+    }
+
+    /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
+    pub async fn forward_training<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
         let run = HostRun::new(self, params, seq, Mode::Training)?;
-        check_len("d_output", seq.shape.rows() * self.config().output_size(), d.d_output.len())?;
-        d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", state, d.len()))?;
-        let sizes = run.plan.sizes();
-        let d_output = self.ctx.upload("d_output", d.d_output)?;
-        let d_final_state = d.d_final_state.map(|d| self.ctx.upload("d_final_state", d)).transpose()?;
-        let result = |label, size| self.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let [d_input, d_params] = [result("d_input", sizes.input)?, result("d_params", sizes.params)?];
-        let d_initial_state = result("d_initial_state", sizes.state)?;
-        let buffers = BackwardBuffers {
-            forward: run.forward_buffers(),
-            d_output: d_output.as_entire_buffer_binding(),
-            d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),
-            d_params: d_params.as_entire_buffer_binding(),
-            d_input: Some(d_input.as_entire_buffer_binding()),
-            d_initial_state: Some(d_initial_state.as_entire_buffer_binding()),
-            accumulate: false,
-        };
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
-        run.plan.bind_backward(&buffers)?.encode(&mut encoder);
         self.ctx.queue().submit([encoder.finish()]);
-        let output = run.output().await?;
-        let [d_input, d_params, d_initial_state] = self.ctx.download([&d_input, &d_params, &d_initial_state]).await?;
-        Ok((output, Gradients { d_input, d_params, d_initial_state }))
+        Ok(TrainingRun { output: run.output().await?, run })
+    }
+
+    /// [`forward_training`](Rnn::forward_training) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn forward_training_blocking<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
+        pollster::block_on(self.forward_training(params, seq))
+    }
+
+    /// Runs host data forward in training mode and the gradients of its output back.
+    pub async fn backward(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
+        let run = self.forward_training(params, seq).await?;
+        let gradients = run.backward(d).await?;
+        Ok((run.output, gradients))
     }
 
     /// [`backward`](Rnn::backward) that waits.
@@ -185,6 +196,49 @@ impl<'a> HostRun<'a> {
     async fn output(&self) -> Result<Output> {
         let [output, final_state] = self.ctx.download([&self.output, &self.final_state]).await?;
         Ok(Output { output, final_state })
+    }
+}
+
+/// A training forward on buffers of its own, whose gradients may be asked for, any number of times.
+pub struct TrainingRun<'a> {
+    output: Output,
+    run: HostRun<'a>,
+}
+
+impl TrainingRun<'_> {
+    pub fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// Gradients of any loss from its gradients in the output.
+    pub async fn backward(&self, d: &OutputGradients<'_>) -> Result<Gradients> {
+        let (run, ctx) = (&self.run, self.run.ctx);
+        check_len("d_output", self.output.output.len(), d.d_output.len())?;
+        d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", self.output.final_state.len(), d.len()))?;
+        let sizes = run.plan.sizes();
+        let d_output = ctx.upload("d_output", d.d_output)?;
+        let d_final_state = d.d_final_state.map(|d| ctx.upload("d_final_state", d)).transpose()?;
+        let result = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let [d_input, d_params] = [result("d_input", sizes.input)?, result("d_params", sizes.params)?];
+        let d_initial_state = result("d_initial_state", sizes.state)?;
+        let whole = Buffer::as_entire_buffer_binding;
+        let buffers = BackwardBuffers {
+            d_final_state: d_final_state.as_ref().map(whole),
+            d_input: Some(whole(&d_input)),
+            d_initial_state: Some(whole(&d_initial_state)),
+            ..BackwardBuffers::new(run.forward_buffers(), whole(&d_output), whole(&d_params))
+        };
+        let mut encoder = run.encoder();
+        run.plan.bind_backward(&buffers)?.encode(&mut encoder);
+        ctx.queue().submit([encoder.finish()]);
+        let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
+        Ok(Gradients { d_input, d_params, d_initial_state })
+    }
+
+    /// [`backward`](TrainingRun::backward) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn backward_blocking(&self, d: &OutputGradients<'_>) -> Result<Gradients> {
+        pollster::block_on(self.backward(d))
     }
 }
 

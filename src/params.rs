@@ -147,6 +147,11 @@ impl Params {
         &self.values
     }
 
+    /// The whole block in layout order, to change in place.
+    pub fn values_mut(&mut self) -> &mut [f32] {
+        &mut self.values
+    }
+
     /// One tensor, row-major.
     pub fn get(&self, name: &str) -> Result<&[f32]> {
         Ok(&self.values[self.layout.find(name)?.range.clone()])

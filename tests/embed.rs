@@ -192,16 +192,14 @@ fn dispatch_joins_the_apps_own_pass() {
     let mut encoder = encoder(&ctx);
     {
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-        for (pipeline, group) in [&before] {
+        let run = |pass: &mut wgpu::ComputePass<'_>, (pipeline, group): &(wgpu::ComputePipeline, wgpu::BindGroup)| {
             pass.set_pipeline(pipeline);
             pass.set_bind_group(0, group, &[]);
             pass.dispatch_workgroups(1, 1, 1);
-        }
+        };
+        run(&mut pass, &before);
         forward.dispatch(&mut pass);
-        let (pipeline, group) = &after;
-        pass.set_pipeline(pipeline);
-        pass.set_bind_group(0, group, &[]);
-        pass.dispatch_workgroups(1, 1, 1);
+        run(&mut pass, &after);
     }
     ctx.queue().submit([encoder.finish()]);
     let [output, ..] = buffers.download(&ctx);

@@ -127,7 +127,8 @@ fn binary_gate_flips_only_where_it_may() {
             let expected = if a > 0.0 { n } else { f64::from(state[b * hidden + j]) };
             open += usize::from(a > 0.0);
             undecided += usize::from(a.abs() < 1e-4);
-            wrong += usize::from(!((f64::from(output[b * hidden + j]) - expected).abs() <= 1e-5));
+            let right = (f64::from(output[b * hidden + j]) - expected).abs() <= 1e-5;
+            wrong += usize::from(!right);
         }
     }
     assert!(wrong <= undecided, "{wrong} units are wrong, {undecided} lie within 1e-4 of the jump");

@@ -28,11 +28,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let target = |index: usize| (index / HIDDEN_SIZE).checked_sub(2 * SHAPE.batch_size).map_or(0.0, |row| input[row]);
 
     let mut weights = Params::uniform(rnn.param_layout(), 1);
+    let params = rnn.upload(&weights)?;
     let mut losses = Vec::new();
     for step in 0..3 {
-        let params = rnn.upload(&weights)?;
-        let output = rnn.forward_blocking(&params, &seq)?.output;
-        let errors: Vec<f32> = output.iter().enumerate().map(|(index, y)| y - target(index)).collect();
+        let run = rnn.forward_training_blocking(&params, &seq)?;
+        let errors: Vec<f32> = run.output().output.iter().enumerate().map(|(index, y)| y - target(index)).collect();
         let loss = errors.iter().map(|e| e * e).sum::<f32>() / errors.len() as f32;
         println!("mean squared error after {step} steps: {loss:.6}");
         losses.push(loss);
@@ -40,9 +40,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         // The loss's gradient in the output goes in, that of the parameters comes out.
         let d_output: Vec<f32> = errors.iter().map(|e| 2.0 * e / errors.len() as f32).collect();
         let d = OutputGradients { d_output: &d_output, d_final_state: None };
-        let (_, gradients) = rnn.backward_blocking(&params, &seq, &d)?;
-        let stepped = weights.values().iter().zip(&gradients.d_params).map(|(w, d)| w - LEARNING_RATE * d).collect();
-        weights = Params::from_values(rnn.param_layout(), stepped)?;
+        let gradients = run.backward_blocking(&d)?;
+        for (weight, d) in weights.values_mut().iter_mut().zip(&gradients.d_params) {
+            *weight -= LEARNING_RATE * d;
+        }
+        rnn.write(&params, &weights)?;
     }
     if !losses.is_sorted_by(|before, after| after < before) {
         return Err(format!("the loss did not fall: {losses:?}").into());

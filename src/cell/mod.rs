@@ -36,7 +36,11 @@ pub struct UnitParam {
 ///                                                // Backward(d_wx: Gates, d_rh: Gates, d_prev: State, d_unit: Unit)
 /// ```
 /// and a cell of two phases also `cell_mid(wx, rh, prev, unit) -> f32` and `cell_mid_saved(saved, prev) -> f32`.
-/// `shaders/activations.wgsl` is in scope. Arrays that would be empty have one unused element.
+/// In scope are `sigmoid`, `tanh_sat` (the built-in `tanh` may give NaN for large inputs and is inexact near 0), `relu`,
+/// `softsign`, `softplus` and their derivatives in terms of the output, `d_sigmoid(y)`, `d_tanh(y)` and so on, of
+/// `shaders/activations.wgsl`, and what [`Gate::wgsl`](crate::Gate::wgsl) generates for a gate with options; constants are
+/// written with [`wgsl_f32`](crate::wgsl_f32). Arrays that would be empty have one unused element: `Unit()` is zeros. Lines in a
+/// compiler's message count from the start of the joined source, which [`shader_sources`](crate::check::shader_sources) shows.
 pub trait Cell: Debug + Send + Sync {
     /// The name that the command and the labels use.
     fn name(&self) -> &str;

@@ -3,9 +3,11 @@
 mod resident;
 mod stepwise;
 
+use std::str::FromStr;
+
 use crate::cell::Cell;
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::program::{Segment, Slot};
 
@@ -43,6 +45,19 @@ impl Strategy {
             Self::Auto => Self::Stepwise,
             forced => forced,
         }
+    }
+}
+
+impl FromStr for Strategy {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        let known = [Self::Auto, Self::Stepwise, Self::Resident];
+        known.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| Error::UnknownName {
+            kind: "strategy",
+            name: name.into(),
+            known: known.map(Self::name).join(", "),
+        })
     }
 }
 

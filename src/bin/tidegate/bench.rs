@@ -24,7 +24,7 @@ pub struct Args {
     #[arg(long, default_value = "all")]
     device: String,
     /// How the recurrence becomes dispatches: auto, stepwise or resident
-    #[arg(long, default_value = "auto", value_parser = crate::strategy)]
+    #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// Also write the results as JSON
     #[arg(long, value_name = "FILE")]

@@ -18,7 +18,6 @@ use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tidegate::Strategy;
 
 /// What ends a command: its text is the one line that the user sees.
 type Failure = Box<dyn std::error::Error>;
@@ -91,11 +90,4 @@ fn print(text: &str) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}").into()),
         _ => Ok(()),
     }
-}
-
-/// The strategy of that name.
-fn strategy(name: &str) -> Result<Strategy, String> {
-    let known = [Strategy::Auto, Strategy::Stepwise, Strategy::Resident];
-    let found = known.into_iter().find(|strategy| strategy.name() == name);
-    found.ok_or_else(|| format!("known are {}", known.map(Strategy::name).join(", ")))
 }

@@ -33,7 +33,7 @@ pub struct Args {
     #[arg(long)]
     device: Option<String>,
     /// How the recurrence becomes dispatches: auto, stepwise or resident; means nothing on `cpu`
-    #[arg(long, default_value = "auto", value_parser = crate::strategy)]
+    #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// Type of the values on the device
     #[arg(long, default_value = "f32")]

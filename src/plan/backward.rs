@@ -1,0 +1,178 @@
+//! The dispatches of a backward pass: per layer the reversed recurrence, then all weight gradients as products over T·B rows.
+
+use crate::cell::unit_rows;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::memory::{BackwardMap, Dims, weight_splits};
+use crate::product::{Matrix, Product, Splits, column_sum, matmul, reduce};
+use crate::program::{Role, Segment, Slot};
+use crate::rows::{Dropout, Pack, PackSizes, pack, prepare, previous};
+use crate::strategy::{self, BackwardSlots, StepSizes};
+
+impl Plan {
+    pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
+        let missing = || Error::Config("backward needs a plan for Mode::Training, this one is for inference".into());
+        let map = self.maps.backward.as_ref().ok_or_else(missing)?;
+        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+        let reserve = &self.maps.reserve;
+        let user = UserSlots::new(&self.sizes, options);
+        let first = Pack {
+            lengths: user.lengths,
+            reset: user.reset,
+            initial_state: user.initial_state,
+            d_final_state: user.d_final_state,
+            dropout_state: Slot::EMPTY,
+            header: Slot::EMPTY,
+            marks: map.marks,
+            state: map.state,
+        };
+        let carry = (dims.states * dims.block) as u32;
+        let mut program = vec![pack(ctx, &first, PackSizes { carry, ..dims.pack_sizes() })?.into()];
+        let last = network.config.num_layers - 1;
+        for layer in (0..=last).rev() {
+            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            sizes.carry = carry;
+            sizes.d_rh = if network.cell.split_gradients() { dims.gate_elements() as u32 } else { 0 };
+            sizes.d_unit = dims.d_unit_offset(network) as u32;
+            let output = if layer == last { user.output } else { reserve.outputs[layer] };
+            let slots = BackwardSlots {
+                params: user.params,
+                d_rows: map.d_rows,
+                state: map.state,
+                marks: map.marks,
+                output,
+                reserve: reserve.kept[layer],
+                d_output: if layer == last { user.d_output } else { map.d_inner },
+                d_initial_state: user.d_initial_state,
+            };
+            program.extend(strategy::backward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
+            let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
+            program.push(previous(ctx, &*network.cell, &sizes, around)?.into());
+            let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
+            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options };
+            products.weight_gradients(&mut program, input)?;
+            products.input_gradient(&mut program)?;
+        }
+        Ok(program)
+    }
+}
+
+/// What follows the recurrence of one layer.
+struct LayerProducts<'a> {
+    plan: &'a Plan,
+    dims: &'a Dims,
+    map: &'a BackwardMap,
+    sizes: &'a StepSizes,
+    layer: usize,
+    options: Options,
+}
+
+impl LayerProducts<'_> {
+    /// Dropout in front of a layer, in training.
+    fn dropout(&self) -> Option<Dropout> {
+        let header = self.plan.maps.reserve.header;
+        let p = self.plan.network.config.dropout;
+        (self.layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: self.layer - 1, header })
+    }
+
+    /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
+    fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
+        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let (ctx, network) = (&plan.ctx, &*plan.network);
+        let cell = &*network.cell;
+        let columns = network.config.layer_input_size(layer) as u64;
+        let mut input = below;
+        let dropout = self.dropout();
+        // Padding of the caller's input may hold anything, even NaN, and 0·NaN is NaN.
+        if dropout.is_some() || (layer == 0 && options.lengths) {
+            input = map.prepared;
+            program.push(prepare(ctx, sizes, columns, [below, input, map.marks], dropout)?.into());
+        }
+        let block = network.layout.block(layer, 0);
+        let len = block.len as u64 * dims.directions;
+        let count = weight_splits(ctx, network, dims, layer);
+        let splits = Splits { count, stride: len };
+        let partial = |offset: usize, columns: u64| {
+            let slot = Slot { size: 4 * len * count, ..map.partial };
+            Matrix::rows(slot, columns).at((offset - network.layout.block(layer, 0).weight_ih) as u64).batched(block.len as u64)
+        };
+        let d_gates = |offset: u64| Matrix::rows(map.d_rows, dims.gate_rows).at(offset).batched(dims.rows * dims.gate_rows);
+        let product = |m: u64, n: u64, a: Matrix, b: Matrix, c: Matrix| Product {
+            m,
+            n,
+            k: dims.rows,
+            batches: dims.directions,
+            a: a.transposed(),
+            b,
+            c,
+            bias: None,
+            accumulate: false,
+            splits,
+        };
+        let d_rh = u64::from(sizes.d_rh);
+        let weight_ih = partial(block.weight_ih, columns);
+        program.push(matmul(ctx, &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih))?.into());
+        // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
+        let first = cell.first_phase_gates() as u64;
+        let operand_len = dims.directions * dims.rows * dims.hidden;
+        for (gate, gates, offset) in [(0, first, 0), (first, cell.gates().len() as u64 - first, operand_len)] {
+            if gates > 0 {
+                let a = d_gates(d_rh + gate * dims.hidden);
+                let b = Matrix::rows(map.operands, dims.hidden).at(offset).batched(dims.rows * dims.hidden);
+                let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
+                program.push(matmul(ctx, &product(gates * dims.hidden, dims.hidden, a, b, c))?.into());
+            }
+        }
+        let mut sums = Vec::new();
+        if let Some(bias) = block.bias {
+            sums.push((dims.gate_rows, 0, bias));
+            sums.push((dims.gate_rows, d_rh, bias + dims.gate_rows as usize));
+        }
+        if let Some(unit) = block.unit {
+            sums.push((unit_rows(cell) as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
+        }
+        for (columns, from, to) in sums {
+            let a = Matrix::rows(map.d_rows, columns).at(from).batched(dims.rows * columns);
+            program.push(column_sum(ctx, [dims.rows, columns, dims.directions], a, partial(to, columns), splits)?.into());
+        }
+        let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
+        let range = block.weight_ih as u64..block.weight_ih as u64 + len;
+        program.push(reduce(ctx, partial(block.weight_ih, 1).slot, count, d_params, range, options.accumulate)?.into());
+        Ok(())
+    }
+
+    /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
+    fn input_gradient(&self, program: &mut Vec<Segment>) -> Result<()> {
+        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let (ctx, network) = (&plan.ctx, &*plan.network);
+        if layer == 0 && !options.d_input {
+            return Ok(());
+        }
+        let columns = network.config.layer_input_size(layer) as u64;
+        let params = Slot::whole(Role::Params, network.layout.len() as u64);
+        let dropout = self.dropout();
+        let dst = if layer == 0 { Slot::whole(Role::DInput, dims.rows * columns) } else { map.d_inner };
+        let raw = if dropout.is_some() { map.prepared } else { dst };
+        for direction in 0..dims.directions {
+            let weight_ih = network.layout.block(layer, direction as usize).weight_ih as u64;
+            let product = Product {
+                m: dims.rows,
+                n: columns,
+                k: dims.gate_rows,
+                batches: 1,
+                a: Matrix::rows(map.d_rows, dims.gate_rows).at(direction * dims.rows * dims.gate_rows),
+                b: Matrix::rows(params, columns).at(weight_ih),
+                c: Matrix::rows(raw, columns),
+                bias: None,
+                accumulate: direction > 0,
+                splits: Splits::NONE,
+            };
+            program.push(matmul(ctx, &product)?.into());
+        }
+        if dropout.is_some() {
+            program.push(prepare(ctx, sizes, columns, [raw, dst, map.marks], dropout)?.into());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,180 @@
+//! The caller's buffers: how large they must be, which are given, and where they appear in a program.
+
+use wgpu::BufferBinding;
+
+use crate::program::{Role, Slot};
+
+/// Bytes of every buffer that a [`Plan`] works on. A gradient has the size of what it is the gradient of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BufferSizes {
+    /// The flat parameter block, f32; `d_params` too.
+    pub params: u64,
+    /// `[T, B, I]` f32; `d_input` too.
+    pub input: u64,
+    /// `[T, B, D·H]` f32; `d_output` too.
+    pub output: u64,
+    /// `[S, L·D, B, H]` f32: initial and final states and their gradients.
+    pub state: u64,
+    /// `[B]` u32.
+    pub lengths: u64,
+    /// `[T, B]` u32.
+    pub reset: u64,
+    /// Four u32: seed low, seed high, call, 0.
+    pub dropout_state: u64,
+    /// What forward keeps for backward; 0 in inference, and where nothing need be kept.
+    pub reserve: u64,
+    /// Scratch of forward and backward; nothing in it outlives an encode.
+    pub workspace: u64,
+}
+
+/// Buffers of a forward pass. Each binding must hold at least the bytes of [`Plan::sizes`], start at a multiple of the
+/// device's storage offset alignment, and come from a buffer with usage `STORAGE`.
+#[derive(Debug, Clone)]
+pub struct ForwardBuffers<'a> {
+    /// The flat parameter block, f32. Read.
+    pub params: BufferBinding<'a>,
+    /// `[T, B, I]` f32, `[B, T, I]` if batch-first. Read.
+    pub input: BufferBinding<'a>,
+    /// `[T, B, D·H]` f32 likewise. Written; backward reads it again.
+    pub output: BufferBinding<'a>,
+    /// `[S, L·D, B, H]` f32, zeros if absent. Read.
+    pub initial_state: Option<BufferBinding<'a>>,
+    /// `[S, L·D, B, H]` f32. Written; may be the same binding as `initial_state`.
+    pub final_state: Option<BufferBinding<'a>>,
+    /// `[B]` u32, each 1..=T; larger values count as T. Read.
+    pub lengths: Option<BufferBinding<'a>>,
+    /// `[T, B]` u32, time-major always: non-zero cuts the edge before t. Read.
+    pub reset: Option<BufferBinding<'a>>,
+    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. The call is counted up by each forward.
+    pub dropout_state: Option<BufferBinding<'a>>,
+    /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
+    pub reserve: Option<BufferBinding<'a>>,
+    /// Scratch. May serve any number of plans whose work does not overlap.
+    pub workspace: BufferBinding<'a>,
+}
+
+impl<'a> ForwardBuffers<'a> {
+    /// The four buffers that are always needed; the others are fields to set.
+    pub fn new(
+        params: BufferBinding<'a>,
+        input: BufferBinding<'a>,
+        output: BufferBinding<'a>,
+        workspace: BufferBinding<'a>,
+    ) -> Self {
+        Self {
+            params,
+            input,
+            output,
+            initial_state: None,
+            final_state: None,
+            lengths: None,
+            reset: None,
+            dropout_state: None,
+            reserve: None,
+            workspace,
+        }
+    }
+}
+
+/// Buffers of a backward pass.
+#[derive(Debug, Clone)]
+pub struct BackwardBuffers<'a> {
+    /// Those of the forward pass, as it left them. `final_state` and `dropout_state` are not used.
+    pub forward: ForwardBuffers<'a>,
+    /// As `output`. Read; ignored past a length.
+    pub d_output: BufferBinding<'a>,
+    /// As `final_state`, zeros if absent. Read.
+    pub d_final_state: Option<BufferBinding<'a>>,
+    /// As `params`. Written.
+    pub d_params: BufferBinding<'a>,
+    /// As `input`. Written; leaving it out saves a product.
+    pub d_input: Option<BufferBinding<'a>>,
+    /// As `initial_state`. Written; leaving it out saves a dispatch.
+    pub d_initial_state: Option<BufferBinding<'a>>,
+    /// Adds to `d_params` instead of overwriting it. `d_input` and `d_initial_state` are always overwritten.
+    pub accumulate: bool,
+}
+
+impl<'a> BackwardBuffers<'a> {
+    /// The three that are always needed; the others are fields to set. Overwrites `d_params`.
+    pub fn new(forward: ForwardBuffers<'a>, d_output: BufferBinding<'a>, d_params: BufferBinding<'a>) -> Self {
+        Self { forward, d_output, d_final_state: None, d_params, d_input: None, d_initial_state: None, accumulate: false }
+    }
+}
+
+/// Which optional buffers a program works with.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Options {
+    pub initial_state: bool,
+    pub final_state: bool,
+    pub lengths: bool,
+    pub reset: bool,
+    pub d_final_state: bool,
+    pub d_input: bool,
+    pub d_initial_state: bool,
+    pub accumulate: bool,
+}
+
+pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
+    match role {
+        Role::Params => Some(buffers.params.clone()),
+        Role::Input => Some(buffers.input.clone()),
+        Role::Output => Some(buffers.output.clone()),
+        Role::InitialState => buffers.initial_state.clone(),
+        Role::FinalState => buffers.final_state.clone(),
+        Role::Lengths => buffers.lengths.clone(),
+        Role::Reset => buffers.reset.clone(),
+        Role::DropoutState => buffers.dropout_state.clone(),
+        Role::Reserve => buffers.reserve.clone(),
+        Role::Workspace => Some(buffers.workspace.clone()),
+        _ => None,
+    }
+}
+
+impl Options {
+    pub(super) fn of_forward(buffers: &ForwardBuffers<'_>) -> Self {
+        Self {
+            initial_state: buffers.initial_state.is_some(),
+            final_state: false,
+            lengths: buffers.lengths.is_some(),
+            reset: buffers.reset.is_some(),
+            d_final_state: false,
+            d_input: false,
+            d_initial_state: false,
+            accumulate: false,
+        }
+    }
+}
+
+/// The caller's buffers as slots, absent ones empty.
+pub(super) struct UserSlots {
+    pub params: Slot,
+    pub input: Slot,
+    pub output: Slot,
+    pub initial_state: Slot,
+    pub final_state: Slot,
+    pub lengths: Slot,
+    pub reset: Slot,
+    pub d_output: Slot,
+    pub d_final_state: Slot,
+    pub d_initial_state: Slot,
+}
+
+impl UserSlots {
+    pub(super) fn new(sizes: &BufferSizes, options: Options) -> Self {
+        let slot = |role, bytes: u64| Slot::whole(role, bytes / 4);
+        Self {
+            params: slot(Role::Params, sizes.params),
+            input: slot(Role::Input, sizes.input),
+            output: slot(Role::Output, sizes.output),
+            initial_state: slot(Role::InitialState, sizes.state).only_if(options.initial_state),
+            final_state: slot(Role::FinalState, sizes.state).only_if(options.final_state),
+            lengths: slot(Role::Lengths, sizes.lengths).only_if(options.lengths),
+            reset: slot(Role::Reset, sizes.reset).only_if(options.reset),
+            d_output: slot(Role::DOutput, sizes.output),
+            d_final_state: slot(Role::DFinalState, sizes.state).only_if(options.d_final_state),
+            d_initial_state: slot(Role::DInitialState, sizes.state).only_if(options.d_initial_state),
+        }
+    }
+}

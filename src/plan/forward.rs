@@ -1,0 +1,91 @@
+//! The dispatches of a forward pass: per layer one product for all steps, then the recurrence.
+
+use crate::config::Mode;
+use crate::error::Result;
+use crate::plan::Plan;
+use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::memory::Dims;
+use crate::product::{Matrix, Product, Splits, matmul};
+use crate::program::{Role, Segment, Slot};
+use crate::rows::{Dropout, Pack, PackSizes, pack, prepare};
+use crate::strategy::{self, ForwardSlots};
+
+impl Plan {
+    pub(super) fn forward_program(&self, options: Options) -> Result<Vec<Segment>> {
+        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+        let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
+        let training = self.mode == Mode::Training;
+        let dropout = training && reserve.header != Slot::EMPTY;
+        let user = UserSlots::new(&self.sizes, options);
+        let first = Pack {
+            lengths: user.lengths,
+            reset: user.reset,
+            initial_state: user.initial_state,
+            d_final_state: Slot::EMPTY,
+            dropout_state: Slot::whole(Role::DropoutState, 4).only_if(dropout),
+            header: reserve.header,
+            marks: map.marks,
+            state: map.state,
+        };
+        let mut program = vec![pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into()];
+        let last = network.config.num_layers - 1;
+        for layer in 0..=last {
+            let below = if layer == 0 {
+                user.input
+            } else if training {
+                reserve.outputs[layer - 1]
+            } else {
+                map.inner
+            };
+            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            sizes.has_reserve = training.into();
+            sizes.has_final = options.final_state.into();
+            let mut input = below;
+            if dropout && layer > 0 {
+                input = map.prepared;
+                let dropout = Dropout { p: network.config.dropout, layer: layer - 1, header: reserve.header };
+                program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
+            }
+            program.push(self.input_product(&dims, layer, input)?);
+            let output = if layer == last {
+                user.output
+            } else if training {
+                reserve.outputs[layer]
+            } else {
+                map.inner
+            };
+            let slots = ForwardSlots {
+                params: user.params,
+                input_part: map.input_part,
+                state: map.state,
+                marks: map.marks,
+                output,
+                reserve: reserve.kept[layer],
+                final_state: user.final_state,
+            };
+            program.extend(strategy::forward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
+        }
+        Ok(program)
+    }
+
+    /// x·W_ihᵀ + b_ih for all steps and directions of a layer.
+    fn input_product(&self, dims: &Dims, layer: usize, input: Slot) -> Result<Segment> {
+        let network = &*self.network;
+        let params = Slot::whole(Role::Params, network.layout.len() as u64);
+        let columns = network.config.layer_input_size(layer) as u64;
+        let block = network.layout.block(layer, 0);
+        let product = Product {
+            m: dims.rows,
+            n: dims.gate_rows,
+            k: columns,
+            batches: dims.directions,
+            a: Matrix::rows(input, columns),
+            b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().batched(block.len as u64),
+            c: Matrix::rows(self.maps.forward.input_part, dims.gate_rows).batched(dims.rows * dims.gate_rows),
+            bias: block.bias.map(|offset| offset as u64),
+            accumulate: false,
+            splits: Splits::NONE,
+        };
+        Ok(matmul(&self.ctx, &product)?.into())
+    }
+}

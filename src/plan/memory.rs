@@ -1,0 +1,218 @@
+//! Where everything lies in the workspace and the reserve.
+
+use crate::cell::unit_rows;
+use crate::config::{Mode, SeqShape, state_len};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::plan::Network;
+use crate::product::tiles;
+use crate::program::{Arena, Slot};
+use crate::rows::PackSizes;
+use crate::strategy::{self, StepSizes};
+
+/// Sizes that everything is computed from, in elements.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Dims {
+    pub seq_len: u64,
+    pub batch: u64,
+    /// T·B.
+    pub rows: u64,
+    pub hidden: u64,
+    pub directions: u64,
+    /// G·H.
+    pub gate_rows: u64,
+    /// D·H.
+    pub output: u64,
+    pub states: u64,
+    /// One state of all layers and directions: L·D·B·H.
+    pub block: u64,
+    pub batch_first: bool,
+}
+
+impl Dims {
+    pub(super) fn new(network: &Network, shape: SeqShape) -> Result<Self> {
+        let (cell, config) = (&*network.cell, &network.config);
+        let most = u64::from(u32::MAX);
+        // Every other size is at most a small multiple of these two.
+        let width =
+            (cell.gates().len() + cell.saved() + cell.states() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
+        let largest = shape.rows() as u128 * width * config.num_directions() as u128;
+        let states =
+            shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
+        for needed in [largest, states * cell.states() as u128] {
+            if needed > most.into() {
+                let needed = u64::try_from(needed).unwrap_or(u64::MAX);
+                return Err(Error::Limit { limit: "u32 index", needed, actual: most });
+            }
+        }
+        Ok(Self {
+            seq_len: shape.seq_len as u64,
+            batch: shape.batch_size as u64,
+            rows: shape.rows() as u64,
+            hidden: config.hidden_size as u64,
+            directions: config.num_directions() as u64,
+            gate_rows: (cell.gates().len() * config.hidden_size) as u64,
+            output: config.output_size() as u64,
+            states: cell.states() as u64,
+            block: (state_len(cell, config, shape) / cell.states()) as u64,
+            batch_first: config.batch_first,
+        })
+    }
+
+    /// Elements of one layer's gate gradients: [D, T·B, G, H].
+    pub(super) fn gate_elements(&self) -> u64 {
+        self.directions * self.rows * self.gate_rows
+    }
+
+    /// Where the per-unit gradients start in d_rows.
+    pub(super) fn d_unit_offset(&self, network: &Network) -> u64 {
+        self.gate_elements() * if network.cell.split_gradients() { 2 } else { 1 }
+    }
+
+    pub(super) fn marks(&self) -> u64 {
+        self.batch + self.rows
+    }
+
+    pub(super) fn pack_sizes(&self) -> PackSizes {
+        PackSizes {
+            seq_len: self.seq_len as u32,
+            batch: self.batch as u32,
+            states: self.states as u32,
+            block: self.block as u32,
+            ..Default::default()
+        }
+    }
+
+    pub(super) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
+        let block = network.layout.block(layer, 0);
+        StepSizes {
+            seq_len: self.seq_len as u32,
+            batch: self.batch as u32,
+            rows: self.rows as u32,
+            row_t: if self.batch_first { 1 } else { self.batch as u32 },
+            row_b: if self.batch_first { self.seq_len as u32 } else { 1 },
+            hidden: self.hidden as u32,
+            directions: self.directions as u32,
+            layer: layer as u32 * self.directions as u32,
+            block: self.block as u32,
+            has_reset: has_reset.into(),
+            has_bias: block.bias.is_some().into(),
+            weight: block.weight_hh as u32,
+            bias: block.bias.map_or(0, |b| b as u32 + self.gate_rows as u32),
+            unit: block.unit.unwrap_or(0) as u32,
+            param_stride: block.len as u32,
+            ..Default::default()
+        }
+    }
+}
+
+/// Where everything lies in the workspace and the reserve.
+#[derive(Debug, Clone)]
+pub(super) struct Maps {
+    pub reserve: ReserveMap,
+    pub forward: ForwardMap,
+    pub backward: Option<BackwardMap>,
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct ReserveMap {
+    /// Dropout key of the call, if there is dropout.
+    pub header: Slot,
+    /// Per layer `[D, T·B, saved + S − 1, H]`.
+    pub kept: Vec<Slot>,
+    /// Outputs of every layer but the last.
+    pub outputs: Vec<Slot>,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct ForwardMap {
+    pub marks: Slot,
+    pub state: Slot,
+    /// x·W_ih + b_ih of one layer: `[D, T·B, G, H]`.
+    pub input_part: Slot,
+    /// Inference: the output of the layer below, overwritten by this layer's.
+    pub inner: Slot,
+    /// Training with dropout: the input of a layer above the first.
+    pub prepared: Slot,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BackwardMap {
+    pub marks: Slot,
+    pub state: Slot,
+    /// Gradients of the gates of one layer, see `step_backward.wgsl`.
+    pub d_rows: Slot,
+    /// Operands of the weight_hh gradient, see `previous.wgsl`.
+    pub operands: Slot,
+    /// Gradient of the output of the layer below.
+    pub d_inner: Slot,
+    /// A layer's input with dropout applied and padding zeroed; then its gradient before dropout.
+    pub prepared: Slot,
+    /// Partial sums of one layer's parameter gradients.
+    pub partial: Slot,
+}
+
+impl ReserveMap {
+    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, arena: &mut Arena) -> Self {
+        let layers = network.config.num_layers;
+        if mode == Mode::Inference {
+            return Self { header: Slot::EMPTY, kept: vec![Slot::EMPTY; layers], outputs: Vec::new() };
+        }
+        let dropout = network.config.dropout > 0.0 && layers > 1;
+        let header = arena.alloc(if dropout { 4 } else { 0 });
+        let values = (network.cell.saved() + network.cell.states() - 1) as u64;
+        let kept = (0..layers).map(|_| arena.alloc(dims.directions * dims.rows * values * dims.hidden)).collect();
+        let outputs = (1..layers).map(|_| arena.alloc(dims.rows * dims.output)).collect();
+        Self { header, kept, outputs }
+    }
+}
+
+impl ForwardMap {
+    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, arena: &mut Arena) -> Self {
+        let stacked = network.config.num_layers > 1;
+        let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
+        let scratch = strategy::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
+        let inner = if stacked && mode == Mode::Inference { dims.rows * dims.output } else { 0 };
+        Self {
+            marks: arena.alloc(dims.marks()),
+            state: arena.alloc((dims.states + 1) * dims.block + scratch),
+            input_part: arena.alloc(dims.gate_elements()),
+            inner: arena.alloc(inner),
+            prepared: arena.alloc(if dropout { dims.rows * dims.output } else { 0 }),
+        }
+    }
+}
+
+impl BackwardMap {
+    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
+        let (cell, config) = (&*network.cell, &network.config);
+        let stacked = config.num_layers > 1;
+        let two_phases = cell.first_phase_gates() < cell.gates().len();
+        let units = dims.directions * dims.rows * unit_rows(cell) as u64 * dims.hidden;
+        let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
+        let partial = |layer| {
+            let block = network.layout.block(layer, 0).len as u64;
+            block * dims.directions * weight_splits(ctx, network, dims, layer)
+        };
+        Self {
+            marks: arena.alloc(dims.marks()),
+            state: arena.alloc(2 * dims.states * dims.block),
+            d_rows: arena.alloc(dims.d_unit_offset(network) + units),
+            operands: arena.alloc(dims.directions * dims.rows * dims.hidden * if two_phases { 2 } else { 1 }),
+            d_inner: arena.alloc(if stacked { dims.rows * dims.output } else { 0 }),
+            prepared: arena.alloc(dims.rows * widest),
+            partial: arena.alloc((0..config.num_layers).map(partial).max().unwrap_or(0)),
+        }
+    }
+}
+
+/// How many parts the sum over T·B of a layer's weight gradients is cut into: enough workgroups to fill the device, but
+/// parts of at least 64 rows, and partial results that one binding holds.
+pub(super) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize) -> u64 {
+    let wanted = if ctx.is_software() { 8 } else { 512 };
+    let block = network.layout.block(layer, 0).len as u64 * dims.directions;
+    let columns = network.config.layer_input_size(layer).min(network.config.hidden_size) as u64;
+    let tiles = tiles(ctx, dims.gate_rows, columns) * dims.directions;
+    let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * block);
+    u64::div_ceil(wanted, tiles).min(dims.rows.div_ceil(64)).min(64).min(fitting).max(1)
+}

@@ -1,0 +1,220 @@
+//! Buffer sizes and the dispatch list of one network at one shape; binding them to the app's buffers; recording.
+
+mod backward;
+mod buffers;
+mod forward;
+mod memory;
+
+use std::sync::Arc;
+
+use wgpu::{BufferBinding, BufferUsages, CommandEncoder, ComputePass};
+
+pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
+use buffers::{Options, forward_buffer};
+use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap};
+
+use crate::cell::Cell;
+use crate::config::{Mode, RnnConfig, SeqShape};
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::params::ParamLayout;
+use crate::program::{Arena, Bound, Role};
+use crate::strategy::Strategy;
+
+/// A network without a shape: what `Rnn` and its plans share.
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub cell: Arc<dyn Cell>,
+    pub config: RnnConfig,
+    pub layout: ParamLayout,
+}
+
+/// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    ctx: Context,
+    network: Arc<Network>,
+    shape: SeqShape,
+    mode: Mode,
+    strategy: Strategy,
+    maps: Maps,
+    sizes: BufferSizes,
+}
+
+impl Plan {
+    pub(crate) fn new(ctx: &Context, network: &Arc<Network>, shape: SeqShape, mode: Mode, strategy: Strategy) -> Result<Self> {
+        shape.validate()?;
+        let dims = Dims::new(network, shape)?;
+        let alignment = ctx.limits().min_storage_buffer_offset_alignment;
+        let mut reserve = Arena::new(Role::Reserve, alignment);
+        let mut workspace = Arena::new(Role::Workspace, alignment);
+        let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
+        let forward = ForwardMap::new(network, &dims, mode, &mut workspace);
+        let mut backward_workspace = Arena::new(Role::Workspace, alignment);
+        let backward = (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, &mut backward_workspace));
+        let sizes = BufferSizes {
+            params: 4 * network.layout.len() as u64,
+            input: 4 * dims.rows * network.config.input_size as u64,
+            output: 4 * dims.rows * dims.output,
+            state: 4 * dims.block * dims.states,
+            lengths: 4 * dims.batch,
+            reset: 4 * dims.rows,
+            dropout_state: 16,
+            reserve: reserve.size,
+            workspace: workspace.size.max(backward_workspace.size),
+        };
+        let has = ctx.limits().max_buffer_size;
+        for needed in [sizes.params, sizes.input, sizes.output, sizes.state, sizes.reserve, sizes.workspace] {
+            if needed > has {
+                return Err(Error::Limit { limit: "max_buffer_size", needed, actual: has });
+            }
+        }
+        let maps = Maps { reserve: reserve_map, forward, backward };
+        let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, strategy: strategy.resolve(), maps, sizes };
+        // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
+        let all = Options {
+            initial_state: true,
+            final_state: true,
+            lengths: true,
+            reset: true,
+            d_final_state: true,
+            d_input: true,
+            d_initial_state: true,
+            accumulate: true,
+        };
+        plan.forward_program(all)?;
+        if mode == Mode::Training {
+            plan.backward_program(all)?;
+        }
+        Ok(plan)
+    }
+
+    /// Bytes that each buffer must hold.
+    pub fn sizes(&self) -> BufferSizes {
+        self.sizes
+    }
+
+    pub fn shape(&self) -> SeqShape {
+        self.shape
+    }
+
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// The strategy that runs, never `Auto`.
+    pub fn strategy(&self) -> Strategy {
+        self.strategy
+    }
+
+    /// Binds a forward pass.
+    pub fn bind_forward(&self, buffers: &ForwardBuffers<'_>) -> Result<Forward> {
+        self.check_forward(buffers)?;
+        let options = Options { final_state: buffers.final_state.is_some(), ..Options::of_forward(buffers) };
+        let bound = Bound::new(&self.ctx, &self.forward_program(options)?, |role| forward_buffer(buffers, role))?;
+        Ok(Forward { bound: Arc::new(bound) })
+    }
+
+    /// Binds a backward pass; the plan must be for [`Mode::Training`].
+    pub fn bind_backward(&self, buffers: &BackwardBuffers<'_>) -> Result<Backward> {
+        let forward = &buffers.forward;
+        self.check_forward(&ForwardBuffers { final_state: None, dropout_state: None, ..forward.clone() })?;
+        let sizes = &self.sizes;
+        self.check("d_output", &buffers.d_output, sizes.output)?;
+        self.check("d_params", &buffers.d_params, sizes.params)?;
+        self.check_optional("d_final_state", &buffers.d_final_state, sizes.state)?;
+        self.check_optional("d_input", &buffers.d_input, sizes.input)?;
+        self.check_optional("d_initial_state", &buffers.d_initial_state, sizes.state)?;
+        let options = Options {
+            d_final_state: buffers.d_final_state.is_some(),
+            d_input: buffers.d_input.is_some(),
+            d_initial_state: buffers.d_initial_state.is_some(),
+            accumulate: buffers.accumulate,
+            ..Options::of_forward(forward)
+        };
+        let buffer = |role| match role {
+            Role::DOutput => Some(buffers.d_output.clone()),
+            Role::DFinalState => buffers.d_final_state.clone(),
+            Role::DParams => Some(buffers.d_params.clone()),
+            Role::DInput => buffers.d_input.clone(),
+            Role::DInitialState => buffers.d_initial_state.clone(),
+            role => forward_buffer(forward, role),
+        };
+        let bound = Bound::new(&self.ctx, &self.backward_program(options)?, buffer)?;
+        Ok(Backward { bound: Arc::new(bound) })
+    }
+
+    fn check_forward(&self, buffers: &ForwardBuffers<'_>) -> Result<()> {
+        let sizes = &self.sizes;
+        self.check("params", &buffers.params, sizes.params)?;
+        self.check("input", &buffers.input, sizes.input)?;
+        self.check("output", &buffers.output, sizes.output)?;
+        self.check("workspace", &buffers.workspace, sizes.workspace)?;
+        self.check_optional("initial_state", &buffers.initial_state, sizes.state)?;
+        self.check_optional("final_state", &buffers.final_state, sizes.state)?;
+        self.check_optional("lengths", &buffers.lengths, sizes.lengths)?;
+        self.check_optional("reset", &buffers.reset, sizes.reset)?;
+        self.check_optional("dropout_state", &buffers.dropout_state, sizes.dropout_state)?;
+        if sizes.reserve > 0 {
+            let reason = "training keeps values for backward in it";
+            let reserve = buffers.reserve.as_ref().ok_or(Error::BufferMissing { name: "reserve", reason })?;
+            self.check("reserve", reserve, sizes.reserve)?;
+        }
+        Ok(())
+    }
+
+    fn check_optional(&self, name: &'static str, binding: &Option<BufferBinding<'_>>, needed: u64) -> Result<()> {
+        binding.as_ref().map_or(Ok(()), |binding| self.check(name, binding, needed))
+    }
+
+    fn check(&self, name: &'static str, binding: &BufferBinding<'_>, needed: u64) -> Result<()> {
+        let usage = binding.buffer.usage();
+        if !usage.contains(BufferUsages::STORAGE) {
+            return Err(Error::BufferUsage { name, needed: BufferUsages::STORAGE, actual: usage });
+        }
+        let alignment = u64::from(self.ctx.limits().min_storage_buffer_offset_alignment);
+        if !binding.offset.is_multiple_of(alignment) {
+            return Err(Error::BufferOffset { name, offset: binding.offset, alignment });
+        }
+        let rest = binding.buffer.size().saturating_sub(binding.offset);
+        let actual = binding.size.map_or(rest, |size| size.get().min(rest));
+        if actual < needed { Err(Error::BufferSize { name, needed, actual }) } else { Ok(()) }
+    }
+}
+
+/// A forward pass bound to its buffers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    bound: Arc<Bound>,
+}
+
+/// A backward pass bound to its buffers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Backward {
+    bound: Arc<Bound>,
+}
+
+macro_rules! recording {
+    ($name:ident, $label:literal) => {
+        impl $name {
+            /// Records one labelled compute pass. Touches no queue, allocates no GPU object, may be called any number of times.
+            pub fn encode(&self, encoder: &mut CommandEncoder) {
+                let descriptor = wgpu::ComputePassDescriptor { label: Some($label), timestamp_writes: None };
+                self.dispatch(&mut encoder.begin_compute_pass(&descriptor));
+            }
+
+            /// Records into the app's own pass. Pipeline, bind groups 0 and 1 and immediates are left changed.
+            pub fn dispatch(&self, pass: &mut ComputePass<'_>) {
+                self.bound.record(pass);
+            }
+
+            /// How many dispatches one recording makes.
+            pub fn dispatches(&self) -> usize {
+                self.bound.dispatches()
+            }
+        }
+    };
+}
+
+recording!(Forward, "tidegate forward");
+recording!(Backward, "tidegate backward");
