@@ -284,6 +284,19 @@ fn a_layer_takes_two_dispatches_more_than_its_steps() {
     }
 }
 
+#[test]
+fn a_resident_layer_takes_three_dispatches_whatever_its_length() {
+    let ctx = common::context();
+    for cell in ["lstm", "gru_reset_before"] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4)).unwrap().with_strategy(Strategy::Resident);
+        for seq_len in [1, 4096] {
+            let plan = rnn.plan(SeqShape { seq_len, batch_size: 8 }, Mode::Training).unwrap();
+            let buffers = Buffers::new(&rnn, &plan, 1);
+            assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 3, "{cell}, T {seq_len}");
+        }
+    }
+}
+
 /// Every forward takes the next mask, and backward the one of its forward.
 #[test]
 fn dropout_differs_from_call_to_call() {

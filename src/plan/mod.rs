@@ -70,7 +70,15 @@ impl Plan {
             }
         }
         let maps = Maps { reserve: reserve_map, forward, backward };
-        let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, strategy: strategy.resolve(), maps, sizes };
+        let plan = Self {
+            ctx: ctx.clone(),
+            network: network.clone(),
+            shape,
+            mode,
+            strategy: strategy.resolve(network.config.hidden_size),
+            maps,
+            sizes,
+        };
         // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
         let all = Options {
             initial_state: true,

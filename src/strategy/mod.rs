@@ -39,9 +39,10 @@ impl Strategy {
         }
     }
 
-    /// What runs when this is asked for.
-    pub(crate) fn resolve(self) -> Self {
+    /// What runs when this is asked for. Up to H = 128 one workgroup keeps up with a dispatch a step; measured on llvmpipe only.
+    pub(crate) fn resolve(self, hidden_size: usize) -> Self {
         match self {
+            Self::Auto if hidden_size <= 128 => Self::Resident,
             Self::Auto => Self::Stepwise,
             forced => forced,
         }
