@@ -1,4 +1,4 @@
-// dst = src with dropout applied and rows past their length zeroed; src and dst may be one. Mirrors src/dropout.rs.
+// dst = src with dropout applied and rows past their length zeroed. Mirrors src/dropout.rs.
 // header: seed (low, high), call.
 
 fn pcg4d(seed: vec4u) -> vec4u {

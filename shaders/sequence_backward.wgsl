@@ -54,19 +54,22 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
                 }
             }
         }
-        if LANES > 1u {
+        if LANES == 1u {
+            for (var r = 0u; r < ROWS; r++) {
+                if unit < sizes.hidden && row0 + r < sizes.batch { finish(step, phase, direction, row0 + r, r, unit, acc[r]); }
+            }
+        } else {
             for (var r = 0u; r < ROWS; r++) { sums[(lane * ROWS + r) * UNITS + local_unit] = acc[r]; }
             workgroupBarrier();
-        }
-        for (var r = lane; r < ROWS; r += LANES) {
-            let b = row0 + r;
-            if unit < sizes.hidden && b < sizes.batch {
-                var sum = acc[r];
-                if LANES > 1u {
-                    sum = 0.0;
-                    for (var l = 0u; l < LANES; l++) { sum += sums[(l * ROWS + r) * UNITS + local_unit]; }
+            // The first threads take a unit and row each, so that the others are idle by whole subgroups.
+            for (var i = lane * UNITS + local_unit; i < UNITS * ROWS; i += UNITS * LANES) {
+                let r = i / UNITS;
+                let u = i % UNITS;
+                var sum = 0.0;
+                for (var l = 0u; l < LANES; l++) { sum += sums[l * UNITS * ROWS + i]; }
+                if unit0 + u < sizes.hidden && row0 + r < sizes.batch {
+                    finish(step, phase, direction, row0 + r, r, unit0 + u, sum);
                 }
-                finish(step, phase, direction, b, r, unit, sum);
             }
         }
         barrier();

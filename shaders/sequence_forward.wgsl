@@ -33,6 +33,15 @@ fn publish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, val
     }
 }
 
+fn complete(
+    step: u32, phase: u32, first: u32, count: u32, direction: u32, row0: u32, r: u32, unit: u32, products: Gates,
+) {
+    let b = row0 + r;
+    if unit >= sizes.hidden || b >= sizes.batch { return; }
+    let h = operand(step, 0u, direction, b, r, unit);
+    publish(step, phase, direction, b, r, unit, finish(step, phase, first, count, direction, b, unit, products, h));
+}
+
 fn barrier() {
     if SHARED == 0u { storageBarrier(); }
     workgroupBarrier();
@@ -68,26 +77,26 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
                 }
             }
         }
-        if LANES > 1u {
+        if LANES == 1u {
+            for (var r = 0u; r < ROWS; r++) {
+                var products: Gates;
+                for (var g = first; g < first + count; g++) { products[g] = acc[g * ROWS + r]; }
+                complete(step, phase, first, count, direction, row0, r, unit, products);
+            }
+        } else {
             for (var i = first * ROWS; i < (first + count) * ROWS; i++) {
                 sums[(local_unit * GATES * ROWS + i) * LANES + lane] = acc[i];
             }
             workgroupBarrier();
-        }
-        for (var r = lane; r < ROWS; r += LANES) {
-            let b = row0 + r;
-            if unit < sizes.hidden && b < sizes.batch {
+            // The first threads take a unit and row each, so that the others are idle by whole subgroups.
+            for (var i = local_unit * LANES + lane; i < UNITS * ROWS; i += UNITS * LANES) {
+                let r = i / UNITS;
+                let u = i % UNITS;
                 var products: Gates;
                 for (var g = first; g < first + count; g++) {
-                    var sum = acc[g * ROWS + r];
-                    if LANES > 1u {
-                        sum = 0.0;
-                        for (var l = 0u; l < LANES; l++) { sum += sums[((local_unit * GATES + g) * ROWS + r) * LANES + l]; }
-                    }
-                    products[g] = sum;
+                    for (var l = 0u; l < LANES; l++) { products[g] += sums[((u * GATES + g) * ROWS + r) * LANES + l]; }
                 }
-                let h = operand(step, 0u, direction, b, r, unit);
-                publish(step, phase, direction, b, r, unit, finish(step, phase, first, count, direction, b, unit, products, h));
+                complete(step, phase, first, count, direction, row0, r, unit0 + u, products);
             }
         }
         // The sums are free for the next pass, and after the last all of the phase's vector is there.

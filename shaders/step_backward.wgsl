@@ -45,12 +45,15 @@ fn step_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
     for (var r = 0u; r < ROWS; r++) { sums[(lane * ROWS + r) * UNITS + local.x] = acc[r]; }
     workgroupBarrier();
 
-    for (var r = lane; r < ROWS; r += LANES) {
+    // The first threads take a unit and row each, so that the others are idle by whole subgroups.
+    for (var i = lane * UNITS + local.x; i < UNITS * ROWS; i += UNITS * LANES) {
+        let r = i / UNITS;
         let b = row0 + r;
-        if unit < sizes.hidden && b < sizes.batch {
+        let u = group.x * UNITS + i % UNITS;
+        if u < sizes.hidden && b < sizes.batch {
             var sum = 0.0;
-            for (var l = 0u; l < LANES; l++) { sum += sums[(l * ROWS + r) * UNITS + local.x]; }
-            finish(step, PHASE, direction, b, r, unit, sum);
+            for (var l = 0u; l < LANES; l++) { sum += sums[l * UNITS * ROWS + i]; }
+            finish(step, PHASE, direction, b, r, u, sum);
         }
     }
 }

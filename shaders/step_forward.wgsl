@@ -46,18 +46,19 @@ fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
     for (var i = 0u; i < COUNT * ROWS; i++) { sums[(local.y * COUNT * ROWS + i) * LANES + lane] = acc[i]; }
     workgroupBarrier();
 
-    for (var r = lane; r < ROWS; r += LANES) {
-        let b = row0 + r;
-        if unit < sizes.hidden && b < sizes.batch {
+    // The first threads take a unit and row each, so that the others are idle by whole subgroups.
+    for (var i = local.y * LANES + lane; i < UNITS * ROWS; i += UNITS * LANES) {
+        let b = row0 + i / UNITS;
+        let u = group.x * UNITS + i % UNITS;
+        if u < sizes.hidden && b < sizes.batch {
             var products: Gates;
             for (var g = 0u; g < COUNT; g++) {
-                var sum = 0.0;
-                for (var l = 0u; l < LANES; l++) { sum += sums[((local.y * COUNT + g) * ROWS + r) * LANES + l]; }
-                products[FIRST + g] = sum;
+                let at = ((i % UNITS * COUNT + g) * ROWS + i / UNITS) * LANES;
+                for (var l = 0u; l < LANES; l++) { products[FIRST + g] += sums[at + l]; }
             }
-            let h = state[h_index(step, direction, b, unit)];
-            let made = finish(step, PHASE, FIRST, COUNT, direction, b, unit, products, h);
-            let at = select(h_index(step + 1u, direction, b, unit), mid_index(direction, b, unit), PHASE == 1u);
+            let h = state[h_index(step, direction, b, u)];
+            let made = finish(step, PHASE, FIRST, COUNT, direction, b, u, products, h);
+            let at = select(h_index(step + 1u, direction, b, u), mid_index(direction, b, u), PHASE == 1u);
             state[at] = made;
         }
     }

@@ -119,7 +119,7 @@ impl SeqShape {
         let max = u64::from(u32::MAX);
         match (self.seq_len as u64).checked_mul(self.batch_size as u64) {
             Some(rows) if rows <= max => Ok(()),
-            rows => Err(Error::Limit { limit: "u32 index of T·B", needed: rows.unwrap_or(u64::MAX), actual: max }),
+            rows => Err(Error::Limit { limit: "u32 index of T·B".into(), needed: rows.unwrap_or(u64::MAX), actual: max }),
         }
     }
 }

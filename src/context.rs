@@ -182,7 +182,7 @@ impl Context {
         let stride = u64::from(self.inner.limits.min_uniform_buffer_offset_alignment);
         let most = u64::from(u32::MAX) / stride;
         if u64::from(len) > most {
-            return Err(Error::Limit { limit: "u32 dynamic offset of seq_len + 1", needed: len.into(), actual: most });
+            return Err(Error::Limit { limit: "u32 dynamic offset of seq_len + 1".into(), needed: len.into(), actual: most });
         }
         let table = Arc::new(self.create_step_table(len.next_power_of_two().min(most as u32))?);
         *cached = Some(table.clone());
@@ -212,7 +212,7 @@ impl Context {
         let size = bytes.len() as u64;
         let has = self.inner.limits.max_buffer_size;
         if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size", needed: size, actual: has });
+            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
         let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor))?;
@@ -225,7 +225,7 @@ impl Context {
     pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
         let has = self.inner.limits.max_buffer_size;
         if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size", needed: size, actual: has });
+            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         self.scoped(|| self.inner.device.create_buffer(&descriptor))
@@ -242,7 +242,7 @@ impl Context {
         ];
         for (limit, needed, actual) in checks {
             if actual < needed {
-                return Err(Error::Limit { limit, needed: needed.into(), actual: actual.into() });
+                return Err(Error::Limit { limit: limit.into(), needed: needed.into(), actual: actual.into() });
             }
         }
         Ok(())
@@ -271,9 +271,10 @@ impl Context {
         if self.inner.lost.load(Ordering::Acquire) { Err(Error::DeviceLost) } else { Ok(()) }
     }
 
-    /// Uploads f32 or u32 values into a new storage buffer.
+    /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
     pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
+        check_words(label, bytes.len() as u64)?;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let buffer = self.create_buffer(label, bytes.len().max(4) as u64, usage)?;
         self.inner.queue.write_buffer(&buffer, 0, bytes);
@@ -282,6 +283,13 @@ impl Context {
 
     /// Reads whole f32 buffers back, all in one submit.
     pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
+        for source in sources {
+            let (needed, actual) = (BufferUsages::COPY_SRC, source.usage());
+            if !actual.contains(needed) {
+                return Err(Error::BufferUsage { name: "download", needed, actual });
+            }
+            check_words("download", source.size())?;
+        }
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate download") };
         let mut encoder = self.inner.device.create_command_encoder(&descriptor);
         let mut staging = Vec::new();
@@ -327,4 +335,9 @@ impl Context {
         polled.map_err(|_| Error::DeviceLost)??;
         Ok(())
     }
+}
+
+/// wgpu copies whole 4-byte words.
+fn check_words(name: &str, bytes: u64) -> Result<()> {
+    if bytes.is_multiple_of(4) { Ok(()) } else { Err(Error::Config(format!("`{name}` has {bytes} bytes, not a multiple of 4"))) }
 }

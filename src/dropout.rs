@@ -2,7 +2,7 @@
 
 use crate::config::DropoutKey;
 
-/// pcg4d (Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 2020). Mirrors shaders/dropout.wgsl.
+/// pcg4d (Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 2020). Mirrors shaders/prepare.wgsl.
 fn pcg4d(mut v: [u32; 4]) -> [u32; 4] {
     let mix = |v: &mut [u32; 4]| {
         v[0] = v[0].wrapping_add(v[1].wrapping_mul(v[3]));

@@ -49,12 +49,13 @@ pub enum Error {
     /// A buffer that this plan needs and was not given.
     #[error("buffer `{name}` is needed: {reason}")]
     BufferMissing { name: &'static str, reason: &'static str },
-    /// One `wgpu::Buffer` given for reading and for writing: WebGPU tracks usage per buffer, so no dispatch may do both.
-    #[error("buffers `{read}` and `{written}` are one wgpu buffer: one dispatch cannot bind it read-only and read-write")]
-    Aliasing { read: &'static str, written: &'static str },
+    /// Bindings that overlap although one is written; or parts of one `wgpu::Buffer` that one dispatch would read and write:
+    /// WebGPU tracks usage per buffer.
+    #[error("`{written}` is written and shares memory, or within a dispatch its wgpu buffer, with `{other}`")]
+    Aliasing { other: &'static str, written: &'static str },
     /// The device is too small for this shape.
-    #[error("device limit `{limit}`: needs {needed}, has {actual}")]
-    Limit { limit: &'static str, needed: u64, actual: u64 },
+    #[error("limit {limit}: needs {needed}, has {actual}")]
+    Limit { limit: String, needed: u64, actual: u64 },
     /// wgpu reported an error while objects were created; its text says which.
     #[error("wgpu: {0}")]
     Device(String),

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use wgpu::{BindGroupLayout, ComputePipeline, Device};
 
-use crate::cell::{Cell, unit_rows};
+use crate::cell::{Cell, is_trusted, unit_rows};
 
 /// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32.
 macro_rules! sizes {
@@ -99,7 +99,7 @@ impl KernelSource {
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
     pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
         self.wgsl.push_str(&cell_wgsl(cell));
-        self.trusted &= cell.trusted().is_some();
+        self.trusted &= is_trusted(cell);
         self
     }
 }
@@ -200,7 +200,9 @@ fn create_module(device: &Device, source: &KernelSource) -> wgpu::ShaderModule {
     }
     #[expect(unsafe_code, reason = "bounds checks cost 17 to 41 percent in products")]
     // SAFETY: the text is wholly this crate's. Its loops are bounded by sizes, its divisors are at least 1, and every
-    // index lies within its binding: `Program::bind` checks each binding against the bytes that its dispatch touches.
+    // index lies within its binding: `plan/checks.rs` holds the caller's buffers to `BufferSizes`, `program.rs` binds each
+    // slot with its exact size, `Dims::new` and `Dispatch::new` keep indices within u32, and `Frozen` keeps a user's cell from
+    // changing its counts in between.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Frozen};
 use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, Forward, ForwardBuffers, Network, Plan};
-use crate::strategy::Strategy;
+use crate::strategy::{Recurrence, Strategy};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
 #[derive(Debug, Clone)]
@@ -18,15 +18,20 @@ pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
     strategy: Strategy,
+    dispatch_flops: u64,
 }
+
+/// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
+const DISPATCH_FLOPS: u64 = 2_200_000_000;
 
 impl Rnn {
     /// Checks the cell, the config and the device. Pipelines are built by the first plan that needs them.
     pub fn new(ctx: &Context, cell: impl Cell + 'static, config: RnnConfig) -> Result<Self> {
         ctx.check_limits()?;
+        let cell = Frozen::new(Arc::new(cell));
         let layout = ParamLayout::new(&cell, &config)?;
         let network = Arc::new(Network { cell: Arc::new(cell), config, layout });
-        Ok(Self { ctx: ctx.clone(), network, strategy: Strategy::Auto })
+        Ok(Self { ctx: ctx.clone(), network, strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS })
     }
 
     /// Forces a strategy.
@@ -34,14 +39,23 @@ impl Rnn {
         Self { strategy, ..self }
     }
 
+    /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
+    /// the default 2.2·10⁹: a resident sequence is then cut into more dispatches.
+    pub fn with_dispatch_flops(self, dispatch_flops: u64) -> Self {
+        Self { dispatch_flops, ..self }
+    }
+
+    /// The device it runs on.
     pub fn context(&self) -> &Context {
         &self.ctx
     }
 
+    /// Its cell.
     pub fn cell(&self) -> &dyn Cell {
         &*self.network.cell
     }
 
+    /// Its shape and options.
     pub fn config(&self) -> &RnnConfig {
         &self.network.config
     }
@@ -59,16 +73,26 @@ impl Rnn {
 
     fn check_layout(&self, params: &Params) -> Result<()> {
         if params.layout() != self.param_layout() {
-            let sizes = |layout: &ParamLayout| layout.iter().flat_map(|s| s.shape.clone()).collect();
-            let (expected, actual) = (sizes(self.param_layout()), sizes(params.layout()));
-            return Err(Error::Shape { name: "params".into(), expected, actual });
+            let (mut ours, mut theirs) = (self.param_layout().iter(), params.layout().iter());
+            return Err(loop {
+                break match (ours.next(), theirs.next()) {
+                    (Some(a), Some(b)) if a == b => continue,
+                    (Some(a), Some(b)) if a.name == b.name => {
+                        Error::Shape { name: a.name.clone(), expected: a.shape.clone(), actual: b.shape.clone() }
+                    }
+                    (Some(a), _) => Error::MissingTensor { name: a.name.clone() },
+                    (None, b) => Error::UnusedTensor { name: b.map_or_else(String::new, |b| b.name.clone()) },
+                };
+            });
         }
         Ok(())
     }
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
-        Plan::new(&self.ctx, &self.network, shape, mode, self.strategy)
+        let strategy = self.strategy.resolve(self.network.config.hidden_size);
+        let recurrence = Recurrence { strategy, dispatch_flops: self.dispatch_flops };
+        Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
     }
 
     /// Runs host data through the network in inference mode, on buffers of its own.
@@ -86,8 +110,9 @@ impl Rnn {
         pollster::block_on(self.forward(params, seq))
     }
 
-    /// Overwrites uploaded parameters, for the next submit.
-    pub fn write(&self, buffer: &Buffer, params: &Params) -> Result<()> {
+    /// Overwrites uploaded parameters, for the next submit. A [`TrainingRun`] that is still to go backward would then mix old
+    /// activations with new weights.
+    pub fn write_params(&self, buffer: &Buffer, params: &Params) -> Result<()> {
         self.check_layout(params)?;
         let needed = 4 * params.values().len() as u64;
         if buffer.size() < needed {
@@ -135,6 +160,7 @@ impl Rnn {
 }
 
 /// The buffers of one convenience call.
+#[derive(Debug)]
 struct HostRun<'a> {
     ctx: &'a Context,
     plan: Plan,
@@ -199,7 +225,9 @@ impl<'a> HostRun<'a> {
     }
 }
 
-/// A training forward on buffers of its own, whose gradients may be asked for, any number of times.
+/// A training forward on buffers of its own. Its gradients may be asked for any number of times, while the parameters are those
+/// of the forward.
+#[derive(Debug)]
 pub struct TrainingRun<'a> {
     output: Output,
     run: HostRun<'a>,
@@ -290,12 +318,12 @@ impl Session {
         Ok(Self { ctx: ctx.clone(), shape, forward, input, output, state, staging, pending: Vec::new(), blocks, row_bytes })
     }
 
-    /// Where the app puts the next chunk: `[T, B, I]` f32.
+    /// Where the app puts the next chunk: `[T, B, I]` f32, `[B, T, I]` if batch-first.
     pub fn input(&self) -> &Buffer {
         &self.input
     }
 
-    /// Where a chunk's output appears: `[T, B, H]` f32.
+    /// Where a chunk's output appears: `[T, B, H]` f32, `[B, T, H]` if batch-first.
     pub fn output(&self) -> &Buffer {
         &self.output
     }
@@ -308,12 +336,11 @@ impl Session {
     /// Makes the state of these rows zero before the next chunk.
     pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
         let max = self.shape.batch_size as u64 - 1;
-        for &row in rows {
-            let row = row as u64;
-            if row > max {
-                return Err(Error::Range { name: "row to reset".into(), value: row, min: 0, max });
-            }
-            let batch = self.shape.batch_size as u64;
+        let batch = self.shape.batch_size as u64;
+        if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
+            return Err(Error::Range { name: "row to reset".into(), value: row as u64, min: 0, max });
+        }
+        for row in rows.iter().map(|&row| row as u64) {
             self.pending.extend((0..self.blocks).map(|block| (block * batch + row) * self.row_bytes));
         }
         Ok(())

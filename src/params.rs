@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::cell::{Cell, unit_rows};
+use crate::cell::{Cell, check_counts, unit_rows};
 use crate::config::RnnConfig;
 use crate::error::{Error, Result, check_len};
 
@@ -45,6 +45,7 @@ pub(crate) struct ParamBlock {
 
 impl ParamLayout {
     pub fn new(cell: &dyn Cell, config: &RnnConfig) -> Result<Self> {
+        check_counts(cell)?;
         cell.validate()?;
         config.validate()?;
         let hidden = config.hidden_size;
@@ -83,7 +84,7 @@ impl ParamLayout {
                 self.specs.push(ParamSpec { name: format!("{name}{suffix}"), shape: shape.to_vec(), range });
                 Ok(start)
             }
-            end => Err(Error::Limit { limit: "u32 index of parameters", needed: end.unwrap_or(u64::MAX), actual: max }),
+            end => Err(Error::Limit { limit: "u32 index of parameters".into(), needed: end.unwrap_or(u64::MAX), actual: max }),
         }
     }
 

@@ -121,17 +121,19 @@ impl Dispatch {
         let most = ctx.limits().max_compute_workgroups_per_dimension;
         for needed in groups {
             if needed > most.into() {
-                return Err(Error::Limit { limit: "max_compute_workgroups_per_dimension", needed, actual: most.into() });
+                let limit = format!("max_compute_workgroups_per_dimension in {}", kernel.entry);
+                return Err(Error::Limit { limit, needed, actual: most.into() });
             }
         }
         let has = ctx.limits().max_storage_buffer_binding_size;
         for slot in slots {
             if slot.size > has {
-                return Err(Error::Limit { limit: "max_storage_buffer_binding_size", needed: slot.size, actual: has });
+                let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.entry);
+                return Err(Error::Limit { limit, needed: slot.size, actual: has });
             }
             let (elements, most) = (slot.size / 4, u64::from(u32::MAX));
             if elements > most {
-                return Err(Error::Limit { limit: "u32 index", needed: elements, actual: most });
+                return Err(Error::Limit { limit: "u32 index".into(), needed: elements, actual: most });
             }
         }
         let sizes = bytemuck::bytes_of(sizes).to_vec();
@@ -201,12 +203,11 @@ impl Bound {
         let last_step = segments.iter().filter(|s| s.dispatches.iter().any(by_offset)).map(|s| s.steps.end).max();
         let steps = last_step.map(|len| ctx.step_table(len)).transpose()?;
         let mut group_of = group_of.into_iter();
-        let bound = |d: &Dispatch| BoundDispatch {
+        let mut bound = |d: &Dispatch| BoundDispatch {
             kernel: d.kernel.clone(),
             group: group_of.next().unwrap_or_default(),
             groups: d.groups,
         };
-        let mut bound = bound;
         let segments = segments.iter().map(|s| (s.dispatches.iter().map(&mut bound).collect(), s.steps.clone())).collect();
         Ok(Self { segments, groups, steps })
     }
@@ -272,7 +273,7 @@ fn create_group<'a>(
     for (read, _, a) in resources.iter().filter(|r| !r.1) {
         for (write, _, b) in resources.iter().filter(|r| r.1) {
             if a.buffer == b.buffer {
-                return Err(Error::Aliasing { read: read.name(), written: write.name() });
+                return Err(Error::Aliasing { other: read.name(), written: write.name() });
             }
         }
     }

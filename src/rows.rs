@@ -76,11 +76,10 @@ pub(crate) struct Dropout {
     pub header: Slot,
 }
 
-fn prepare_source(src: Access, header: Access) -> KernelSource {
+fn prepare_source(src: Access) -> KernelSource {
     let mut bindings =
         [Binding::read("src"), Binding::write("dst"), Binding::write("marks").of_u32(), Binding::read("header").of_u32()];
     bindings[0].access = src;
-    bindings[3].access = header;
     let files = [PrepareSizes::WGSL, include_str!("../shaders/prepare.wgsl")];
     KernelSource::new("prepare", &[], &bindings, StepIndex::None, &files)
 }
@@ -110,8 +109,7 @@ pub(crate) fn prepare(
         sizes.layer_key = dropout::layer_key(d.layer);
         header = d.header;
     }
-    // In place, one binding would do, but the kernel has two: the read one must then be read-write as well.
-    let kernel = ctx.kernel(prepare_source(src.read_access(), Access::Read))?;
+    let kernel = ctx.kernel(prepare_source(src.read_access()))?;
     let elements = u64::from(step.rows) * columns;
     Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
 }
@@ -141,6 +139,6 @@ pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots:
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
-    let prepare = [Access::Read, Access::ReadWrite].map(|src| prepare_source(src, Access::Read));
+    let prepare = [Access::Read, Access::ReadWrite].map(prepare_source);
     [vec![pack_source(), previous_source(cell)], prepare.to_vec()].concat()
 }

@@ -109,9 +109,12 @@ fn a_plain_borrowed_device_is_enough() {
 #[test]
 fn same_input_gives_the_same_bits() {
     let ctx = common::context();
-    for cell in registry() {
-        let name = cell.name().to_owned();
+    for (cell, strategy) in
+        registry().into_iter().flat_map(|cell| Strategy::all(&ctx).into_iter().map(move |s| (cell.clone(), s)))
+    {
+        let name = format!("{} under {}", cell.name(), strategy.name());
         let rnn = Rnn::new(&ctx, cell, RnnConfig::new(17, 33).with_num_layers(2).with_bidirectional(true)).unwrap();
+        let rnn = rnn.with_strategy(strategy);
         let plan = rnn.plan(SeqShape { seq_len: 65, batch_size: 9 }, Mode::Training).unwrap();
         let mut seen = None;
         for _ in 0..3 {
@@ -130,8 +133,8 @@ fn same_input_gives_the_same_bits() {
 #[test]
 fn one_plan_serves_many_bindings_in_one_encoder() {
     let ctx = common::context();
-    for cell in [cell::by_name("lstm").unwrap(), cell::by_name("gru_reset_before").unwrap()] {
-        let rnn = Rnn::new(&ctx, cell, stacked().with_dropout(0.0)).unwrap();
+    for (cell, strategy) in [("lstm", Strategy::Resident), ("gru_reset_before", Strategy::Stepwise)] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), stacked().with_dropout(0.0)).unwrap().with_strategy(strategy);
         let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
         let alone = [1, 5].map(|seed| {
             let buffers = Buffers::new(&rnn, &plan, seed);
@@ -285,7 +288,7 @@ fn a_layer_takes_two_dispatches_more_than_its_steps() {
 }
 
 #[test]
-fn a_resident_layer_takes_three_dispatches_whatever_its_length() {
+fn a_resident_layer_takes_three_dispatches() {
     let ctx = common::context();
     for cell in ["lstm", "gru_reset_before"] {
         let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4)).unwrap().with_strategy(Strategy::Resident);
@@ -294,6 +297,11 @@ fn a_resident_layer_takes_three_dispatches_whatever_its_length() {
             let buffers = Buffers::new(&rnn, &plan, 1);
             assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 3, "{cell}, T {seq_len}");
         }
+        // Packing and the product, then a dispatch for every step where one step is too much already.
+        let rnn = rnn.with_dispatch_flops(1);
+        let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
+        let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
+        assert_eq!(forward.dispatches(), 2 + SHAPE.seq_len, "{cell}");
     }
 }
 
@@ -328,8 +336,9 @@ fn dropout_differs_from_call_to_call() {
 fn a_session_goes_on_where_it_stopped() {
     let ctx = common::context();
     let (batch, chunk, chunks) = (3, 2, 4);
-    for cell in [cell::by_name("lstm").unwrap(), cell::by_name("gru").unwrap()] {
-        let rnn = Rnn::new(&ctx, cell, RnnConfig::new(5, 7).with_num_layers(2)).unwrap();
+    for (cell, strategy) in [("lstm", Strategy::Stepwise), ("gru", Strategy::Resident)] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(5, 7).with_num_layers(2)).unwrap();
+        let rnn = rnn.with_strategy(strategy);
         let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
         let shape = SeqShape { seq_len: chunk * chunks, batch_size: batch };
         let input = values(9, shape.rows() * 5);

@@ -77,7 +77,10 @@ fn host_data() {
     refused(backward(&[0.0; 39], None), &["d_output", "40", "39"]);
     refused(backward(&[0.0; 40], Some(&[0.0; 21])), &["d_final_state", "20", "21"]);
     let small = lstm(RnnConfig::new(2, 5));
-    refused(rnn.upload(&Params::zeros(small.param_layout())), &["params", "[20, 3", "[20, 2"]);
+    refused(rnn.upload(&Params::zeros(small.param_layout())), &["weight_ih_l0", "[20, 3]", "[20, 2]"]);
+    let plain = lstm(RnnConfig::new(3, 5).with_bias(false));
+    refused(rnn.upload(&Params::zeros(plain.param_layout())), &["missing", "bias_ih_l0"]);
+    refused(plain.upload(&Params::zeros(rnn.param_layout())), &["unused", "bias_ih_l0"]);
     let other = small.upload(&Params::zeros(small.param_layout())).unwrap();
     refused(rnn.forward_blocking(&other, &seq), &["params", "800", "720"]);
     let mut host = Params::zeros(rnn.param_layout());
@@ -199,11 +202,24 @@ fn buffers() {
     refused(plan.bind_forward(&unusable), &["input", "STORAGE", "COPY_DST"]);
     let aliased = ForwardBuffers { params: b.all[3].as_entire_buffer_binding(), ..b.forward() };
     refused(plan.bind_forward(&aliased), &["params", "workspace"]);
+    let output = || b.all[2].as_entire_buffer_binding();
+    let overlapping = ForwardBuffers { final_state: Some(output()), ..b.forward() };
+    refused(plan.bind_forward(&overlapping), &["output", "final_state", "written"]);
+    let state = || Some(b.all[5].as_entire_buffer_binding());
+    refused(
+        plan.bind_forward(&ForwardBuffers { initial_state: state(), final_state: state(), ..b.forward() }),
+        &["initial_state", "final_state"],
+    );
+    let overlapping = BackwardBuffers { d_input: Some(b.all[8].as_entire_buffer_binding()), ..b.backward() };
+    refused(plan.bind_backward(&overlapping), &["d_params", "d_input"]);
     let short = BackwardBuffers { d_output: small.as_entire_buffer_binding(), ..b.backward() };
     refused(plan.bind_backward(&short), &["d_output", &needed(sizes.output), "8"]);
     let short = BackwardBuffers { d_params: small.as_entire_buffer_binding(), ..b.backward() };
     refused(plan.bind_backward(&short), &["d_params", &needed(sizes.params), "8"]);
     let inference = Buffers::new(Mode::Inference);
+    let state = || Some(inference.all[5].as_entire_buffer_binding());
+    let in_place = ForwardBuffers { initial_state: state(), final_state: state(), ..inference.forward() };
+    inference.plan.bind_forward(&in_place).unwrap();
     refused(inference.plan.bind_backward(&inference.backward()), &["Mode::Training"]);
 }
 
@@ -227,9 +243,54 @@ fn small_devices() {
     let default = device_with(|_| {});
     let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
     let long = SeqShape { seq_len: 100_000, batch_size: 16 };
-    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "268435456"]);
+    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`", "truncated BPTT", "268435456"]);
     let bound = SeqShape { seq_len: 3_000, batch_size: 64 };
-    refused(rnn.plan(bound, Mode::Inference), &["max_storage_buffer_binding_size", "134217728"]);
+    refused(rnn.plan(bound, Mode::Inference), &["max_storage_buffer_binding_size", "workspace", "134217728"]);
+}
+
+#[test]
+fn transfers() {
+    let ctx = common::context();
+    refused(ctx.upload("odd", &[1u8, 2, 3]), &["odd", "3 bytes"]);
+    let buffer = |size, usage| ctx.create_buffer("test", size, usage).unwrap();
+    let download = |buffer: &Buffer| pollster::block_on(ctx.download([buffer]));
+    refused(download(&buffer(8, BufferUsages::STORAGE)), &["download", "COPY_SRC"]);
+    refused(download(&buffer(6, BufferUsages::COPY_SRC)), &["download", "6 bytes"]);
+    refused(ctx.create_buffer("huge", u64::MAX, BufferUsages::STORAGE), &["max_buffer_size"]);
+}
+
+/// Counts that contradict each other.
+#[test]
+fn impossible_cells() {
+    #[derive(Debug)]
+    struct Counts(&'static [&'static str], usize, usize);
+    impl tidegate::Cell for Counts {
+        fn name(&self) -> &str {
+            "counts"
+        }
+        fn gates(&self) -> &[&'static str] {
+            self.0
+        }
+        fn first_phase_gates(&self) -> usize {
+            self.1
+        }
+        fn states(&self) -> usize {
+            self.2
+        }
+        fn saved(&self) -> usize {
+            0
+        }
+        fn wgsl(&self) -> std::borrow::Cow<'_, str> {
+            "".into()
+        }
+        fn forward(&self, _: cell::ForwardStep<'_>) {}
+        fn backward(&self, _: cell::BackwardStep<'_>) {}
+    }
+    let new = |cell| Rnn::new(&common::context(), cell, RnnConfig::new(3, 5));
+    refused(new(Counts(&[], 0, 1)), &["counts", "no gates"]);
+    refused(new(Counts(&["a"], 1, 0)), &["counts", "no states"]);
+    refused(new(Counts(&["a"], 2, 1)), &["first_phase_gates", "2", "1..=1"]);
+    refused(new(Counts(&["a"], 0, 1)), &["first_phase_gates", "0", "1..=1"]);
 }
 
 /// A cell whose WGSL does not compile is an error that says where, not a panic in the app's error handler.

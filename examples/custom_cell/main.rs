@@ -44,7 +44,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (weight, d) in weights.values_mut().iter_mut().zip(&gradients.d_params) {
             *weight -= LEARNING_RATE * d;
         }
-        rnn.write(&params, &weights)?;
+        rnn.write_params(&params, &weights)?;
     }
     if !losses.is_sorted_by(|before, after| after < before) {
         return Err(format!("the loss did not fall: {losses:?}").into());

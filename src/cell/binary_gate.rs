@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::activation::Activation;
-use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted};
+use crate::cell::sealed::Token;
+use crate::cell::{BackwardStep, Cell, ForwardStep};
 
 /// G = [wx_g + rh_g > 0] in {0, 1}, n = tanh(wx_n + rh_n); h' = G·n + (1−G)·h.
 ///
@@ -25,8 +26,8 @@ impl Cell for BinaryGate {
         2
     }
 
-    fn trusted(&self) -> Option<Trusted> {
-        Some(Trusted(()))
+    fn trusted(&self, _: Token) -> bool {
+        true
     }
 
     fn wgsl(&self) -> Cow<'_, str> {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::activation::{Activation, Gate};
-use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted};
+use crate::cell::sealed::Token;
+use crate::cell::{BackwardStep, Cell, ForwardStep};
 use crate::error::Result;
 
 /// h' = f(wx + rh), with f the identity (linear RNN), tanh, relu or any other activation.
@@ -67,8 +68,8 @@ impl Cell for Elman {
         self.gate.validate()
     }
 
-    fn trusted(&self) -> Option<Trusted> {
-        Some(Trusted(()))
+    fn trusted(&self, _: Token) -> bool {
+        true
     }
 
     fn wgsl(&self) -> Cow<'_, str> {

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::activation::{Activation, Gate};
-use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted};
+use crate::cell::sealed::Token;
+use crate::cell::{BackwardStep, Cell, ForwardStep};
 use crate::error::Result;
 
 /// r, z = σ(wx + rh), n = tanh(wx_n + r·rh_n); h' = (1−z)·n + z·h.
@@ -60,8 +61,8 @@ impl Cell for Gru {
         self.candidate.validate()
     }
 
-    fn trusted(&self) -> Option<Trusted> {
-        Some(Trusted(()))
+    fn trusted(&self, _: Token) -> bool {
+        true
     }
 
     fn wgsl(&self) -> Cow<'_, str> {
@@ -148,8 +149,8 @@ impl Cell for GruResetBefore {
         self.candidate.validate()
     }
 
-    fn trusted(&self) -> Option<Trusted> {
-        Some(Trusted(()))
+    fn trusted(&self, _: Token) -> bool {
+        true
     }
 
     fn wgsl(&self) -> Cow<'_, str> {

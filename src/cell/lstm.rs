@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use crate::activation::{Activation, Gate, check_bound, wgsl_f32};
-use crate::cell::{BackwardStep, Cell, ForwardStep, Trusted, UnitParam};
+use crate::cell::sealed::Token;
+use crate::cell::{BackwardStep, Cell, ForwardStep, UnitParam};
 use crate::error::Result;
 
 /// i, f, o = σ(wx + rh), g = tanh(wx + rh); c' = f·c + i·g; h' = o·tanh(c'). States h, c.
@@ -94,8 +95,8 @@ impl Cell for Lstm {
         check_bound("cell_clip", self.cell_clip)
     }
 
-    fn trusted(&self) -> Option<Trusted> {
-        Some(Trusted(()))
+    fn trusted(&self, _: Token) -> bool {
+        true
     }
 
     fn wgsl(&self) -> Cow<'_, str> {

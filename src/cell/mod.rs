@@ -5,6 +5,7 @@
 
 mod binary_gate;
 mod elman;
+mod frozen;
 mod gru;
 mod lstm;
 
@@ -14,6 +15,7 @@ use std::sync::Arc;
 
 pub use binary_gate::BinaryGate;
 pub use elman::Elman;
+pub(crate) use frozen::Frozen;
 pub use gru::{Gru, GruResetBefore};
 pub use lstm::Lstm;
 
@@ -79,10 +81,11 @@ pub trait Cell: Debug + Send + Sync {
     /// The cell's WGSL, options baked in as constants.
     fn wgsl(&self) -> Cow<'_, str>;
 
-    /// Vouches that [`wgsl`](Cell::wgsl) never indexes out of bounds, so that it may run unchecked. Only this crate can.
+    /// Vouches that [`wgsl`](Cell::wgsl) never indexes out of bounds, so that it may run unchecked. Nobody outside this crate
+    /// can name the token, so nobody else can say so: WGSL of others runs with wgpu's runtime checks on.
     #[doc(hidden)]
-    fn trusted(&self) -> Option<Trusted> {
-        None
+    fn trusted(&self, _: sealed::Token) -> bool {
+        false
     }
 
     /// One step of one unit.
@@ -119,10 +122,11 @@ pub trait Cell: Debug + Send + Sync {
     fn backward(&self, step: BackwardStep<'_>);
 }
 
-/// Cannot be made outside this crate: WGSL of others runs with wgpu's runtime checks on.
-#[doc(hidden)]
-#[derive(Debug)]
-pub struct Trusted(());
+mod sealed {
+    /// Public in a private module: it can be neither named nor made outside this crate.
+    #[derive(Debug)]
+    pub struct Token;
+}
 
 /// What one unit reads and writes in a forward step.
 #[derive(Debug)]
@@ -181,6 +185,26 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Cell>> {
     found.ok_or_else(|| Error::UnknownName { kind: "cell", name: name.into(), known })
 }
 
+/// Refuses counts that contradict each other.
+pub(crate) fn check_counts(cell: &dyn Cell) -> Result<()> {
+    let (gates, first, states) = (cell.gates().len(), cell.first_phase_gates(), cell.states());
+    let what = if gates == 0 {
+        "it has no gates".into()
+    } else if states == 0 {
+        "it has no states, and state 0 is h".into()
+    } else if !(1..=gates).contains(&first) {
+        format!("first_phase_gates is {first}, must lie in 1..={gates}, its gates")
+    } else {
+        return Ok(());
+    };
+    Err(Error::Check { cell: cell.name().into(), what })
+}
+
+/// Whether the cell's WGSL may run without wgpu's runtime checks.
+pub(crate) fn is_trusted(cell: &dyn Cell) -> bool {
+    cell.trusted(sealed::Token)
+}
+
 /// Total rows of a cell's per-unit parameters.
 pub(crate) fn unit_rows(cell: &dyn Cell) -> usize {
     cell.unit_params().iter().map(|p| p.rows).sum()
@@ -215,8 +239,8 @@ impl<C: Cell + ?Sized> Cell for Arc<C> {
     fn wgsl(&self) -> Cow<'_, str> {
         (**self).wgsl()
     }
-    fn trusted(&self) -> Option<Trusted> {
-        (**self).trusted()
+    fn trusted(&self, token: sealed::Token) -> bool {
+        (**self).trusted(token)
     }
     fn forward(&self, step: ForwardStep<'_>) {
         (**self).forward(step);

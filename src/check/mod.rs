@@ -100,8 +100,8 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
     Ok(report)
 }
 
-/// Every WGSL module that a network of this cell can ask a device to compile, by entry point: for tools that validate shaders
-/// without one.
+/// WGSL modules that networks of this cell ask devices to compile, by entry point, over a sample of the sizes that are baked in:
+/// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
     sources.map(|source| (source.entry, source.wgsl)).collect()

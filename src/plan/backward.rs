@@ -8,7 +8,7 @@ use crate::plan::memory::{BackwardMap, Dims, weight_splits};
 use crate::product::{Matrix, Product, Splits, column_sum, matmul, reduce};
 use crate::program::{Role, Segment, Slot};
 use crate::rows::{Dropout, Pack, PackSizes, pack, prepare, previous};
-use crate::strategy::{self, BackwardSlots, StepSizes};
+use crate::strategy::{BackwardSlots, StepSizes};
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -46,7 +46,7 @@ impl Plan {
                 d_output: if layer == last { user.d_output } else { map.d_inner },
                 d_initial_state: user.d_initial_state,
             };
-            program.extend(strategy::backward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
+            program.extend(self.recurrence.backward(ctx, &*network.cell, &sizes, &slots)?);
             let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &*network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };

@@ -2,6 +2,8 @@
 
 use wgpu::BufferBinding;
 
+use crate::config::Mode;
+use crate::error::{Error, Result};
 use crate::program::{Role, Slot};
 
 /// Bytes of every buffer that a [`Plan`] works on. A gradient has the size of what it is the gradient of.
@@ -40,7 +42,7 @@ pub struct ForwardBuffers<'a> {
     pub output: BufferBinding<'a>,
     /// `[S, L·D, B, H]` f32, zeros if absent. Read.
     pub initial_state: Option<BufferBinding<'a>>,
-    /// `[S, L·D, B, H]` f32. Written; may be the same binding as `initial_state`.
+    /// `[S, L·D, B, H]` f32. Written. In inference it may be the binding of `initial_state`; in training backward reads that again.
     pub final_state: Option<BufferBinding<'a>>,
     /// `[B]` u32, each 1..=T; larger values count as T. Read.
     pub lengths: Option<BufferBinding<'a>>,
@@ -90,7 +92,7 @@ pub struct BackwardBuffers<'a> {
     pub d_params: BufferBinding<'a>,
     /// As `input`. Written; leaving it out saves a product.
     pub d_input: Option<BufferBinding<'a>>,
-    /// As `initial_state`. Written; leaving it out saves a dispatch.
+    /// As `initial_state`. Written; may be the binding of `d_final_state`; leaving it out saves a product.
     pub d_initial_state: Option<BufferBinding<'a>>,
     /// Adds to `d_params` instead of overwriting it. `d_input` and `d_initial_state` are always overwritten.
     pub accumulate: bool,
@@ -100,6 +102,27 @@ impl<'a> BackwardBuffers<'a> {
     /// The three that are always needed; the others are fields to set. Overwrites `d_params`.
     pub fn new(forward: ForwardBuffers<'a>, d_output: BufferBinding<'a>, d_params: BufferBinding<'a>) -> Self {
         Self { forward, d_output, d_final_state: None, d_params, d_input: None, d_initial_state: None, accumulate: false }
+    }
+}
+
+impl BufferSizes {
+    /// Refuses what no buffer of the device can hold.
+    pub(super) fn check(&self, mode: Mode, actual: u64) -> Result<()> {
+        let hint = if mode == Mode::Training { "; run fewer steps at a time (truncated BPTT)" } else { "" };
+        let all = [
+            ("params", self.params, ""),
+            ("input", self.input, hint),
+            ("output", self.output, hint),
+            ("initial_state", self.state, ""),
+            ("reserve", self.reserve, hint),
+            ("workspace", self.workspace, hint),
+        ];
+        for (name, needed, hint) in all {
+            if needed > actual {
+                return Err(Error::Limit { limit: format!("max_buffer_size of `{name}`{hint}"), needed, actual });
+            }
+        }
+        Ok(())
     }
 }
 

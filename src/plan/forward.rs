@@ -8,7 +8,7 @@ use crate::plan::memory::Dims;
 use crate::product::{Matrix, Product, Splits, matmul};
 use crate::program::{Role, Segment, Slot};
 use crate::rows::{Dropout, Pack, PackSizes, pack, prepare};
-use crate::strategy::{self, ForwardSlots};
+use crate::strategy::ForwardSlots;
 
 impl Plan {
     pub(super) fn forward_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -63,7 +63,7 @@ impl Plan {
                 reserve: reserve.kept[layer],
                 final_state: user.final_state,
             };
-            program.extend(strategy::forward(ctx, self.strategy, &*network.cell, &sizes, &slots)?);
+            program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
         }
         Ok(program)
     }

@@ -42,7 +42,7 @@ impl Dims {
         for needed in [largest, states * cell.states() as u128] {
             if needed > most.into() {
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);
-                return Err(Error::Limit { limit: "u32 index", needed, actual: most });
+                return Err(Error::Limit { limit: "u32 index".into(), needed, actual: most });
             }
         }
         Ok(Self {
@@ -140,7 +140,7 @@ pub(super) struct ForwardMap {
 pub(super) struct BackwardMap {
     pub marks: Slot,
     pub state: Slot,
-    /// Gradients of the gates of one layer, see `step_backward.wgsl`.
+    /// Gradients of the gates of one layer, see `backward_cell.wgsl`.
     pub d_rows: Slot,
     /// Operands of the weight_hh gradient, see `previous.wgsl`.
     pub operands: Slot,

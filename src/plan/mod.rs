@@ -2,24 +2,26 @@
 
 mod backward;
 mod buffers;
+mod checks;
 mod forward;
 mod memory;
 
 use std::sync::Arc;
 
-use wgpu::{BufferBinding, BufferUsages, CommandEncoder, ComputePass};
+use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, forward_buffer};
+use checks::{check_backward, check_forward};
 use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap};
 
 use crate::cell::Cell;
 use crate::config::{Mode, RnnConfig, SeqShape};
 use crate::context::Context;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::params::ParamLayout;
 use crate::program::{Arena, Bound, Role};
-use crate::strategy::Strategy;
+use crate::strategy::{Recurrence, Strategy};
 
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug)]
@@ -36,13 +38,19 @@ pub struct Plan {
     network: Arc<Network>,
     shape: SeqShape,
     mode: Mode,
-    strategy: Strategy,
+    recurrence: Recurrence,
     maps: Maps,
     sizes: BufferSizes,
 }
 
 impl Plan {
-    pub(crate) fn new(ctx: &Context, network: &Arc<Network>, shape: SeqShape, mode: Mode, strategy: Strategy) -> Result<Self> {
+    pub(crate) fn new(
+        ctx: &Context,
+        network: &Arc<Network>,
+        shape: SeqShape,
+        mode: Mode,
+        recurrence: Recurrence,
+    ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
         let alignment = ctx.limits().min_storage_buffer_offset_alignment;
@@ -63,22 +71,9 @@ impl Plan {
             reserve: reserve.size,
             workspace: workspace.size.max(backward_workspace.size),
         };
-        let has = ctx.limits().max_buffer_size;
-        for needed in [sizes.params, sizes.input, sizes.output, sizes.state, sizes.reserve, sizes.workspace] {
-            if needed > has {
-                return Err(Error::Limit { limit: "max_buffer_size", needed, actual: has });
-            }
-        }
+        sizes.check(mode, ctx.limits().max_buffer_size)?;
         let maps = Maps { reserve: reserve_map, forward, backward };
-        let plan = Self {
-            ctx: ctx.clone(),
-            network: network.clone(),
-            shape,
-            mode,
-            strategy: strategy.resolve(network.config.hidden_size),
-            maps,
-            sizes,
-        };
+        let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, recurrence, maps, sizes };
         // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
         let all = Options {
             initial_state: true,
@@ -93,6 +88,8 @@ impl Plan {
         plan.forward_program(all)?;
         if mode == Mode::Training {
             plan.backward_program(all)?;
+            // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
+            plan.backward_program(Options { lengths: false, ..all })?;
         }
         Ok(plan)
     }
@@ -102,37 +99,34 @@ impl Plan {
         self.sizes
     }
 
+    /// The shape it was made for.
     pub fn shape(&self) -> SeqShape {
         self.shape
     }
 
+    /// The mode it was made for.
     pub fn mode(&self) -> Mode {
         self.mode
     }
 
     /// The strategy that runs, never `Auto`.
     pub fn strategy(&self) -> Strategy {
-        self.strategy
+        self.recurrence.strategy
     }
 
-    /// Binds a forward pass.
+    /// Binds a forward pass. Buffers that are missing, too small, of the wrong usage or offset, or that overlap a written one
+    /// are refused by name.
     pub fn bind_forward(&self, buffers: &ForwardBuffers<'_>) -> Result<Forward> {
-        self.check_forward(buffers)?;
+        check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
         let options = Options { final_state: buffers.final_state.is_some(), ..Options::of_forward(buffers) };
         let bound = Bound::new(&self.ctx, &self.forward_program(options)?, |role| forward_buffer(buffers, role))?;
         Ok(Forward { bound: Arc::new(bound) })
     }
 
-    /// Binds a backward pass; the plan must be for [`Mode::Training`].
+    /// Binds a backward pass, with the same checks; the plan must be for [`Mode::Training`].
     pub fn bind_backward(&self, buffers: &BackwardBuffers<'_>) -> Result<Backward> {
         let forward = &buffers.forward;
-        self.check_forward(&ForwardBuffers { final_state: None, dropout_state: None, ..forward.clone() })?;
-        let sizes = &self.sizes;
-        self.check("d_output", &buffers.d_output, sizes.output)?;
-        self.check("d_params", &buffers.d_params, sizes.params)?;
-        self.check_optional("d_final_state", &buffers.d_final_state, sizes.state)?;
-        self.check_optional("d_input", &buffers.d_input, sizes.input)?;
-        self.check_optional("d_initial_state", &buffers.d_initial_state, sizes.state)?;
+        check_backward(&self.ctx, &self.sizes, buffers)?;
         let options = Options {
             d_final_state: buffers.d_final_state.is_some(),
             d_input: buffers.d_input.is_some(),
@@ -150,43 +144,6 @@ impl Plan {
         };
         let bound = Bound::new(&self.ctx, &self.backward_program(options)?, buffer)?;
         Ok(Backward { bound: Arc::new(bound) })
-    }
-
-    fn check_forward(&self, buffers: &ForwardBuffers<'_>) -> Result<()> {
-        let sizes = &self.sizes;
-        self.check("params", &buffers.params, sizes.params)?;
-        self.check("input", &buffers.input, sizes.input)?;
-        self.check("output", &buffers.output, sizes.output)?;
-        self.check("workspace", &buffers.workspace, sizes.workspace)?;
-        self.check_optional("initial_state", &buffers.initial_state, sizes.state)?;
-        self.check_optional("final_state", &buffers.final_state, sizes.state)?;
-        self.check_optional("lengths", &buffers.lengths, sizes.lengths)?;
-        self.check_optional("reset", &buffers.reset, sizes.reset)?;
-        self.check_optional("dropout_state", &buffers.dropout_state, sizes.dropout_state)?;
-        if sizes.reserve > 0 {
-            let reason = "training keeps values for backward in it";
-            let reserve = buffers.reserve.as_ref().ok_or(Error::BufferMissing { name: "reserve", reason })?;
-            self.check("reserve", reserve, sizes.reserve)?;
-        }
-        Ok(())
-    }
-
-    fn check_optional(&self, name: &'static str, binding: &Option<BufferBinding<'_>>, needed: u64) -> Result<()> {
-        binding.as_ref().map_or(Ok(()), |binding| self.check(name, binding, needed))
-    }
-
-    fn check(&self, name: &'static str, binding: &BufferBinding<'_>, needed: u64) -> Result<()> {
-        let usage = binding.buffer.usage();
-        if !usage.contains(BufferUsages::STORAGE) {
-            return Err(Error::BufferUsage { name, needed: BufferUsages::STORAGE, actual: usage });
-        }
-        let alignment = u64::from(self.ctx.limits().min_storage_buffer_offset_alignment);
-        if !binding.offset.is_multiple_of(alignment) {
-            return Err(Error::BufferOffset { name, offset: binding.offset, alignment });
-        }
-        let rest = binding.buffer.size().saturating_sub(binding.offset);
-        let actual = binding.size.map_or(rest, |size| size.get().min(rest));
-        if actual < needed { Err(Error::BufferSize { name, needed, actual }) } else { Ok(()) }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::program::{Segment, Slot};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Strategy {
-    /// The best that is known to work on the device.
+    /// Resident up to H = 128, else stepwise: a table without regard to the device, whose threshold was measured on llvmpipe.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device.
@@ -39,7 +39,7 @@ impl Strategy {
         }
     }
 
-    /// What runs when this is asked for. Up to H = 128 one workgroup keeps up with a dispatch a step; measured on llvmpipe only.
+    /// What runs when this is asked for.
     pub(crate) fn resolve(self, hidden_size: usize) -> Self {
         match self {
             Self::Auto if hidden_size <= 128 => Self::Resident,
@@ -155,31 +155,30 @@ fn step_index(ctx: &Context) -> StepIndex {
     if ctx.immediates() { StepIndex::Immediate } else { StepIndex::DynamicOffset }
 }
 
-/// The forward recurrence of one layer, all directions.
-pub(crate) fn forward(
-    ctx: &Context,
-    strategy: Strategy,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    slots: &ForwardSlots,
-) -> Result<Vec<Segment>> {
-    match strategy {
-        Strategy::Resident => resident::forward(ctx, cell, sizes, slots),
-        Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
-    }
+/// How the recurrences of a plan are scheduled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Recurrence {
+    /// Never `Auto`.
+    pub strategy: Strategy,
+    /// Most FLOPs of one workgroup in one dispatch.
+    pub dispatch_flops: u64,
 }
 
-/// The backward recurrence of one layer, all directions: fills `d_rows`.
-pub(crate) fn backward(
-    ctx: &Context,
-    strategy: Strategy,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    slots: &BackwardSlots,
-) -> Result<Vec<Segment>> {
-    match strategy {
-        Strategy::Resident => resident::backward(ctx, cell, sizes, slots),
-        Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
+impl Recurrence {
+    /// The forward recurrence of one layer, all directions.
+    pub fn forward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        match self.strategy {
+            Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
+        }
+    }
+
+    /// The backward recurrence of one layer, all directions: fills `d_rows`.
+    pub fn backward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        match self.strategy {
+            Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
+        }
     }
 }
 
@@ -189,7 +188,7 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
     if first == cell.gates().len() { 0 } else { directions * batch * hidden * (1 + first as u64) }
 }
 
-/// Every source that the strategies can ask for, for validation without a device.
+/// Sources that the strategies can ask for, over a sample of the sizes that are baked in, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter().flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step)].concat()).collect()

@@ -7,9 +7,6 @@ use crate::kernel::{Access, Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
 use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 
-/// Work of one workgroup in one dispatch, in FLOPs: about 100 ms on a slow GPU, so that no watchdog bites.
-const CHUNK_FLOPS: u64 = 2_200_000_000;
-
 /// What a device can give to a workgroup.
 #[derive(Debug, Clone, Copy)]
 struct Budget {
@@ -127,13 +124,13 @@ impl Layout {
         [1, sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
     }
 
-    /// Steps of one dispatch.
-    fn chunk(self, budget: Budget, sizes: &StepSizes) -> u32 {
+    /// Steps of one dispatch of `flops` per workgroup.
+    fn chunk(self, budget: Budget, flops: u64, sizes: &StepSizes) -> u32 {
         let groups = sizes.batch.div_ceil(self.rows) * sizes.directions;
         let hidden = u64::from(sizes.hidden);
         let step = 2 * u64::from(self.rows * self.gates) * hidden * hidden;
         let waves = u64::from(groups.div_ceil(budget.groups));
-        (CHUNK_FLOPS / (step * waves)).clamp(1, u32::MAX.into()) as u32
+        (flops / (step * waves)).clamp(1, u32::MAX.into()) as u32
     }
 }
 
@@ -147,10 +144,10 @@ fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSou
     KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files).with_cell(cell)
 }
 
-pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let budget = Budget::new(ctx);
     let layout = Layout::forward(budget, cell, sizes);
-    let sizes = StepSizes { steps: sizes.seq_len, chunk: layout.chunk(budget, sizes), ..*sizes };
+    let sizes = StepSizes { steps: sizes.seq_len, chunk: layout.chunk(budget, flops, sizes), ..*sizes };
     let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
     let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
@@ -168,12 +165,12 @@ fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: A
     KernelSource::new("sequence_backward", &layout.constants(), &bindings, step, &files).with_cell(cell)
 }
 
-pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let budget = Budget::new(ctx);
     let layout = Layout::backward(budget, cell, sizes);
     // One step more carries the gradient over the edge before the first step.
     let steps = sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY);
-    let sizes = StepSizes { steps, chunk: layout.chunk(budget, sizes), ..*sizes };
+    let sizes = StepSizes { steps, chunk: layout.chunk(budget, flops, sizes), ..*sizes };
     let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.d_output.read_access()))?;
     let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..steps.div_ceil(sizes.chunk) }])

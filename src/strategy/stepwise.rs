@@ -38,7 +38,7 @@ impl Tile {
         debug_assert!(tile.units * tile.lanes <= INVOCATIONS);
         let needed = tile.workgroup_bytes(accumulators);
         if needed > WORKGROUP_BYTES {
-            let limit = "workgroup memory for the gates of a cell";
+            let limit = "workgroup memory for the gates of a cell".into();
             return Err(Error::Limit { limit, needed: needed.into(), actual: WORKGROUP_BYTES.into() });
         }
         Ok(tile)
@@ -137,6 +137,8 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     for phase in phases(cell) {
         for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
             sources.push(forward_source(cell, tile, phase, step));
+        }
+        for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, 1).ok()) {
             for d_output in [Access::Read, Access::ReadWrite] {
                 sources.push(backward_source(cell, tile, phase, step, d_output));
             }
