@@ -6,7 +6,7 @@ use crate::config::Mode;
 use crate::error::{Error, Result};
 use crate::program::{Role, Slot};
 
-/// Bytes of every buffer that a [`Plan`] works on. A gradient has the size of what it is the gradient of.
+/// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient has the size of what it is the gradient of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferSizes {
@@ -30,7 +30,7 @@ pub struct BufferSizes {
     pub workspace: u64,
 }
 
-/// Buffers of a forward pass. Each binding must hold at least the bytes of [`Plan::sizes`], start at a multiple of the
+/// Buffers of a forward pass. Each binding must hold at least the bytes of [`Plan::sizes`](crate::Plan::sizes), start at a multiple of the
 /// device's storage offset alignment, and come from a buffer with usage `STORAGE`.
 #[derive(Debug, Clone)]
 pub struct ForwardBuffers<'a> {

@@ -78,19 +78,25 @@ impl Args {
         Ok(modes.into_iter().map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode }).collect())
     }
 
-    fn devices(&self) -> Result<Vec<Device>> {
+    /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
+    fn devices(&self) -> Result<(Vec<Device>, usize)> {
         if self.device != "all" {
-            return Ok(vec![device::select(Some(&self.device))?]);
+            return Ok((vec![device::select(Some(&self.device))?], 0));
+        }
+        let adapters = device::adapters();
+        if adapters.is_empty() {
+            complain(device::GET_ADAPTER);
+            return Ok((vec![Device::Cpu], 0));
         }
         let mut devices = Vec::new();
-        for adapter in device::adapters() {
-            devices.push(device::open(&adapter).map_err(|error| format!("{}: {error}", adapter.get_info().name))?);
+        for adapter in &adapters {
+            match device::open(adapter) {
+                Ok(device) => devices.push(device),
+                Err(error) => complain(&format!("{}: {error}", adapter.get_info().name)),
+            }
         }
-        if devices.is_empty() {
-            complain(device::GET_ADAPTER);
-            devices.push(Device::Cpu);
-        }
-        Ok(devices)
+        let unopened = adapters.len() - devices.len();
+        Ok((devices, unopened))
     }
 }
 
@@ -108,7 +114,7 @@ pub struct Measured {
 
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
-    let devices = args.devices()?;
+    let (devices, unopened) = args.devices()?;
     // It draws itself on stderr, and only if that is a terminal.
     let progress = ProgressBar::new((workloads.len() * devices.len()) as u64);
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}, {eta} left: {msg}")?);
@@ -138,8 +144,9 @@ pub fn run(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         files::write(path, format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
     }
-    match failed {
-        0 => Ok(()),
+    match (failed, unopened) {
+        (0, 0) => Ok(()),
+        (0, _) => Err(format!("{unopened} adapters did not open").into()),
         _ => Err(format!("{failed} of {} workloads failed", report.results.len()).into()),
     }
 }
