@@ -182,7 +182,7 @@ impl<'a, F> Sequence<'a, F> {
     /// Checks every slice against the network and the shape.
     pub fn validate(&self, cell: &dyn Cell, config: &RnnConfig) -> Result<()> {
         self.shape.validate()?;
-        check_len("input", self.shape.rows() * config.input_size, self.input.len())?;
+        check_len("input", self.shape.rows().saturating_mul(config.input_size), self.input.len())?;
         if let Some(state) = self.initial_state {
             check_len("initial_state", state_len(cell, config, self.shape), state.len())?;
         }

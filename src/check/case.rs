@@ -56,7 +56,7 @@ impl Case {
     /// The case's data for a cell. If the cell has jumps, the first seed from `self.seed` on is taken whose every step stays
     /// clear of them by 1e-5, so that f32 and f64 take the same side; if none of 50 does, an error.
     pub fn data(&self, cell: &dyn Cell) -> Result<CaseData> {
-        for seed in self.seed..self.seed + 50 {
+        for seed in self.seed..self.seed.saturating_add(50) {
             if let Some(data) = CaseData::new(self, cell, seed)? {
                 return Ok(data);
             }
