@@ -12,8 +12,9 @@ use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings,
 struct Budget {
     /// Threads, a power of two.
     threads: u32,
-    /// Weights that a thread can keep in registers.
+    /// Weights that a thread can keep in registers, and a whole workgroup.
     held: u32,
+    held_in_all: u32,
     /// K that one thread sums at most with held weights: short loops are unrolled, long ones spill.
     k_per_lane: u32,
     /// Workgroups that run side by side: rows are put together only past that.
@@ -29,11 +30,12 @@ impl Budget {
             .min(limits.max_compute_workgroup_size_y)
             .min(1024);
         let threads = 1 << threads.ilog2();
-        // A CPU adapter's registers are its stack, its parallelism its cores.
+        // A CPU adapter's registers are its stack, its parallelism its cores. A GPU's are taken to be 64 Ki, half of them free
+        // for weights: not measured yet.
         if ctx.is_software() {
-            Self { threads, held: 512, k_per_lane: 32, groups: 2 }
+            Self { threads, held: 512, held_in_all: u32::MAX, k_per_lane: 32, groups: 2 }
         } else {
-            Self { threads, held: 96, k_per_lane: 16, groups: 128 }
+            Self { threads: threads.min(512), held: 96, held_in_all: 32_768, k_per_lane: 16, groups: 128 }
         }
     }
 }
@@ -82,7 +84,9 @@ impl Layout {
             lanes *= 2;
         }
         let (held, exchange, sums) = (hidden.div_ceil(lanes), vector * hidden, units * lanes * accumulators);
-        let fits = gates * held <= budget.held && (exchange + sums) * 4 <= WORKGROUP_BYTES;
+        let fits = gates * held <= budget.held
+            && units * lanes * gates * held <= budget.held_in_all
+            && (exchange + sums) * 4 <= WORKGROUP_BYTES;
         fits.then_some(Self { units, lanes, rows: 1, gates, held, shared: true, exchange, sums })
     }
 
@@ -180,8 +184,8 @@ pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepS
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for budget in [
-        Budget { threads: 256, held: 96, k_per_lane: 16, groups: 2 },
-        Budget { threads: 1024, held: 512, k_per_lane: 32, groups: 128 },
+        Budget { threads: 256, held: 96, held_in_all: 32_768, k_per_lane: 16, groups: 2 },
+        Budget { threads: 1024, held: 512, held_in_all: u32::MAX, k_per_lane: 32, groups: 128 },
     ] {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
