@@ -3,39 +3,27 @@
 use crate::error::{Error, Result};
 
 /// An activation of ONNX's list (RNN, LSTM and GRU operators, opset 22); `alpha` and `beta` as there.
+#[expect(missing_docs, reason = "alpha and beta are in each variant's formula")]
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Activation {
     /// max(0, x)
     Relu,
+    /// tanh(x)
     Tanh,
+    /// 1 / (1 + e⁻ˣ)
     Sigmoid,
     /// alpha·x + beta; `Affine { alpha: 1.0, beta: 0.0 }` is the identity.
-    Affine {
-        alpha: f32,
-        beta: f32,
-    },
+    Affine { alpha: f32, beta: f32 },
     /// x if x >= 0, else alpha·x
-    LeakyRelu {
-        alpha: f32,
-    },
+    LeakyRelu { alpha: f32 },
     /// x if x > alpha, else 0
-    ThresholdedRelu {
-        alpha: f32,
-    },
+    ThresholdedRelu { alpha: f32 },
     /// alpha·tanh(beta·x)
-    ScaledTanh {
-        alpha: f32,
-        beta: f32,
-    },
+    ScaledTanh { alpha: f32, beta: f32 },
     /// min(1, max(0, alpha·x + beta))
-    HardSigmoid {
-        alpha: f32,
-        beta: f32,
-    },
+    HardSigmoid { alpha: f32, beta: f32 },
     /// x if x >= 0, else alpha·(eˣ − 1)
-    Elu {
-        alpha: f32,
-    },
+    Elu { alpha: f32 },
     /// x / (1 + |x|)
     Softsign,
     /// ln(1 + eˣ)
@@ -186,6 +174,7 @@ pub fn wgsl_f32(value: f32) -> String {
 /// output and slope. That value is the output where the derivative follows from it, else the pre-activation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Gate {
+    /// The function.
     pub activation: Activation,
     /// ONNX `clip`: bounds the activation's input; the gradient is 0 where it does.
     pub clip: Option<f32>,
@@ -197,6 +186,7 @@ impl Gate {
         Self { activation, clip: None }
     }
 
+    /// The same with that clip, or none.
     pub fn with_clip(self, clip: Option<f32>) -> Self {
         Self { clip, ..self }
     }

@@ -29,22 +29,27 @@ impl RnnConfig {
         Self { input_size, hidden_size, num_layers: 1, bias: true, bidirectional: false, batch_first: false, dropout: 0.0 }
     }
 
+    /// Stacks L layers.
     pub fn with_num_layers(self, num_layers: usize) -> Self {
         Self { num_layers, ..self }
     }
 
+    /// Biases on or off.
     pub fn with_bias(self, bias: bool) -> Self {
         Self { bias, ..self }
     }
 
+    /// Both directions, or forward alone.
     pub fn with_bidirectional(self, bidirectional: bool) -> Self {
         Self { bidirectional, ..self }
     }
 
+    /// `[B, T, ·]`, or `[T, B, ·]`.
     pub fn with_batch_first(self, batch_first: bool) -> Self {
         Self { batch_first, ..self }
     }
 
+    /// Drops outputs between layers in training, with this probability in 0..1.
     pub fn with_dropout(self, dropout: f32) -> Self {
         Self { dropout, ..self }
     }
@@ -113,6 +118,7 @@ impl SeqShape {
         self.seq_len * self.batch_size
     }
 
+    /// Refuses a dimension of 0, and T·B above u32.
     pub fn validate(&self) -> Result<()> {
         check_dimension("seq_len", self.seq_len)?;
         check_dimension("batch_size", self.batch_size)?;
@@ -136,6 +142,7 @@ pub enum Mode {
 /// Chooses the dropout mask of one call: the same key gives the same mask, on the GPU and in the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct DropoutKey {
+    /// Chooses the sequence of masks.
     pub seed: u64,
     /// Number of this call; the GPU counts it up after every training forward.
     pub call: u32,
@@ -144,6 +151,7 @@ pub struct DropoutKey {
 /// Host data of one call, `f32` for the GPU and `f64` for the reference.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequence<'a, F = f32> {
+    /// T and B.
     pub shape: SeqShape,
     /// `[T, B, I]`, or `[B, T, I]` if the config is batch-first.
     pub input: &'a [F],
@@ -163,18 +171,22 @@ impl<'a, F> Sequence<'a, F> {
         Self { shape, input, initial_state: None, lengths: None, reset: None, dropout: DropoutKey::default() }
     }
 
+    /// Starts from `[S, L·D, B, H]`.
     pub fn with_initial_state(self, initial_state: &'a [F]) -> Self {
         Self { initial_state: Some(initial_state), ..self }
     }
 
+    /// Ragged rows, `[B]`.
     pub fn with_lengths(self, lengths: &'a [u32]) -> Self {
         Self { lengths: Some(lengths), ..self }
     }
 
+    /// Cuts edges, `[T, B]`.
     pub fn with_reset(self, reset: &'a [u32]) -> Self {
         Self { reset: Some(reset), ..self }
     }
 
+    /// The key of this call.
     pub fn with_dropout(self, dropout: DropoutKey) -> Self {
         Self { dropout, ..self }
     }

@@ -132,14 +132,17 @@ impl Context {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The wgpu device.
     pub fn device(&self) -> &Device {
         &self.inner.device
     }
 
+    /// Its queue.
     pub fn queue(&self) -> &Queue {
         &self.inner.queue
     }
 
+    /// What wgpu tells of the adapter.
     pub fn adapter_info(&self) -> &AdapterInfo {
         &self.inner.info
     }

@@ -1,6 +1,7 @@
 //! The one error type. Every message names the thing at fault and, where there are two, both numbers.
 
 /// Everything that can go wrong in tidegate.
+#[expect(missing_docs, reason = "each field is named in its variant's message")]
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

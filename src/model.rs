@@ -234,6 +234,7 @@ pub struct TrainingRun<'a> {
 }
 
 impl TrainingRun<'_> {
+    /// Output and final state, with dropout applied.
     pub fn output(&self) -> &Output {
         &self.output
     }

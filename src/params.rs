@@ -12,8 +12,11 @@ use crate::error::{Error, Result, check_len};
 /// Name, shape and element range of one tensor in the flat parameter block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamSpec {
+    /// PyTorch's name: `weight_hh_l0_reverse`.
     pub name: String,
+    /// Row-major.
     pub shape: Vec<usize>,
+    /// Elements within the block.
     pub range: Range<usize>,
 }
 
@@ -44,6 +47,7 @@ pub(crate) struct ParamBlock {
 }
 
 impl ParamLayout {
+    /// Refuses a cell or config that means nothing, and more parameters than u32 counts.
     pub fn new(cell: &dyn Cell, config: &RnnConfig) -> Result<Self> {
         check_counts(cell)?;
         cell.validate()?;
@@ -121,6 +125,7 @@ pub struct Params {
 }
 
 impl Params {
+    /// All zeros.
     pub fn zeros(layout: &ParamLayout) -> Self {
         Self { layout: layout.clone(), values: vec![0.0; layout.len()] }
     }
@@ -139,6 +144,7 @@ impl Params {
         Ok(Self { layout: layout.clone(), values })
     }
 
+    /// Where each tensor lies.
     pub fn layout(&self) -> &ParamLayout {
         &self.layout
     }

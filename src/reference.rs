@@ -20,6 +20,7 @@ use crate::params::{ParamBlock, ParamLayout};
 /// What [`forward`] gives: the output and, in training, all that [`backward`] needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
+    /// What the network gives.
     pub output: Output<f64>,
     config: RnnConfig,
     shape: SeqShape,

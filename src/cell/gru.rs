@@ -26,6 +26,7 @@ impl Default for Gru {
 }
 
 impl Gru {
+    /// Other activations of r and z, and of n; the clip stays.
     pub fn with_activations(self, gate: Activation, candidate: Activation) -> Self {
         let gate = Gate { activation: gate, ..self.gate };
         let candidate = Gate { activation: candidate, ..self.candidate };
@@ -114,6 +115,7 @@ impl Default for GruResetBefore {
 }
 
 impl GruResetBefore {
+    /// Other activations of r and z, and of n; the clip stays.
     pub fn with_activations(self, gate: Activation, candidate: Activation) -> Self {
         let gate = Gate { activation: gate, ..self.gate };
         let candidate = Gate { activation: candidate, ..self.candidate };

@@ -40,6 +40,7 @@ impl Default for Lstm {
 }
 
 impl Lstm {
+    /// Other activations of i, f and o, of g, and of c' on its way to h'; the clip stays.
     pub fn with_activations(self, gate: Activation, candidate: Activation, output: Activation) -> Self {
         let gate = Gate { activation: gate, ..self.gate };
         let candidate = Gate { activation: candidate, ..self.candidate };
@@ -51,14 +52,17 @@ impl Lstm {
         Self { gate: self.gate.with_clip(Some(clip)), candidate: self.candidate.with_clip(Some(clip)), ..self }
     }
 
+    /// Peephole weights on or off.
     pub fn with_peepholes(self, peepholes: bool) -> Self {
         Self { peepholes, ..self }
     }
 
+    /// Coupled gates on or off.
     pub fn with_input_forget(self, input_forget: bool) -> Self {
         Self { input_forget, ..self }
     }
 
+    /// Bounds c'.
     pub fn with_cell_clip(self, cell_clip: f32) -> Self {
         Self { cell_clip: Some(cell_clip), ..self }
     }

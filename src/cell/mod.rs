@@ -26,6 +26,7 @@ use crate::error::{Error, Result};
 pub struct UnitParam {
     /// Tensor name without the layer: `weight_peephole` becomes `weight_peephole_l0`, shape `[rows, H]`.
     pub name: &'static str,
+    /// Values per hidden unit.
     pub rows: usize,
 }
 
@@ -148,15 +149,21 @@ pub struct ForwardStep<'a> {
 /// What one unit reads and writes in a backward step.
 #[derive(Debug)]
 pub struct BackwardStep<'a> {
+    /// What forward saved.
     pub saved: &'a [f64],
+    /// States before the step.
     pub prev: &'a [f64],
+    /// States after the step.
     pub next: &'a [f64],
+    /// This unit's parameters.
     pub unit: &'a [f64],
     /// Gradient of the states after the step.
     pub d_next: &'a [f64],
     /// Gradient of [`mid`](Cell::mid); 0 for a cell of one phase.
     pub d_mid: f64,
+    /// Gradient of the input part of each gate.
     pub d_wx: &'a mut [f64],
+    /// Gradient of the recurrent part of each gate.
     pub d_rh: &'a mut [f64],
     /// Gradient of the states before the step, but for the part through W_hh.
     pub d_prev: &'a mut [f64],

@@ -23,16 +23,23 @@ const MARGIN: f64 = 1e-5;
 /// One test case: a network, a shape, and which optional inputs it has. The data follow from the seed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
+    /// The network.
     pub config: RnnConfig,
+    /// T and B.
     pub shape: SeqShape,
+    /// Whether it starts from random states, else zeros.
     pub initial_state: bool,
+    /// Whether lengths are random in 1..=T, else all T.
     pub ragged: bool,
+    /// Whether a fifth of all steps is reset.
     pub resets: bool,
+    /// Whether the final states have an incoming gradient.
     pub d_final_state: bool,
     /// Whether the GPU's `d_params` are added to what the buffer held.
     pub accumulate: bool,
     /// Bound on a workgroup's work in one dispatch, if not the default: see [`Rnn::with_dispatch_flops`].
     pub dispatch_flops: Option<u64>,
+    /// Makes weights and data.
     pub seed: u64,
 }
 
@@ -98,18 +105,27 @@ impl Case {
 /// Host data of a case, as stored (f32) and as the reference takes it (f64), with the reference's results.
 #[derive(Debug, Clone)]
 pub struct CaseData {
+    /// The flat block.
     pub params: Vec<f64>,
+    /// NaN past a length.
     pub input: Vec<f64>,
+    /// `[S, L·D, B, H]`.
     pub initial_state: Option<Vec<f64>>,
+    /// `[B]`.
     pub lengths: Option<Vec<u32>>,
+    /// `[T, B]`.
     pub reset: Option<Vec<u32>>,
+    /// The key of this call.
     pub dropout: DropoutKey,
+    /// NaN past a length.
     pub d_output: Vec<f64>,
+    /// `[S, L·D, B, H]`.
     pub d_final_state: Option<Vec<f64>>,
     /// In training, so with dropout.
     pub trace: reference::Trace,
     /// Without dropout.
     pub inference: Output<f64>,
+    /// The reference's, in training.
     pub gradients: Gradients<f64>,
     params_f32: Vec<f32>,
     shape: SeqShape,

@@ -14,6 +14,7 @@ const TOLERANCE: f64 = 1e-6;
 /// How many gradients were held against differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FiniteDifferences {
+    /// How many agreed.
     pub compared: usize,
     /// Where the difference itself changes with the step: a kink, of an activation or a clip.
     pub at_kinks: usize,

@@ -21,6 +21,7 @@ use crate::strategy::{self, Strategy};
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct CellReport {
+    /// Its name.
     pub cell: String,
     /// Gradients of the CPU twin that agreed with finite differences.
     pub differences: usize,
@@ -28,6 +29,7 @@ pub struct CellReport {
     pub at_kinks: usize,
     /// GPU runs that agreed with the CPU twin, forward and backward.
     pub gpu_cases: usize,
+    /// Those it ran under.
     pub strategies: Vec<Strategy>,
     /// The largest relative L2 error of a tensor.
     pub max_relative_error: f64,

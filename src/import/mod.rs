@@ -12,9 +12,11 @@ use crate::params::Params;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Model {
+    /// Inferred from the number of gates, unless it was named.
     pub cell: Arc<dyn Cell>,
     /// Time-major, without dropout: a file of parameters tells neither.
     pub config: RnnConfig,
+    /// All its tensors.
     pub params: Params,
     /// What stood before every name in the file: `lstm.`, or nothing.
     pub prefix: String,
