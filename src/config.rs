@@ -148,6 +148,13 @@ pub struct DropoutKey {
     pub call: u32,
 }
 
+impl DropoutKey {
+    /// What the GPU's `dropout_state` buffer holds: seed low, seed high, call, 0.
+    pub fn words(self) -> [u32; 4] {
+        [self.seed as u32, (self.seed >> 32) as u32, self.call, 0]
+    }
+}
+
 /// Host data of one call, `f32` for the GPU and `f64` for the reference.
 #[derive(Debug, Clone, Copy)]
 pub struct Sequence<'a, F = f32> {

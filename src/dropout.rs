@@ -29,8 +29,8 @@ pub(crate) fn layer_key(layer: usize) -> u32 {
 
 /// What element `index` (time-major, `(t·B + b)·D·H + j`) of a layer's output is multiplied by before the next layer.
 pub(crate) fn scale(key: DropoutKey, layer: usize, index: usize, p: f32) -> f64 {
-    let seed = [key.seed as u32, (key.seed >> 32) as u32];
-    let hash = pcg4d([index as u32, seed[0], seed[1], key.call ^ layer_key(layer)]);
+    let [seed_low, seed_high, call, _] = key.words();
+    let hash = pcg4d([index as u32, seed_low, seed_high, call ^ layer_key(layer)]);
     if hash[0] < threshold(p) { 0.0 } else { 1.0 / (1.0 - f64::from(p)) }
 }
 

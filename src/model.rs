@@ -183,7 +183,6 @@ impl<'a> HostRun<'a> {
         let plan = rnn.plan(seq.shape, mode)?;
         let sizes = plan.sizes();
         let scratch = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let key = seq.dropout;
         Ok(Self {
             ctx,
             params,
@@ -193,7 +192,7 @@ impl<'a> HostRun<'a> {
             final_state: scratch("final_state", sizes.state)?,
             lengths: seq.lengths.map(|l| ctx.upload("lengths", l)).transpose()?,
             reset: seq.reset.map(|r| ctx.upload("reset", r)).transpose()?,
-            dropout_state: ctx.upload("dropout_state", &[key.seed as u32, (key.seed >> 32) as u32, key.call, 0])?,
+            dropout_state: ctx.upload("dropout_state", &seq.dropout.words())?,
             reserve: (sizes.reserve > 0).then(|| scratch("reserve", sizes.reserve)).transpose()?,
             workspace: scratch("workspace", sizes.workspace)?,
             plan,

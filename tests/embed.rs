@@ -70,15 +70,7 @@ impl Buffers {
     }
 
     fn backward(&self) -> BackwardBuffers<'_> {
-        BackwardBuffers {
-            forward: self.forward(),
-            d_output: whole(&self.d_output),
-            d_final_state: None,
-            d_params: whole(&self.d_params),
-            d_input: None,
-            d_initial_state: None,
-            accumulate: false,
-        }
+        BackwardBuffers::new(self.forward(), whole(&self.d_output), whole(&self.d_params))
     }
 
     fn download(&self, ctx: &Context) -> [Vec<f32>; 3] {

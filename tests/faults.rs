@@ -129,15 +129,7 @@ impl Buffers {
     }
 
     fn backward(&self) -> BackwardBuffers<'_> {
-        BackwardBuffers {
-            forward: self.forward(),
-            d_output: self.all[7].as_entire_buffer_binding(),
-            d_params: self.all[8].as_entire_buffer_binding(),
-            d_final_state: None,
-            d_input: None,
-            d_initial_state: None,
-            accumulate: false,
-        }
+        BackwardBuffers::new(self.forward(), self.all[7].as_entire_buffer_binding(), self.all[8].as_entire_buffer_binding())
     }
 }
 

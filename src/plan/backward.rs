@@ -7,7 +7,7 @@ use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
 use crate::product::{Matrix, Product, Splits, column_sum, matmul, reduce};
 use crate::program::{Role, Segment, Slot};
-use crate::rows::{Dropout, Pack, PackSizes, pack, prepare, previous};
+use crate::rows::{Pack, PackSizes, pack, prepare, previous};
 use crate::strategy::{BackwardSlots, StepSizes};
 
 impl Plan {
@@ -69,13 +69,6 @@ struct LayerProducts<'a> {
 }
 
 impl LayerProducts<'_> {
-    /// Dropout in front of a layer, in training.
-    fn dropout(&self) -> Option<Dropout> {
-        let header = self.plan.maps.reserve.header;
-        let p = self.plan.network.config.dropout;
-        (self.layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: self.layer - 1, header })
-    }
-
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
@@ -83,7 +76,7 @@ impl LayerProducts<'_> {
         let cell = &*network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
-        let dropout = self.dropout();
+        let dropout = plan.dropout_below(layer);
         // Padding of the caller's input may hold anything, even NaN, and 0·NaN is NaN.
         if dropout.is_some() || (layer == 0 && options.lengths) {
             input = map.prepared;
@@ -151,7 +144,7 @@ impl LayerProducts<'_> {
         }
         let columns = network.config.layer_input_size(layer) as u64;
         let params = Slot::whole(Role::Params, network.layout.len() as u64);
-        let dropout = self.dropout();
+        let dropout = plan.dropout_below(layer);
         let dst = if layer == 0 { Slot::whole(Role::DInput, dims.rows * columns) } else { map.d_inner };
         let raw = if dropout.is_some() { map.prepared } else { dst };
         for direction in 0..dims.directions {

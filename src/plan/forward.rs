@@ -7,59 +7,48 @@ use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::Dims;
 use crate::product::{Matrix, Product, Splits, matmul};
 use crate::program::{Role, Segment, Slot};
-use crate::rows::{Dropout, Pack, PackSizes, pack, prepare};
+use crate::rows::{Pack, PackSizes, pack, prepare};
 use crate::strategy::ForwardSlots;
 
 impl Plan {
     pub(super) fn forward_program(&self, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
-        let training = self.mode == Mode::Training;
-        let dropout = training && reserve.header != Slot::EMPTY;
         let user = UserSlots::new(&self.sizes, options);
         let first = Pack {
             lengths: user.lengths,
             reset: user.reset,
             initial_state: user.initial_state,
             d_final_state: Slot::EMPTY,
-            dropout_state: Slot::whole(Role::DropoutState, 4).only_if(dropout),
+            dropout_state: Slot::whole(Role::DropoutState, 4).only_if(reserve.header != Slot::EMPTY),
             header: reserve.header,
             marks: map.marks,
             state: map.state,
         };
         let mut program = vec![pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into()];
         let last = network.config.num_layers - 1;
+        let output_of = |layer| match self.mode {
+            _ if layer == last => user.output,
+            Mode::Training => reserve.outputs[layer],
+            Mode::Inference => map.inner,
+        };
         for layer in 0..=last {
-            let below = if layer == 0 {
-                user.input
-            } else if training {
-                reserve.outputs[layer - 1]
-            } else {
-                map.inner
-            };
+            let below = if layer == 0 { user.input } else { output_of(layer - 1) };
             let mut sizes = dims.step_sizes(network, layer, options.reset);
-            sizes.has_reserve = training.into();
+            sizes.has_reserve = (self.mode == Mode::Training).into();
             sizes.has_final = options.final_state.into();
             let mut input = below;
-            if dropout && layer > 0 {
+            if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
-                let dropout = Dropout { p: network.config.dropout, layer: layer - 1, header: reserve.header };
                 program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
             }
             program.push(self.input_product(&dims, layer, input)?);
-            let output = if layer == last {
-                user.output
-            } else if training {
-                reserve.outputs[layer]
-            } else {
-                map.inner
-            };
             let slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
                 state: map.state,
                 marks: map.marks,
-                output,
+                output: output_of(layer),
                 reserve: reserve.kept[layer],
                 final_state: user.final_state,
             };

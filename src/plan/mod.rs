@@ -20,7 +20,8 @@ use crate::config::{Mode, RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::Result;
 use crate::params::ParamLayout;
-use crate::program::{Arena, Bound, Role};
+use crate::program::{Arena, Bound, Role, Slot};
+use crate::rows::Dropout;
 use crate::strategy::{Recurrence, Strategy};
 
 /// A network without a shape: what `Rnn` and its plans share.
@@ -92,6 +93,13 @@ impl Plan {
             plan.backward_program(Options { lengths: false, ..all })?;
         }
         Ok(plan)
+    }
+
+    /// Dropout in front of a layer; only training has it.
+    fn dropout_below(&self, layer: usize) -> Option<Dropout> {
+        let header = self.maps.reserve.header;
+        let p = self.network.config.dropout;
+        (layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: layer - 1, header })
     }
 
     /// Bytes that each buffer must hold.
