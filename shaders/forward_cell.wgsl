@@ -30,41 +30,58 @@ fn enters_cut(direction: u32, t: u32, b: u32) -> bool {
     return is_cut(t + direction, b);
 }
 
-// `products` holds W_hh·operand for the gates from `first` on, `h` what the row held before the step. Gives mid in phase 1,
-// else the row's h after the step; all else goes to its buffer.
-fn finish(step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, unit: u32, products: Gates, h: f32) -> f32 {
+// What a unit needs of its parameters, the same at every step.
+struct Fixed { bias: Gates, unit: Unit }
+
+fn fixed_of(direction: u32, unit: u32) -> Fixed {
+    var fixed: Fixed;
+    let first = direction * sizes.param_stride + unit;
+    if sizes.has_bias == 1u {
+        for (var g = 0u; g < GATES; g++) { fixed.bias[g] = params[sizes.bias + first + g * sizes.hidden]; }
+    }
+    for (var i = 0u; i < UNIT_ROWS; i++) { fixed.unit[i] = params[sizes.unit + first + i * sizes.hidden]; }
+    return fixed;
+}
+
+// What is there before a step's products are: the input's part, and the states that the row holds.
+struct Before { wx: Gates, held: State }
+
+fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
+    var x: Before;
+    let row = row_of(time_of(step, direction), b);
+    for (var g = 0u; g < GATES; g++) {
+        x.wx[g] = input_part[((direction * sizes.rows + row) * GATES + g) * sizes.hidden + unit];
+    }
+    x.held[0] = h;
+    for (var s = 1u; s < STATES; s++) {
+        x.held[s] = state[(s + 1u) * sizes.block + state_index(direction, b, unit)];
+    }
+    return x;
+}
+
+// `products` holds W_hh·operand for the gates from `first` on. Gives mid in phase 1, else the row's h after the step; all
+// else goes to its buffer.
+fn finish(
+    step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, unit: u32,
+    products: Gates, fixed: Fixed, x: Before,
+) -> f32 {
     let t = time_of(step, direction);
     let row = row_of(t, b);
     var rh = products;
-    if sizes.has_bias == 1u {
-        let bias = sizes.bias + direction * sizes.param_stride + unit;
-        for (var g = first; g < first + count; g++) { rh[g] += params[bias + g * sizes.hidden]; }
-    }
-    var wx: Gates;
-    for (var g = 0u; g < GATES; g++) {
-        wx[g] = input_part[((direction * sizes.rows + row) * GATES + g) * sizes.hidden + unit];
-    }
-    var per_unit: Unit;
-    for (var i = 0u; i < UNIT_ROWS; i++) {
-        per_unit[i] = params[sizes.unit + direction * sizes.param_stride + i * sizes.hidden + unit];
-    }
-    var held: State;
-    held[0] = h;
-    for (var s = 1u; s < STATES; s++) {
-        held[s] = state[(s + 1u) * sizes.block + state_index(direction, b, unit)];
-    }
-    var prev = held;
+    var bias = fixed.bias;
+    for (var g = first; g < first + count; g++) { rh[g] += bias[g]; }
+    var prev = x.held;
     if enters_cut(direction, t, b) { prev = State(); }
 
     if phase == 1u {
         for (var g = 0u; g < count; g++) { state[rh_index(direction, b, g, unit)] = rh[g]; }
-        return cell_mid(wx, rh, prev, per_unit);
+        return cell_mid(x.wx, rh, prev, fixed.unit);
     }
     if phase == 2u {
         for (var g = 0u; g < first; g++) { rh[g] = state[rh_index(direction, b, g, unit)]; }
     }
-    let result = cell_forward(wx, rh, prev, per_unit);
-    var next = held;
+    let result = cell_forward(x.wx, rh, prev, fixed.unit);
+    var next = x.held;
     var h_out = 0.0;
     if t < marks[b] {
         next = result.next;

@@ -4,7 +4,8 @@
 // gradients that threads exchange, by step parity, are in workgroup memory if SHARED, else read from d_rows, whose rows no
 // other workgroup touches. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
 // else the weights are read again at every step.
-// The step index counts chunks of sizes.chunk steps, of sizes.steps in all. Needs backward_states.wgsl, backward_cell.wgsl.
+// The step index counts chunks of sizes.chunk steps, of sizes.steps in all. Needs backward_states.wgsl, backward_cell.wgsl,
+// restore.wgsl.
 
 var<workgroup> exchange: array<f32, EXCHANGE>;
 var<workgroup> sums: array<f32, SUMS>;
@@ -14,8 +15,14 @@ fn exchange_index(step: u32, r: u32, gate_row: u32) -> u32 {
     return ((step & 1u) * ROWS + r) * GATES * sizes.hidden + gate_row;
 }
 
-fn publish(step: u32, r: u32, gate: u32, unit: u32, value: f32) {
-    if SHARED == 1u { exchange[exchange_index(step, r, gate * sizes.hidden + unit)] = value; }
+fn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {
+    if SHARED == 1u { exchange[exchange_index(step, r, gate_row)] = value; }
+}
+
+fn complete(step: u32, phase: u32, direction: u32, row0: u32, r: u32, unit: u32, product: f32) {
+    let b = row0 + r;
+    if unit >= sizes.hidden || b >= sizes.batch { return; }
+    finish(step, phase, direction, b, r, unit, product, before(step, direction, b, unit));
 }
 
 fn barrier() {
@@ -56,7 +63,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
         }
         if LANES == 1u {
             for (var r = 0u; r < ROWS; r++) {
-                if unit < sizes.hidden && row0 + r < sizes.batch { finish(step, phase, direction, row0 + r, r, unit, acc[r]); }
+                complete(step, phase, direction, row0, r, unit, acc[r]);
             }
         } else {
             for (var r = 0u; r < ROWS; r++) { sums[(lane * ROWS + r) * UNITS + local_unit] = acc[r]; }
@@ -67,9 +74,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
                 let u = i % UNITS;
                 var sum = 0.0;
                 for (var l = 0u; l < LANES; l++) { sum += sums[l * UNITS * ROWS + i]; }
-                if unit0 + u < sizes.hidden && row0 + r < sizes.batch {
-                    finish(step, phase, direction, row0 + r, r, unit0 + u, sum);
-                }
+                complete(step, phase, direction, row0, r, unit0 + u, sum);
             }
         }
         barrier();
@@ -83,6 +88,7 @@ fn sequence_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
     let lane = local.y;
     let start = step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
+    restore(STATES, sizes.carry, direction, row0, lane * UNITS + local.x, LANES * UNITS);
     if HELD != 0u && local.x < sizes.hidden {
         let weight = sizes.weight + direction * sizes.param_stride;
         for (var g = 0u; g < GATES; g++) {

@@ -7,7 +7,7 @@ var<workgroup> operand: array<f32, ROWS * TILE_K>;
 var<workgroup> sums: array<f32, LANES * ROWS * UNITS>;
 
 // The next dispatch reads d_rows.
-fn publish(step: u32, r: u32, gate: u32, unit: u32, value: f32) {}
+fn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}
 
 @compute @workgroup_size(UNITS, LANES)
 fn step_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
@@ -53,7 +53,7 @@ fn step_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
         if u < sizes.hidden && b < sizes.batch {
             var sum = 0.0;
             for (var l = 0u; l < LANES; l++) { sum += sums[l * UNITS * ROWS + i]; }
-            finish(step, PHASE, direction, b, r, u, sum);
+            finish(step, PHASE, direction, b, r, u, sum, before(step, direction, b, u));
         }
     }
 }

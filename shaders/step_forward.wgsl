@@ -56,8 +56,8 @@ fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
                 let at = ((i % UNITS * COUNT + g) * ROWS + i / UNITS) * LANES;
                 for (var l = 0u; l < LANES; l++) { products[FIRST + g] += sums[at + l]; }
             }
-            let h = state[h_index(step, direction, b, u)];
-            let made = finish(step, PHASE, FIRST, COUNT, direction, b, u, products, h);
+            let x = before(step, direction, b, u, state[h_index(step, direction, b, u)]);
+            let made = finish(step, PHASE, FIRST, COUNT, direction, b, u, products, fixed_of(direction, u), x);
             let at = select(h_index(step + 1u, direction, b, u), mid_index(direction, b, u), PHASE == 1u);
             state[at] = made;
         }

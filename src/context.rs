@@ -14,12 +14,15 @@ use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Featu
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, KernelSource, step_layout};
+use crate::strategy::persistent;
 
 /// Storage buffers that the widest kernel binds.
 const STORAGE_BUFFERS: u32 = 8;
 /// Invocations and bytes of workgroup memory that every kernel stays within: WebGPU's defaults.
 pub(crate) const INVOCATIONS: u32 = 256;
 pub(crate) const WORKGROUP_BYTES: u32 = 16384;
+/// Grid of the repair, and the marks that persistent dispatches fail by.
+pub(crate) const CONTROL_BYTES: u64 = 32;
 /// Distance between the parts of the empty buffers: no two bindings of a dispatch may overlap if they are written.
 pub(crate) const EMPTY_STRIDE: u64 = 256;
 /// Longest wait for the GPU before a call gives up with an error.
@@ -44,6 +47,8 @@ struct Inner {
     step_table: Mutex<Option<Arc<StepTable>>>,
     /// Bound where an optional buffer is absent, read-only and read-write.
     empty: [Buffer; 2],
+    /// One for all persistent dispatches of the device: wgpu then never lets two of them run at once and starve each other.
+    control: Buffer,
     lost: Arc<AtomicBool>,
 }
 
@@ -61,7 +66,8 @@ impl Context {
         adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY)
     }
 
-    /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers, bindings and workgroups; all optional.
+    /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers, bindings and workgroups, and enough bindings for
+    /// [`Strategy::Persistent`](crate::Strategy::Persistent); all optional.
     pub fn wanted_limits(adapter: &Adapter) -> Limits {
         let has = adapter.limits();
         let immediates = adapter.features().contains(Features::IMMEDIATES);
@@ -71,6 +77,9 @@ impl Context {
             max_compute_invocations_per_workgroup: has.max_compute_invocations_per_workgroup,
             max_compute_workgroup_size_x: has.max_compute_workgroup_size_x,
             max_compute_workgroup_size_y: has.max_compute_workgroup_size_y,
+            max_compute_workgroup_storage_size: has.max_compute_workgroup_storage_size,
+            // What strategy persistent binds; all else is content with WebGPU's default.
+            max_storage_buffers_per_shader_stage: has.max_storage_buffers_per_shader_stage.min(persistent::STORAGE_BUFFERS),
             min_storage_buffer_offset_alignment: has.min_storage_buffer_offset_alignment,
             min_uniform_buffer_offset_alignment: has.min_uniform_buffer_offset_alignment,
             max_immediate_size: if immediates { has.max_immediate_size.min(16) } else { 0 },
@@ -113,10 +122,16 @@ impl Context {
         let empty = ["read", "write"].map(|access| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(&format!("tidegate empty {access}")),
-                size: EMPTY_STRIDE * u64::from(STORAGE_BUFFERS + 1),
+                size: EMPTY_STRIDE * u64::from(persistent::STORAGE_BUFFERS + 1),
                 usage: BufferUsages::STORAGE,
                 mapped_at_creation: false,
             })
+        });
+        let control = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("tidegate control"),
+            size: CONTROL_BYTES,
+            usage: BufferUsages::STORAGE | BufferUsages::INDIRECT,
+            mapped_at_creation: false,
         });
         let inner = Inner {
             device: device.clone(),
@@ -127,6 +142,7 @@ impl Context {
             kernels: Mutex::default(),
             step_table: Mutex::default(),
             empty,
+            control,
             lost,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -163,6 +179,10 @@ impl Context {
 
     pub(crate) fn empty(&self, written: bool) -> &Buffer {
         &self.inner.empty[usize::from(written)]
+    }
+
+    pub(crate) fn control(&self) -> &Buffer {
+        &self.inner.control
     }
 
     /// The pipeline of that source, built on first use.

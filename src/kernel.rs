@@ -49,6 +49,10 @@ impl Binding {
     pub fn of_u32(self) -> Self {
         Self { element: "u32", ..self }
     }
+
+    pub fn of_atomics(self) -> Self {
+        Self { element: "atomic<u32>", ..self }
+    }
 }
 
 /// How a stepped kernel learns its step: by immediates, or by dynamic offset into a table where they are missing.

@@ -17,12 +17,8 @@ use crate::strategy::{Recurrence, Strategy};
 pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
-    strategy: Strategy,
-    dispatch_flops: u64,
+    recurrence: Recurrence,
 }
-
-/// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
-const DISPATCH_FLOPS: u64 = 2_200_000_000;
 
 impl Rnn {
     /// Checks the cell, the config and the device. Pipelines are built by the first plan that needs them.
@@ -31,18 +27,29 @@ impl Rnn {
         let cell = Frozen::new(Arc::new(cell));
         let layout = ParamLayout::new(&cell, &config)?;
         let network = Arc::new(Network { cell: Arc::new(cell), config, layout });
-        Ok(Self { ctx: ctx.clone(), network, strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS })
+        Ok(Self { ctx: ctx.clone(), network, recurrence: Recurrence::new(ctx) })
     }
 
     /// Forces a strategy.
     pub fn with_strategy(self, strategy: Strategy) -> Self {
-        Self { strategy, ..self }
+        Self { recurrence: Recurrence { strategy, ..self.recurrence }, ..self }
     }
 
     /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
     /// the default 2.2·10⁹: a resident sequence is then cut into more dispatches.
     pub fn with_dispatch_flops(self, dispatch_flops: u64) -> Self {
-        Self { dispatch_flops, ..self }
+        Self { recurrence: Recurrence { dispatch_flops, ..self.recurrence }, ..self }
+    }
+
+    /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
+    /// 32 on a GPU; [`tune`](Rnn::tune) finds out. Where fewer run, its dispatches fail and are repaired.
+    pub fn with_workgroups(self, workgroups: u32) -> Self {
+        Self { recurrence: Recurrence { workgroups: workgroups.max(1), ..self.recurrence }, ..self }
+    }
+
+    /// Bounds how often a workgroup of strategy persistent polls for one value before the dispatch fails and is repaired.
+    pub fn with_spin_limit(self, spin_limit: u32) -> Self {
+        Self { recurrence: Recurrence { spin_limit, ..self.recurrence }, ..self }
     }
 
     /// The device it runs on.
@@ -90,8 +97,8 @@ impl Rnn {
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
-        let strategy = self.strategy.resolve(self.network.config.hidden_size);
-        let recurrence = Recurrence { strategy, dispatch_flops: self.dispatch_flops };
+        let strategy = self.recurrence.strategy.resolve(self.network.config.hidden_size);
+        let recurrence = Recurrence { strategy, ..self.recurrence };
         Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
     }
 
@@ -214,6 +221,7 @@ impl<'a> HostRun<'a> {
             reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
             reserve: self.reserve.as_ref().map(Buffer::as_entire_buffer_binding),
+            status: None,
             workspace: self.workspace.as_entire_buffer_binding(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass};
 
-use crate::context::{Context, EMPTY_STRIDE, StepTable};
+use crate::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel, StepIndex};
 
@@ -27,6 +27,9 @@ pub(crate) enum Role {
     DParams,
     DInput,
     DInitialState,
+    Status,
+    /// The device's own buffer by which persistent dispatches fail and are repaired.
+    Control,
     /// Stands in for an optional buffer that is absent.
     Empty,
 }
@@ -50,6 +53,8 @@ impl Role {
             Role::DParams => "d_params",
             Role::DInput => "d_input",
             Role::DInitialState => "d_initial_state",
+            Role::Status => "status",
+            Role::Control => "control",
             Role::Empty => "empty",
         }
     }
@@ -65,6 +70,7 @@ pub(crate) struct Slot {
 
 impl Slot {
     pub const EMPTY: Self = Self { role: Role::Empty, offset: 0, size: 0 };
+    pub const CONTROL: Self = Self { role: Role::Control, offset: 0, size: CONTROL_BYTES };
 
     /// A whole buffer of 4-byte elements.
     pub fn whole(role: Role, elements: u64) -> Self {
@@ -113,6 +119,8 @@ pub(crate) struct Dispatch {
     pub slots: Vec<Slot>,
     pub sizes: Vec<u8>,
     pub groups: [u32; 3],
+    /// Whether the grid comes from the control buffer instead, which holds zeros if the dispatch is not needed.
+    pub indirect: bool,
 }
 
 impl Dispatch {
@@ -137,7 +145,11 @@ impl Dispatch {
             }
         }
         let sizes = bytemuck::bytes_of(sizes).to_vec();
-        Ok(Self { kernel, slots: slots.to_vec(), sizes, groups: groups.map(|n| n as u32) })
+        Ok(Self { kernel, slots: slots.to_vec(), sizes, groups: groups.map(|n| n as u32), indirect: false })
+    }
+
+    pub fn indirect(self) -> Self {
+        Self { indirect: true, ..self }
     }
 }
 
@@ -160,6 +172,7 @@ struct BoundDispatch {
     /// Index into `Bound::groups`; dispatches that bind the same things share one.
     group: usize,
     groups: [u32; 3],
+    indirect: bool,
 }
 
 /// A program with its bind groups: recording it touches no queue and allocates nothing of the device.
@@ -168,6 +181,7 @@ pub(crate) struct Bound {
     segments: Vec<(Vec<BoundDispatch>, Range<u32>)>,
     groups: Vec<BindGroup>,
     steps: Option<Arc<StepTable>>,
+    control: wgpu::Buffer,
 }
 
 impl Bound {
@@ -207,9 +221,10 @@ impl Bound {
             kernel: d.kernel.clone(),
             group: group_of.next().unwrap_or_default(),
             groups: d.groups,
+            indirect: d.indirect,
         };
         let segments = segments.iter().map(|s| (s.dispatches.iter().map(&mut bound).collect(), s.steps.clone())).collect();
-        Ok(Self { segments, groups, steps })
+        Ok(Self { segments, groups, steps, control: ctx.control().clone() })
     }
 
     /// How many dispatches one recording makes.
@@ -237,8 +252,12 @@ impl Bound {
                         (StepIndex::DynamicOffset, Some(table)) => pass.set_bind_group(1, &table.group, &[step * table.stride]),
                         _ => {}
                     }
-                    let [x, y, z] = dispatch.groups;
-                    pass.dispatch_workgroups(x, y, z);
+                    if dispatch.indirect {
+                        pass.dispatch_workgroups_indirect(&self.control, 0);
+                    } else {
+                        let [x, y, z] = dispatch.groups;
+                        pass.dispatch_workgroups(x, y, z);
+                    }
                 }
             }
         }
@@ -259,6 +278,8 @@ fn create_group<'a>(
         let (base, offset, size) = if slot.role == Role::Empty {
             let buffer = ctx.empty(written);
             (BufferBinding { buffer, offset: 0, size: None }, EMPTY_STRIDE * i as u64, 4)
+        } else if slot.role == Role::Control {
+            (ctx.control().as_entire_buffer_binding(), 0, slot.size)
         } else {
             let reason = "this plan or these options use it";
             let base = buffer(slot.role).ok_or(Error::BufferMissing { name: slot.role.name(), reason })?;

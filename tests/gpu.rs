@@ -51,8 +51,9 @@ fn clear_of_jumps(cell: &dyn Cell, mut case: Case) -> Case {
 fn check(ctx: &Context, name: &str, cell: &Arc<dyn Cell>, case: &Case) -> f64 {
     let mut worst = 0.0f64;
     for strategy in Strategy::all(ctx) {
-        let error = pollster::block_on(case.check_gpu(ctx, cell, strategy));
-        worst = worst.max(error.unwrap_or_else(|e| panic!("{name} under {}: {e}\n{case:?}", strategy.name())));
+        let outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+        let outcome = outcome.unwrap_or_else(|e| panic!("{name} under {}: {e}\n{case:?}", strategy.name()));
+        worst = worst.max(outcome.max_rel_err);
     }
     worst
 }

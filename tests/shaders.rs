@@ -28,9 +28,12 @@ fn every_shader_is_valid() {
         }
     }
     let expected = [
+        "clear_exchange",
         "column_sum",
         "matmul",
         "pack",
+        "persistent_backward",
+        "persistent_forward",
         "prepare",
         "previous",
         "reduce",

@@ -39,8 +39,23 @@ pub struct Case {
     pub accumulate: bool,
     /// Bound on a workgroup's work in one dispatch, if not the default: see [`Rnn::with_dispatch_flops`].
     pub dispatch_flops: Option<u64>,
+    /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
+    pub workgroups: Option<u32>,
+    /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
+    pub spin_limit: Option<u32>,
     /// Makes weights and data.
     pub seed: u64,
+}
+
+/// What came of a case on the GPU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// The largest relative L2 error of all results.
+    pub max_rel_err: f64,
+    /// Dispatches of strategy persistent.
+    pub persistent: u32,
+    /// How many of them failed and were repaired.
+    pub repairs: u32,
 }
 
 impl Case {
@@ -56,6 +71,8 @@ impl Case {
             d_final_state: true,
             accumulate: false,
             dispatch_flops: None,
+            workgroups: None,
+            spin_limit: None,
             seed: 1,
         }
     }
@@ -73,13 +90,15 @@ impl Case {
     }
 
     /// Runs the case forward and backward on the GPU, into poisoned buffers, and compares every result with the reference.
-    /// Gives the largest relative L2 error.
-    pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<f64> {
+    pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<Outcome> {
         let data = self.data(&**cell)?;
         let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy);
         let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
-        let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference).await?;
-        let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training).await?;
+        let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
+        let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
+        let status = ctx.upload("status", &[0u32; 4])?;
+        let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;
+        let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training, &status).await?;
         let forward = Tolerance::new(&self.config, self.shape, false);
         let backward = Tolerance::new(&self.config, self.shape, true);
         let truth = &data.inference;
@@ -98,7 +117,8 @@ impl Case {
             let truth: Vec<f64> = range.clone().map(|index| truth.d_params[index] + before(index)).collect();
             worst = worst.max(backward.compare(&name, &truth, &actual.d_params[range])?);
         }
-        Ok(worst)
+        let [status] = ctx.download([&status]).await?;
+        Ok(Outcome { max_rel_err: worst, persistent: status[0].to_bits(), repairs: status[1].to_bits() })
     }
 }
 
@@ -202,7 +222,13 @@ impl CaseData {
 }
 
 /// One pass (two in training) through the app's API, every buffer that is written filled with NaN beforehand.
-async fn run_poisoned(rnn: &Rnn, data: &CaseData, case: &Case, mode: Mode) -> Result<(Output, Option<Gradients>)> {
+async fn run_poisoned(
+    rnn: &Rnn,
+    data: &CaseData,
+    case: &Case,
+    mode: Mode,
+    status: &Buffer,
+) -> Result<(Output, Option<Gradients>)> {
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
@@ -226,6 +252,7 @@ async fn run_poisoned(rnn: &Rnn, data: &CaseData, case: &Case, mode: Mode) -> Re
         reset: reset.as_ref().map(whole),
         dropout_state: Some(whole(&dropout_state)),
         reserve: Some(whole(&reserve)),
+        status: Some(whole(status)),
         ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
     };
     let mut encoder = ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate check") });

@@ -7,7 +7,7 @@ mod tolerance;
 use std::fmt;
 use std::sync::Arc;
 
-pub use case::{Case, CaseData};
+pub use case::{Case, CaseData, Outcome};
 pub use finite_differences::{FiniteDifferences, finite_differences};
 pub use tolerance::Tolerance;
 
@@ -94,7 +94,7 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
     ];
     for &strategy in &strategies {
         for case in &cases {
-            let error = case.check_gpu(ctx, &cell, strategy).await?;
+            let error = case.check_gpu(ctx, &cell, strategy).await?.max_rel_err;
             report.max_relative_error = report.max_relative_error.max(error);
             report.gpu_cases += 1;
         }

@@ -33,6 +33,7 @@ impl Plan {
         for layer in (0..=last).rev() {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.carry = carry;
+            sizes.snapshot = map.snapshot as u32;
             sizes.d_rh = if network.cell.split_gradients() { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
             let output = if layer == last { user.output } else { reserve.outputs[layer] };
@@ -45,6 +46,8 @@ impl Plan {
                 reserve: reserve.kept[layer],
                 d_output: if layer == last { user.d_output } else { map.d_inner },
                 d_initial_state: user.d_initial_state,
+                exchange: map.exchange,
+                status: user.status,
             };
             program.extend(self.recurrence.backward(ctx, &*network.cell, &sizes, &slots)?);
             let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];

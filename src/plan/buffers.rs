@@ -24,6 +24,8 @@ pub struct BufferSizes {
     pub reset: u64,
     /// Four u32: seed low, seed high, call, 0.
     pub dropout_state: u64,
+    /// Four u32 that strategy persistent counts up: its dispatches, and how many of them failed and were repaired.
+    pub status: u64,
     /// What forward keeps for backward; 0 in inference, and where nothing need be kept.
     pub reserve: u64,
     /// Scratch of forward and backward; nothing in it outlives an encode.
@@ -52,6 +54,9 @@ pub struct ForwardBuffers<'a> {
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
     pub reserve: Option<BufferBinding<'a>>,
+    /// Four u32, never cleared: strategy persistent adds its dispatches to the first, its repairs to the second. Backward adds to
+    /// it too. Without it a repaired run goes unnoticed.
+    pub status: Option<BufferBinding<'a>>,
     /// Scratch. May serve any number of plans whose work does not overlap.
     pub workspace: BufferBinding<'a>,
 }
@@ -74,6 +79,7 @@ impl<'a> ForwardBuffers<'a> {
             reset: None,
             dropout_state: None,
             reserve: None,
+            status: None,
             workspace,
         }
     }
@@ -137,6 +143,7 @@ pub(super) struct Options {
     pub d_input: bool,
     pub d_initial_state: bool,
     pub accumulate: bool,
+    pub status: bool,
 }
 
 pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
@@ -150,6 +157,7 @@ pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Op
         Role::Reset => buffers.reset.clone(),
         Role::DropoutState => buffers.dropout_state.clone(),
         Role::Reserve => buffers.reserve.clone(),
+        Role::Status => buffers.status.clone(),
         Role::Workspace => Some(buffers.workspace.clone()),
         _ => None,
     }
@@ -166,6 +174,7 @@ impl Options {
             d_input: false,
             d_initial_state: false,
             accumulate: false,
+            status: buffers.status.is_some(),
         }
     }
 }
@@ -182,6 +191,7 @@ pub(super) struct UserSlots {
     pub d_output: Slot,
     pub d_final_state: Slot,
     pub d_initial_state: Slot,
+    pub status: Slot,
 }
 
 impl UserSlots {
@@ -198,6 +208,7 @@ impl UserSlots {
             d_output: slot(Role::DOutput, sizes.output),
             d_final_state: slot(Role::DFinalState, sizes.state).only_if(options.d_final_state),
             d_initial_state: slot(Role::DInitialState, sizes.state).only_if(options.d_initial_state),
+            status: slot(Role::Status, sizes.status).only_if(options.status),
         }
     }
 }

@@ -71,6 +71,7 @@ pub(super) fn check_forward(ctx: &Context, sizes: &BufferSizes, mode: Mode, buff
         given.add("dropout_state", buffers.dropout_state.as_ref(), sizes.dropout_state, true);
         given.add("reserve", reserve(buffers)?, sizes.reserve, true);
     }
+    given.add("status", buffers.status.as_ref(), sizes.status, true);
     given.add("workspace", &buffers.workspace, sizes.workspace, true);
     let in_place = [["initial_state", "final_state"]];
     given.check(ctx, if mode == Mode::Inference { &in_place } else { &[] })
@@ -89,6 +90,7 @@ pub(super) fn check_backward(ctx: &Context, sizes: &BufferSizes, buffers: &Backw
     if sizes.reserve > 0 {
         given.add("reserve", reserve(forward)?, sizes.reserve, false);
     }
+    given.add("status", forward.status.as_ref(), sizes.status, true);
     given.add("workspace", &forward.workspace, sizes.workspace, true);
     given.add("d_output", &buffers.d_output, sizes.output, false);
     given.add("d_final_state", buffers.d_final_state.as_ref(), sizes.state, false);

@@ -36,6 +36,7 @@ impl Plan {
             let below = if layer == 0 { user.input } else { output_of(layer - 1) };
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.has_reserve = (self.mode == Mode::Training).into();
+            sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
@@ -51,6 +52,8 @@ impl Plan {
                 output: output_of(layer),
                 reserve: reserve.kept[layer],
                 final_state: user.final_state,
+                exchange: map.exchange,
+                status: user.status,
             };
             program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
         }

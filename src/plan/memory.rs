@@ -128,6 +128,10 @@ pub(super) struct ReserveMap {
 pub(super) struct ForwardMap {
     pub marks: Slot,
     pub state: Slot,
+    /// Where a snapshot begins in the state, in elements; 0 if there is none.
+    pub snapshot: u64,
+    /// Words between the workgroups of strategy persistent.
+    pub exchange: Slot,
     /// x·W_ih + b_ih of one layer: `[D, T·B, G, H]`.
     pub input_part: Slot,
     /// Inference: the output of the layer below, overwritten by this layer's.
@@ -140,6 +144,9 @@ pub(super) struct ForwardMap {
 pub(super) struct BackwardMap {
     pub marks: Slot,
     pub state: Slot,
+    /// As in [`ForwardMap`].
+    pub snapshot: u64,
+    pub exchange: Slot,
     /// Gradients of the gates of one layer, see `backward_cell.wgsl`.
     pub d_rows: Slot,
     /// Operands of the weight_hh gradient, see `previous.wgsl`.
@@ -168,14 +175,18 @@ impl ReserveMap {
 }
 
 impl ForwardMap {
-    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, arena: &mut Arena) -> Self {
+    /// `extra` is what the strategy needs: elements of exchange, and of a snapshot.
+    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, extra: [u64; 2], arena: &mut Arena) -> Self {
         let stacked = network.config.num_layers > 1;
         let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
         let scratch = strategy::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
+        let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference { dims.rows * dims.output } else { 0 };
         Self {
             marks: arena.alloc(dims.marks()),
-            state: arena.alloc((dims.states + 1) * dims.block + scratch),
+            state: arena.alloc(state + extra[1]),
+            snapshot: if extra[1] > 0 { state } else { 0 },
+            exchange: arena.alloc(extra[0]),
             input_part: arena.alloc(dims.gate_elements()),
             inner: arena.alloc(inner),
             prepared: arena.alloc(if dropout { dims.rows * dims.output } else { 0 }),
@@ -184,7 +195,8 @@ impl ForwardMap {
 }
 
 impl BackwardMap {
-    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
+    /// `extra` as in [`ForwardMap::new`].
+    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, extra: [u64; 2], arena: &mut Arena) -> Self {
         let (cell, config) = (&*network.cell, &network.config);
         let stacked = config.num_layers > 1;
         let two_phases = cell.first_phase_gates() < cell.gates().len();
@@ -196,7 +208,9 @@ impl BackwardMap {
         };
         Self {
             marks: arena.alloc(dims.marks()),
-            state: arena.alloc(2 * dims.states * dims.block),
+            state: arena.alloc(2 * dims.states * dims.block + extra[1]),
+            snapshot: if extra[1] > 0 { 2 * dims.states * dims.block } else { 0 },
+            exchange: arena.alloc(extra[0]),
             d_rows: arena.alloc(dims.d_unit_offset(network) + units),
             operands: arena.alloc(dims.directions * dims.rows * dims.hidden * if two_phases { 2 } else { 1 }),
             d_inner: arena.alloc(if stacked { dims.rows * dims.output } else { 0 }),

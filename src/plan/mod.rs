@@ -58,9 +58,12 @@ impl Plan {
         let mut reserve = Arena::new(Role::Reserve, alignment);
         let mut workspace = Arena::new(Role::Workspace, alignment);
         let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
-        let forward = ForwardMap::new(network, &dims, mode, &mut workspace);
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward);
+        let forward = ForwardMap::new(network, &dims, mode, extra(false), &mut workspace);
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
-        let backward = (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, &mut backward_workspace));
+        let backward = (mode == Mode::Training)
+            .then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
         let sizes = BufferSizes {
             params: 4 * network.layout.len() as u64,
             input: 4 * dims.rows * network.config.input_size as u64,
@@ -69,6 +72,7 @@ impl Plan {
             lengths: 4 * dims.batch,
             reset: 4 * dims.rows,
             dropout_state: 16,
+            status: 16,
             reserve: reserve.size,
             workspace: workspace.size.max(backward_workspace.size),
         };
@@ -85,6 +89,7 @@ impl Plan {
             d_input: true,
             d_initial_state: true,
             accumulate: true,
+            status: true,
         };
         plan.forward_program(all)?;
         if mode == Mode::Training {

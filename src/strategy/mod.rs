@@ -1,5 +1,7 @@
 //! How a recurrence becomes dispatches.
 
+mod budget;
+pub(crate) mod persistent;
 mod resident;
 mod stepwise;
 
@@ -22,12 +24,19 @@ pub enum Strategy {
     Stepwise,
     /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
     Resident,
+    /// All steps in one dispatch, the hidden units spread over workgroups that exchange through memory while they run side by
+    /// side. Nothing promises that they do: a run that fails is repaired on the GPU by resident, see `status` in
+    /// [`BufferSizes`](crate::BufferSizes). Needs more bindings than WebGPU's default, see
+    /// [`Context::wanted_limits`](crate::Context::wanted_limits), and is never chosen without a [`Tuning`](crate::Tuning).
+    Persistent,
 }
 
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
-    pub fn all(_ctx: &Context) -> Vec<Self> {
-        vec![Self::Stepwise, Self::Resident]
+    pub fn all(ctx: &Context) -> Vec<Self> {
+        let mut all = vec![Self::Stepwise, Self::Resident];
+        all.extend(persistent::check(ctx).is_ok().then_some(Self::Persistent));
+        all
     }
 
     /// The name that the command uses.
@@ -36,6 +45,7 @@ impl Strategy {
             Self::Auto => "auto",
             Self::Stepwise => "stepwise",
             Self::Resident => "resident",
+            Self::Persistent => "persistent",
         }
     }
 
@@ -53,7 +63,7 @@ impl FromStr for Strategy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = [Self::Auto, Self::Stepwise, Self::Resident];
+        let known = [Self::Auto, Self::Stepwise, Self::Resident, Self::Persistent];
         known.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| Error::UnknownName {
             kind: "strategy",
             name: name.into(),
@@ -82,6 +92,10 @@ sizes! {
         d_rh, d_unit,
         /// Steps of a dispatch, and in all, where one dispatch makes many.
         chunk, steps,
+        /// Where the state holds what a repair starts from; 0 if there is none.
+        snapshot,
+        /// Workgroups of a team, and its rows; most polls of one wait.
+        members, team_rows, spin_limit, has_status,
     }
 }
 
@@ -95,6 +109,9 @@ pub(crate) struct ForwardSlots {
     pub output: Slot,
     pub reserve: Slot,
     pub final_state: Slot,
+    /// Of strategy persistent alone.
+    pub exchange: Slot,
+    pub status: Slot,
 }
 
 /// What the recurrence of one layer reads and writes going backward.
@@ -108,6 +125,9 @@ pub(crate) struct BackwardSlots {
     pub reserve: Slot,
     pub d_output: Slot,
     pub d_initial_state: Slot,
+    /// Of strategy persistent alone.
+    pub exchange: Slot,
+    pub status: Slot,
 }
 
 impl ForwardSlots {
@@ -120,7 +140,7 @@ impl ForwardSlots {
 impl BackwardSlots {
     /// In the order of [`backward_bindings`].
     fn slots(&self) -> [Slot; 8] {
-        let Self { params, d_rows, state, marks, output, reserve, d_output, d_initial_state } = *self;
+        let Self { params, d_rows, state, marks, output, reserve, d_output, d_initial_state, .. } = *self;
         [params, d_rows, state, marks, output, reserve, d_output, d_initial_state]
     }
 }
@@ -162,13 +182,34 @@ pub(crate) struct Recurrence {
     pub strategy: Strategy,
     /// Most FLOPs of one workgroup in one dispatch.
     pub dispatch_flops: u64,
+    /// Workgroups that strategy persistent may count on to run side by side.
+    pub workgroups: u32,
+    /// Most polls of one wait of strategy persistent.
+    pub spin_limit: u32,
 }
 
+/// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
+const DISPATCH_FLOPS: u64 = 2_200_000_000;
+/// What a GPU of any size runs side by side.
+const WORKGROUPS: u32 = 32;
+/// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
+const SPIN_LIMIT: u32 = 1 << 16;
+const SOFTWARE_SPIN_LIMIT: u32 = 1 << 22;
+
 impl Recurrence {
+    /// What is right before anything is known of the device.
+    pub fn new(ctx: &Context) -> Self {
+        let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let (workgroups, spin_limit) =
+            if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
+        Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit }
+    }
+
     /// The forward recurrence of one layer, all directions.
     pub fn forward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &ForwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
             Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Persistent => persistent::forward(ctx, self, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
         }
     }
@@ -177,8 +218,18 @@ impl Recurrence {
     pub fn backward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &BackwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
             Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Persistent => persistent::backward(ctx, self, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
         }
+    }
+
+    /// Elements of workspace that strategy persistent needs: of exchange, and of a snapshot at the end of the state.
+    pub fn exchange(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> [u64; 2] {
+        if self.strategy != Strategy::Persistent {
+            return [0; 2];
+        }
+        let words = persistent::exchange_words(ctx, self, cell, sizes, backward);
+        [words, persistent::snapshot_words(cell, sizes, backward)]
     }
 }
 
@@ -191,5 +242,5 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
 /// Sources that the strategies can ask for, over a sample of the sizes that are baked in, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
-    both.into_iter().flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step)].concat()).collect()
+    both.into_iter().flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step), persistent::sources(cell, step)].concat()).collect()
 }

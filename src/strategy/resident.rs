@@ -5,40 +5,8 @@ use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::Result;
 use crate::kernel::{Access, Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
+use crate::strategy::budget::Budget;
 use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
-
-/// What a device can give to a workgroup.
-#[derive(Debug, Clone, Copy)]
-struct Budget {
-    /// Threads, a power of two.
-    threads: u32,
-    /// Weights that a thread can keep in registers, and a whole workgroup.
-    held: u32,
-    held_in_all: u32,
-    /// K that one thread sums at most with held weights: short loops are unrolled, long ones spill.
-    k_per_lane: u32,
-    /// Workgroups that run side by side: rows are put together only past that.
-    groups: u32,
-}
-
-impl Budget {
-    fn new(ctx: &Context) -> Self {
-        let limits = ctx.limits();
-        let threads = limits
-            .max_compute_invocations_per_workgroup
-            .min(limits.max_compute_workgroup_size_x)
-            .min(limits.max_compute_workgroup_size_y)
-            .min(1024);
-        let threads = 1 << threads.ilog2();
-        // A CPU adapter's registers are its stack, its parallelism its cores. A GPU's are taken to be 64 Ki, half of them free
-        // for weights: not measured yet.
-        if ctx.is_software() {
-            Self { threads, held: 512, held_in_all: u32::MAX, k_per_lane: 32, groups: 2 }
-        } else {
-            Self { threads: threads.min(512), held: 96, held_in_all: 32_768, k_per_lane: 16, groups: 128 }
-        }
-    }
-}
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -143,17 +111,29 @@ fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSou
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/forward_cell.wgsl"),
+        include_str!("../../shaders/restore.wgsl"),
         include_str!("../../shaders/sequence_forward.wgsl"),
     ];
     KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files).with_cell(cell)
 }
 
-pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+/// Steps of one dispatch of `flops` per workgroup.
+pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
     let budget = Budget::new(ctx);
-    let layout = Layout::forward(budget, cell, sizes);
-    let sizes = StepSizes { steps: sizes.seq_len, chunk: layout.chunk(budget, flops, sizes), ..*sizes };
+    let layout = if backward { Layout::backward(budget, cell, sizes) } else { Layout::forward(budget, cell, sizes) };
+    layout.chunk(budget, flops, sizes)
+}
+
+/// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
+pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
+    let layout = Layout::forward(Budget::new(ctx), cell, sizes);
     let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
-    let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
+    Dispatch::new(ctx, kernel, &s.slots(), sizes, layout.groups(sizes))
+}
+
+pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let sizes = StepSizes { steps: sizes.seq_len, chunk: chunk(ctx, flops, cell, sizes, false), ..*sizes };
+    let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }
 
@@ -163,30 +143,35 @@ fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: A
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/backward_states.wgsl"),
         include_str!("../../shaders/backward_cell.wgsl"),
+        include_str!("../../shaders/restore.wgsl"),
         include_str!("../../shaders/sequence_backward.wgsl"),
     ];
     let bindings: [Binding; 8] = backward_bindings(d_output);
     KernelSource::new("sequence_backward", &layout.constants(), &bindings, step, &files).with_cell(cell)
 }
 
-pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
-    let budget = Budget::new(ctx);
-    let layout = Layout::backward(budget, cell, sizes);
-    // One step more carries the gradient over the edge before the first step.
-    let steps = sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY);
-    let sizes = StepSizes { steps, chunk: layout.chunk(budget, flops, sizes), ..*sizes };
+/// One step more than the sequence has carries the gradient over the edge before the first.
+pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
+    sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY)
+}
+
+/// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
+pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
+    let layout = Layout::backward(Budget::new(ctx), cell, sizes);
     let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.d_output.read_access()))?;
-    let dispatch = Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))?;
-    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..steps.div_ceil(sizes.chunk) }])
+    Dispatch::new(ctx, kernel, &s.slots(), sizes, layout.groups(sizes))
+}
+
+pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let sizes = StepSizes { steps: backward_steps(sizes, s), chunk: chunk(ctx, flops, cell, sizes, true), ..*sizes };
+    let dispatch = backward_dispatch(ctx, cell, &sizes, s)?;
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
-    for budget in [
-        Budget { threads: 256, held: 96, held_in_all: 32_768, k_per_lane: 16, groups: 2 },
-        Budget { threads: 1024, held: 512, held_in_all: u32::MAX, k_per_lane: 32, groups: 128 },
-    ] {
+    for budget in Budget::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             sources.push(forward_source(cell, Layout::forward(budget, cell, &sizes), step));

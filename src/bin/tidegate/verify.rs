@@ -26,7 +26,7 @@ pub fn verify(ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) 
     let shape = affordable(workload);
     // The options of the timed run, so that these kernels are the ones checked.
     let case = Case { ragged: false, resets: false, ..Case::new(workload.config.clone(), shape.seq_len, shape.batch_size) };
-    let max_rel_err = pollster::block_on(case.check_gpu(ctx, &workload.cell, run.strategy()))?;
+    let max_rel_err = pollster::block_on(case.check_gpu(ctx, &workload.cell, run.strategy()))?.max_rel_err;
     // Two strategies may round a value near a jump to either side, and then nothing after it agrees.
     if shape != workload.shape && !has_jumps(workload) {
         for other in Strategy::all(ctx).into_iter().filter(|&other| other != run.strategy()) {
