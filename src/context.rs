@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -49,6 +49,8 @@ struct Inner {
     empty: [Buffer; 2],
     /// One for all persistent dispatches of the device: wgpu then never lets two of them run at once and starve each other.
     control: Buffer,
+    /// Repaired runs of strategy persistent that this crate's own calls saw.
+    repairs: AtomicU32,
     lost: Arc<AtomicBool>,
 }
 
@@ -63,7 +65,7 @@ pub(crate) struct StepTable {
 impl Context {
     /// Features to ask for where the adapter has them; all optional.
     pub fn wanted_features(adapter: &Adapter) -> Features {
-        adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY)
+        adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::SUBGROUP)
     }
 
     /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers, bindings and workgroups, and enough bindings for
@@ -143,6 +145,7 @@ impl Context {
             step_table: Mutex::default(),
             empty,
             control,
+            repairs: AtomicU32::new(0),
             lost,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -177,8 +180,24 @@ impl Context {
         self.inner.immediates
     }
 
+    /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.
+    pub(crate) fn subgroups(&self) -> bool {
+        self.inner.device.features().contains(Features::SUBGROUP) && self.inner.info.subgroup_min_size >= 8
+    }
+
     pub(crate) fn empty(&self, written: bool) -> &Buffer {
         &self.inner.empty[usize::from(written)]
+    }
+
+    pub(crate) fn repairs(&self) -> u32 {
+        self.inner.repairs.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn record_repairs(&self, repairs: u32) {
+        // So few are counted that it cannot overflow.
+        if repairs > 0 {
+            self.inner.repairs.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     pub(crate) fn control(&self) -> &Buffer {

@@ -57,6 +57,9 @@ pub enum Error {
     /// The device is too small for this shape.
     #[error("limit {limit}: needs {needed}, has {actual}")]
     Limit { limit: String, needed: u64, actual: u64 },
+    /// A [`Tuning`](crate::Tuning) of another device than this.
+    #[error("tuning of device `{actual}`, expected one of `{expected}`")]
+    OtherDevice { expected: String, actual: String },
     /// wgpu reported an error while objects were created; its text says which.
     #[error("wgpu: {0}")]
     Device(String),

@@ -19,6 +19,9 @@ mod program;
 pub mod reference;
 mod rows;
 mod strategy;
+#[cfg(not(target_arch = "wasm32"))]
+mod tune;
+mod tuning;
 
 pub use activation::{Activation, Gate, wgsl_f32};
 pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
@@ -29,3 +32,4 @@ pub use model::{Rnn, Session, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use strategy::Strategy;
+pub use tuning::Tuning;

@@ -1,6 +1,7 @@
 //! [`Rnn`], a network on a device; its convenience calls; [`Session`], a stream that keeps its state on the GPU.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
@@ -11,6 +12,7 @@ use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, Forward, ForwardBuffers, Network, Plan};
 use crate::strategy::{Recurrence, Strategy};
+use crate::tuning::{Class, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
 #[derive(Debug, Clone)]
@@ -18,6 +20,7 @@ pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
     recurrence: Recurrence,
+    tuning: Arc<Tuning>,
 }
 
 impl Rnn {
@@ -27,12 +30,18 @@ impl Rnn {
         let cell = Frozen::new(Arc::new(cell));
         let layout = ParamLayout::new(&cell, &config)?;
         let network = Arc::new(Network { cell: Arc::new(cell), config, layout });
-        Ok(Self { ctx: ctx.clone(), network, recurrence: Recurrence::new(ctx) })
+        Ok(Self { ctx: ctx.clone(), network, recurrence: Recurrence::new(ctx), tuning: Arc::default() })
     }
 
     /// Forces a strategy.
     pub fn with_strategy(self, strategy: Strategy) -> Self {
         Self { recurrence: Recurrence { strategy, ..self.recurrence }, ..self }
+    }
+
+    /// Lets [`Strategy::Auto`] choose by what [`tune`](Rnn::tune) measured; a tuning of another device is refused.
+    pub fn with_tuning(self, tuning: &Tuning) -> Result<Self> {
+        tuning.check(&self.ctx)?;
+        Ok(Self { tuning: Arc::new(tuning.clone()), ..self })
     }
 
     /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
@@ -95,10 +104,16 @@ impl Rnn {
         Ok(())
     }
 
+    /// What this network and shape are to a tuning.
+    pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
+        let config = self.config();
+        Class::new(self.cell().name(), config.hidden_size, config.num_directions(), shape.batch_size, mode)
+    }
+
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
-        let strategy = self.recurrence.strategy.resolve(self.network.config.hidden_size);
-        let recurrence = Recurrence { strategy, ..self.recurrence };
+        let tuned = self.tuning.choose(&self.class(shape, mode), self.ctx.repairs());
+        let recurrence = self.recurrence.resolve(self.network.config.hidden_size, tuned);
         Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
     }
 
@@ -108,6 +123,7 @@ impl Rnn {
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
         self.ctx.queue().submit([encoder.finish()]);
+        run.record().await?;
         run.output().await
     }
 
@@ -138,6 +154,7 @@ impl Rnn {
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
         self.ctx.queue().submit([encoder.finish()]);
+        run.record().await?;
         Ok(TrainingRun { output: run.output().await?, run })
     }
 
@@ -168,7 +185,7 @@ impl Rnn {
 
 /// The buffers of one convenience call.
 #[derive(Debug)]
-struct HostRun<'a> {
+pub(crate) struct HostRun<'a> {
     ctx: &'a Context,
     plan: Plan,
     params: &'a Buffer,
@@ -180,11 +197,14 @@ struct HostRun<'a> {
     reset: Option<Buffer>,
     dropout_state: Buffer,
     reserve: Option<Buffer>,
+    status: Buffer,
+    /// Repairs of this run that the context knows of.
+    recorded: AtomicU32,
     workspace: Buffer,
 }
 
 impl<'a> HostRun<'a> {
-    fn new(rnn: &'a Rnn, params: &'a Buffer, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
+    pub fn new(rnn: &'a Rnn, params: &'a Buffer, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
         seq.validate(rnn.cell(), rnn.config())?;
         let ctx = &rnn.ctx;
         let plan = rnn.plan(seq.shape, mode)?;
@@ -201,16 +221,26 @@ impl<'a> HostRun<'a> {
             reset: seq.reset.map(|r| ctx.upload("reset", r)).transpose()?,
             dropout_state: ctx.upload("dropout_state", &seq.dropout.words())?,
             reserve: (sizes.reserve > 0).then(|| scratch("reserve", sizes.reserve)).transpose()?,
+            status: scratch("status", sizes.status)?,
+            recorded: AtomicU32::new(0),
             workspace: scratch("workspace", sizes.workspace)?,
             plan,
         })
     }
 
-    fn encoder(&self) -> CommandEncoder {
+    pub fn context(&self) -> &Context {
+        self.ctx
+    }
+
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    pub fn encoder(&self) -> CommandEncoder {
         self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate") })
     }
 
-    fn forward_buffers(&self) -> ForwardBuffers<'_> {
+    pub fn forward_buffers(&self) -> ForwardBuffers<'_> {
         ForwardBuffers {
             params: self.params.as_entire_buffer_binding(),
             input: self.input.as_entire_buffer_binding(),
@@ -221,14 +251,30 @@ impl<'a> HostRun<'a> {
             reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
             reserve: self.reserve.as_ref().map(Buffer::as_entire_buffer_binding),
-            status: None,
+            status: Some(self.status.as_entire_buffer_binding()),
             workspace: self.workspace.as_entire_buffer_binding(),
         }
     }
 
-    async fn output(&self) -> Result<Output> {
+    pub async fn output(&self) -> Result<Output> {
         let [output, final_state] = self.ctx.download([&self.output, &self.final_state]).await?;
         Ok(Output { output, final_state })
+    }
+
+    /// What the status holds since the run was made.
+    pub async fn status(&self) -> Result<[u32; 4]> {
+        let [words] = self.ctx.download([&self.status]).await?;
+        Ok([0, 1, 2, 3].map(|i| words[i].to_bits()))
+    }
+
+    /// Lets the context know of repairs, so that strategy persistent is dropped where it keeps failing.
+    async fn record(&self) -> Result<()> {
+        if self.plan.strategy() == Strategy::Persistent {
+            let repairs = self.status().await?[1];
+            let known = self.recorded.swap(repairs, Ordering::Relaxed);
+            self.ctx.record_repairs(repairs.wrapping_sub(known));
+        }
+        Ok(())
     }
 }
 
@@ -267,6 +313,7 @@ impl TrainingRun<'_> {
         let mut encoder = run.encoder();
         run.plan.bind_backward(&buffers)?.encode(&mut encoder);
         ctx.queue().submit([encoder.finish()]);
+        run.record().await?;
         let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
         Ok(Gradients { d_input, d_params, d_initial_state })
     }
@@ -287,6 +334,9 @@ pub struct Session {
     input: Buffer,
     output: Buffer,
     state: Buffer,
+    /// Of strategy persistent, which may have to be repaired; else nothing is counted.
+    status: Option<Buffer>,
+    /// The output, and behind it the status.
     staging: Buffer,
     /// Byte ranges of the state to clear before the next chunk.
     pending: Vec<u64>,
@@ -310,8 +360,12 @@ impl Session {
         let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
         let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
         let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
+        let status = (plan.strategy() == Strategy::Persistent)
+            .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
+            .transpose()?;
+        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
         let staging =
-            ctx.create_buffer("tidegate session staging", sizes.output, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+            ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut buffers = ForwardBuffers::new(
             params.as_entire_buffer_binding(),
             input.as_entire_buffer_binding(),
@@ -320,10 +374,12 @@ impl Session {
         );
         buffers.initial_state = Some(state.as_entire_buffer_binding());
         buffers.final_state = Some(state.as_entire_buffer_binding());
+        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
         let forward = plan.bind_forward(&buffers)?;
         let blocks = (rnn.cell().states() * rnn.config().num_layers) as u64;
         let row_bytes = 4 * rnn.config().hidden_size as u64;
-        Ok(Self { ctx: ctx.clone(), shape, forward, input, output, state, staging, pending: Vec::new(), blocks, row_bytes })
+        let pending = Vec::new();
+        Ok(Self { ctx: ctx.clone(), shape, forward, input, output, state, status, staging, pending, blocks, row_bytes })
     }
 
     /// Where the app puts the next chunk: `[T, B, I]` f32, `[B, T, I]` if batch-first.
@@ -369,9 +425,16 @@ impl Session {
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate session") };
         let mut encoder = self.ctx.device().create_command_encoder(&descriptor);
         self.encode(&mut encoder);
-        encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.staging.size());
+        encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.output.size());
+        if let Some(status) = &self.status {
+            encoder.copy_buffer_to_buffer(status, 0, &self.staging, self.output.size(), status.size());
+            encoder.clear_buffer(status, 0, None);
+        }
         self.ctx.queue().submit([encoder.finish()]);
-        self.ctx.map(&self.staging).await
+        let mut values = self.ctx.map(&self.staging).await?;
+        let status = values.split_off((self.output.size() / 4) as usize);
+        self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+        Ok(values)
     }
 
     /// [`advance`](Session::advance) that waits.

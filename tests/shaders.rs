@@ -10,8 +10,8 @@ use tidegate::check::shader_sources;
 /// naga's verdict on one module.
 fn validate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
-    // Immediates are the one thing beyond plain WebGPU, and only where the device has them.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES);
+    // What goes beyond plain WebGPU, and only where the device has it.
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP);
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
 

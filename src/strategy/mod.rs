@@ -15,9 +15,11 @@ use crate::program::{Segment, Slot};
 
 /// How the recurrence is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Strategy {
-    /// Resident up to H = 128, else stepwise: a table without regard to the device, whose threshold was measured on llvmpipe.
+    /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128,
+    /// else stepwise: a table without regard to the device, whose threshold was measured on llvmpipe.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device.
@@ -49,14 +51,6 @@ impl Strategy {
         }
     }
 
-    /// What runs when this is asked for.
-    pub(crate) fn resolve(self, hidden_size: usize) -> Self {
-        match self {
-            Self::Auto if hidden_size <= 128 => Self::Resident,
-            Self::Auto => Self::Stepwise,
-            forced => forced,
-        }
-    }
 }
 
 impl FromStr for Strategy {
@@ -203,6 +197,16 @@ impl Recurrence {
         let (workgroups, spin_limit) =
             if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
         Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit }
+    }
+
+    /// What runs for a shape: whatever is forced, else what the tuning chose, else by H alone.
+    pub fn resolve(self, hidden_size: usize, tuned: Option<(Strategy, u32)>) -> Self {
+        match (self.strategy, tuned) {
+            (Strategy::Auto, Some((strategy, workgroups))) => Self { strategy, workgroups, ..self },
+            (Strategy::Auto, None) if hidden_size <= 128 => Self { strategy: Strategy::Resident, ..self },
+            (Strategy::Auto, None) => Self { strategy: Strategy::Stepwise, ..self },
+            _ => self,
+        }
     }
 
     /// The forward recurrence of one layer, all directions.

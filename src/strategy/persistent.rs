@@ -78,8 +78,7 @@ impl Layout {
     }
 
     fn held(budget: Budget, bytes: u32, share: u32, work: Work) -> Option<Self> {
-        // Below this the weights are few, and a pipeline for every H costs more than it saves.
-        if work.hidden < 32 {
+        if work.hidden < budget.held_from {
             return None;
         }
         let capacity = (u64::from(budget.threads) * u64::from(budget.held)).min(budget.held_in_all.into());

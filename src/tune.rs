@@ -1,0 +1,182 @@
+//! [`Rnn::tune`]: runs every strategy on a shape, holds them against each other, and times those that agree.
+
+use std::time::{Duration, Instant};
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wgpu::{Backend, Buffer, BufferUsages};
+
+use crate::check::Tolerance;
+use crate::config::{Mode, SeqShape, Sequence, state_len};
+use crate::error::{Error, Result};
+use crate::model::{HostRun, Rnn};
+use crate::params::Params;
+use crate::plan::{Backward, BackwardBuffers, Forward};
+use crate::strategy::Strategy;
+use crate::tuning::{Choice, Tuning};
+
+/// Workgroups to try side by side, in this order, until some do not run.
+const WORKGROUPS: [u32; 8] = [16, 32, 64, 96, 128, 192, 256, 512];
+/// A wider persistent dispatch that is slower by this factor than the best ends the search.
+const HOPELESS: f64 = 1.5;
+/// Fewest timed runs, most, and what they may take together beyond the fewest.
+const RUNS: [usize; 2] = [3, 20];
+const BUDGET: Duration = Duration::from_millis(200);
+
+impl Rnn {
+    /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
+    /// same mode, B up to the next power of two, any T. Takes a few seconds, most of them for compiling, and memory of its own.
+    ///
+    /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
+    /// [`Mode::Training`] all gradients, agree with those of stepwise.
+    pub async fn tune(&self, shape: SeqShape, mode: Mode) -> Result<Tuning> {
+        let data = Data::new(self, shape);
+        let params = self.upload(&data.params)?;
+        let mut truth = None;
+        let mut best: Option<(f64, Strategy, u32)> = None;
+        let mut fallback: Option<(f64, Strategy)> = None;
+        for (strategy, workgroups) in self.candidates() {
+            let rnn = self.clone().with_strategy(strategy).with_workgroups(workgroups);
+            let trial = match Trial::new(&rnn, &params, &data, mode) {
+                // Too large for this strategy, or too few bindings.
+                Err(Error::Limit { .. }) if strategy != Strategy::Stepwise => continue,
+                trial => trial?,
+            };
+            trial.run()?;
+            let results = trial.results().await?;
+            let repaired = trial.run.status().await?[1] > 0;
+            let truth = truth.get_or_insert_with(|| results.clone());
+            if repaired || !agree(&rnn, shape, mode, truth, &results) {
+                if strategy == Strategy::Persistent {
+                    break;
+                }
+                continue;
+            }
+            let time = trial.time()?;
+            if trial.run.status().await?[1] > 0 {
+                break;
+            }
+            if strategy != Strategy::Persistent && fallback.is_none_or(|(least, _)| time < least) {
+                fallback = Some((time, strategy));
+            }
+            if best.is_some_and(|(least, ..)| time > HOPELESS * least) && strategy == Strategy::Persistent {
+                break;
+            }
+            if best.is_none_or(|(least, ..)| time < least) {
+                best = Some((time, strategy, workgroups));
+            }
+        }
+        let (_, strategy, workgroups) = best.unwrap_or((0.0, Strategy::Stepwise, 1));
+        let fallback = fallback.map_or(Strategy::Stepwise, |(_, strategy)| strategy);
+        Ok(Tuning::new(self.context(), Choice { class: self.class(shape, mode), strategy, workgroups, fallback }))
+    }
+
+    /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.
+    fn candidates(&self) -> Vec<(Strategy, u32)> {
+        let ctx = self.context();
+        let mut candidates = vec![(Strategy::Stepwise, 1), (Strategy::Resident, 1)];
+        if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
+            let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+            let workgroups = if ctx.is_software() { vec![threads] } else { WORKGROUPS.to_vec() };
+            candidates.extend(workgroups.into_iter().map(|n| (Strategy::Persistent, n)));
+        }
+        candidates
+    }
+}
+
+fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> bool {
+    let tolerance = Tolerance::new(rnn.config(), shape, mode == Mode::Training);
+    truth.iter().zip(results).all(|(truth, actual)| {
+        let truth: Vec<f64> = truth.iter().map(|&v| v.into()).collect();
+        tolerance.compare("a result", &truth, actual).is_ok()
+    })
+}
+
+/// Random values of everything that a run reads.
+struct Data {
+    shape: SeqShape,
+    params: Params,
+    input: Vec<f32>,
+    initial_state: Vec<f32>,
+    d_output: Vec<f32>,
+}
+
+impl Data {
+    fn new(rnn: &Rnn, shape: SeqShape) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..=1.0)).collect() };
+        Self {
+            shape,
+            params: Params::uniform(rnn.param_layout(), 1),
+            input: uniform(shape.rows().saturating_mul(rnn.config().input_size)),
+            initial_state: uniform(state_len(rnn.cell(), rnn.config(), shape)),
+            d_output: uniform(shape.rows().saturating_mul(rnn.config().output_size())),
+        }
+    }
+}
+
+/// One strategy on buffers of its own.
+struct Trial<'a> {
+    run: HostRun<'a>,
+    forward: Forward,
+    backward: Option<Backward>,
+    gradients: Vec<Buffer>,
+}
+
+impl<'a> Trial<'a> {
+    fn new(rnn: &'a Rnn, params: &'a Buffer, data: &Data, mode: Mode) -> Result<Self> {
+        let ctx = rnn.context();
+        let seq = Sequence::new(data.shape, &data.input).with_initial_state(&data.initial_state);
+        let run = HostRun::new(rnn, params, &seq, mode)?;
+        let forward = run.plan().bind_forward(&run.forward_buffers())?;
+        let (mut backward, mut gradients) = (None, Vec::new());
+        if mode == Mode::Training {
+            let sizes = run.plan().sizes();
+            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+            for (label, size) in [("d_params", sizes.params), ("d_input", sizes.input), ("d_initial_state", sizes.state)] {
+                gradients.push(ctx.create_buffer(label, size, usage)?);
+            }
+            let d_output = ctx.upload("d_output", &data.d_output)?;
+            let whole = Buffer::as_entire_buffer_binding;
+            backward = Some(run.plan().bind_backward(&BackwardBuffers {
+                d_input: Some(whole(&gradients[1])),
+                d_initial_state: Some(whole(&gradients[2])),
+                ..BackwardBuffers::new(run.forward_buffers(), whole(&d_output), whole(&gradients[0]))
+            })?);
+        }
+        Ok(Self { run, forward, backward, gradients })
+    }
+
+    fn run(&self) -> Result<()> {
+        let ctx = self.run.context();
+        let mut encoder = self.run.encoder();
+        self.forward.encode(&mut encoder);
+        if let Some(backward) = &self.backward {
+            backward.encode(&mut encoder);
+        }
+        ctx.queue().submit([encoder.finish()]);
+        ctx.wait()
+    }
+
+    async fn results(&self) -> Result<Vec<Vec<f32>>> {
+        let output = self.run.output().await?;
+        let mut results = vec![output.output, output.final_state];
+        for gradient in &self.gradients {
+            let [values] = self.run.context().download([gradient]).await?;
+            results.push(values);
+        }
+        Ok(results)
+    }
+
+    /// The median in seconds.
+    fn time(&self) -> Result<f64> {
+        let (mut times, start) = (Vec::new(), Instant::now());
+        while times.len() < RUNS[0] || times.len() < RUNS[1] && start.elapsed() < BUDGET {
+            let start = Instant::now();
+            self.run()?;
+            times.push(start.elapsed().as_secs_f64());
+        }
+        times.sort_by(f64::total_cmp);
+        Ok(times[times.len() / 2])
+    }
+}

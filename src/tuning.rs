@@ -1,0 +1,165 @@
+//! What [`Rnn::tune`](crate::Rnn::tune) found out about a device, to be kept and used again.
+
+use crate::config::Mode;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::strategy::Strategy;
+
+/// Repaired runs after which strategy persistent is not chosen any more.
+pub(crate) const FAILURES: u32 = 2;
+
+/// Which strategy is fastest on one device, by cell and shape. With feature `serde` it can be stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Tuning {
+    device: String,
+    choices: Vec<Choice>,
+    failures: u32,
+}
+
+/// What shapes share a choice: all but T and I, with B rounded up to a power of two.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Class {
+    pub cell: String,
+    pub hidden_size: usize,
+    pub num_directions: usize,
+    pub batch_size: usize,
+    pub training: bool,
+}
+
+impl Class {
+    pub fn new(cell: &str, hidden_size: usize, num_directions: usize, batch_size: usize, mode: Mode) -> Self {
+        let batch_size = batch_size.checked_next_power_of_two().unwrap_or(batch_size);
+        Self { cell: cell.into(), hidden_size, num_directions, batch_size, training: mode == Mode::Training }
+    }
+}
+
+/// The fastest strategy of a class.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Choice {
+    pub class: Class,
+    pub strategy: Strategy,
+    /// Those that ran side by side, if it is persistent.
+    pub workgroups: u32,
+    /// The fastest other than persistent.
+    pub fallback: Strategy,
+}
+
+impl Tuning {
+    pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
+        Self { device: device(ctx), choices: vec![choice], failures: 0 }
+    }
+
+    /// The device that it is about: name, backend and driver.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// How many classes of shapes it knows.
+    pub fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Whether it knows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// Takes over another tuning's choices, which replace this one's of the same shapes. Both must be of one device, or this
+    /// one empty.
+    pub fn merge(&mut self, other: Tuning) -> Result<()> {
+        if self.choices.is_empty() {
+            self.device.clone_from(&other.device);
+        }
+        if self.device != other.device {
+            return Err(Error::OtherDevice { expected: self.device.clone(), actual: other.device });
+        }
+        for choice in other.choices {
+            self.choices.retain(|known| known.class != choice.class);
+            self.choices.push(choice);
+        }
+        self.failures = self.failures.max(other.failures);
+        Ok(())
+    }
+
+    /// Takes note of what a `status` buffer held, which is since it was last cleared. After two repaired runs in all strategy
+    /// persistent is not chosen any more.
+    pub fn record(&mut self, status: [u32; 4]) {
+        self.failures = self.failures.saturating_add(status[1]);
+    }
+
+    /// Refuses a device other than the one that was measured.
+    pub(crate) fn check(&self, ctx: &Context) -> Result<()> {
+        let expected = device(ctx);
+        if self.choices.is_empty() || self.device == expected {
+            return Ok(());
+        }
+        Err(Error::OtherDevice { expected, actual: self.device.clone() })
+    }
+
+    /// The strategy of a class, and its workgroups; `failures` are those that the context knows of.
+    pub(crate) fn choose(&self, class: &Class, failures: u32) -> Option<(Strategy, u32)> {
+        let choice = self.choices.iter().find(|choice| choice.class == *class)?;
+        let failed = self.failures.saturating_add(failures) >= FAILURES;
+        let strategy = if failed { choice.fallback } else { choice.strategy };
+        Some((strategy, choice.workgroups))
+    }
+}
+
+fn device(ctx: &Context) -> String {
+    let info = ctx.adapter_info();
+    format!("{} ({}, {} {})", info.name, info.backend, info.driver, info.driver_info)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
+        let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
+        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise };
+        Tuning { device: device.into(), choices: vec![choice], failures: 0 }
+    }
+
+    #[test]
+    fn classes_round_the_batch_up_and_tell_the_rest_apart() {
+        let tuning = tuning("a", 12, Strategy::Resident);
+        let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
+        assert_eq!(tuning.choose(&class("lstm", 128, 1, 16, Mode::Inference), 0), Some((Strategy::Resident, 7)));
+        for other in [
+            class("gru", 128, 1, 16, Mode::Inference),
+            class("lstm", 127, 1, 16, Mode::Inference),
+            class("lstm", 128, 2, 16, Mode::Inference),
+            class("lstm", 128, 1, 17, Mode::Inference),
+            class("lstm", 128, 1, 16, Mode::Training),
+        ] {
+            assert_eq!(tuning.choose(&other, 0), None);
+        }
+    }
+
+    #[test]
+    fn two_failures_drop_persistent() {
+        let mut tuning = tuning("a", 1, Strategy::Persistent);
+        let class = tuning.choices[0].class.clone();
+        tuning.record([5, 1, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Persistent, 7)));
+        assert_eq!(tuning.choose(&class, 1), Some((Strategy::Stepwise, 7)));
+        tuning.record([9, 1, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
+    }
+
+    #[test]
+    fn merging_replaces_and_refuses_other_devices() {
+        let mut all = Tuning::default();
+        all.merge(tuning("a", 1, Strategy::Persistent)).unwrap();
+        all.merge(tuning("a", 2, Strategy::Persistent)).unwrap();
+        all.merge(tuning("a", 1, Strategy::Resident)).unwrap();
+        assert_eq!((all.len(), all.device()), (2, "a"));
+        let class = Class::new("lstm", 128, 1, 1, Mode::Inference);
+        assert_eq!(all.choose(&class, 0), Some((Strategy::Resident, 7)));
+        let error = all.merge(tuning("b", 1, Strategy::Resident)).unwrap_err().to_string();
+        assert!(error.contains("`a`") && error.contains("`b`"), "{error}");
+    }
+}

@@ -1,0 +1,146 @@
+//! Strategy persistent where it is weakest: workgroups that wait in vain, more of them than run, weights in registers; and every
+//! strategy at the ends of each axis.
+
+mod common;
+
+use std::sync::Arc;
+
+use tidegate::check::{Case, Outcome};
+use tidegate::{Cell, Context, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, Tuning, cell};
+
+fn run(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case, strategy: Strategy) -> Outcome {
+    let outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+    outcome.unwrap_or_else(|e| panic!("{} under {}: {e}\n{case:?}", cell.name(), strategy.name()))
+}
+
+/// Persistent can run here, or this suite says nothing.
+fn context() -> Context {
+    let ctx = common::context();
+    assert!(Strategy::all(&ctx).contains(&Strategy::Persistent), "this adapter has too few bindings for strategy persistent");
+    ctx
+}
+
+/// Both directions, several chunks, and more than one workgroup.
+fn case(seq_len: usize, batch: usize) -> Case {
+    let config = RnnConfig::new(3, 17).with_num_layers(2).with_bidirectional(true);
+    Case { dispatch_flops: Some(20_000), ..Case::new(config, seq_len, batch) }
+}
+
+#[test]
+fn without_patience_every_dispatch_is_repaired() {
+    let ctx = context();
+    for cell in cell::registry() {
+        let outcome = run(&ctx, &cell, &Case { spin_limit: Some(0), ..case(9, 3) }, Strategy::Persistent);
+        assert!(outcome.persistent > 6, "{}: {outcome:?}", cell.name());
+        assert_eq!(outcome.persistent, outcome.repairs, "{}", cell.name());
+    }
+}
+
+/// Fails in the middle of a sequence as often as at its start.
+#[test]
+fn little_patience_gives_the_same_numbers() {
+    let ctx = context();
+    for spin_limit in [1, 10, 100, 1000] {
+        for name in ["lstm", "gru_reset_before"] {
+            run(&ctx, &cell::by_name(name).unwrap(), &Case { spin_limit: Some(spin_limit), ..case(9, 3) }, Strategy::Persistent);
+        }
+    }
+}
+
+#[test]
+fn more_workgroups_than_run_side_by_side() {
+    let ctx = context();
+    for name in ["lstm", "gru_reset_before"] {
+        let case = Case { workgroups: Some(64), spin_limit: Some(2000), ..case(9, 40) };
+        let outcome = run(&ctx, &cell::by_name(name).unwrap(), &case, Strategy::Persistent);
+        let cores = std::thread::available_parallelism().unwrap().get();
+        assert!(!ctx.is_software() || cores >= 64 || outcome.repairs > 0, "{name}: {outcome:?}");
+    }
+}
+
+/// Every H below is too small for it on a software adapter.
+#[test]
+fn weights_in_registers() {
+    let ctx = context();
+    for (name, hidden, batch) in [("lstm", 97, 3), ("gru_reset_before", 97, 1)] {
+        let case = Case::new(RnnConfig::new(3, hidden), 5, batch);
+        run(&ctx, &cell::by_name(name).unwrap(), &case, Strategy::Persistent);
+    }
+}
+
+#[test]
+fn every_axis_at_its_ends() {
+    let ctx = context();
+    for cell in cell::registry() {
+        // (I, H, T, B)
+        for (input, hidden, seq_len, batch) in
+            [(3, 5, 1, 4), (2, 3, 10_000, 2), (3, 1, 7, 4), (5, 1024, 2, 2), (3, 9, 5, 1), (3, 5, 3, 257)]
+        {
+            // Far too many steps, or units, to stay clear of all jumps.
+            if cell.name() == "binary_gate" && (seq_len > 100 || hidden > 100) {
+                continue;
+            }
+            // Over 10,000 steps a growing state would leave nothing to compare.
+            let ragged = seq_len < 10_000;
+            let case = Case { ragged, ..Case::new(RnnConfig::new(input, hidden), seq_len, batch) };
+            for strategy in Strategy::all(&ctx) {
+                run(&ctx, &cell, &case, strategy);
+            }
+        }
+    }
+}
+
+/// Values of a forward pass in inference.
+fn output(rnn: &Rnn, shape: SeqShape) -> Vec<f32> {
+    let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+    let input: Vec<f32> = common::uniform(2, shape.rows() * rnn.config().input_size, 1.0).iter().map(|&v| v as f32).collect();
+    rnn.forward_blocking(&params, &Sequence::new(shape, &input)).unwrap().output
+}
+
+#[test]
+fn tuning_chooses_what_runs_and_can_be_stored() {
+    let ctx = context();
+    let shape = SeqShape { seq_len: 6, batch_size: 3 };
+    let rnn = Rnn::new(&ctx, tidegate::Gru::default(), RnnConfig::new(3, 9)).unwrap();
+    for mode in [Mode::Inference, Mode::Training] {
+        let tuning = pollster::block_on(rnn.tune(shape, mode)).unwrap();
+        let text = serde_json::to_string(&tuning).unwrap();
+        let restored: Tuning = serde_json::from_str(&text).unwrap();
+        assert_eq!(tuning, restored);
+        let tuned = rnn.clone().with_tuning(&restored).unwrap();
+        let chosen = tuned.plan(shape, mode).unwrap().strategy();
+        assert!(text.contains(&format!("\"strategy\":\"{}\"", chosen.name())), "{text}");
+        // Persistent in place of what was found, then two failures, then another device.
+        let forged = text.replace(&format!("\"strategy\":\"{}\"", chosen.name()), "\"strategy\":\"persistent\"");
+        let mut forged: Tuning = serde_json::from_str(&forged).unwrap();
+        let strategy = |tuning: &Tuning| rnn.clone().with_tuning(tuning).unwrap().plan(shape, mode).unwrap().strategy();
+        assert_eq!(strategy(&forged), Strategy::Persistent);
+        forged.record([4, 2, 0, 0]);
+        assert_ne!(strategy(&forged), Strategy::Persistent);
+        let foreign: Tuning = serde_json::from_str(&text.replace(tuning.device(), "another")).unwrap();
+        let error = rnn.clone().with_tuning(&foreign).unwrap_err().to_string();
+        assert!(error.contains("another") && error.contains(tuning.device()), "{error}");
+    }
+}
+
+/// Convenience calls see repairs: after two the context chooses persistent no more.
+#[test]
+fn repairs_drop_persistent_from_auto() {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
+    let ctx = pollster::block_on(Context::from_adapter(&adapter)).unwrap();
+    let shape = SeqShape { seq_len: 6, batch_size: 3 };
+    let rnn = Rnn::new(&ctx, tidegate::Gru::default(), RnnConfig::new(3, 9)).unwrap().with_spin_limit(0);
+    let tuning = pollster::block_on(rnn.tune(shape, Mode::Inference)).unwrap();
+    let text = serde_json::to_string(&tuning).unwrap();
+    let chosen = rnn.clone().with_tuning(&tuning).unwrap().plan(shape, Mode::Inference).unwrap().strategy();
+    assert_ne!(chosen, Strategy::Persistent, "with no patience it cannot have worked");
+    let forged = text.replace(&format!("\"strategy\":\"{}\"", chosen.name()), "\"strategy\":\"persistent\"");
+    let rnn = rnn.with_tuning(&serde_json::from_str(&forged).unwrap()).unwrap();
+    let truth = output(&rnn.clone().with_strategy(Strategy::Stepwise), shape);
+    for expected in [Strategy::Persistent, Strategy::Persistent, chosen] {
+        assert_eq!(rnn.plan(shape, Mode::Inference).unwrap().strategy(), expected);
+        let found = output(&rnn, shape);
+        assert!(truth.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{expected:?}");
+    }
+}
