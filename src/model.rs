@@ -113,7 +113,7 @@ impl Rnn {
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         let tuned = self.tuning.choose(&self.class(shape, mode), self.ctx.repairs());
-        let recurrence = self.recurrence.resolve(self.network.config.hidden_size, tuned);
+        let recurrence = self.recurrence.resolve(self.network.config.hidden_size, shape.seq_len, tuned);
         Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
     }
 
@@ -334,6 +334,8 @@ pub struct Session {
     input: Buffer,
     output: Buffer,
     state: Buffer,
+    /// What a chunk writes that may not write where it reads; it is then copied to `state`.
+    next_state: Option<Buffer>,
     /// Of strategy persistent, which may have to be repaired; else nothing is counted.
     status: Option<Buffer>,
     /// The output, and behind it the status.
@@ -360,6 +362,9 @@ impl Session {
         let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
         let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
         let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
+        let next_state = (!plan.streams_in_place())
+            .then(|| ctx.create_buffer("tidegate session next state", sizes.state, usage))
+            .transpose()?;
         let status = (plan.strategy() == Strategy::Persistent)
             .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
             .transpose()?;
@@ -373,13 +378,26 @@ impl Session {
             workspace.as_entire_buffer_binding(),
         );
         buffers.initial_state = Some(state.as_entire_buffer_binding());
-        buffers.final_state = Some(state.as_entire_buffer_binding());
+        buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
         buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
         let forward = plan.bind_forward(&buffers)?;
         let blocks = (rnn.cell().states() * rnn.config().num_layers) as u64;
         let row_bytes = 4 * rnn.config().hidden_size as u64;
         let pending = Vec::new();
-        Ok(Self { ctx: ctx.clone(), shape, forward, input, output, state, status, staging, pending, blocks, row_bytes })
+        Ok(Self {
+            ctx: ctx.clone(),
+            shape,
+            forward,
+            input,
+            output,
+            state,
+            next_state,
+            status,
+            staging,
+            pending,
+            blocks,
+            row_bytes,
+        })
     }
 
     /// Where the app puts the next chunk: `[T, B, I]` f32, `[B, T, I]` if batch-first.
@@ -416,6 +434,9 @@ impl Session {
             encoder.clear_buffer(&self.state, offset, Some(self.row_bytes));
         }
         self.forward.encode(encoder);
+        if let Some(next) = &self.next_state {
+            encoder.copy_buffer_to_buffer(next, 0, &self.state, 0, next.size());
+        }
     }
 
     /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.

@@ -41,6 +41,7 @@ fn every_shader_is_valid() {
         "sequence_forward",
         "step_backward",
         "step_forward",
+        "stream_forward",
     ];
     assert_eq!(entries, BTreeSet::from(expected));
 }

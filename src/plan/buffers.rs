@@ -144,6 +144,8 @@ pub(super) struct Options {
     pub d_initial_state: bool,
     pub accumulate: bool,
     pub status: bool,
+    /// Whether the final state goes where the initial one is.
+    pub in_place: bool,
 }
 
 pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
@@ -175,6 +177,7 @@ impl Options {
             d_initial_state: false,
             accumulate: false,
             status: buffers.status.is_some(),
+            in_place: false,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The dispatches of a forward pass: per layer one product for all steps, then the recurrence.
+//! The dispatches of a forward pass over a sequence: per layer one product for all steps, then the recurrence.
 
 use crate::config::Mode;
 use crate::error::Result;
@@ -11,7 +11,7 @@ use crate::rows::{Pack, PackSizes, pack, prepare};
 use crate::strategy::ForwardSlots;
 
 impl Plan {
-    pub(super) fn forward_program(&self, options: Options) -> Result<Vec<Segment>> {
+    pub(super) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
         let user = UserSlots::new(&self.sizes, options);

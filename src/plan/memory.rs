@@ -111,6 +111,8 @@ impl Dims {
 pub(super) struct Maps {
     pub reserve: ReserveMap,
     pub forward: ForwardMap,
+    /// Workspace of a single step, if the plan is for one that may go that way.
+    pub stream: Slot,
     pub backward: Option<BackwardMap>,
 }
 

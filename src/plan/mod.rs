@@ -5,6 +5,7 @@ mod buffers;
 mod checks;
 mod forward;
 mod memory;
+pub(crate) mod stream;
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap};
 use crate::cell::Cell;
 use crate::config::{Mode, RnnConfig, SeqShape};
 use crate::context::Context;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::params::ParamLayout;
 use crate::program::{Arena, Bound, Role, Slot};
 use crate::rows::Dropout;
@@ -61,6 +62,9 @@ impl Plan {
         let step_sizes = dims.step_sizes(network, 0, false);
         let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward);
         let forward = ForwardMap::new(network, &dims, mode, extra(false), &mut workspace);
+        let mut stream_workspace = Arena::new(Role::Workspace, alignment);
+        let streams = shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise;
+        let stream = stream_workspace.alloc(if streams { stream::scratch(&*network.cell, &dims) } else { 0 });
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
         let backward = (mode == Mode::Training)
             .then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
@@ -74,10 +78,10 @@ impl Plan {
             dropout_state: 16,
             status: 16,
             reserve: reserve.size,
-            workspace: workspace.size.max(backward_workspace.size),
+            workspace: workspace.size.max(backward_workspace.size).max(stream_workspace.size),
         };
         sizes.check(mode, ctx.limits().max_buffer_size)?;
-        let maps = Maps { reserve: reserve_map, forward, backward };
+        let maps = Maps { reserve: reserve_map, forward, stream, backward };
         let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, recurrence, maps, sizes };
         // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
         let all = Options {
@@ -90,8 +94,13 @@ impl Plan {
             d_initial_state: true,
             accumulate: true,
             status: true,
+            in_place: false,
         };
-        plan.forward_program(all)?;
+        if plan.streams(all) {
+            plan.stream_program(all)?;
+        } else {
+            plan.sequence_program(all)?;
+        }
         if mode == Mode::Training {
             plan.backward_program(all)?;
             // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
@@ -131,8 +140,19 @@ impl Plan {
     /// are refused by name.
     pub fn bind_forward(&self, buffers: &ForwardBuffers<'_>) -> Result<Forward> {
         check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
-        let options = Options { final_state: buffers.final_state.is_some(), ..Options::of_forward(buffers) };
-        let bound = Bound::new(&self.ctx, &self.forward_program(options)?, |role| forward_buffer(buffers, role))?;
+        let (initial, last) = (&buffers.initial_state, &buffers.final_state);
+        let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
+        let options = Options { final_state: last.is_some(), in_place, ..Options::of_forward(buffers) };
+        let bind = |program: &[_]| Bound::new(&self.ctx, program, |role| forward_buffer(buffers, role));
+        let bound = if self.streams(options) {
+            // Parts of one buffer that a single dispatch may not both read and write can still go through several.
+            match bind(&self.stream_program(options)?) {
+                Err(Error::Aliasing { .. }) => bind(&self.sequence_program(options)?)?,
+                bound => bound?,
+            }
+        } else {
+            bind(&self.sequence_program(options)?)?
+        };
         Ok(Forward { bound: Arc::new(bound) })
     }
 

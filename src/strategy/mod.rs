@@ -22,7 +22,8 @@ pub enum Strategy {
     /// else stepwise: a table without regard to the device, whose threshold was measured on llvmpipe.
     #[default]
     Auto,
-    /// One fused dispatch per step (two for a cell of two phases). Any size, any device.
+    /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, has
+    /// the input's product in it too, and is one dispatch in all for a small network.
     Stepwise,
     /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
     Resident,
@@ -200,8 +201,10 @@ impl Recurrence {
     }
 
     /// What runs for a shape: whatever is forced, else what the tuning chose, else by H alone.
-    pub fn resolve(self, hidden_size: usize, tuned: Option<(Strategy, u32)>) -> Self {
+    pub fn resolve(self, hidden_size: usize, seq_len: usize, tuned: Option<(Strategy, u32)>) -> Self {
         match (self.strategy, tuned) {
+            // A single step has nothing to save dispatches on.
+            (Strategy::Auto, _) if seq_len == 1 => Self { strategy: Strategy::Stepwise, ..self },
             (Strategy::Auto, Some((strategy, workgroups))) => Self { strategy, workgroups, ..self },
             (Strategy::Auto, None) if hidden_size <= 128 => Self { strategy: Strategy::Resident, ..self },
             (Strategy::Auto, None) => Self { strategy: Strategy::Stepwise, ..self },

@@ -1,0 +1,154 @@
+//! The dispatches of a single step of a stream, T = 1 in inference: one a layer with the input's product in it, or one in all
+//! for a small network.
+
+use crate::cell::Cell;
+use crate::context::WORKGROUP_BYTES;
+use crate::error::Result;
+use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::memory::Dims;
+use crate::plan::{Network, Plan};
+use crate::program::{Dispatch, Segment, Slot};
+
+/// Most weights of a network that one workgroup reads in the time that dispatches of their own would take.
+const SMALL: usize = 1 << 18;
+
+sizes! {
+    StreamSizes {
+        input, hidden, layers, directions, batch,
+        layer_start, layer_end, phase_start, phase_end,
+        /// Parameters of a direction of the first layer, and of any other.
+        first_len, other_len,
+        has_bias, has_initial, has_final, has_reset,
+    }
+}
+
+/// What a workgroup makes.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    units: u32,
+    lanes: u32,
+    rows: u32,
+}
+
+const TILE_K: u32 = 128;
+
+impl Tile {
+    /// All units of its rows if `whole`, else a slice of them.
+    fn new(batch: usize, gates: u32, whole: bool) -> Self {
+        let mut rows = match batch {
+            1 => 1,
+            2..=4 => 4,
+            _ => 8,
+        };
+        let mut units = if whole { 32 } else { 8 };
+        let lanes = 8;
+        let bytes = |units: u32, rows: u32| 4 * (rows * TILE_K + gates * rows * units * lanes);
+        while bytes(units, rows) > WORKGROUP_BYTES && units > 8 {
+            units /= 2;
+        }
+        while bytes(units, rows) > WORKGROUP_BYTES && rows > 1 {
+            rows /= 2;
+        }
+        while bytes(units, rows) > WORKGROUP_BYTES && units > 1 {
+            units /= 2;
+        }
+        Self { units, lanes, rows }
+    }
+
+    fn constants(self, in_place: bool) -> [(&'static str, u32); 5] {
+        let [units, lanes, rows] = [("UNITS", self.units), ("LANES", self.lanes), ("ROWS", self.rows)];
+        [units, lanes, rows, ("TILE_K", TILE_K), ("IN_PLACE", in_place.into())]
+    }
+}
+
+fn source(cell: &dyn Cell, tile: Tile, in_place: bool) -> KernelSource {
+    let bindings: [Binding; 7] = [
+        Binding::read("params"),
+        Binding::read("input"),
+        Binding::read("initial_state"),
+        Binding::read("reset").of_u32(),
+        Binding::write("output"),
+        Binding::write("final_state"),
+        Binding::write("scratch"),
+    ];
+    let files = [StreamSizes::WGSL, include_str!("../../shaders/stream_forward.wgsl")];
+    KernelSource::new("stream_forward", &tile.constants(in_place), &bindings, StepIndex::None, &files).with_cell(cell)
+}
+
+/// Whether one workgroup makes a whole step of its rows.
+fn is_small(network: &Network) -> bool {
+    network.layout.len() <= SMALL
+}
+
+/// Elements of workspace: see the shader.
+pub(super) fn scratch(cell: &dyn Cell, dims: &Dims) -> u64 {
+    let two_phases = cell.first_phase_gates() < cell.gates().len();
+    let kept = if two_phases { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
+    2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64
+}
+
+/// Every source of this module, for validation without a device.
+pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+    let gates = cell.gates().len() as u32;
+    let tiles = [(1, true), (4, true), (8, true), (1, false), (4, false), (8, false)];
+    let tiles = tiles.map(|(batch, whole)| Tile::new(batch, gates, whole));
+    tiles.into_iter().flat_map(|tile| [false, true].map(|in_place| source(cell, tile, in_place))).collect()
+}
+
+impl Plan {
+    /// Whether a step of these options may go this way.
+    pub(super) fn streams(&self, options: Options) -> bool {
+        self.maps.stream != Slot::EMPTY && (self.streams_in_place() || !options.in_place)
+    }
+
+    /// Whether that holds for a state that is updated in place. In a large network other workgroups still read it.
+    pub(crate) fn streams_in_place(&self) -> bool {
+        self.maps.stream == Slot::EMPTY || is_small(&self.network)
+    }
+
+    pub(super) fn stream_program(&self, options: Options) -> Result<Vec<Segment>> {
+        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+        let cell = &*network.cell;
+        let user = UserSlots::new(&self.sizes, options);
+        // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
+        let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
+        let (small, layers) = (is_small(network), network.config.num_layers);
+        let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small);
+        let kernel = ctx.kernel(source(cell, tile, options.in_place))?;
+        let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, self.maps.stream];
+        let len = |layer: usize| network.layout.block(layer, 0).len as u32;
+        let sizes = StreamSizes {
+            input: network.config.input_size as u32,
+            hidden: dims.hidden as u32,
+            layers: layers as u32,
+            directions: dims.directions as u32,
+            batch: dims.batch as u32,
+            first_len: len(0),
+            other_len: if layers > 1 { len(1) } else { 0 },
+            has_bias: network.config.bias.into(),
+            has_initial: options.initial_state.into(),
+            has_final: options.final_state.into(),
+            has_reset: options.reset.into(),
+            ..Default::default()
+        };
+        let phases = if cell.first_phase_gates() < cell.gates().len() { 1..3 } else { 0..1 };
+        let rows = dims.batch.div_ceil(tile.rows.into());
+        let dispatch = |layers: std::ops::Range<usize>, phases: std::ops::Range<u32>, groups: [u64; 3]| {
+            let sizes = StreamSizes {
+                layer_start: layers.start as u32,
+                layer_end: layers.end as u32,
+                phase_start: phases.start,
+                phase_end: phases.end,
+                ..sizes
+            };
+            Ok(Segment::from(Dispatch::new(ctx, kernel.clone(), &slots, &sizes, groups)?))
+        };
+        if small {
+            return Ok(vec![dispatch(0..layers, phases, [1, rows, 1])?]);
+        }
+        let groups = [dims.hidden.div_ceil(tile.units.into()), rows, dims.directions];
+        let steps = (0..layers).flat_map(|layer| phases.clone().map(move |phase| (layer, phase)));
+        steps.map(|(layer, phase)| dispatch(layer..layer + 1, phase..phase + 1, groups)).collect()
+    }
+}

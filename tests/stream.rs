@@ -1,0 +1,119 @@
+//! Single steps of streams: one dispatch a layer, or one in all, against the reference and against whole sequences.
+
+mod common;
+
+use tidegate::check::Case;
+use tidegate::{ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
+use wgpu::{Buffer, BufferUsages};
+
+/// Beyond what one workgroup reads.
+const LARGE: usize = 210;
+
+fn configs() -> Vec<(RnnConfig, usize)> {
+    vec![
+        (RnnConfig::new(3, 5), 1),
+        (RnnConfig::new(17, 65).with_num_layers(3).with_bias(false), 3),
+        (RnnConfig::new(5, 33).with_num_layers(2).with_bidirectional(true).with_batch_first(true), 9),
+        (RnnConfig::new(7, LARGE).with_num_layers(2).with_bidirectional(true), 3),
+    ]
+}
+
+#[test]
+fn every_cell_against_the_reference() {
+    let ctx = common::context();
+    for cell in cell::registry() {
+        for (config, batch) in configs() {
+            if cell.name() == "binary_gate" && config.hidden_size == LARGE {
+                continue; // Some gate always lies too close to its jump.
+            }
+            let case = Case::new(config, 1, batch);
+            let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise));
+            outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", cell.name()));
+        }
+    }
+}
+
+#[test]
+fn every_option_of_every_cell() {
+    let ctx = common::context();
+    for (name, cell) in common::cell_variants().into_iter().skip(cell::registry().len()) {
+        let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, 5);
+        let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise));
+        outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
+}
+
+#[test]
+fn dispatches_of_a_step() {
+    let ctx = common::context();
+    let shape = SeqShape { seq_len: 1, batch_size: 2 };
+    let count = |name: &str, hidden: usize, layers: usize| {
+        let config = RnnConfig::new(8, hidden).with_num_layers(layers);
+        let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();
+        let plan = rnn.plan(shape, Mode::Inference).unwrap();
+        let sizes = plan.sizes();
+        let buffer = |size| ctx.create_buffer("test", size, BufferUsages::STORAGE).unwrap();
+        let [params, input, output, workspace] = [sizes.params, sizes.input, sizes.output, sizes.workspace].map(buffer);
+        let whole = Buffer::as_entire_buffer_binding;
+        let buffers = ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace));
+        plan.bind_forward(&buffers).unwrap().dispatches()
+    };
+    assert_eq!(count("lstm", 64, 2), 1);
+    assert_eq!(count("gru_reset_before", 64, 2), 1);
+    assert_eq!(count("lstm", 256, 2), 2);
+    assert_eq!(count("gru_reset_before", 512, 3), 6);
+}
+
+/// A stream of single steps gives what the sequence gives, its state updated in place, its rows reset as by `reset`.
+#[test]
+fn sessions_step_as_sequences_run() {
+    let ctx = common::context();
+    for (name, hidden, layers) in [("lstm", 33, 2), ("gru_reset_before", 33, 2), ("lstm", LARGE, 2), ("gru_reset_before", 300, 1)] {
+        let (seq_len, batch, input_size) = (5, 3, 4);
+        let config = RnnConfig::new(input_size, hidden).with_num_layers(layers);
+        let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        let shape = SeqShape { seq_len, batch_size: batch };
+        let input: Vec<f32> = common::uniform(2, shape.rows() * input_size, 1.0).iter().map(|&v| v as f32).collect();
+        let mut reset = vec![0; shape.rows()];
+        reset[3 * batch + 1] = 1;
+        let whole = rnn.forward_blocking(&params, &Sequence::new(shape, &input).with_reset(&reset)).unwrap().output;
+        let mut session = rnn.session(&params, SeqShape { seq_len: 1, batch_size: batch }).unwrap();
+        for t in 0..seq_len {
+            if t == 3 {
+                session.reset(&[1]).unwrap();
+            }
+            let step = session.advance_blocking(&input[t * batch * input_size..][..batch * input_size]).unwrap();
+            let truth = &whole[t * batch * hidden..][..batch * hidden];
+            let worst = truth.iter().zip(&step).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{name} H={hidden} step {t}: {worst}");
+        }
+    }
+}
+
+/// An app may keep everything in one buffer: what one dispatch cannot bind goes the long way.
+#[test]
+fn one_buffer_for_input_and_output() {
+    let ctx = common::context();
+    let shape = SeqShape { seq_len: 1, batch_size: 2 };
+    let rnn = Rnn::new(&ctx, tidegate::Lstm::default(), RnnConfig::new(4, 8)).unwrap();
+    let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+    let input = [0.3f32, -0.1, 0.7, 0.2, -0.5, 0.9, 0.1, 0.0];
+    let truth = rnn.forward_blocking(&params, &Sequence::new(shape, &input)).unwrap().output;
+    let plan = rnn.plan(shape, Mode::Inference).unwrap();
+    let mut arena = vec![0f32; 64 + truth.len()];
+    arena[..input.len()].copy_from_slice(&input);
+    let arena = ctx.upload("arena", &arena).unwrap();
+    let workspace = ctx.create_buffer("workspace", plan.sizes().workspace, BufferUsages::STORAGE).unwrap();
+    let part = |offset| wgpu::BufferBinding { buffer: &arena, offset, size: None };
+    let buffers =
+        ForwardBuffers::new(params.as_entire_buffer_binding(), part(0), part(256), workspace.as_entire_buffer_binding());
+    let forward = plan.bind_forward(&buffers).unwrap();
+    assert!(forward.dispatches() > 1);
+    let mut encoder = ctx.device().create_command_encoder(&Default::default());
+    forward.encode(&mut encoder);
+    ctx.queue().submit([encoder.finish()]);
+    let [arena] = pollster::block_on(ctx.download([&arena])).unwrap();
+    let worst = truth.iter().zip(&arena[64..]).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(worst < 1e-6, "{worst}");
+}
