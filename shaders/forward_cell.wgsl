@@ -43,15 +43,21 @@ fn fixed_of(direction: u32, unit: u32) -> Fixed {
     return fixed;
 }
 
+// Row of input_part, which holds the steps from sizes.first on, sizes.part_len of them, by ascending time.
+fn part_row(step: u32, direction: u32, b: u32) -> u32 {
+    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.part_len, direction == 1u);
+    let t = time_of(step, direction) - first;
+    let row = select(t * sizes.batch + b, b * sizes.part_len + t, sizes.row_t == 1u && sizes.batch > 1u);
+    return direction * sizes.part_len * sizes.batch + row;
+}
+
 // What is there before a step's products are: the input's part, and the states that the row holds.
 struct Before { wx: Gates, held: State }
 
 fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
     var x: Before;
-    let row = row_of(time_of(step, direction), b);
-    for (var g = 0u; g < GATES; g++) {
-        x.wx[g] = input_part[((direction * sizes.rows + row) * GATES + g) * sizes.hidden + unit];
-    }
+    let row = part_row(step, direction, b);
+    for (var g = 0u; g < GATES; g++) { x.wx[g] = input_part[(row * GATES + g) * sizes.hidden + unit]; }
     x.held[0] = h;
     for (var s = 1u; s < STATES; s++) {
         x.held[s] = state[(s + 1u) * sizes.block + state_index(direction, b, unit)];

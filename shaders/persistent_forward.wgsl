@@ -5,14 +5,18 @@
 // memory, TILE of K at a time. If HELD is 1, a thread keeps its BLOCKS * BLOCK weights of each gate and piece in registers;
 // else the weights are read again at every step. h and, for a cell of two phases, mid go to the other members through
 // `exchange` [chunk, SLOTS, D, B, H]; `state` is read and written by the unit's own thread only.
-// The step index counts chunks of sizes.chunk steps. Needs forward_cell.wgsl, persistent.wgsl.
+// The step index counts chunks of sizes.chunk steps, from step sizes.first to sizes.steps. Needs forward_cell.wgsl, persistent.wgsl.
 
 var<workgroup> operand: array<f32, ROWS * TILE>;
 var<workgroup> sums: array<f32, GATES * ROWS * THREADS>;
 var<private> held: array<f32, HELD_LEN>;
 
+fn chunk_start() -> u32 {
+    return sizes.first + step_index.value * sizes.chunk;
+}
+
 fn exchange_index(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> u32 {
-    let of_chunk = step - step_index.value * sizes.chunk;
+    let of_chunk = step - chunk_start();
     return (((of_chunk * SLOTS + slot) * sizes.directions + direction) * sizes.batch + b) * sizes.hidden + k;
 }
 
@@ -20,7 +24,7 @@ fn exchange_index(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> u32 {
 fn operand_at(step: u32, phase: u32, direction: u32, b: u32, k: u32) -> f32 {
     if phase == 2u { return await_value(exchange_index(step, 1u, direction, b, k)); }
     if enters_cut(direction, time_of(step, direction), b) { return 0.0; }
-    if step == step_index.value * sizes.chunk { return state[h_index(step, direction, b, k)]; }
+    if step == chunk_start() { return state[h_index(step, direction, b, k)]; }
     return await_value(exchange_index(step - 1u, 0u, direction, b, k));
 }
 
@@ -129,7 +133,7 @@ fn persistent_forward(
     var fixed: Fixed;
     if unit < sizes.hidden { fixed = fixed_of(direction, unit); }
 
-    let start = step_index.value * sizes.chunk;
+    let start = chunk_start();
     let end = min(sizes.steps, start + sizes.chunk);
     for (var step = start; step < end; step++) {
         if FIRST_PHASE_GATES == GATES {

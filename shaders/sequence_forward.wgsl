@@ -4,7 +4,7 @@
 // exchange (h by step parity, then mid) are in workgroup memory if SHARED, else in the state, which no other workgroup
 // touches at these rows. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
 // else the weights are read again at every step.
-// The step index counts chunks of sizes.chunk steps. Needs forward_cell.wgsl, restore.wgsl.
+// The step index counts chunks of sizes.chunk steps, from step sizes.first to sizes.steps. Needs forward_cell.wgsl, restore.wgsl.
 
 var<workgroup> exchange: array<f32, EXCHANGE>;
 var<workgroup> sums: array<f32, SUMS>;
@@ -110,8 +110,8 @@ fn sequence_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
     let direction = group.z;
     let row0 = group.y * ROWS;
     let lane = local.x;
-    let start = step_index.value * sizes.chunk;
-    let end = min(sizes.seq_len, start + sizes.chunk);
+    let start = sizes.first + step_index.value * sizes.chunk;
+    let end = min(sizes.steps, start + sizes.chunk);
     restore(STATES + 1u, 0u, direction, row0, local.y * LANES + lane, LANES * UNITS);
     if HELD != 0u && local.y < sizes.hidden {
         let weight = sizes.weight + direction * sizes.param_stride;

@@ -8,7 +8,7 @@ var<workgroup> sums: array<f32, UNITS * COUNT * ROWS * LANES>;
 
 @compute @workgroup_size(LANES, UNITS)
 fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_id) local: vec3u) {
-    let step = step_index.value;
+    let step = sizes.first + step_index.value;
     let direction = group.z;
     let t = time_of(step, direction);
     let lane = local.x;

@@ -50,6 +50,12 @@ impl Rnn {
         Self { recurrence: Recurrence { dispatch_flops, ..self.recurrence }, ..self }
     }
 
+    /// Bounds the bytes of workspace that hold the input's products, 256 MiB by default: a longer sequence goes through a layer in
+    /// windows of as many steps as fit, so that the memory for a forward pass in inference does not grow with G·H·T.
+    pub fn with_window_bytes(self, window_bytes: u64) -> Self {
+        Self { recurrence: Recurrence { window_bytes, ..self.recurrence }, ..self }
+    }
+
     /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
     /// 32 on a GPU; [`tune`](Rnn::tune) finds out. Where fewer run, its dispatches fail and are repaired.
     pub fn with_workgroups(self, workgroups: u32) -> Self {
@@ -369,8 +375,7 @@ impl Session {
             .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
             .transpose()?;
         let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
-        let staging =
-            ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut buffers = ForwardBuffers::new(
             params.as_entire_buffer_binding(),
             input.as_entire_buffer_binding(),

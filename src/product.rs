@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
-use crate::program::{Dispatch, Slot};
+use crate::program::{Dispatch, Segment, Slot};
 
 sizes! {
     MatmulSizes {
@@ -87,6 +87,9 @@ pub(crate) fn tiles(ctx: &Context, m: u64, n: u64) -> u64 {
     m.div_ceil(tile_m) * n.div_ceil(tile_n)
 }
 
+/// A multiple of every tile's rows, so that cutting a product leaves no ragged tiles behind.
+const ROWS_OF_ANY_TILE: u64 = 64;
+
 fn matmul_source(tile: [u32; 3], a_along_k: bool, b_along_n: bool, access: [Access; 2]) -> KernelSource {
     let [tile_m, tile_n, tile_k] = tile;
     let constants = [
@@ -136,6 +139,19 @@ pub(crate) fn matmul(ctx: &Context, p: &Product) -> Result<Dispatch> {
     let tiles = tiles(ctx, p.m, p.n);
     let groups = [tiles.min(most), tiles.div_ceil(most), p.batches * p.splits.count];
     Dispatch::new(ctx, kernel, &[p.a.slot, p.b.slot, bias, p.c.slot], &sizes, groups)
+}
+
+/// Work of one dispatch of a product: well under 100 ms on a slow GPU.
+const DISPATCH_FLOPS: u64 = 8_000_000_000;
+
+/// [`matmul`], cut by rows of C into as many dispatches as keep each of them short.
+pub(crate) fn matmuls(ctx: &Context, p: &Product) -> Result<Vec<Segment>> {
+    let most = (DISPATCH_FLOPS / (2 * p.n * p.k * p.batches)).clamp(1, p.m).next_multiple_of(ROWS_OF_ANY_TILE);
+    let cut = |first: u64| {
+        let (a, c) = (p.a.at(p.a.offset + first * p.a.row), p.c.at(p.c.offset + first * p.c.row));
+        Ok(matmul(ctx, &Product { m: most.min(p.m - first), a, c, ..*p })?.into())
+    };
+    (0..p.m).step_by(most as usize).map(cut).collect()
 }
 
 sizes! {

@@ -82,9 +82,9 @@ impl Slot {
         if present { self } else { Self::EMPTY }
     }
 
-    /// How a kernel that only reads this slot must bind it: whatever shares a buffer with written data is read-write.
+    /// How a kernel that only reads this slot must bind it: whatever may share a buffer with written data is read-write.
     pub fn read_access(self) -> Access {
-        if self.role == Role::Workspace { Access::ReadWrite } else { Access::Read }
+        if matches!(self.role, Role::Workspace | Role::Output) { Access::ReadWrite } else { Access::Read }
     }
 }
 

@@ -37,6 +37,7 @@ struct Buffers {
     dropout_state: Buffer,
     d_output: Buffer,
     d_params: Buffer,
+    status: Buffer,
 }
 
 fn whole(buffer: &Buffer) -> BufferBinding<'_> {
@@ -57,6 +58,7 @@ impl Buffers {
             dropout_state: ctx.upload("dropout_state", &[7u32, 0, 0, 0]).unwrap(),
             d_output: ctx.upload("d_output", &values(seed + 1, (sizes.output / 4) as usize)).unwrap(),
             d_params: poisoned(sizes.params),
+            status: ctx.upload("status", &[0u32; 4]).unwrap(),
         }
     }
 
@@ -65,12 +67,19 @@ impl Buffers {
             final_state: Some(whole(&self.final_state)),
             reserve: Some(whole(&self.reserve)),
             dropout_state: Some(whole(&self.dropout_state)),
+            status: Some(whole(&self.status)),
             ..ForwardBuffers::new(whole(&self.params), whole(&self.input), whole(&self.output), whole(&self.workspace))
         }
     }
 
     fn backward(&self) -> BackwardBuffers<'_> {
         BackwardBuffers::new(self.forward(), whole(&self.d_output), whole(&self.d_params))
+    }
+
+    /// Whether strategy persistent failed and was repaired, by another order of sums.
+    fn repaired(&self, ctx: &Context) -> bool {
+        let [status] = pollster::block_on(ctx.download([&self.status])).unwrap();
+        status[1].to_bits() > 0
     }
 
     fn download(&self, ctx: &Context) -> [Vec<f32>; 3] {
@@ -109,12 +118,21 @@ fn same_input_gives_the_same_bits() {
         let rnn = rnn.with_strategy(strategy);
         let plan = rnn.plan(SeqShape { seq_len: 65, batch_size: 9 }, Mode::Training).unwrap();
         let mut seen = None;
-        for _ in 0..3 {
+        let mut runs = 0;
+        for attempt in 0.. {
+            assert!(attempt < 30, "{name}: hardly a run that need not be repaired");
+            if runs == 3 {
+                break;
+            }
             let buffers = Buffers::new(&rnn, &plan, 1);
             let mut encoder = encoder(&ctx);
             plan.bind_forward(&buffers.forward()).unwrap().encode(&mut encoder);
             plan.bind_backward(&buffers.backward()).unwrap().encode(&mut encoder);
             ctx.queue().submit([encoder.finish()]);
+            if buffers.repaired(&ctx) {
+                continue;
+            }
+            runs += 1;
             let now = buffers.download(&ctx).map(|v| bits(&v));
             assert!(seen.replace(now.clone()).is_none_or(|before| before == now), "{name}");
         }
@@ -125,7 +143,12 @@ fn same_input_gives_the_same_bits() {
 #[test]
 fn one_plan_serves_many_bindings_in_one_encoder() {
     let ctx = common::context();
-    for (cell, strategy) in [("lstm", Strategy::Resident), ("gru_reset_before", Strategy::Stepwise)] {
+    for (cell, strategy) in [
+        ("lstm", Strategy::Resident),
+        ("gru_reset_before", Strategy::Stepwise),
+        ("lstm", Strategy::Persistent),
+        ("gru_reset_before", Strategy::Persistent),
+    ] {
         let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), stacked().with_dropout(0.0)).unwrap().with_strategy(strategy);
         let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
         let alone = [1, 5].map(|seed| {
@@ -148,7 +171,14 @@ fn one_plan_serves_many_bindings_in_one_encoder() {
         }
         ctx.queue().submit([encoder.finish()]);
         for (buffers, alone) in both.iter().zip(&alone) {
-            assert_eq!(buffers.download(&ctx).map(|v| bits(&v)), alone.each_ref().map(|v| bits(v)));
+            let found = buffers.download(&ctx);
+            if strategy == Strategy::Persistent {
+                // Some of the runs may have been repaired.
+                let near = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * (1.0 + a.abs());
+                assert!(alone.iter().flatten().zip(found.iter().flatten()).all(near), "{cell}");
+            } else {
+                assert_eq!(found.map(|v| bits(&v)), alone.each_ref().map(|v| bits(v)), "{cell}");
+            }
         }
     }
 }
@@ -156,8 +186,14 @@ fn one_plan_serves_many_bindings_in_one_encoder() {
 /// The app's pass before, ours in the same open pass, the app's pass after; one submit.
 #[test]
 fn dispatch_joins_the_apps_own_pass() {
+    for strategy in [Strategy::Stepwise, Strategy::Resident, Strategy::Persistent] {
+        joins_the_apps_own_pass(strategy);
+    }
+}
+
+fn joins_the_apps_own_pass(strategy: Strategy) {
     let ctx = common::context();
-    let rnn = Rnn::new(&ctx, Gru::default(), RnnConfig::new(4, 4)).unwrap();
+    let rnn = Rnn::new(&ctx, Gru::default(), RnnConfig::new(4, 4)).unwrap().with_strategy(strategy);
     let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
     let buffers = Buffers::new(&rnn, &plan, 3);
     let forward = plan.bind_forward(&buffers.forward()).unwrap();
@@ -201,7 +237,8 @@ fn dispatch_joins_the_apps_own_pass() {
 
     let input: Vec<f32> = values(3, SHAPE.rows() * 4).iter().map(|x| 2.0 * x).collect();
     let expected = rnn.forward_blocking(&buffers.params, &Sequence::new(SHAPE, &input)).unwrap().output;
-    assert_eq!(bits(&output), bits(&expected.iter().map(|y| 2.0 * y).collect::<Vec<_>>()));
+    let worst = output.iter().zip(&expected).map(|(a, b)| (a - 2.0 * b).abs()).fold(0.0, f32::max);
+    assert!(worst <= if strategy == Strategy::Persistent { 1e-6 } else { 0.0 }, "{strategy:?}: {worst}");
 }
 
 /// All that is read in one buffer of the app, all that is written in another, each part at an offset.
@@ -276,6 +313,33 @@ fn a_layer_takes_two_dispatches_more_than_its_steps() {
         let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
         let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
         assert_eq!(forward.dispatches(), per_step * SHAPE.seq_len + 2, "{cell}");
+    }
+}
+
+/// Packing, the product, then the clear, the steps and their repair.
+#[test]
+fn a_persistent_layer_takes_five_dispatches() {
+    let ctx = common::context();
+    for cell in ["lstm", "gru_reset_before"] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4)).unwrap().with_strategy(Strategy::Persistent);
+        for seq_len in [1, 4096] {
+            let plan = rnn.plan(SeqShape { seq_len, batch_size: 8 }, Mode::Training).unwrap();
+            let buffers = Buffers::new(&rnn, &plan, 1);
+            assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 5, "{cell}, T {seq_len}");
+        }
+    }
+}
+
+/// What the issue of the strategies asks for: T = 4096 at H = 128, B = 8 is one chunk, whatever runs it.
+#[test]
+fn a_long_sequence_is_one_chunk() {
+    let ctx = common::context();
+    let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(1, 128)).unwrap();
+    for (strategy, most) in [(Strategy::Resident, 4), (Strategy::Persistent, 6)] {
+        let rnn = rnn.clone().with_strategy(strategy);
+        let plan = rnn.plan(SeqShape { seq_len: 4096, batch_size: 8 }, Mode::Inference).unwrap();
+        let dispatches = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap().dispatches();
+        assert!(dispatches <= most, "{strategy:?}: {dispatches}");
     }
 }
 

@@ -12,7 +12,7 @@ const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
 
 /// Factors of the covering array: I, H, T, B, layers, then the on-off options.
-const LEVELS: [usize; 15] = [6, 6, 6, 6, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+const LEVELS: [usize; 16] = [6, 6, 6, 6, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
 
 fn case(row: &[usize]) -> Case {
     let on = |factor: usize| row[factor] == 1;
@@ -30,6 +30,8 @@ fn case(row: &[usize]) -> Case {
         accumulate: on(13),
         // Cuts a sequence of any but the smallest H into dispatches of a few steps.
         dispatch_flops: on(14).then_some(200_000),
+        // Likewise into windows.
+        window_bytes: on(15).then_some(50_000),
         ..Case::new(config, SIZES[row[2]], SIZES[row[3]])
     }
 }

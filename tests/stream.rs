@@ -68,7 +68,8 @@ fn dispatches_of_a_step() {
 #[test]
 fn sessions_step_as_sequences_run() {
     let ctx = common::context();
-    for (name, hidden, layers) in [("lstm", 33, 2), ("gru_reset_before", 33, 2), ("lstm", LARGE, 2), ("gru_reset_before", 300, 1)] {
+    for (name, hidden, layers) in [("lstm", 33, 2), ("gru_reset_before", 33, 2), ("lstm", LARGE, 2), ("gru_reset_before", 300, 1)]
+    {
         let (seq_len, batch, input_size) = (5, 3, 4);
         let config = RnnConfig::new(input_size, hidden).with_num_layers(layers);
         let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();

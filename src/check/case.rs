@@ -39,6 +39,8 @@ pub struct Case {
     pub accumulate: bool,
     /// Bound on a workgroup's work in one dispatch, if not the default: see [`Rnn::with_dispatch_flops`].
     pub dispatch_flops: Option<u64>,
+    /// Bound on the workspace for the input's products, if not the default: see [`Rnn::with_window_bytes`].
+    pub window_bytes: Option<u64>,
     /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
     pub workgroups: Option<u32>,
     /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
@@ -71,6 +73,7 @@ impl Case {
             d_final_state: true,
             accumulate: false,
             dispatch_flops: None,
+            window_bytes: None,
             workgroups: None,
             spin_limit: None,
             seed: 1,
@@ -94,6 +97,7 @@ impl Case {
         let data = self.data(&**cell)?;
         let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy);
         let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
+        let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
         let status = ctx.upload("status", &[0u32; 4])?;

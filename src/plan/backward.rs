@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::plan::Plan;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
-use crate::product::{Matrix, Product, Splits, column_sum, matmul, reduce};
+use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::program::{Role, Segment, Slot};
 use crate::rows::{Pack, PackSizes, pack, prepare, previous};
 use crate::strategy::{BackwardSlots, StepSizes};
@@ -108,7 +108,7 @@ impl LayerProducts<'_> {
         };
         let d_rh = u64::from(sizes.d_rh);
         let weight_ih = partial(block.weight_ih, columns);
-        program.push(matmul(ctx, &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih))?.into());
+        program.extend(matmuls(ctx, &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih))?);
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
         let first = cell.first_phase_gates() as u64;
         let operand_len = dims.directions * dims.rows * dims.hidden;
@@ -117,7 +117,7 @@ impl LayerProducts<'_> {
                 let a = d_gates(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).batched(dims.rows * dims.hidden);
                 let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
-                program.push(matmul(ctx, &product(gates * dims.hidden, dims.hidden, a, b, c))?.into());
+                program.extend(matmuls(ctx, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
             }
         }
         let mut sums = Vec::new();
@@ -164,7 +164,7 @@ impl LayerProducts<'_> {
                 accumulate: direction > 0,
                 splits: Splits::NONE,
             };
-            program.push(matmul(ctx, &product)?.into());
+            program.extend(matmuls(ctx, &product)?);
         }
         if dropout.is_some() {
             program.push(prepare(ctx, sizes, columns, [raw, dst, map.marks], dropout)?.into());

@@ -111,10 +111,13 @@ impl<'a> BackwardBuffers<'a> {
     }
 }
 
+/// What to do about a training run that is too long.
+pub(super) const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
+
 impl BufferSizes {
     /// Refuses what no buffer of the device can hold.
     pub(super) fn check(&self, mode: Mode, actual: u64) -> Result<()> {
-        let hint = if mode == Mode::Training { "; run fewer steps at a time (truncated BPTT)" } else { "" };
+        let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
             ("input", self.input, hint),

@@ -5,10 +5,10 @@ use crate::error::Result;
 use crate::plan::Plan;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::Dims;
-use crate::product::{Matrix, Product, Splits, matmul};
+use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::program::{Role, Segment, Slot};
 use crate::rows::{Pack, PackSizes, pack, prepare};
-use crate::strategy::ForwardSlots;
+use crate::strategy::{ForwardSlots, StepSizes};
 
 impl Plan {
     pub(super) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -30,6 +30,7 @@ impl Plan {
         let output_of = |layer| match self.mode {
             _ if layer == last => user.output,
             Mode::Training => reserve.outputs[layer],
+            Mode::Inference if dims.directions == 1 => user.output,
             Mode::Inference => map.inner,
         };
         for layer in 0..=last {
@@ -43,7 +44,6 @@ impl Plan {
                 input = map.prepared;
                 program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
             }
-            program.push(self.input_product(&dims, layer, input)?);
             let slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
@@ -55,29 +55,66 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
-            program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
+            for first in (0..dims.seq_len).step_by(map.window as usize) {
+                sizes.first = first as u32;
+                sizes.part_len = map.window.min(dims.seq_len - first) as u32;
+                self.input_product(&dims, layer, input, &sizes, &mut program)?;
+                program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
+            }
         }
         Ok(program)
     }
 
-    /// x·W_ihᵀ + b_ih for all steps and directions of a layer.
-    fn input_product(&self, dims: &Dims, layer: usize, input: Slot) -> Result<Segment> {
+    /// x·W_ihᵀ + b_ih of a layer for the steps of a window, all directions.
+    fn input_product(
+        &self,
+        dims: &Dims,
+        layer: usize,
+        input: Slot,
+        window: &StepSizes,
+        program: &mut Vec<Segment>,
+    ) -> Result<()> {
         let network = &*self.network;
         let params = Slot::whole(Role::Params, network.layout.len() as u64);
         let columns = network.config.layer_input_size(layer) as u64;
         let block = network.layout.block(layer, 0);
-        let product = Product {
-            m: dims.rows,
+        let (first, len) = (u64::from(window.first), u64::from(window.part_len));
+        // The reverse direction is at the other end of the time.
+        let starts = [first, dims.seq_len - first - len];
+        let row = |t: u64| t * u64::from(window.row_t) * columns;
+        let c = Matrix::rows(self.maps.forward.input_part, dims.gate_rows);
+        let mut product = Product {
+            m: len * dims.batch,
             n: dims.gate_rows,
             k: columns,
             batches: dims.directions,
-            a: Matrix::rows(input, columns),
+            a: Matrix::rows(input, columns).at(row(starts[0])),
             b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().batched(block.len as u64),
-            c: Matrix::rows(self.maps.forward.input_part, dims.gate_rows).batched(dims.rows * dims.gate_rows),
+            c: c.batched(len * dims.batch * dims.gate_rows),
             bias: block.bias.map(|offset| offset as u64),
             accumulate: false,
             splits: Splits::NONE,
         };
-        Ok(matmul(&self.ctx, &product)?.into())
+        if len == dims.seq_len {
+            program.extend(matmuls(&self.ctx, &product)?);
+            return Ok(());
+        }
+        // Else the directions read different rows, and batch-first those of every row of the batch lie apart.
+        for direction in 0..dims.directions {
+            let of_direction = direction * block.len as u64;
+            product.b = Matrix::rows(params, columns).at(block.weight_ih as u64 + of_direction).transposed();
+            product.bias = block.bias.map(|offset| offset as u64 + of_direction);
+            let start = row(starts[direction as usize]);
+            let part = direction * len * dims.batch * dims.gate_rows;
+            (product.m, product.batches) = (len * dims.batch, 1);
+            (product.a, product.c) = (Matrix::rows(input, columns).at(start), c.at(part));
+            if dims.batch_first {
+                (product.m, product.batches) = (len, dims.batch);
+                product.a = product.a.batched(dims.seq_len * columns);
+                product.c = product.c.batched(len * dims.gate_rows);
+            }
+            program.extend(matmuls(&self.ctx, &product)?);
+        }
+        Ok(())
     }
 }

@@ -64,6 +64,12 @@ impl Dims {
         self.directions * self.rows * self.gate_rows
     }
 
+    /// Steps whose input products `bytes` hold, at least one.
+    pub(super) fn window(&self, bytes: u64) -> u64 {
+        let step = 4 * self.directions * self.batch * self.gate_rows;
+        (bytes / step).clamp(1, self.seq_len)
+    }
+
     /// Where the per-unit gradients start in d_rows.
     pub(super) fn d_unit_offset(&self, network: &Network) -> u64 {
         self.gate_elements() * if network.cell.split_gradients() { 2 } else { 1 }
@@ -134,9 +140,10 @@ pub(super) struct ForwardMap {
     pub snapshot: u64,
     /// Words between the workgroups of strategy persistent.
     pub exchange: Slot,
-    /// x·W_ih + b_ih of one layer: `[D, T·B, G, H]`.
+    /// x·W_ih + b_ih of one layer and window of steps: `[D, window·B, G, H]`.
     pub input_part: Slot,
-    /// Inference: the output of the layer below, overwritten by this layer's.
+    pub window: u64,
+    /// Inference: the output of the layer below, overwritten by this layer's. In one direction the caller's output is that.
     pub inner: Slot,
     /// Training with dropout: the input of a layer above the first.
     pub prepared: Slot,
@@ -178,18 +185,19 @@ impl ReserveMap {
 
 impl ForwardMap {
     /// `extra` is what the strategy needs: elements of exchange, and of a snapshot.
-    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: [u64; 2], arena: &mut Arena) -> Self {
         let stacked = network.config.num_layers > 1;
         let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
         let scratch = strategy::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
         let state = (dims.states + 1) * dims.block + scratch;
-        let inner = if stacked && mode == Mode::Inference { dims.rows * dims.output } else { 0 };
+        let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
             marks: arena.alloc(dims.marks()),
             state: arena.alloc(state + extra[1]),
             snapshot: if extra[1] > 0 { state } else { 0 },
             exchange: arena.alloc(extra[0]),
-            input_part: arena.alloc(dims.gate_elements()),
+            input_part: arena.alloc(dims.directions * window * dims.batch * dims.gate_rows),
+            window,
             inner: arena.alloc(inner),
             prepared: arena.alloc(if dropout { dims.rows * dims.output } else { 0 }),
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
-use buffers::{Options, forward_buffer};
+use buffers::{Options, SHORTER, forward_buffer};
 use checks::{check_backward, check_forward};
 use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap};
 
@@ -61,13 +61,14 @@ impl Plan {
         let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
         let step_sizes = dims.step_sizes(network, 0, false);
         let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward);
-        let forward = ForwardMap::new(network, &dims, mode, extra(false), &mut workspace);
+        let window = dims.window(recurrence.window_bytes.min(ctx.limits().max_storage_buffer_binding_size));
+        let forward = ForwardMap::new(network, &dims, mode, window, extra(false), &mut workspace);
         let mut stream_workspace = Arena::new(Role::Workspace, alignment);
         let streams = shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise;
         let stream = stream_workspace.alloc(if streams { stream::scratch(&*network.cell, &dims) } else { 0 });
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
-        let backward = (mode == Mode::Training)
-            .then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
+        let backward =
+            (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
         let sizes = BufferSizes {
             params: 4 * network.layout.len() as u64,
             input: 4 * dims.rows * network.config.input_size as u64,
@@ -83,6 +84,19 @@ impl Plan {
         sizes.check(mode, ctx.limits().max_buffer_size)?;
         let maps = Maps { reserve: reserve_map, forward, stream, backward };
         let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, recurrence, maps, sizes };
+        plan.build().map_err(|error| match error {
+            Error::Limit { limit, needed, actual }
+                if mode == Mode::Training && limit.starts_with("max_storage_buffer_binding_size") =>
+            {
+                Error::Limit { limit: format!("{limit}{SHORTER}"), needed, actual }
+            }
+            error => error,
+        })?;
+        Ok(plan)
+    }
+
+    /// Builds what can be bound.
+    fn build(&self) -> Result<()> {
         // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
         let all = Options {
             initial_state: true,
@@ -96,17 +110,17 @@ impl Plan {
             status: true,
             in_place: false,
         };
-        if plan.streams(all) {
-            plan.stream_program(all)?;
+        if self.streams(all) {
+            self.stream_program(all)?;
         } else {
-            plan.sequence_program(all)?;
+            self.sequence_program(all)?;
         }
-        if mode == Mode::Training {
-            plan.backward_program(all)?;
+        if self.mode == Mode::Training {
+            self.backward_program(all)?;
             // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
-            plan.backward_program(Options { lengths: false, ..all })?;
+            self.backward_program(Options { lengths: false, ..all })?;
         }
-        Ok(plan)
+        Ok(())
     }
 
     /// Dropout in front of a layer; only training has it.

@@ -34,14 +34,23 @@ impl Budget {
         if ctx.is_software() {
             Self { threads, held: 512, held_in_all: u32::MAX, k_per_lane: 32, unrolled: 32, held_from: 96, groups: 2 }
         } else {
-            Self { threads: threads.min(512), held: 96, held_in_all: 32_768, k_per_lane: 16, unrolled: 64, held_from: 32, groups: 128 }
+            Self {
+                threads: threads.min(512),
+                held: 96,
+                held_in_all: 32_768,
+                k_per_lane: 16,
+                unrolled: 64,
+                held_from: 32,
+                groups: 128,
+            }
         }
     }
 
     /// Devices to validate sources for, without one.
     pub fn samples() -> [Self; 2] {
         let small = Self { threads: 256, held: 96, held_in_all: 32_768, k_per_lane: 16, unrolled: 64, held_from: 32, groups: 2 };
-        let large = Self { threads: 1024, held: 512, held_in_all: u32::MAX, k_per_lane: 32, unrolled: 32, held_from: 96, groups: 128 };
+        let large =
+            Self { threads: 1024, held: 512, held_in_all: u32::MAX, k_per_lane: 32, unrolled: 32, held_from: 96, groups: 128 };
         [small, large]
     }
 }

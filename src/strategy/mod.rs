@@ -51,7 +51,6 @@ impl Strategy {
             Self::Persistent => "persistent",
         }
     }
-
 }
 
 impl FromStr for Strategy {
@@ -85,7 +84,9 @@ sizes! {
         carry,
         /// Offsets in d_rows.
         d_rh, d_unit,
-        /// Steps of a dispatch, and in all, where one dispatch makes many.
+        /// Forward, the window: its first step, and its length, which input_part holds.
+        first, part_len,
+        /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
         chunk, steps,
         /// Where the state holds what a repair starts from; 0 if there is none.
         snapshot,
@@ -181,10 +182,14 @@ pub(crate) struct Recurrence {
     pub workgroups: u32,
     /// Most polls of one wait of strategy persistent.
     pub spin_limit: u32,
+    /// Most bytes of workspace for the input's products of a layer.
+    pub window_bytes: u64,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
 const DISPATCH_FLOPS: u64 = 2_200_000_000;
+/// Far more than a step needs, far less than a GPU has.
+const WINDOW_BYTES: u64 = 256 << 20;
 /// What a GPU of any size runs side by side.
 const WORKGROUPS: u32 = 32;
 /// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
@@ -197,7 +202,7 @@ impl Recurrence {
         let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let (workgroups, spin_limit) =
             if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
-        Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit }
+        Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit, window_bytes: WINDOW_BYTES }
     }
 
     /// What runs for a shape: whatever is forced, else what the tuning chose, else by H alone.
@@ -249,5 +254,7 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
 /// Sources that the strategies can ask for, over a sample of the sizes that are baked in, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
-    both.into_iter().flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step), persistent::sources(cell, step)].concat()).collect()
+    both.into_iter()
+        .flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step), persistent::sources(cell, step)].concat())
+        .collect()
 }

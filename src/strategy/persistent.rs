@@ -120,13 +120,7 @@ impl Layout {
 
     /// As many rows, then as long a tile, as workgroup memory holds. `blocks` tells the weights of a thread for a number of
     /// pieces: their count, and the length of each.
-    fn tiled(
-        bytes: u32,
-        work: Work,
-        [units, lanes]: [u32; 2],
-        teams: u32,
-        blocks: impl Fn(u32) -> (u32, u32),
-    ) -> Option<Self> {
+    fn tiled(bytes: u32, work: Work, [units, lanes]: [u32; 2], teams: u32, blocks: impl Fn(u32) -> (u32, u32)) -> Option<Self> {
         let team_rows = work.batch.div_ceil(teams);
         let mut rows = team_rows.next_power_of_two().min(8).min(lanes);
         let mut pieces = 1;
@@ -238,14 +232,20 @@ sizes! {
 }
 
 fn clear_source() -> KernelSource {
-    let bindings =
-        [Binding::write("exchange").of_u32(), Binding::write("control").of_u32(), Binding::write("state")];
+    let bindings = [Binding::write("exchange").of_u32(), Binding::write("control").of_u32(), Binding::write("state")];
     let files = [ClearSizes::WGSL, include_str!("../../shaders/clear_exchange.wgsl")];
     KernelSource::new("clear_exchange", &[], &bindings, StepIndex::None, &files)
 }
 
 /// `[state, exchange]`; `start` is where the layer's states lie in the state.
-fn clear(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, [state, exchange]: [Slot; 2], carry: u32, repair: &Dispatch) -> Result<Dispatch> {
+fn clear(
+    ctx: &Context,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    [state, exchange]: [Slot; 2],
+    carry: u32,
+    repair: &Dispatch,
+) -> Result<Dispatch> {
     let layer_len = sizes.directions * sizes.batch * sizes.hidden;
     let words = (exchange.size / 4) as u32;
     let sizes = ClearSizes {
@@ -264,11 +264,7 @@ fn clear(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, [state, exchange]: [
 
 /// The buffers that the workgroups work together by.
 fn together() -> [Binding; 3] {
-    [
-        Binding::write("exchange").of_atomics(),
-        Binding::write("control").of_atomics(),
-        Binding::write("status").of_atomics(),
-    ]
+    [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
 fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSource {
@@ -295,11 +291,17 @@ fn shared_sizes(r: Recurrence, layout: Layout, chunk: u32, status: Slot, sizes: 
     }
 }
 
-pub(super) fn forward(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn forward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &ForwardSlots,
+) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::forward(cell, sizes))?;
     let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, false);
     let chunk = chunk(ctx, resident, words_per_step(cell, sizes, false));
-    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.seq_len, ..*sizes });
+    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
     let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
@@ -307,7 +309,7 @@ pub(super) fn forward(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &Ste
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
     let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, layout.groups(sizes.directions))?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.steps.div_ceil(chunk) }])
+    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
 }
 
 fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
@@ -323,7 +325,13 @@ fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: A
     KernelSource::new("persistent_backward", &layout.constants(slots(cell)), &bindings, step, &files).with_cell(cell)
 }
 
-pub(super) fn backward(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn backward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &BackwardSlots,
+) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, true);
     let chunk = chunk(ctx, resident, words_per_step(cell, sizes, true));

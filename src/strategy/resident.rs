@@ -132,9 +132,10 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes
 }
 
 pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
-    let sizes = StepSizes { steps: sizes.seq_len, chunk: chunk(ctx, flops, cell, sizes, false), ..*sizes };
+    let steps = sizes.first + sizes.part_len;
+    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false), ..*sizes };
     let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
-    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
 fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {

@@ -101,7 +101,7 @@ pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &For
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx)))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
-    Ok(vec![Segment { dispatches, steps: 0..sizes.seq_len }])
+    Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
 }
 
 fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, d_output: Access) -> KernelSource {
