@@ -76,40 +76,73 @@ impl Splits {
     pub const NONE: Self = Self { count: 1, stride: 0 };
 }
 
-/// Tile of C that one workgroup makes; smaller on a CPU adapter, where registers and compile time are short.
-fn tile(ctx: &Context) -> [u32; 3] {
-    if ctx.is_software() { [32, 32, 8] } else { [64, 64, 16] }
+/// Which kernel makes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `matmul.wgsl`: for GPUs.
+    Tiled,
+    /// `matmul_held.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
+    Held { shuffle: bool },
+}
+
+impl Form {
+    fn of(ctx: &Context) -> Self {
+        if ctx.is_software() { Self::Held { shuffle: ctx.subgroups() } } else { Self::Tiled }
+    }
+
+    /// Tile of C that one workgroup makes.
+    fn tile(self) -> [u32; 2] {
+        match self {
+            Self::Tiled => [64, 64],
+            Self::Held { .. } => [128, 32],
+        }
+    }
+
+    fn tiles(self, m: u64, n: u64) -> u64 {
+        let [tile_m, tile_n] = self.tile().map(u64::from);
+        m.div_ceil(tile_m) * n.div_ceil(tile_n)
+    }
+
+    /// `along` says whether A's columns and B's are contiguous, `access` is theirs.
+    fn source(self, [a_along_k, b_along_n]: [bool; 2], [a, b]: [Access; 2]) -> KernelSource {
+        let [tile_m, tile_n] = self.tile();
+        let mut constants = vec![("TILE_M", tile_m), ("TILE_N", tile_n)];
+        let bindings = [
+            Binding { access: a, ..Binding::read("a") },
+            Binding { access: b, ..Binding::read("b") },
+            Binding::read("bias"),
+            Binding::write("c"),
+        ];
+        if self == Self::Tiled {
+            constants.extend([("TILE_K", 16), ("A_ALONG_K", a_along_k.into()), ("B_ALONG_N", b_along_n.into())]);
+            let files = [MatmulSizes::WGSL, include_str!("../shaders/matmul.wgsl")];
+            return KernelSource::new("matmul", &constants, &bindings, StepIndex::None, &files);
+        }
+        let take = if self == (Self::Held { shuffle: true }) {
+            include_str!("../shaders/matmul_held_shuffle.wgsl")
+        } else {
+            include_str!("../shaders/matmul_held_memory.wgsl")
+        };
+        let files = [MatmulSizes::WGSL, take, include_str!("../shaders/matmul_held.wgsl")];
+        KernelSource::new("matmul_held", &constants, &bindings, StepIndex::None, &files)
+    }
 }
 
 /// Tiles of C that a product of that shape is cut into.
 pub(crate) fn tiles(ctx: &Context, m: u64, n: u64) -> u64 {
-    let [tile_m, tile_n, _] = tile(ctx).map(u64::from);
-    m.div_ceil(tile_m) * n.div_ceil(tile_n)
+    Form::of(ctx).tiles(m, n)
 }
 
 /// A multiple of every tile's rows, so that cutting a product leaves no ragged tiles behind.
-const ROWS_OF_ANY_TILE: u64 = 64;
-
-fn matmul_source(tile: [u32; 3], a_along_k: bool, b_along_n: bool, access: [Access; 2]) -> KernelSource {
-    let [tile_m, tile_n, tile_k] = tile;
-    let constants = [
-        ("TILE_M", tile_m),
-        ("TILE_N", tile_n),
-        ("TILE_K", tile_k),
-        ("A_ALONG_K", a_along_k.into()),
-        ("B_ALONG_N", b_along_n.into()),
-    ];
-    let mut bindings = [Binding::read("a"), Binding::read("b"), Binding::read("bias"), Binding::write("c")];
-    bindings[0].access = access[0];
-    bindings[1].access = access[1];
-    let files = [MatmulSizes::WGSL, include_str!("../shaders/matmul.wgsl")];
-    KernelSource::new("matmul", &constants, &bindings, StepIndex::None, &files)
-}
+const ROWS_OF_ANY_TILE: u64 = 128;
 
 pub(crate) fn matmul(ctx: &Context, p: &Product) -> Result<Dispatch> {
-    let tile = tile(ctx);
+    matmul_as(Form::of(ctx), ctx, p)
+}
+
+fn matmul_as(form: Form, ctx: &Context, p: &Product) -> Result<Dispatch> {
     let access = [p.a.slot.read_access(), p.b.slot.read_access()];
-    let kernel = ctx.kernel(matmul_source(tile, p.a.col == 1, p.b.col == 1, access))?;
+    let kernel = ctx.kernel(form.source([p.a.col == 1, p.b.col == 1], access))?;
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
     let sizes = MatmulSizes {
         m: p.m as u32,
@@ -136,7 +169,7 @@ pub(crate) fn matmul(ctx: &Context, p: &Product) -> Result<Dispatch> {
         accumulate: p.accumulate.into(),
     };
     let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
-    let tiles = tiles(ctx, p.m, p.n);
+    let tiles = form.tiles(p.m, p.n);
     let groups = [tiles.min(most), tiles.div_ceil(most), p.batches * p.splits.count];
     Dispatch::new(ctx, kernel, &[p.a.slot, p.b.slot, bias, p.c.slot], &sizes, groups)
 }
@@ -221,12 +254,166 @@ pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
     let mut sources = vec![column_sum_source(), reduce_source()];
-    for tile in [[32, 32, 8], [64, 64, 16]] {
-        for (a_along_k, b_along_n) in [(true, false), (true, true), (false, true)] {
-            for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
-                sources.push(matmul_source(tile, a_along_k, b_along_n, access));
-            }
+    for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
+        for along in [[true, false], [true, true], [false, true]] {
+            sources.push(Form::Tiled.source(along, access));
+        }
+        for shuffle in [false, true] {
+            sources.push(Form::Held { shuffle }.source([true; 2], access));
         }
     }
     sources
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{RngExt, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
+    use wgpu::BufferBinding;
+
+    use super::*;
+    use crate::program::{Bound, Role};
+
+    /// Elements before the first and between any two rows, which nothing may read or write.
+    const GAP: u64 = 3;
+
+    /// Row-major in memory: A transposed (as weight gradients have it), B transposed (as x·Wᵀ has it).
+    #[derive(Debug, Clone, Copy)]
+    struct Case {
+        shape: [u64; 3],
+        transposed: [bool; 2],
+        batches: u64,
+        splits: u64,
+        bias: bool,
+        accumulate: bool,
+    }
+
+    /// Elements of `count` row-major matrices with gaps, and the view of them.
+    fn matrix(role: Role, [rows, columns]: [u64; 2], count: u64) -> Matrix {
+        let row = columns + GAP;
+        let batch = rows * row + GAP;
+        let slot = Slot::whole(role, GAP + count * batch);
+        Matrix::rows(slot, row).at(GAP).batched(batch)
+    }
+
+    fn at(x: &Matrix, batch: u64, row: u64, column: u64) -> usize {
+        (x.offset + batch * x.batch + row * x.row + column * x.col) as usize
+    }
+
+    impl Case {
+        fn product(&self) -> Product {
+            let Self { shape: [m, n, k], transposed, batches, splits: count, bias, accumulate } = *self;
+            let stack = |role, [rows, columns]: [u64; 2], transposed: bool| {
+                if transposed {
+                    matrix(role, [columns, rows], batches).transposed()
+                } else {
+                    matrix(role, [rows, columns], batches)
+                }
+            };
+            let a = stack(Role::Input, [m, k], transposed[0]);
+            let mut b = stack(Role::Params, [k, n], transposed[1]);
+            let c = matrix(Role::Output, [m, n], batches * count);
+            let biases = b.slot.size / 4;
+            // A bias follows the last matrix, those of a stack lie as far apart as its matrices.
+            b.slot.size += 4 * ((batches - 1) * b.batch + n);
+            let bias = bias.then_some(biases);
+            Product { m, n, k, batches, a, b, c, bias, accumulate, splits: Splits { count, stride: batches * c.batch } }
+        }
+
+        /// What a buffer holds: NaN but for the elements that the product reads.
+        fn filled(x: &Matrix, [rows, columns]: [u64; 2], count: u64, rng: &mut ChaCha8Rng) -> Vec<f32> {
+            let mut values = vec![f32::NAN; (x.slot.size / 4) as usize];
+            for batch in 0..count {
+                for row in 0..rows {
+                    for column in 0..columns {
+                        values[at(x, batch, row, column)] = rng.random_range(-1.0..=1.0);
+                    }
+                }
+            }
+            values
+        }
+
+        fn check(&self, ctx: &Context, form: Form) {
+            let mut rng = ChaCha8Rng::seed_from_u64(1);
+            let p = self.product();
+            let [m, n, k] = self.shape;
+            let a = Self::filled(&p.a, [m, k], p.batches, &mut rng);
+            let mut b = Self::filled(&p.b, [k, n], p.batches, &mut rng);
+            for batch in 0..p.batches {
+                for column in p.bias.into_iter().flat_map(|bias| bias..bias + n) {
+                    b[(batch * p.b.batch + column) as usize] = rng.random_range(-1.0..=1.0);
+                }
+            }
+            let before = match p.accumulate {
+                true => Self::filled(&p.c, [m, n], p.batches * p.splits.count, &mut rng),
+                false => vec![f32::NAN; (p.c.slot.size / 4) as usize],
+            };
+            let [first, second] = [0; 2].map(|_| run(ctx, form, &p, [&a, &b, &before]));
+            assert!(first.iter().map(|x| x.to_bits()).eq(second.iter().map(|x| x.to_bits())), "not repeatable");
+
+            let mut written = vec![false; before.len()];
+            let part = k.div_ceil(p.splits.count);
+            for z in 0..p.batches * p.splits.count {
+                let (batch, split) = (z % p.batches, z / p.batches);
+                for row in 0..m {
+                    for column in 0..n {
+                        let to = at(&p.c, z, row, column);
+                        let terms = (split * part..k.min((split + 1) * part))
+                            .map(|k| f64::from(a[at(&p.a, batch, row, k)]) * f64::from(b[at(&p.b, batch, k, column)]));
+                        let mut expected: f64 = terms.sum();
+                        expected += p.bias.map_or(0.0, |bias| f64::from(b[(bias + batch * p.b.batch + column) as usize]));
+                        expected += if p.accumulate { f64::from(before[to]) } else { 0.0 };
+                        let off = (f64::from(first[to]) - expected).abs();
+                        assert!(
+                            off <= 1e-5,
+                            "batch {batch}, split {split}, row {row}, column {column}: {} for {expected}",
+                            first[to]
+                        );
+                        written[to] = true;
+                    }
+                }
+            }
+            for (i, written) in written.into_iter().enumerate() {
+                assert!(written || first[i].to_bits() == before[i].to_bits(), "element {i} of a gap was written");
+            }
+        }
+    }
+
+    fn run(ctx: &Context, form: Form, p: &Product, [a, b, c]: [&[f32]; 3]) -> Vec<f32> {
+        let buffers = [a, b, c].map(|values| ctx.upload("product", values).unwrap());
+        let segment = Segment::from(matmul_as(form, ctx, p).unwrap());
+        let buffer = |role| {
+            let index = [Role::Input, Role::Params, Role::Output].into_iter().position(|r| r == role)?;
+            Some(BufferBinding { buffer: &buffers[index], offset: 0, size: None })
+        };
+        let bound = Bound::new(ctx, &[segment], buffer).unwrap();
+        let mut encoder = ctx.device().create_command_encoder(&Default::default());
+        bound.record(&mut encoder.begin_compute_pass(&Default::default()));
+        ctx.queue().submit([encoder.finish()]);
+        let [c] = pollster::block_on(ctx.download([&buffers[2]])).unwrap();
+        c
+    }
+
+    /// Every form that this device can run, so a software adapter tests GPUs' too.
+    #[test]
+    fn every_form_keeps_the_contract() {
+        let ctx = pollster::block_on(Context::request()).expect("this needs an adapter");
+        let mut forms = vec![Form::Tiled, Form::Held { shuffle: false }];
+        forms.extend(ctx.subgroups().then_some(Form::Held { shuffle: true }));
+        let shapes = [[1, 1, 1], [3, 17, 65], [17, 65, 3], [64, 63, 64], [63, 64, 17], [129, 33, 130], [260, 3, 5]];
+        for form in forms {
+            for shape in shapes {
+                for transposed in [[false, true], [false, false], [true, false]] {
+                    // Of 5 splits of a k of 1 or 3, and of 4 of a k of 5, some are empty.
+                    for (batches, splits, bias, accumulate) in
+                        [(1, 1, true, false), (2, 1, true, true), (1, 1, false, true), (2, 5, false, false), (1, 4, false, true)]
+                    {
+                        let case = Case { shape, transposed, batches, splits, bias, accumulate };
+                        println!("{form:?}: {case:?}");
+                        case.check(&ctx, form);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -31,6 +31,7 @@ fn every_shader_is_valid() {
         "clear_exchange",
         "column_sum",
         "matmul",
+        "matmul_held",
         "pack",
         "persistent_backward",
         "persistent_forward",
