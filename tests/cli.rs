@@ -507,11 +507,14 @@ fn bench(device: &str, args: &[&str]) -> Vec<Value> {
     let json = folder.path("bench.json");
     let small = ["bench", "--cell", "gru", "--input", "8", "--hidden", "8", "--seq", "4", "--batch", "2", "--device", device];
     let args = small.iter().chain(args).map(OsStr::new).chain([OsStr::new("--json"), json.as_os_str()]);
-    assert!(succeed(args).contains("gru"));
+    let table = succeed(args);
+    assert!(["gru", "strategy", "dispatches"].iter().all(|text| table.contains(text)), "{table}");
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["schema"], &report["tidegate_version"]), (&1.into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(report["host"]["os"], std::env::consts::OS);
     assert!(report["host"]["cpus"].as_u64().unwrap() >= 1);
+    // Of suite scaling alone.
+    assert_eq!(report["scaling"], serde_json::json!([]));
     report["results"].as_array().unwrap().clone()
 }
 
@@ -545,6 +548,11 @@ fn check_result(result: &Value, mode: &str) {
         "verified_T",
         "verified_B",
         "max_rel_err",
+        "stream",
+        "us_per_step_p50",
+        "us_per_step_p99",
+        "us_per_step_host_p50",
+        "us_per_step_host_p99",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected);
@@ -559,12 +567,19 @@ fn check_result(result: &Value, mode: &str) {
     assert!((number("gflops") * number("ms_median") * 1e6 / flops - 1.0).abs() < 1e-9, "{result}");
 }
 
+/// Times per step are those of latency and of streams.
+fn check_no_steps(result: &Value) {
+    let steps = ["us_per_step_p50", "us_per_step_p99", "us_per_step_host_p50", "us_per_step_host_p99"];
+    assert!(steps.iter().all(|name| result[name].is_null()) && result["stream"] == false, "{result}");
+}
+
 #[test]
 fn bench_times_the_reference() {
     let results = bench("cpu", &[]);
     assert_eq!(results.len(), 2);
     for (result, mode) in results.iter().zip(["infer", "train"]) {
         check_result(result, mode);
+        check_no_steps(result);
         assert_eq!((&result["device_type"], &result["dispatches"]), (&"cpu-reference".into(), &0.into()));
     }
 }
@@ -574,10 +589,32 @@ fn bench_verifies_and_times_an_adapter() {
     let results = bench("0", &["--mode", "train", "--strategy", "stepwise"]);
     assert_eq!(results.len(), 1);
     check_result(&results[0], "train");
+    check_no_steps(&results[0]);
     assert_eq!(results[0]["strategy"], "stepwise");
     assert!(results[0]["dispatches"].as_u64().unwrap() > 4);
     let error = results[0]["max_rel_err"].as_f64().unwrap();
     assert!(error > 0.0 && error < 1e-5, "{error}");
+}
+
+#[test]
+fn bench_times_the_steps_of_a_stream() {
+    for device in ["0", "cpu"] {
+        let results = bench(device, &["--stream"]);
+        assert_eq!(results.len(), 1);
+        let result = &results[0];
+        check_result(result, "infer");
+        assert_eq!(result["stream"], true);
+        let number = |name: &str| result[name].as_f64().unwrap();
+        // Chunks of 4 steps.
+        assert!((number("us_per_step_p50") * 4.0 / 1e3 / number("ms_median") - 1.0).abs() < 1e-9, "{result}");
+        assert!(number("us_per_step_p99") >= number("us_per_step_p50"), "{result}");
+        if device == "cpu" {
+            assert!(result["us_per_step_host_p50"].is_null(), "{result}");
+        } else {
+            assert!(number("max_rel_err") > 0.0 && number("max_rel_err") < 1e-5, "{result}");
+            assert!(number("us_per_step_host_p99") >= number("us_per_step_host_p50"), "{result}");
+        }
+    }
 }
 
 #[test]
@@ -589,7 +626,11 @@ fn bench_refuses_what_means_nothing() {
     assert!(fail(small(&["--cell", "gru"])).contains("--input"));
     assert!(fail(small(&["--cell", "gro", "--input", "1"])).contains("gro"));
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--suite", "quick"])).contains("--suite"));
-    assert!(fail(["bench", "--suite", "slow"]).contains("slow"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--bidirectional"])).contains("--bidirectional"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--mode", "train"])).contains("--mode"));
+    assert!(fail(["bench", "--stream"]).contains("--cell"));
+    let refused = fail(["bench", "--suite", "slow"]);
+    assert!(["slow", "quick", "latency", "scaling"].iter().all(|name| refused.contains(name)), "{refused}");
     assert!(fail(["bench", "--device", "none"]).contains("none"));
 }
 
