@@ -2,7 +2,7 @@
 // addresses differ or not, and a private array that is read at constant indices costs none. So a thread holds HELD_K rows
 // of 4 columns of B and walks over the TILE_M rows of A with them. A longer K takes several walks, which add up in C.
 //
-// take_row and take come from take_shuffle.wgsl or take_memory.wgsl: the next values of A, the same for all threads.
+// take_row and take come from matmul_held_shuffle.wgsl or matmul_held_memory.wgsl: the next values of A, the same for all threads.
 
 const HELD_K = 64u;
 const THREADS = TILE_N / 4u;

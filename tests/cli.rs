@@ -18,8 +18,16 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
+/// With a cache of this process's own: what it finds out must not reach the user's, nor the other way round.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let cache = std::env::temp_dir().join(format!("tidegate-cli-cache-{}", std::process::id()));
+    command.env("XDG_CACHE_HOME", cache);
+    command
+}
+
 fn tidegate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().unwrap()
+    command().args(args).output().unwrap()
 }
 
 /// Runs what must succeed without a word on stderr (that no adapter was found would be one), and gives its stdout.
@@ -167,7 +175,7 @@ impl Fixture {
         let paths = ["model.safetensors", "input.safetensors", "output.safetensors"].map(|name| folder.path(name));
         write(&paths[0], &self.model);
         write(&paths[1], &input);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let mut command = command();
         command.arg("run").args(&paths[..2]).arg("--output").arg(&paths[2]);
         if self.cell == "rnn_relu" {
             command.args(["--cell", "rnn_relu"]);
@@ -487,7 +495,7 @@ fn without_an_adapter_the_reference_runs_and_says_so() {
     let given = Given { args: Vec::new(), ..Given::lstm() };
     given.write();
     let without = |args: &[PathBuf]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).env("WGPU_BACKEND", "gl").output().unwrap();
+        let output = command().args(args).env("WGPU_BACKEND", "gl").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
     };
@@ -537,6 +545,7 @@ fn check_result(result: &Value, mode: &str) {
         "dtype",
         "strategy",
         "dispatches",
+        "repairs",
         "includes_input",
         "ms_median",
         "ms_min",
@@ -651,4 +660,35 @@ fn bench_reports_what_it_cannot_run() {
             assert_eq!((&result["verified"], &result["ms_median"], &result["runs"]), (&false.into(), &Value::Null, &0.into()));
         }
     }
+}
+
+/// What `auto` finds out is measured once, kept for the user, and chosen from then on; a damaged file is measured anew.
+#[test]
+fn bench_keeps_what_it_tuned() {
+    let folder = Folder::new();
+    let small = ["bench", "--cell", "gru", "--input", "3", "--hidden", "5", "--seq", "4", "--batch", "2", "--mode", "infer"];
+    let run = || {
+        let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let kept = || {
+        let files: Vec<PathBuf> = fs::read_dir(folder.path("tidegate")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        (files[0].clone(), fs::read_to_string(&files[0]).unwrap())
+    };
+    run();
+    let (file, text) = kept();
+    let tuning: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(tuning["choices"][0]["class"]["cell"], "gru");
+    // Nothing is measured again: what the file says is what runs.
+    let chosen = tuning["choices"][0]["strategy"].as_str().unwrap();
+    let other = if chosen == "stepwise" { "resident" } else { "stepwise" };
+    let forged = text.replace(&format!("\"strategy\": \"{chosen}\""), &format!("\"strategy\": \"{other}\""));
+    fs::write(&file, &forged).unwrap();
+    let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains(other));
+    assert_eq!(kept().1, forged);
+    fs::write(&file, "{").unwrap();
+    run();
+    assert!(serde_json::from_str::<Value>(&kept().1).is_ok());
 }

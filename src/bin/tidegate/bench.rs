@@ -8,12 +8,11 @@ use tidegate::cell::by_name;
 use tidegate::{Mode, RnnConfig, SeqShape, Strategy};
 
 use crate::device::{self, Description, Device};
-use crate::measure::{on_cpu, on_gpu};
+use crate::measure::{OnGpu, on_cpu};
 use crate::report::{Entry, Report};
 use crate::scaling::{self, Series};
 use crate::suite::Suite;
 use crate::table::table;
-use crate::verify::Verifier;
 use crate::workload::{Kind, Workload};
 use crate::{Result, complain, files, print};
 
@@ -125,15 +124,15 @@ pub fn run(args: &Args) -> Result<()> {
         let most_flops = args.suite().filter(|_| device.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, left_out): (Vec<&Workload>, Vec<&Workload>) = workloads.iter().partition(|w| w.flops() <= most_flops);
         progress.inc(left_out.len() as u64);
-        let mut verifier = Verifier::default();
+        let mut on_gpu = match device {
+            Device::Cpu => None,
+            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy)),
+        };
         let mut entries = Vec::new();
         for &workload in &runnable {
             progress.set_message(format!("{}, {workload}", description.device));
             progress.tick();
-            let measured = match device {
-                Device::Cpu => on_cpu(workload),
-                Device::Gpu(ctx) => on_gpu(ctx, workload, args.strategy, &mut verifier),
-            };
+            let measured = on_gpu.as_mut().map_or_else(|| on_cpu(workload), |on_gpu| on_gpu.measure(workload));
             if let Err(failure) = &measured {
                 failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));

@@ -15,6 +15,7 @@ mod table;
 mod tensors;
 mod times;
 mod timing;
+mod tunings;
 mod verify;
 mod workload;
 

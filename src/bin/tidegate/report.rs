@@ -75,6 +75,8 @@ pub struct Entry {
     pub dtype: &'static str,
     pub strategy: &'static str,
     pub dispatches: Option<usize>,
+    /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
+    pub repairs: Option<u32>,
     /// Whether time and FLOPs include the input product.
     pub includes_input: bool,
     pub ms_median: Option<f64>,
@@ -125,6 +127,7 @@ impl Entry {
             dtype: if description.device_type == "cpu-reference" { "f64" } else { "f32" },
             strategy: measured.map_or(strategy.name(), |m| m.strategy),
             dispatches: measured.map(|m| m.dispatches),
+            repairs: measured.map(|m| m.repairs),
             includes_input: true,
             ms_median: measured.map(|m| m.times.median()),
             ms_min: measured.map(|m| m.times.min()),
@@ -166,6 +169,7 @@ mod tests {
         let measured = Measured {
             strategy: "stepwise",
             dispatches: 6,
+            repairs: 0,
             first: 7.0,
             times: times(2.0).unwrap(),
             gpu_times: None,

@@ -11,13 +11,14 @@ type Column = (&'static str, fn(&Entry) -> Option<String>);
 
 /// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
 /// stream from input on the host to output on the host.
-const COLUMNS: [Column; 18] = [
+const COLUMNS: [Column; 19] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
     ("mode", |e| Some(if e.stream { "stream" } else { e.mode }.into())),
     ("strategy", |e| Some(e.strategy.into())),
     ("dispatches", |e| e.dispatches.map(|dispatches| dispatches.to_string())),
+    ("repaired", |e| e.repairs.filter(|&repairs| repairs > 0).map(|repairs| repairs.to_string())),
     ("first ms", |e| e.first.map(short)),
     ("median ms", |e| e.ms_median.map(short)),
     // Where p99 stands, it tells more of how times vary.

@@ -61,6 +61,7 @@ pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn
 pub struct GpuRun {
     ctx: Context,
     strategy: Strategy,
+    status: Buffer,
     forward: Forward,
     backward: Option<Backward>,
     initial_state: Buffer,
@@ -68,8 +69,9 @@ pub struct GpuRun {
 }
 
 impl GpuRun {
-    pub fn new(ctx: &Context, workload: &Workload, strategy: Strategy, data: &RunData) -> Result<Self, Error> {
-        let plan = rnn(ctx, workload, strategy)?.plan(workload.shape, workload.mode)?;
+    pub fn new(rnn: &Rnn, workload: &Workload, data: &RunData) -> Result<Self, Error> {
+        let ctx = rnn.context();
+        let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
         let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
         let [params, input] = [ctx.upload("params", &data.params)?, ctx.upload("input", &data.input)?];
@@ -78,7 +80,9 @@ impl GpuRun {
         // A stream's state is replaced in place.
         let final_state = if workload.is_stream() { initial_state.clone() } else { empty("final_state", sizes.state)? };
         let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
+        let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
+            status: Some(status.as_entire_buffer_binding()),
             initial_state: Some(initial_state.as_entire_buffer_binding()),
             final_state: Some(final_state.as_entire_buffer_binding()),
             reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
@@ -108,12 +112,18 @@ impl GpuRun {
             })?);
             results.extend([("d_input", d_input), ("d_params", d_params), ("d_initial_state", d_initial_state)]);
         }
-        Ok(Self { ctx: ctx.clone(), strategy: plan.strategy(), forward, backward, initial_state, results })
+        Ok(Self { ctx: ctx.clone(), strategy: plan.strategy(), status, forward, backward, initial_state, results })
     }
 
     /// The strategy that runs, never `Auto`.
     pub fn strategy(&self) -> Strategy {
         self.strategy
+    }
+
+    /// How many dispatches of strategy persistent failed so far and were repaired, so ran as resident.
+    pub fn repairs(&self) -> Result<u32, Error> {
+        let [words] = pollster::block_on(self.ctx.download([&self.status]))?;
+        Ok(words[1].to_bits())
     }
 
     pub fn dispatches(&self) -> usize {
