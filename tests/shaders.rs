@@ -30,6 +30,8 @@ fn every_shader_is_valid() {
     let expected = [
         "clear_exchange",
         "column_sum",
+        "held_backward",
+        "held_forward",
         "matmul",
         "matmul_held",
         "pack",
