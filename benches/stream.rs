@@ -1,5 +1,5 @@
-//! What one step of a stream (T = 1, B = 1, the state replaced in place) costs the CPU, part by part: microseconds, the median
-//! over many steps.
+//! What one step of a stream (T = 1, B = 1, the state kept on the GPU, between two buffers by turns) costs the CPU, part by part:
+//! microseconds, the median over many steps.
 //!
 //! - `open`: the creation of an encoder and of a compute pass.
 //! - `record`: `Forward::dispatch` into the open pass. wgpu only notes the commands there.
@@ -28,41 +28,45 @@ fn main() -> Result<()> {
     println!("{:<16} {:>10} {:>8} {:>8} {:>8} {:>8}", "network", "dispatches", PARTS[0], PARTS[1], PARTS[2], PARTS[3]);
     for name in ["lstm", "gru"] {
         for layers in [1, 2] {
-            let forward = bind(&ctx, name, layers)?;
-            let [open, record, finish, submit] = measure(&ctx, &forward, steps)?;
+            let forwards = bind(&ctx, name, layers)?;
+            let [open, record, finish, submit] = measure(&ctx, &forwards, steps)?;
             let network = format!("{name} H={HIDDEN} L={layers}");
-            println!("{network:<16} {:>10} {open:>8.2} {record:>8.2} {finish:>8.2} {submit:>8.2}", forward.dispatches());
+            println!("{network:<16} {:>10} {open:>8.2} {record:>8.2} {finish:>8.2} {submit:>8.2}", forwards[0].dispatches());
         }
     }
     Ok(())
 }
 
-fn bind(ctx: &Context, name: &str, layers: usize) -> Result<Forward> {
+/// One step from either state to the other.
+fn bind(ctx: &Context, name: &str, layers: usize) -> Result<[Forward; 2]> {
     let rnn = Rnn::new(ctx, by_name(name)?, RnnConfig::new(HIDDEN, HIDDEN).with_num_layers(layers))?;
     let plan = rnn.plan(SeqShape { seq_len: 1, batch_size: 1 }, Mode::Inference)?;
     let sizes = plan.sizes();
     let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1))?;
     let input = ctx.upload("input", &vec![0.5f32; HIDDEN])?;
     let create = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE);
-    let (output, state) = (create("output", sizes.output)?, create("state", sizes.state)?);
-    let workspace = create("workspace", sizes.workspace)?;
+    let [output, workspace] = [create("output", sizes.output)?, create("workspace", sizes.workspace)?];
+    let states = [create("state", sizes.state)?, create("state", sizes.state)?];
     let whole = Buffer::as_entire_buffer_binding;
-    plan.bind_forward(&ForwardBuffers {
-        initial_state: Some(whole(&state)),
-        final_state: Some(whole(&state)),
-        ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
-    })
+    let from_to = |from, to| {
+        plan.bind_forward(&ForwardBuffers {
+            initial_state: Some(whole(from)),
+            final_state: Some(whole(to)),
+            ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
+        })
+    };
+    Ok([from_to(&states[0], &states[1])?, from_to(&states[1], &states[0])?])
 }
 
 /// Medians of the parts, in microseconds.
-fn measure(ctx: &Context, forward: &Forward, steps: usize) -> Result<[f64; PARTS.len()]> {
+fn measure(ctx: &Context, forwards: &[Forward; 2], steps: usize) -> Result<[f64; PARTS.len()]> {
     let mut times = [const { Vec::new() }; PARTS.len()];
-    for _ in 0..steps {
+    for step in 0..steps {
         let mut clock = Clock(Instant::now());
         let mut encoder = ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
         let open = clock.lap();
-        forward.dispatch(&mut pass);
+        forwards[step % 2].dispatch(&mut pass);
         let record = clock.lap();
         drop(pass);
         let commands = encoder.finish();

@@ -145,7 +145,7 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             first: measured.map(|m| m.first),
-            spread: measured.map(|m| m.times.spread()),
+            spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             description: description.clone(),
         }
     }

@@ -1,5 +1,7 @@
 //! A workload on its device, all buffers allocated beforehand, to be run over and over.
 
+use std::cell::Cell;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::{Backward, BackwardBuffers, Context, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy};
@@ -62,9 +64,14 @@ pub struct GpuRun {
     ctx: Context,
     strategy: Strategy,
     status: Buffer,
-    forward: Forward,
+    /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
+    forwards: Vec<Forward>,
+    /// Which is next.
+    turn: Cell<usize>,
     backward: Option<Backward>,
-    initial_state: Buffer,
+    /// Initial and final state of the first of `forwards`.
+    states: [Buffer; 2],
+    /// But for the final state.
     results: Vec<(&'static str, Buffer)>,
 }
 
@@ -76,9 +83,7 @@ impl GpuRun {
         let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
         let [params, input] = [ctx.upload("params", &data.params)?, ctx.upload("input", &data.input)?];
         let initial_state = ctx.upload("initial_state", &data.initial_state)?;
-        let output = empty("output", sizes.output)?;
-        // A stream's state is replaced in place.
-        let final_state = if workload.is_stream() { initial_state.clone() } else { empty("final_state", sizes.state)? };
+        let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
         let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
         let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
@@ -93,9 +98,14 @@ impl GpuRun {
                 workspace.as_entire_buffer_binding(),
             )
         };
-        let forward = plan.bind_forward(&forward_buffers)?;
+        let mut forwards = vec![plan.bind_forward(&forward_buffers)?];
+        if workload.is_stream() {
+            let mut swapped = forward_buffers.clone();
+            std::mem::swap(&mut swapped.initial_state, &mut swapped.final_state);
+            forwards.push(plan.bind_forward(&swapped)?);
+        }
         let mut backward = None;
-        let mut results = vec![("output", output.clone()), ("final_state", final_state.clone())];
+        let mut results = vec![("output", output.clone())];
         if workload.mode == Mode::Training {
             let d_output = ctx.upload("d_output", &data.d_output)?;
             let d_final_state = ctx.upload("d_final_state", &data.d_final_state)?;
@@ -112,7 +122,16 @@ impl GpuRun {
             })?);
             results.extend([("d_input", d_input), ("d_params", d_params), ("d_initial_state", d_initial_state)]);
         }
-        Ok(Self { ctx: ctx.clone(), strategy: plan.strategy(), status, forward, backward, initial_state, results })
+        Ok(Self {
+            ctx: ctx.clone(),
+            strategy: plan.strategy(),
+            status,
+            forwards,
+            turn: Cell::new(0),
+            backward,
+            states: [initial_state, final_state],
+            results,
+        })
     }
 
     /// The strategy that runs, never `Auto`.
@@ -127,7 +146,7 @@ impl GpuRun {
     }
 
     pub fn dispatches(&self) -> usize {
-        self.forward.dispatches() + self.backward.as_ref().map_or(0, Backward::dispatches)
+        self.forwards[0].dispatches() + self.backward.as_ref().map_or(0, Backward::dispatches)
     }
 
     fn encoder(&self) -> CommandEncoder {
@@ -136,13 +155,25 @@ impl GpuRun {
 
     /// Puts back the initial state, which a stream has left.
     pub fn restart(&self, data: &RunData) {
-        self.ctx.queue().write_buffer(&self.initial_state, 0, bytemuck::cast_slice(&data.initial_state));
+        self.ctx.queue().write_buffer(&self.states[0], 0, bytemuck::cast_slice(&data.initial_state));
+        self.turn.set(0);
+    }
+
+    fn next(&self) -> &Forward {
+        let turn = self.turn.get();
+        self.turn.set((turn + 1) % self.forwards.len());
+        &self.forwards[turn]
+    }
+
+    /// What the last forward pass wrote: of a stream, what the next reads.
+    fn final_state(&self) -> &Buffer {
+        &self.states[if self.forwards.len() == 1 { 1 } else { self.turn.get() }]
     }
 
     /// Records, submits and waits, as an app would.
     pub fn run(&self) -> Result<(), Error> {
         let mut encoder = self.encoder();
-        self.forward.encode(&mut encoder);
+        self.next().encode(&mut encoder);
         if let Some(backward) = &self.backward {
             backward.encode(&mut encoder);
         }
@@ -152,11 +183,12 @@ impl GpuRun {
 
     /// What the last run computed.
     pub fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>, Error> {
-        let read = |(name, buffer): &(&'static str, Buffer)| {
+        let read = |(name, buffer): (&'static str, &Buffer)| {
             let [values] = pollster::block_on(self.ctx.download([buffer]))?;
-            Ok((*name, values))
+            Ok((name, values))
         };
-        self.results.iter().map(read).collect()
+        let results = self.results.iter().map(|(name, buffer)| (*name, buffer));
+        results.chain([("final_state", self.final_state())]).map(read).collect()
     }
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.
@@ -167,7 +199,7 @@ impl GpuRun {
         let clock = GpuClock::new(&self.ctx);
         Times::collect(Effort::GPU, || {
             let mut encoder = self.encoder();
-            clock.record(&mut encoder, &self.forward, self.backward.as_ref());
+            clock.record(&mut encoder, self.next(), self.backward.as_ref());
             self.ctx.queue().submit([encoder.finish()]);
             clock.read(&self.ctx)
         })
