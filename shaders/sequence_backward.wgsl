@@ -2,14 +2,12 @@
 //
 // It has UNITS x LANES threads: UNITS hidden units at a time, LANES threads along K (rows of each gate) for each. The gates'
 // gradients that threads exchange, by step parity, are in workgroup memory if SHARED, else read from d_rows, whose rows no
-// other workgroup touches. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
-// else the weights are read again at every step.
+// other workgroup touches. The weights are read again at every step; where they fit into registers, held_backward keeps them.
 // The step index counts chunks of sizes.chunk steps, of sizes.steps in all. Needs backward_states.wgsl, backward_cell.wgsl,
 // restore.wgsl.
 
 var<workgroup> exchange: array<f32, EXCHANGE>;
 var<workgroup> sums: array<f32, SUMS>;
-var<private> held: array<f32, HELD_LEN>;
 
 fn exchange_index(step: u32, r: u32, gate_row: u32) -> u32 {
     return ((step & 1u) * ROWS + r) * GATES * sizes.hidden + gate_row;
@@ -39,15 +37,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
     for (var unit0 = 0u; unit0 < sizes.hidden; unit0 += UNITS) {
         let unit = unit0 + local_unit;
         var acc: array<f32, ROWS>;
-        if unit < sizes.hidden && has_product && HELD != 0u {
-            for (var g = first; g < first + count; g++) {
-                for (var i = 0u; i < HELD; i++) {
-                    let k = min(i * LANES + lane, sizes.hidden - 1u);
-                    // A held weight past H is 0.
-                    acc[0] += held[g * HELD + i] * exchange[exchange_index(from_step, 0u, g * sizes.hidden + k)];
-                }
-            }
-        } else if unit < sizes.hidden && has_product {
+        if unit < sizes.hidden && has_product {
             for (var gate_row = first * sizes.hidden + lane; gate_row < (first + count) * sizes.hidden; gate_row += LANES) {
                 let w = params[weight + gate_row * sizes.hidden + unit];
                 for (var r = 0u; r < ROWS; r++) {
@@ -89,17 +79,6 @@ fn sequence_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
     let start = step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
     restore(STATES, sizes.carry, direction, row0, lane * UNITS + local.x, LANES * UNITS);
-    if HELD != 0u && local.x < sizes.hidden {
-        let weight = sizes.weight + direction * sizes.param_stride;
-        for (var g = 0u; g < GATES; g++) {
-            for (var i = 0u; i < HELD; i++) {
-                let k = i * LANES + lane;
-                var w = 0.0;
-                if k < sizes.hidden { w = params[weight + (g * sizes.hidden + k) * sizes.hidden + local.x]; }
-                held[g * HELD + i] = w;
-            }
-        }
-    }
     if SHARED == 1u {
         // What the chunk before made last; rows past the batch stay 0.
         for (var i = lane * UNITS + local.x; i < 2u * ROWS * GATES * sizes.hidden; i += LANES * UNITS) {

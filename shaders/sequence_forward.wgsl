@@ -2,13 +2,11 @@
 //
 // It has LANES x UNITS threads: UNITS hidden units at a time, LANES threads along K for each. The vectors that threads
 // exchange (h by step parity, then mid) are in workgroup memory if SHARED, else in the state, which no other workgroup
-// touches at these rows. If HELD is not 0, UNITS covers H, and a thread keeps its HELD weights of each gate in registers;
-// else the weights are read again at every step.
+// touches at these rows. The weights are read again at every step; where they fit into registers, held_forward keeps them.
 // The step index counts chunks of sizes.chunk steps, from step sizes.first to sizes.steps. Needs forward_cell.wgsl, restore.wgsl.
 
 var<workgroup> exchange: array<f32, EXCHANGE>;
 var<workgroup> sums: array<f32, SUMS>;
-var<private> held: array<f32, HELD_LEN>;
 
 // Of the operand of a phase: h before the step, or mid.
 fn slot_of(step: u32, phase: u32) -> u32 {
@@ -58,15 +56,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
         for (var r = 0u; r < ROWS; r++) {
             cut[r] = row0 + r >= sizes.batch || (phase != 2u && enters_cut(direction, t, row0 + r));
         }
-        if unit < sizes.hidden && HELD != 0u {
-            for (var i = 0u; i < HELD; i++) {
-                let k = min(i * LANES + lane, sizes.hidden - 1u);
-                var x = 0.0;
-                if !cut[0] { x = operand(step, phase, direction, row0, 0u, k); }
-                // A held weight past H is 0.
-                for (var g = first; g < first + count; g++) { acc[g] += held[g * HELD + i] * x; }
-            }
-        } else if unit < sizes.hidden {
+        if unit < sizes.hidden {
             for (var k = lane; k < sizes.hidden; k += LANES) {
                 var x: array<f32, ROWS>;
                 for (var r = 0u; r < ROWS; r++) {
@@ -113,17 +103,6 @@ fn sequence_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocati
     let start = sizes.first + step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
     restore(STATES + 1u, 0u, direction, row0, local.y * LANES + lane, LANES * UNITS);
-    if HELD != 0u && local.y < sizes.hidden {
-        let weight = sizes.weight + direction * sizes.param_stride;
-        for (var g = 0u; g < GATES; g++) {
-            for (var i = 0u; i < HELD; i++) {
-                let k = i * LANES + lane;
-                var w = 0.0;
-                if k < sizes.hidden { w = params[weight + (g * sizes.hidden + local.y) * sizes.hidden + k]; }
-                held[g * HELD + i] = w;
-            }
-        }
-    }
     if SHARED == 1u {
         for (var i = local.y * LANES + lane; i < ROWS * sizes.hidden; i += LANES * UNITS) {
             let b = row0 + i / sizes.hidden;

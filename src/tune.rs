@@ -30,6 +30,8 @@ impl Rnn {
     /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
     /// [`Mode::Training`] all gradients, agree with those of stepwise.
     pub async fn tune(&self, shape: SeqShape, mode: Mode) -> Result<Tuning> {
+        // A shape that the device cannot hold ends here, before its data are made.
+        self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
         let mut truth = None;

@@ -1,8 +1,9 @@
 //! What [`Rnn::tune`](crate::Rnn::tune) found out about a device, to be kept and used again.
 
-use crate::config::Mode;
+use crate::config::{Mode, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::model::Rnn;
 use crate::strategy::Strategy;
 
 /// Repaired runs after which strategy persistent is not chosen any more.
@@ -49,12 +50,23 @@ pub(crate) struct Choice {
 
 impl Tuning {
     pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
-        Self { device: device(ctx), choices: vec![choice], failures: 0 }
+        Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0 }
     }
 
-    /// The device that it is about: name, backend and driver.
+    /// The device that it is about: see [`device_of`](Tuning::device_of). Empty while nothing is known.
     pub fn device(&self) -> &str {
         &self.device
+    }
+
+    /// What tells devices apart here: name, backend and driver with its version.
+    pub fn device_of(ctx: &Context) -> String {
+        let info = ctx.adapter_info();
+        format!("{} ({}, {} {})", info.name, info.backend, info.driver, info.driver_info)
+    }
+
+    /// Whether it has a choice for this network and shape.
+    pub fn knows(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> bool {
+        self.choose(&rnn.class(shape, mode), 0).is_some()
     }
 
     /// How many classes of shapes it knows.
@@ -92,7 +104,7 @@ impl Tuning {
 
     /// Refuses a device other than the one that was measured.
     pub(crate) fn check(&self, ctx: &Context) -> Result<()> {
-        let expected = device(ctx);
+        let expected = Self::device_of(ctx);
         if self.choices.is_empty() || self.device == expected {
             return Ok(());
         }
@@ -106,11 +118,6 @@ impl Tuning {
         let strategy = if failed { choice.fallback } else { choice.strategy };
         Some((strategy, choice.workgroups))
     }
-}
-
-fn device(ctx: &Context) -> String {
-    let info = ctx.adapter_info();
-    format!("{} ({}, {} {})", info.name, info.backend, info.driver, info.driver_info)
 }
 
 #[cfg(test)]

@@ -18,8 +18,16 @@ fn fixtures() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
 }
 
+/// With a cache of this process's own: what it finds out must not reach the user's, nor the other way round.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+    let cache = std::env::temp_dir().join(format!("tidegate-cli-cache-{}", std::process::id()));
+    command.env("XDG_CACHE_HOME", cache);
+    command
+}
+
 fn tidegate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).output().unwrap()
+    command().args(args).output().unwrap()
 }
 
 /// Runs what must succeed without a word on stderr (that no adapter was found would be one), and gives its stdout.
@@ -167,7 +175,7 @@ impl Fixture {
         let paths = ["model.safetensors", "input.safetensors", "output.safetensors"].map(|name| folder.path(name));
         write(&paths[0], &self.model);
         write(&paths[1], &input);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
+        let mut command = command();
         command.arg("run").args(&paths[..2]).arg("--output").arg(&paths[2]);
         if self.cell == "rnn_relu" {
             command.args(["--cell", "rnn_relu"]);
@@ -487,7 +495,7 @@ fn without_an_adapter_the_reference_runs_and_says_so() {
     let given = Given { args: Vec::new(), ..Given::lstm() };
     given.write();
     let without = |args: &[PathBuf]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_tidegate")).args(args).env("WGPU_BACKEND", "gl").output().unwrap();
+        let output = command().args(args).env("WGPU_BACKEND", "gl").output().unwrap();
         assert!(output.status.success(), "{output:?}");
         [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap())
     };
@@ -507,11 +515,14 @@ fn bench(device: &str, args: &[&str]) -> Vec<Value> {
     let json = folder.path("bench.json");
     let small = ["bench", "--cell", "gru", "--input", "8", "--hidden", "8", "--seq", "4", "--batch", "2", "--device", device];
     let args = small.iter().chain(args).map(OsStr::new).chain([OsStr::new("--json"), json.as_os_str()]);
-    assert!(succeed(args).contains("gru"));
+    let table = succeed(args);
+    assert!(["gru", "strategy", "dispatches"].iter().all(|text| table.contains(text)), "{table}");
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["schema"], &report["tidegate_version"]), (&1.into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(report["host"]["os"], std::env::consts::OS);
     assert!(report["host"]["cpus"].as_u64().unwrap() >= 1);
+    // Of suite scaling alone.
+    assert_eq!(report["scaling"], serde_json::json!([]));
     report["results"].as_array().unwrap().clone()
 }
 
@@ -534,6 +545,7 @@ fn check_result(result: &Value, mode: &str) {
         "dtype",
         "strategy",
         "dispatches",
+        "repairs",
         "includes_input",
         "ms_median",
         "ms_min",
@@ -545,6 +557,11 @@ fn check_result(result: &Value, mode: &str) {
         "verified_T",
         "verified_B",
         "max_rel_err",
+        "stream",
+        "us_per_step_p50",
+        "us_per_step_p99",
+        "us_per_step_host_p50",
+        "us_per_step_host_p99",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected);
@@ -559,12 +576,19 @@ fn check_result(result: &Value, mode: &str) {
     assert!((number("gflops") * number("ms_median") * 1e6 / flops - 1.0).abs() < 1e-9, "{result}");
 }
 
+/// Times per step are those of latency and of streams.
+fn check_no_steps(result: &Value) {
+    let steps = ["us_per_step_p50", "us_per_step_p99", "us_per_step_host_p50", "us_per_step_host_p99"];
+    assert!(steps.iter().all(|name| result[name].is_null()) && result["stream"] == false, "{result}");
+}
+
 #[test]
 fn bench_times_the_reference() {
     let results = bench("cpu", &[]);
     assert_eq!(results.len(), 2);
     for (result, mode) in results.iter().zip(["infer", "train"]) {
         check_result(result, mode);
+        check_no_steps(result);
         assert_eq!((&result["device_type"], &result["dispatches"]), (&"cpu-reference".into(), &0.into()));
     }
 }
@@ -574,10 +598,32 @@ fn bench_verifies_and_times_an_adapter() {
     let results = bench("0", &["--mode", "train", "--strategy", "stepwise"]);
     assert_eq!(results.len(), 1);
     check_result(&results[0], "train");
+    check_no_steps(&results[0]);
     assert_eq!(results[0]["strategy"], "stepwise");
     assert!(results[0]["dispatches"].as_u64().unwrap() > 4);
     let error = results[0]["max_rel_err"].as_f64().unwrap();
     assert!(error > 0.0 && error < 1e-5, "{error}");
+}
+
+#[test]
+fn bench_times_the_steps_of_a_stream() {
+    for device in ["0", "cpu"] {
+        let results = bench(device, &["--stream"]);
+        assert_eq!(results.len(), 1);
+        let result = &results[0];
+        check_result(result, "infer");
+        assert_eq!(result["stream"], true);
+        let number = |name: &str| result[name].as_f64().unwrap();
+        // Chunks of 4 steps.
+        assert!((number("us_per_step_p50") * 4.0 / 1e3 / number("ms_median") - 1.0).abs() < 1e-9, "{result}");
+        assert!(number("us_per_step_p99") >= number("us_per_step_p50"), "{result}");
+        if device == "cpu" {
+            assert!(result["us_per_step_host_p50"].is_null(), "{result}");
+        } else {
+            assert!(number("max_rel_err") > 0.0 && number("max_rel_err") < 1e-5, "{result}");
+            assert!(number("us_per_step_host_p99") >= number("us_per_step_host_p50"), "{result}");
+        }
+    }
 }
 
 #[test]
@@ -589,7 +635,11 @@ fn bench_refuses_what_means_nothing() {
     assert!(fail(small(&["--cell", "gru"])).contains("--input"));
     assert!(fail(small(&["--cell", "gro", "--input", "1"])).contains("gro"));
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--suite", "quick"])).contains("--suite"));
-    assert!(fail(["bench", "--suite", "slow"]).contains("slow"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--bidirectional"])).contains("--bidirectional"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--mode", "train"])).contains("--mode"));
+    assert!(fail(["bench", "--stream"]).contains("--cell"));
+    let refused = fail(["bench", "--suite", "slow"]);
+    assert!(["slow", "quick", "latency", "scaling"].iter().all(|name| refused.contains(name)), "{refused}");
     assert!(fail(["bench", "--device", "none"]).contains("none"));
 }
 
@@ -610,4 +660,35 @@ fn bench_reports_what_it_cannot_run() {
             assert_eq!((&result["verified"], &result["ms_median"], &result["runs"]), (&false.into(), &Value::Null, &0.into()));
         }
     }
+}
+
+/// What `auto` finds out is measured once, kept for the user, and chosen from then on; a damaged file is measured anew.
+#[test]
+fn bench_keeps_what_it_tuned() {
+    let folder = Folder::new();
+    let small = ["bench", "--cell", "gru", "--input", "3", "--hidden", "5", "--seq", "4", "--batch", "2", "--mode", "infer"];
+    let run = || {
+        let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let kept = || {
+        let files: Vec<PathBuf> = fs::read_dir(folder.path("tidegate")).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files.len(), 1, "{files:?}");
+        (files[0].clone(), fs::read_to_string(&files[0]).unwrap())
+    };
+    run();
+    let (file, text) = kept();
+    let tuning: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(tuning["choices"][0]["class"]["cell"], "gru");
+    // Nothing is measured again: what the file says is what runs.
+    let chosen = tuning["choices"][0]["strategy"].as_str().unwrap();
+    let other = if chosen == "stepwise" { "resident" } else { "stepwise" };
+    let forged = text.replace(&format!("\"strategy\": \"{chosen}\""), &format!("\"strategy\": \"{other}\""));
+    fs::write(&file, &forged).unwrap();
+    let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+    assert!(String::from_utf8(output.stdout).unwrap().contains(other));
+    assert_eq!(kept().1, forged);
+    fs::write(&file, "{").unwrap();
+    run();
+    assert!(serde_json::from_str::<Value>(&kept().1).is_ok());
 }

@@ -2,8 +2,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use tidegate::check::Case;
-use tidegate::{ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
+use tidegate::{Cell, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
 use wgpu::{Buffer, BufferUsages};
 
 /// Beyond what one workgroup reads.
@@ -33,14 +35,13 @@ fn every_cell_against_the_reference() {
     }
 }
 
+/// The one cell whose parameters of a unit go beyond biases, with all its options.
 #[test]
-fn every_option_of_every_cell() {
+fn peepholes() {
     let ctx = common::context();
-    for (name, cell) in common::cell_variants().into_iter().skip(cell::registry().len()) {
-        let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, 5);
-        let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise));
-        outcome.unwrap_or_else(|e| panic!("{name}: {e}"));
-    }
+    let cell = tidegate::Lstm::default().with_peepholes(true).with_input_forget(true).with_cell_clip(0.4).with_clip(0.5);
+    let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, 5);
+    pollster::block_on(case.check_gpu(&ctx, &(Arc::new(cell) as Arc<dyn Cell>), Strategy::Stepwise)).unwrap();
 }
 
 #[test]

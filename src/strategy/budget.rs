@@ -1,6 +1,27 @@
 //! What a device can give to a workgroup.
 
+use wgpu::Backend;
+
 use crate::context::Context;
+
+/// How threads read the vector that all multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Take {
+    Shuffle,
+    Vectors,
+    Scalars,
+}
+
+impl Take {
+    fn new(ctx: &Context) -> Self {
+        match ctx.adapter_info().backend {
+            // A GPU reads one address for a whole subgroup as fast as it shuffles.
+            Backend::Vulkan if ctx.is_software() && ctx.subgroups() => Self::Shuffle,
+            Backend::Vulkan => Self::Vectors,
+            _ => Self::Scalars,
+        }
+    }
+}
 
 /// Bounds within which the strategies that make many steps a dispatch lay out a workgroup.
 #[derive(Debug, Clone, Copy)]
@@ -18,7 +39,51 @@ pub(super) struct Budget {
     pub held_from: u32,
     /// Workgroups that run side by side: rows are put together only past that.
     pub groups: u32,
+    /// For strategy resident: weights that a thread can keep, and K that it sums of each gate while there are threads for more.
+    pub resident_held: u32,
+    pub resident_k: u32,
+    /// Whether a workgroup with held weights takes several rows, one after the other.
+    pub rows_in_turn: bool,
+    /// Turns that a loop needs at least to stay a loop; 1 where that does not matter.
+    pub rolled: u32,
+    /// Threads of a lane are whole subgroups.
+    pub subgroup: u32,
+    pub take: Take,
 }
+
+/// Of every GPU until more is known.
+const GPU: Budget = Budget {
+    threads: 512,
+    held: 96,
+    held_in_all: 32_768,
+    k_per_lane: 16,
+    unrolled: 64,
+    held_from: 32,
+    groups: 128,
+    resident_held: 96,
+    resident_k: 16,
+    rows_in_turn: false,
+    rolled: 1,
+    subgroup: 32,
+    take: Take::Scalars,
+};
+
+/// Of a CPU adapter, as measured on llvmpipe. A barrier costs a switch for every 8 threads, so they are few with many weights each.
+const CPU: Budget = Budget {
+    threads: 1024,
+    held: 512,
+    held_in_all: u32::MAX,
+    k_per_lane: 32,
+    unrolled: 32,
+    held_from: 96,
+    groups: 2,
+    resident_held: 1024,
+    resident_k: u32::MAX,
+    rows_in_turn: true,
+    rolled: 33,
+    subgroup: 8,
+    take: Take::Shuffle,
+};
 
 impl Budget {
     pub fn new(ctx: &Context) -> Self {
@@ -31,26 +96,14 @@ impl Budget {
         let threads = 1 << threads.ilog2();
         // A CPU adapter's registers are its stack, its parallelism its cores. A GPU's are taken to be 64 Ki, half of them free
         // for weights: not measured yet.
-        if ctx.is_software() {
-            Self { threads, held: 512, held_in_all: u32::MAX, k_per_lane: 32, unrolled: 32, held_from: 96, groups: 2 }
-        } else {
-            Self {
-                threads: threads.min(512),
-                held: 96,
-                held_in_all: 32_768,
-                k_per_lane: 16,
-                unrolled: 64,
-                held_from: 32,
-                groups: 128,
-            }
-        }
+        let of_kind = if ctx.is_software() { CPU } else { GPU };
+        let subgroup = of_kind.subgroup.max(if ctx.is_software() { ctx.adapter_info().subgroup_max_size } else { 0 });
+        Self { threads: threads.min(of_kind.threads), subgroup, take: Take::new(ctx), ..of_kind }
     }
 
     /// Devices to validate sources for, without one.
-    pub fn samples() -> [Self; 2] {
-        let small = Self { threads: 256, held: 96, held_in_all: 32_768, k_per_lane: 16, unrolled: 64, held_from: 32, groups: 2 };
-        let large =
-            Self { threads: 1024, held: 512, held_in_all: u32::MAX, k_per_lane: 32, unrolled: 32, held_from: 96, groups: 128 };
-        [small, large]
+    pub fn samples() -> [Self; 3] {
+        let small = Self { threads: 256, groups: 2, ..GPU };
+        [small, Self { take: Take::Vectors, ..GPU }, CPU]
     }
 }

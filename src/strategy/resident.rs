@@ -1,11 +1,15 @@
 //! The whole sequence in one dispatch: one workgroup per slice of the batch and direction, weights in registers if they fit.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
+use std::ops::Range;
+
 use crate::cell::Cell;
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::Result;
 use crate::kernel::{Access, Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
-use crate::strategy::budget::Budget;
+use crate::strategy::budget::{Budget, Take};
 use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
@@ -13,122 +17,288 @@ const STREAM_UNITS: u32 = 32;
 const STREAM_LANES: u32 = 8;
 const STREAM_EXCHANGE: u32 = 2048;
 
-/// How a workgroup is laid out; all of it goes into the shader as constants.
+/// What a recurrence asks of the layout, forward or backward.
+#[derive(Debug, Clone, Copy)]
+struct Work {
+    hidden: u32,
+    batch: u32,
+    directions: u32,
+    gates: u32,
+    first: u32,
+    backward: bool,
+}
+
+impl Work {
+    fn new(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Self {
+        let StepSizes { hidden, batch, directions, .. } = *sizes;
+        let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+        Self { hidden, batch, directions, gates, first, backward }
+    }
+
+    fn two_phases(self) -> bool {
+        self.first < self.gates
+    }
+
+    /// Sums of one unit and row.
+    fn accumulators(self) -> u32 {
+        if self.backward { 1 } else { self.gates }
+    }
+
+    /// What each row exchanges per step in units of H: forward h, by step parity, and mid; backward the gates' gradients.
+    fn vector(self) -> u32 {
+        if self.backward { 2 * self.gates } else { 2 + u32::from(self.two_phases()) }
+    }
+}
+
+/// A workgroup that reads the weights at every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+struct Streaming {
     units: u32,
     lanes: u32,
     rows: u32,
-    gates: u32,
-    /// Weights per gate that a thread keeps in registers; 0 if it reads them at every step.
-    held: u32,
     shared: bool,
-    /// Elements of workgroup memory.
-    exchange: u32,
     sums: u32,
 }
 
-impl Layout {
-    /// `vector` is what each row exchanges per step in units of H, `accumulators` the sums of one unit and row.
-    fn new(budget: Budget, cell: &dyn Cell, sizes: &StepSizes, vector: u32, accumulators: u32) -> Self {
-        let gates = cell.gates().len() as u32;
-        let mut rows = 1;
-        while rows < 8 && sizes.batch.div_ceil(2 * rows) * sizes.directions >= budget.groups {
-            rows *= 2;
-        }
-        let held = if rows == 1 { Self::held(budget, gates, sizes.hidden, vector, accumulators) } else { None };
-        held.unwrap_or_else(|| Self::streaming(gates, sizes.hidden, rows, vector, accumulators))
-    }
-
-    /// One row, every unit its own threads, all weights in registers: if there are threads and registers enough.
-    fn held(budget: Budget, gates: u32, hidden: u32, vector: u32, accumulators: u32) -> Option<Self> {
-        // Below this the weights are few, and a pipeline for every H costs more than it saves.
-        if !(32..=budget.threads).contains(&hidden) {
-            return None;
-        }
-        let units = hidden.next_power_of_two().min(budget.threads);
-        let mut lanes = 1;
-        while hidden.div_ceil(lanes) > budget.k_per_lane && units * lanes * 2 <= budget.threads {
-            lanes *= 2;
-        }
-        let (held, exchange, sums) = (hidden.div_ceil(lanes), vector * hidden, units * lanes * accumulators);
-        let fits = gates * held <= budget.held
-            && units * lanes * gates * held <= budget.held_in_all
-            && (exchange + sums) * 4 <= WORKGROUP_BYTES;
-        fits.then_some(Self { units, lanes, rows: 1, gates, held, shared: true, exchange, sums })
-    }
-
-    fn streaming(gates: u32, hidden: u32, rows: u32, vector: u32, accumulators: u32) -> Self {
+impl Streaming {
+    fn new(work: Work, rows: u32) -> Self {
         let (units, mut lanes) = (STREAM_UNITS, STREAM_LANES);
-        while lanes > 1 && (units * lanes * rows * accumulators + STREAM_EXCHANGE) * 4 > WORKGROUP_BYTES {
+        while lanes > 1 && (units * lanes * rows * work.accumulators() + STREAM_EXCHANGE) * 4 > WORKGROUP_BYTES {
             lanes /= 2;
         }
-        let sums = units * lanes * rows * accumulators;
-        let shared = u64::from(rows * vector) * u64::from(hidden) <= STREAM_EXCHANGE.into();
-        Self { units, lanes, rows, gates, held: 0, shared, exchange: if shared { STREAM_EXCHANGE } else { 1 }, sums }
+        let shared = u64::from(rows * work.vector()) * u64::from(work.hidden) <= STREAM_EXCHANGE.into();
+        Self { units, lanes, rows, shared, sums: units * lanes * rows * work.accumulators() }
     }
 
-    /// Forward exchanges h, by step parity, and mid.
-    fn forward(budget: Budget, cell: &dyn Cell, sizes: &StepSizes) -> Self {
-        let two_phases = cell.first_phase_gates() < cell.gates().len();
-        Self::new(budget, cell, sizes, 2 + u32::from(two_phases), cell.gates().len() as u32)
-    }
-
-    /// Backward exchanges the gates' gradients, by step parity.
-    fn backward(budget: Budget, cell: &dyn Cell, sizes: &StepSizes) -> Self {
-        Self::new(budget, cell, sizes, 2 * cell.gates().len() as u32, 1)
-    }
-
-    fn constants(self) -> [(&'static str, u32); 8] {
+    fn constants(self) -> [(&'static str, u32); 6] {
         [
             ("UNITS", self.units),
             ("LANES", self.lanes),
             ("ROWS", self.rows),
-            ("HELD", self.held),
-            ("HELD_LEN", (self.gates * self.held).max(1)),
             ("SHARED", self.shared.into()),
-            ("EXCHANGE", self.exchange),
+            ("EXCHANGE", if self.shared { STREAM_EXCHANGE } else { 1 }),
             ("SUMS", if self.lanes > 1 { self.sums } else { 1 }),
         ]
     }
+}
+
+/// A workgroup that keeps all weights in registers, and walks its rows in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Held {
+    units: u32,
+    lanes: u32,
+    rows: u32,
+    /// vec4f of K that a thread multiplies, of each phase backward; forward the second is 0, as both have the same.
+    quads: [u32; 2],
+    /// vec4f that a thread keeps.
+    held: u32,
+    parity: bool,
+    /// Of workgroup memory, in vec4f and in f32.
+    exchange: u32,
+    parts: u32,
+    rolled: u32,
+    take: Take,
+}
+
+impl Held {
+    /// If there are threads, registers and workgroup memory enough.
+    fn new(budget: Budget, work: Work, rows: u32) -> Option<Self> {
+        let Work { hidden, gates, first, .. } = work;
+        // Below this the weights are few, and a pipeline for every H costs more than it saves.
+        if !(32..=budget.threads).contains(&hidden) {
+            return None;
+        }
+        let units = hidden.next_multiple_of(budget.subgroup);
+        let mut lanes = 1;
+        let wanted = |lanes| {
+            let k = hidden.div_ceil(lanes);
+            k > budget.resident_k || gates * k > budget.resident_held
+        };
+        while wanted(lanes) && units * lanes * 2 <= budget.threads {
+            lanes *= 2;
+        }
+        let quads = |k: u32| k.div_ceil(4 * lanes);
+        let (quads, held) = if work.backward {
+            let quads = [quads(first * hidden), quads((gates - first) * hidden)];
+            (quads, quads[0] + quads[1])
+        } else {
+            ([quads(hidden), 0], quads(hidden) * gates)
+        };
+        let fits = units * lanes <= budget.threads
+            && 4 * held <= budget.resident_held.next_multiple_of(4 * gates)
+            && units * lanes * 4 * held <= budget.held_in_all;
+        // With several lanes there is a barrier between reading and writing; with two phases they are of different vectors.
+        let parity = lanes == 1 && !work.two_phases();
+        let vectors = match (work.backward, work.two_phases()) {
+            (true, true) => quads[0] + quads[1],
+            (false, true) => 2 * quads[0],
+            (_, false) => quads[0] * (1 + u32::from(parity)),
+        };
+        // A thread may load past the end of the last block of 8.
+        let (exchange, parts) = (vectors * lanes + 7, (units * (lanes - 1) * work.accumulators()).max(1));
+        let (rolled, take) = (budget.rolled, budget.take);
+        let layout = Self { units, lanes, rows, quads, held, parity, exchange, parts, rolled, take };
+        (fits && (4 * exchange + parts) * 4 <= WORKGROUP_BYTES).then_some(layout)
+    }
+
+    fn constants(self) -> [(&'static str, u32); 10] {
+        [
+            ("UNITS", self.units),
+            ("LANES", self.lanes),
+            ("ROWS", 1),
+            ("QUADS", self.quads[0]),
+            ("QUADS_2", self.quads[1]),
+            ("VECTOR", self.quads[0] * self.lanes),
+            ("PARITY", self.parity.into()),
+            ("EXCHANGE", self.exchange),
+            ("PARTS", self.parts),
+            ("HELD_LEN", self.held.max(self.rolled)),
+        ]
+    }
+
+    fn take(self) -> &'static str {
+        match self.take {
+            Take::Shuffle => include_str!("../../shaders/take_shuffle.wgsl"),
+            Take::Vectors => include_str!("../../shaders/take_vectors.wgsl"),
+            Take::Scalars => include_str!("../../shaders/take_scalars.wgsl"),
+        }
+    }
+
+    /// `multiply(phase, at)`, straight down: weights stay in registers only where every index is a constant.
+    fn multiply(self, work: Work) -> String {
+        let Work { gates, first, .. } = work;
+        let mut phases = if work.backward {
+            vec![
+                Phase { from: 0, stride: 1, gates: 0..1, quads: self.quads[0] },
+                Phase { from: self.quads[0], stride: 1, gates: 0..1, quads: self.quads[1] },
+            ]
+        } else {
+            vec![
+                Phase { from: 0, stride: gates, gates: 0..first, quads: self.quads[0] },
+                Phase { from: 0, stride: gates, gates: first..gates, quads: self.quads[0] },
+            ]
+        };
+        phases.truncate(1 + usize::from(work.two_phases()));
+        let mut wgsl = String::new();
+        for (i, phase) in phases.iter().enumerate() {
+            phase.write(&mut wgsl, i + 1);
+        }
+        let second = if work.two_phases() { "    if phase == 2u { multiply_2(at); return; }\n" } else { "" };
+        wgsl + "fn multiply(phase: u32, at: u32) {\n" + second + "    multiply_1(at);\n}\n"
+    }
+}
+
+/// The product of one phase: weight of gate g and quad q is `held[from + q * stride + g]`.
+struct Phase {
+    from: u32,
+    stride: u32,
+    gates: Range<u32>,
+    quads: u32,
+}
+
+impl Phase {
+    /// Functions for blocks of up to 8 quads, and one that calls them.
+    fn write(&self, wgsl: &mut String, number: usize) {
+        let blocks: Vec<_> = (0..self.quads).step_by(8).map(|at| (at, (self.quads - at).min(8))).collect();
+        let lengths: BTreeSet<_> = blocks.iter().map(|block| block.1).collect();
+        for length in lengths {
+            let _ = writeln!(wgsl, "fn multiply_{number}_{length}(at: u32, from_: u32) {{\n    let mine = load_block(at);");
+            for q in 0..length {
+                let _ = writeln!(wgsl, "    let x{q} = take(mine, at, {q}u);");
+                for g in self.gates.clone() {
+                    let _ = writeln!(wgsl, "    sums[{g}] += held[from_ + {}u] * x{q};", q * self.stride + g);
+                }
+            }
+            wgsl.push_str("}\n");
+        }
+        let _ = writeln!(wgsl, "fn multiply_{number}(at: u32) {{");
+        for (at, length) in blocks {
+            let _ = writeln!(wgsl, "    multiply_{number}_{length}(at + {at}u, {}u);", self.from + at * self.stride);
+        }
+        wgsl.push_str("}\n");
+    }
+}
+
+/// How a workgroup is laid out; all but its rows goes into the shader as constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    Streaming(Streaming),
+    Held(Held),
+}
+
+impl Layout {
+    fn new(budget: Budget, work: Work) -> Self {
+        let Work { batch, directions, .. } = work;
+        let mut rows = 1;
+        while rows < 8 && batch.div_ceil(2 * rows) * directions >= budget.groups {
+            rows *= 2;
+        }
+        let held = if budget.rows_in_turn {
+            Held::new(budget, work, batch.div_ceil(budget.groups.div_ceil(directions)))
+        } else if rows == 1 {
+            Held::new(budget, work, 1)
+        } else {
+            None
+        };
+        held.map_or_else(|| Self::Streaming(Streaming::new(work, rows)), Self::Held)
+    }
+
+    fn rows(self) -> u32 {
+        match self {
+            Self::Streaming(layout) => layout.rows,
+            Self::Held(layout) => layout.rows,
+        }
+    }
 
     fn groups(self, sizes: &StepSizes) -> [u64; 3] {
-        [1, sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
+        [1, sizes.batch.div_ceil(self.rows()).into(), sizes.directions.into()]
     }
 
     /// Steps of one dispatch of `flops` per workgroup.
-    fn chunk(self, budget: Budget, flops: u64, sizes: &StepSizes) -> u32 {
-        let groups = sizes.batch.div_ceil(self.rows) * sizes.directions;
-        let hidden = u64::from(sizes.hidden);
-        let step = 2 * u64::from(self.rows * self.gates) * hidden * hidden;
+    fn chunk(self, budget: Budget, flops: u64, work: Work) -> u32 {
+        let groups = work.batch.div_ceil(self.rows()) * work.directions;
+        let hidden = u64::from(work.hidden);
+        let step = 2 * u64::from(self.rows()) * u64::from(work.gates) * hidden * hidden;
         let waves = u64::from(groups.div_ceil(budget.groups));
         (flops / (step * waves)).clamp(1, u32::MAX.into()) as u32
     }
 }
 
-fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSource {
-    let files = [
+fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex) -> KernelSource {
+    let shared = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/forward_cell.wgsl"),
         include_str!("../../shaders/restore.wgsl"),
-        include_str!("../../shaders/sequence_forward.wgsl"),
     ];
-    KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files).with_cell(cell)
+    let source = match layout {
+        Layout::Streaming(layout) => {
+            let files = [&shared[..], &[include_str!("../../shaders/sequence_forward.wgsl")]].concat();
+            KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files)
+        }
+        Layout::Held(layout) => {
+            let multiply = layout.multiply(work);
+            let files = [&shared[..], &[layout.take(), &multiply, include_str!("../../shaders/held_forward.wgsl")]].concat();
+            KernelSource::new("held_forward", &layout.constants(), &forward_bindings(), step, &files)
+        }
+    };
+    source.with_cell(cell)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
     let budget = Budget::new(ctx);
-    let layout = if backward { Layout::backward(budget, cell, sizes) } else { Layout::forward(budget, cell, sizes) };
-    layout.chunk(budget, flops, sizes)
+    let work = Work::new(cell, sizes, backward);
+    Layout::new(budget, work).chunk(budget, flops, work)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
-    let layout = Layout::forward(Budget::new(ctx), cell, sizes);
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
-    Dispatch::new(ctx, kernel, &s.slots(), sizes, layout.groups(sizes))
+    let work = Work::new(cell, sizes, false);
+    let layout = Layout::new(Budget::new(ctx), work);
+    let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx)))?;
+    let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
+    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
 pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
@@ -138,17 +308,27 @@ pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSi
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
-    let files = [
+fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
+    let shared = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/backward_states.wgsl"),
         include_str!("../../shaders/backward_cell.wgsl"),
         include_str!("../../shaders/restore.wgsl"),
-        include_str!("../../shaders/sequence_backward.wgsl"),
     ];
     let bindings: [Binding; 8] = backward_bindings(d_output);
-    KernelSource::new("sequence_backward", &layout.constants(), &bindings, step, &files).with_cell(cell)
+    let source = match layout {
+        Layout::Streaming(layout) => {
+            let files = [&shared[..], &[include_str!("../../shaders/sequence_backward.wgsl")]].concat();
+            KernelSource::new("sequence_backward", &layout.constants(), &bindings, step, &files)
+        }
+        Layout::Held(layout) => {
+            let multiply = layout.multiply(work);
+            let files = [&shared[..], &[layout.take(), &multiply, include_str!("../../shaders/held_backward.wgsl")]].concat();
+            KernelSource::new("held_backward", &layout.constants(), &bindings, step, &files)
+        }
+    };
+    source.with_cell(cell)
 }
 
 /// One step more than the sequence has carries the gradient over the edge before the first.
@@ -158,9 +338,11 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
-    let layout = Layout::backward(Budget::new(ctx), cell, sizes);
-    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.d_output.read_access()))?;
-    Dispatch::new(ctx, kernel, &s.slots(), sizes, layout.groups(sizes))
+    let work = Work::new(cell, sizes, true);
+    let layout = Layout::new(Budget::new(ctx), work);
+    let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.d_output.read_access()))?;
+    let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
+    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
 pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
@@ -175,9 +357,11 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     for budget in Budget::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
-            sources.push(forward_source(cell, Layout::forward(budget, cell, &sizes), step));
+            let work = Work::new(cell, &sizes, false);
+            sources.push(forward_source(cell, work, Layout::new(budget, work), step));
+            let work = Work { backward: true, ..work };
             for d_output in [Access::Read, Access::ReadWrite] {
-                sources.push(backward_source(cell, Layout::backward(budget, cell, &sizes), step, d_output));
+                sources.push(backward_source(cell, work, Layout::new(budget, work), step, d_output));
             }
         }
     }

@@ -1,18 +1,19 @@
 //! `tidegate bench`: every workload on every device, verified, then timed.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate::cell::by_name;
-use tidegate::{Context, Mode, RnnConfig, SeqShape, Strategy};
+use tidegate::{Mode, RnnConfig, SeqShape, Strategy};
 
-use crate::device::{self, Device};
-use crate::report::{Entry, Report, table};
-use crate::suite::{Suite, Workload};
-use crate::timing::{self, GpuRun, RunData, Times, milliseconds};
-use crate::verify::{Verified, verify};
+use crate::device::{self, Description, Device};
+use crate::measure::{OnGpu, on_cpu};
+use crate::report::{Entry, Report};
+use crate::scaling::{self, Series};
+use crate::suite::Suite;
+use crate::table::table;
+use crate::workload::{Kind, Workload};
 use crate::{Result, complain, files, print};
 
 #[derive(Debug, clap::Args)]
@@ -23,7 +24,7 @@ pub struct Args {
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long, default_value = "all")]
     device: String,
-    /// How the recurrence becomes dispatches: auto, stepwise or resident
+    /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// Also write the results as JSON
@@ -53,6 +54,9 @@ pub struct Args {
     /// infer: forward; train: forward and backward [default: both]
     #[arg(long, requires = "cell")]
     mode: Option<ModeName>,
+    /// Time chunks of T steps that go on from each other, forward; the state stays on the GPU
+    #[arg(long, requires = "cell", conflicts_with_all = ["mode", "bidirectional"])]
+    stream: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -69,13 +73,20 @@ impl Args {
             return Ok(self.suite.unwrap_or(Suite::Quick).workloads()?);
         };
         let modes = match self.mode {
+            _ if self.stream => vec![Mode::Inference],
             None => vec![Mode::Inference, Mode::Training],
             Some(ModeName::Infer) => vec![Mode::Inference],
             Some(ModeName::Train) => vec![Mode::Training],
         };
         let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
         let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
-        Ok(modes.into_iter().map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode }).collect())
+        let kind = if self.stream { Kind::Stream } else { Kind::Throughput };
+        Ok(modes.into_iter().map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind }).collect())
+    }
+
+    /// The suite, unless `--cell` describes a workload.
+    fn suite(&self) -> Option<Suite> {
+        if self.cell.is_some() { None } else { Some(self.suite.unwrap_or(Suite::Quick)) }
     }
 
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
@@ -100,18 +111,6 @@ impl Args {
     }
 }
 
-/// What was measured of a workload that ran and was right.
-#[derive(Debug)]
-pub struct Measured {
-    pub strategy: &'static str,
-    pub dispatches: usize,
-    /// Milliseconds of the first run, with the building of whatever pipelines no earlier workload had built.
-    pub first: f64,
-    pub times: Times,
-    pub gpu_times: Option<Times>,
-    pub verified: Verified,
-}
-
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
     let (devices, unopened) = args.devices()?;
@@ -122,14 +121,18 @@ pub fn run(args: &Args) -> Result<()> {
     let mut failed = 0;
     for device in &devices {
         let description = device.description();
+        let most_flops = args.suite().filter(|_| device.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
+        let (runnable, left_out): (Vec<&Workload>, Vec<&Workload>) = workloads.iter().partition(|w| w.flops() <= most_flops);
+        progress.inc(left_out.len() as u64);
+        let mut on_gpu = match device {
+            Device::Cpu => None,
+            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy)),
+        };
         let mut entries = Vec::new();
-        for workload in &workloads {
+        for &workload in &runnable {
             progress.set_message(format!("{}, {workload}", description.device));
             progress.tick();
-            let measured = match device {
-                Device::Cpu => on_cpu(workload),
-                Device::Gpu(ctx) => on_gpu(ctx, workload, args.strategy),
-            };
+            let measured = on_gpu.as_mut().map_or_else(|| on_cpu(workload), |on_gpu| on_gpu.measure(workload));
             if let Err(failure) = &measured {
                 failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));
@@ -137,7 +140,16 @@ pub fn run(args: &Args) -> Result<()> {
             entries.push(Entry::new(&description, workload, args.strategy, measured.ok()));
             progress.inc(1);
         }
-        progress.suspend(|| print(&table(&description, &entries)))?;
+        let mut text = table(&description, &entries);
+        for workload in left_out {
+            text += &format!("left out, {:.0} GFLOP a run, too many for a CPU: {workload}\n", workload.flops() * 1e-9);
+        }
+        if args.suite() == Some(Suite::Scaling) {
+            let series = series(&description, &runnable, &entries);
+            text.extend(series.iter().map(|series| series.line() + "\n"));
+            report.scaling.extend(series);
+        }
+        progress.suspend(|| print(&text))?;
         report.results.extend(entries);
     }
     progress.finish_and_clear();
@@ -151,29 +163,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-fn on_gpu(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Measured> {
-    let start = Instant::now();
-    timing::plan(ctx, workload, strategy)?;
-    let built = milliseconds(start);
-    let data = RunData::new(workload)?;
-    let run = GpuRun::new(ctx, workload, strategy, &data)?;
-    let start = Instant::now();
-    run.run()?;
-    let first = built + milliseconds(start);
-    let verified = verify(ctx, workload, &run, &data)?;
-    let times = Times::measure(|| run.run())?;
-    let gpu_times = run.gpu_times()?;
-    Ok(Measured { strategy: run.strategy().name(), dispatches: run.dispatches(), first, times, gpu_times, verified })
-}
-
-/// The reference has nothing to be held against: it is what the others are held against.
-fn on_cpu(workload: &Workload) -> Result<Measured> {
-    timing::check_cpu(workload)?;
-    let run = RunData::new(workload)?.on_cpu(workload);
-    let start = Instant::now();
-    run.run()?;
-    let first = milliseconds(start);
-    let times = Times::measure(|| run.run().map(|_| ()))?;
-    let verified = Verified { shape: workload.shape, max_rel_err: 0.0 };
-    Ok(Measured { strategy: "reference", dispatches: 0, first, times, gpu_times: None, verified })
+fn series(description: &Description, workloads: &[&Workload], entries: &[Entry]) -> Vec<Series> {
+    let ran = workloads.iter().zip(entries).filter_map(|(&workload, entry)| Some((workload, entry.ms_median?, entry.strategy)));
+    scaling::series(description, &ran.collect::<Vec<_>>())
 }

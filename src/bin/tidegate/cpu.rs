@@ -30,6 +30,13 @@ impl CpuRun<'_> {
         let gradients = reference::backward(self.cell, self.config, &self.params, &seq, &trace, &d)?;
         Ok((trace.output, Some(gradients)))
     }
+
+    /// One chunk of a stream: the next starts from the state that this one leaves.
+    pub fn go_on(&mut self) -> Result<Output<f64>, Error> {
+        let (output, _) = self.run()?;
+        self.initial_state = Some(output.final_state.clone());
+        Ok(output)
+    }
 }
 
 pub fn widen(values: &[f32]) -> Vec<f64> {

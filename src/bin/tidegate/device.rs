@@ -52,6 +52,14 @@ impl Description {
 }
 
 impl Device {
+    /// A software adapter, or the reference.
+    pub fn runs_on_cpu(&self) -> bool {
+        match self {
+            Self::Cpu => true,
+            Self::Gpu(ctx) => ctx.is_software(),
+        }
+    }
+
     pub fn description(&self) -> Description {
         match self {
             Self::Cpu => Description::cpu(),

@@ -6,12 +6,18 @@ mod cpu;
 mod device;
 mod devices;
 mod files;
+mod measure;
 mod report;
 mod run;
+mod scaling;
 mod suite;
+mod table;
 mod tensors;
+mod times;
 mod timing;
+mod tunings;
 mod verify;
+mod workload;
 
 use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};

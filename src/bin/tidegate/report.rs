@@ -1,13 +1,12 @@
-//! What `bench` found: a table for people, JSON for programs.
+//! What `bench` found, as JSON for programs.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
 use serde::Serialize;
 use tidegate::Strategy;
 
-use crate::bench::Measured;
 use crate::device::Description;
-use crate::suite::Workload;
+use crate::measure::Measured;
+use crate::scaling::Series;
+use crate::workload::{Kind, Workload};
 
 /// The JSON file. Fields may be added; none goes away or changes its meaning without a new `schema`.
 #[derive(Debug, Serialize)]
@@ -16,11 +15,19 @@ pub struct Report {
     tidegate_version: &'static str,
     host: Host,
     pub results: Vec<Entry>,
+    /// Of suite scaling.
+    pub scaling: Vec<Series>,
 }
 
 impl Report {
     pub fn new() -> Self {
-        Self { schema: 1, tidegate_version: env!("CARGO_PKG_VERSION"), host: Host::new(), results: Vec::new() }
+        Self {
+            schema: 1,
+            tidegate_version: env!("CARGO_PKG_VERSION"),
+            host: Host::new(),
+            results: Vec::new(),
+            scaling: Vec::new(),
+        }
     }
 }
 
@@ -50,51 +57,64 @@ fn cpu_name() -> Option<String> {
 #[derive(Debug, Serialize)]
 pub struct Entry {
     #[serde(flatten)]
-    description: Description,
-    cell: String,
-    mode: &'static str,
+    pub description: Description,
+    pub cell: String,
+    pub mode: &'static str,
     #[serde(rename = "I")]
-    input_size: usize,
+    pub input_size: usize,
     #[serde(rename = "H")]
-    hidden_size: usize,
+    pub hidden_size: usize,
     #[serde(rename = "L")]
-    num_layers: usize,
+    pub num_layers: usize,
     #[serde(rename = "D")]
-    num_directions: usize,
+    pub num_directions: usize,
     #[serde(rename = "T")]
-    seq_len: usize,
+    pub seq_len: usize,
     #[serde(rename = "B")]
-    batch_size: usize,
-    dtype: &'static str,
-    strategy: &'static str,
-    dispatches: Option<usize>,
+    pub batch_size: usize,
+    pub dtype: &'static str,
+    pub strategy: &'static str,
+    pub dispatches: Option<usize>,
+    /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
+    pub repairs: Option<u32>,
     /// Whether time and FLOPs include the input product.
-    includes_input: bool,
-    ms_median: Option<f64>,
-    ms_min: Option<f64>,
+    pub includes_input: bool,
+    pub ms_median: Option<f64>,
+    pub ms_min: Option<f64>,
     /// Of the GPU alone, by its own clock.
-    gpu_ms_median: Option<f64>,
-    runs: usize,
-    gflops: Option<f64>,
-    roofline_fraction: Option<f64>,
-    verified: bool,
+    pub gpu_ms_median: Option<f64>,
+    pub runs: usize,
+    pub gflops: Option<f64>,
+    pub roofline_fraction: Option<f64>,
+    pub verified: bool,
     #[serde(rename = "verified_T")]
-    verified_seq_len: Option<usize>,
+    pub verified_seq_len: Option<usize>,
     #[serde(rename = "verified_B")]
-    verified_batch_size: Option<usize>,
+    pub verified_batch_size: Option<usize>,
     /// The largest relative L2 error of any tensor.
-    max_rel_err: Option<f64>,
-    /// For the table.
+    pub max_rel_err: Option<f64>,
+    /// Whether a run is one chunk of a stream.
+    pub stream: bool,
+    /// Of suite latency and of streams: microseconds of a run, over T.
+    pub us_per_step_p50: Option<f64>,
+    pub us_per_step_p99: Option<f64>,
+    /// Of streams: the same by a `Session`, with input and output on the host.
+    pub us_per_step_host_p50: Option<f64>,
+    pub us_per_step_host_p99: Option<f64>,
+    /// Milliseconds, for the table.
     #[serde(skip)]
-    first: Option<f64>,
+    pub first: Option<f64>,
     #[serde(skip)]
-    spread: Option<f64>,
+    pub spread: Option<f64>,
 }
 
 impl Entry {
     pub fn new(description: &Description, workload: &Workload, strategy: Strategy, measured: Option<Measured>) -> Self {
         let Workload { cell, config, shape, .. } = workload;
         let measured = measured.as_ref();
+        let timed = measured.filter(|_| workload.kind != Kind::Throughput);
+        let host_times = timed.and_then(|m| m.host_times.as_ref());
+        let per_step = |milliseconds: f64| milliseconds * 1e3 / shape.seq_len as f64;
         Self {
             cell: cell.name().into(),
             mode: workload.mode_name(),
@@ -107,6 +127,7 @@ impl Entry {
             dtype: if description.device_type == "cpu-reference" { "f64" } else { "f32" },
             strategy: measured.map_or(strategy.name(), |m| m.strategy),
             dispatches: measured.map(|m| m.dispatches),
+            repairs: measured.map(|m| m.repairs),
             includes_input: true,
             ms_median: measured.map(|m| m.times.median()),
             ms_min: measured.map(|m| m.times.min()),
@@ -118,89 +139,68 @@ impl Entry {
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
             max_rel_err: measured.map(|m| m.verified.max_rel_err),
+            stream: workload.is_stream(),
+            us_per_step_p50: timed.map(|m| per_step(m.times.median())),
+            us_per_step_p99: timed.map(|m| per_step(m.times.p99())),
+            us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
+            us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             first: measured.map(|m| m.first),
-            spread: measured.map(|m| m.times.spread()),
+            spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             description: description.clone(),
         }
     }
-
-    fn network(&self) -> String {
-        let mut network = format!("{} {}→{}", self.cell, self.input_size, self.hidden_size);
-        if self.num_layers > 1 {
-            network += &format!(" ×{}", self.num_layers);
-        }
-        if self.num_directions > 1 {
-            network += " both ways";
-        }
-        network
-    }
-
-    /// The error, with the shape at which it was found if that is not the whole.
-    fn verification(&self) -> String {
-        match (self.max_rel_err, self.verified_seq_len, self.verified_batch_size) {
-            _ if !self.verified => "FAILED".into(),
-            _ if self.description.device_type == "cpu-reference" => "-".into(),
-            (Some(error), Some(t), Some(b)) if (t, b) == (self.seq_len, self.batch_size) => format!("{error:.1e}"),
-            (Some(error), Some(t), Some(b)) => format!("{error:.1e} at T={t} B={b}"),
-            _ => "-".into(),
-        }
-    }
-
-    fn row(&self) -> [String; COLUMNS.len()] {
-        let number = |value: Option<f64>| value.map_or("-".into(), short);
-        [
-            self.network(),
-            self.seq_len.to_string(),
-            self.batch_size.to_string(),
-            self.mode.into(),
-            number(self.first),
-            number(self.ms_median),
-            self.spread.map_or("-".into(), |spread| format!("{:.1} %", spread * 100.0)),
-            number(self.ms_min),
-            number(self.gpu_ms_median),
-            number(self.gflops),
-            self.dispatches.map_or("-".into(), |dispatches| dispatches.to_string()),
-            self.runs.to_string(),
-            self.verification(),
-        ]
-    }
-}
-
-/// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median.
-const COLUMNS: [&str; 13] =
-    ["network", "T", "B", "mode", "first ms", "median ms", "±", "min ms", "GPU ms", "GFLOP/s", "dispatches", "runs", "error"];
-
-/// Three digits.
-fn short(value: f64) -> String {
-    let digits = 2 - value.abs().log10().floor().clamp(-3.0, 2.0) as i32;
-    format!("{value:.*}", digits as usize)
-}
-
-/// All results of one device, under its name.
-pub fn table(description: &Description, entries: &[Entry]) -> String {
-    let Description { device, backend, driver, device_type } = description;
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(COLUMNS);
-    for line in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
-        table.remove_style(line);
-    }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.add_rows(entries.iter().map(Entry::row));
-    format!("{device} ({device_type}, {backend}, {driver})\n{table}\n")
 }
 
 #[cfg(test)]
 mod tests {
+    use tidegate::cell::by_name;
+    use tidegate::{Mode, RnnConfig, SeqShape};
+
     use super::*;
+    use crate::table::table;
+    use crate::times::{Effort, Times};
+    use crate::verify::Verified;
+
+    /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
+    fn entry(kind: Kind, ran: bool) -> Entry {
+        let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
+        let workload = Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind };
+        let times = |ms| Times::collect(Effort::GPU, || Ok(Some(ms))).unwrap();
+        let measured = Measured {
+            strategy: "stepwise",
+            dispatches: 6,
+            repairs: 0,
+            first: 7.0,
+            times: times(2.0).unwrap(),
+            gpu_times: None,
+            host_times: times(3.0).filter(|_| kind == Kind::Stream),
+            verified: Verified { shape, max_rel_err: 1e-7 },
+        };
+        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured))
+    }
 
     #[test]
-    fn three_digits() {
-        let cases =
-            [(0.0001234, "0.00012"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12346")];
-        for (value, text) in cases {
-            assert_eq!(short(value), text);
+    fn time_per_step_is_that_of_a_run_over_t() {
+        let times = |e: Entry| [e.us_per_step_p50, e.us_per_step_p99, e.us_per_step_host_p50, e.us_per_step_host_p99];
+        assert_eq!(times(entry(Kind::Throughput, true)), [None; 4]);
+        assert_eq!(times(entry(Kind::Latency, true)), [Some(500.0), Some(500.0), None, None]);
+        assert_eq!(times(entry(Kind::Stream, true)), [500.0, 500.0, 750.0, 750.0].map(Some));
+        assert_eq!(times(entry(Kind::Stream, false)), [None; 4]);
+    }
+
+    #[test]
+    fn the_table_has_the_columns_that_have_something() {
+        let [throughput, stream] = [Kind::Throughput, Kind::Stream].map(|kind| table(&Description::cpu(), &[entry(kind, true)]));
+        for text in ["strategy", "stepwise", "dispatches", " 6 ", "median ms", "2.00"] {
+            assert!(throughput.contains(text) && stream.contains(text), "{text} in {throughput}{stream}");
         }
+        assert!(stream.contains("stream") && stream.contains("µs/step p50") && stream.contains("750"), "{stream}");
+        assert!(
+            !throughput.contains("µs/step") && !throughput.contains("GPU ms") && throughput.contains("infer"),
+            "{throughput}"
+        );
+        // One that failed leaves gaps in the columns of the others.
+        let both = table(&Description::cpu(), &[entry(Kind::Stream, true), entry(Kind::Stream, false)]);
+        assert!(both.contains("µs/step p50") && both.contains("FAILED"), "{both}");
     }
 }

@@ -9,6 +9,7 @@ use tidegate::{Context, Gradients, Output, OutputGradients, Rnn, Sequence, Strat
 use crate::cpu::{self, CpuRun, narrow, widen};
 use crate::device::{self, Device};
 use crate::tensors::{Call, Results, serialize};
+use crate::tunings::Tunings;
 use crate::{Result, files};
 
 #[derive(Debug, clap::Args)]
@@ -32,7 +33,7 @@ pub struct Args {
     /// `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long)]
     device: Option<String>,
-    /// How the recurrence becomes dispatches: auto, stepwise or resident; means nothing on `cpu`
+    /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent; means nothing on `cpu`
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// Type of the values on the device
@@ -67,6 +68,8 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Result<Results> {
     let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
+    // What `bench` found out earlier; nothing is measured here.
+    let rnn = Tunings::load(ctx).apply(rnn)?;
     let params = rnn.upload(&model.params)?;
     let mut seq = Sequence::new(call.shape, &call.input);
     (seq.initial_state, seq.lengths) = (call.initial_state.as_deref(), call.lengths.as_deref());

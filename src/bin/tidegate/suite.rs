@@ -1,67 +1,35 @@
-//! What `bench` times: networks at shapes, and how many FLOPs each costs.
-
-use std::fmt;
-use std::sync::Arc;
+//! The lists of workloads that `bench` knows by name.
 
 use clap::ValueEnum;
 use tidegate::cell::by_name;
-use tidegate::{Cell, Error, Mode, RnnConfig, SeqShape};
+use tidegate::{Error, Mode, RnnConfig, SeqShape};
+
+use crate::scaling;
+use crate::workload::{Kind, Workload};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Suite {
     /// Small and medium layers, two minutes on a software adapter
     Quick,
+    /// One row: the time of a step in sequences and in a stream
+    Latency,
+    /// T, B and H doubled, one at a time: how time grows with each
+    Scaling,
 }
 
 impl Suite {
     pub fn workloads(self) -> Result<Vec<Workload>, Error> {
         match self {
             Self::Quick => quick(),
+            Self::Latency => latency(),
+            Self::Scaling => scaling::workloads(),
         }
     }
-}
 
-/// One network at one shape, forward or forward and backward.
-#[derive(Debug, Clone)]
-pub struct Workload {
-    pub cell: Arc<dyn Cell>,
-    pub config: RnnConfig,
-    pub shape: SeqShape,
-    pub mode: Mode,
-}
-
-impl Workload {
-    /// FLOPs of the products of a forward pass for each row of T·B, the input product included.
-    pub fn forward_flops_per_row(&self) -> f64 {
-        let config = &self.config;
-        let [gates, hidden, directions] =
-            [self.cell.gates().len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
-        let inputs = |layer| hidden + config.layer_input_size(layer) as f64;
-        (0..config.num_layers).map(|layer| 2.0 * gates * hidden * inputs(layer) * directions).sum()
-    }
-
-    /// FLOPs of one run; backward costs twice what forward does.
-    pub fn flops(&self) -> f64 {
-        let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
-        passes * self.forward_flops_per_row() * self.shape.seq_len as f64 * self.shape.batch_size as f64
-    }
-
-    pub fn mode_name(&self) -> &'static str {
-        if self.mode == Mode::Training { "train" } else { "infer" }
-    }
-}
-
-impl fmt::Display for Workload {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RnnConfig { input_size, hidden_size, num_layers, bidirectional, .. } = &self.config;
-        write!(f, "{} I={input_size} H={hidden_size}", self.cell.name())?;
-        if *num_layers > 1 {
-            write!(f, " L={num_layers}")?;
-        }
-        if *bidirectional {
-            write!(f, " D=2")?;
-        }
-        write!(f, " T={} B={} {}", self.shape.seq_len, self.shape.batch_size, self.mode_name())
+    /// Most FLOPs of a run where the device runs on the CPU, so that the suite ends in minutes there too: at a GFLOP/s or less
+    /// a run of more takes tens of seconds, its verification a multiple.
+    pub fn most_flops_on_cpu(self) -> f64 {
+        1e10
     }
 }
 
@@ -81,8 +49,22 @@ fn quick() -> Result<Vec<Workload>, Error> {
     for (cell, size, num_layers, seq_len, batch_size) in cases {
         let config = RnnConfig::new(size, size).with_num_layers(num_layers);
         for mode in [Mode::Inference, Mode::Training] {
-            let shape = SeqShape { seq_len, batch_size };
-            workloads.push(Workload { cell: by_name(cell)?, config: config.clone(), shape, mode });
+            let (shape, kind) = (SeqShape { seq_len, batch_size }, Kind::Throughput);
+            workloads.push(Workload { cell: by_name(cell)?, config: config.clone(), shape, mode, kind });
+        }
+    }
+    Ok(workloads)
+}
+
+fn latency() -> Result<Vec<Workload>, Error> {
+    let mut workloads = Vec::new();
+    for name in ["lstm", "gru"] {
+        let cell = by_name(name)?;
+        for size in [32, 64, 128, 256, 512, 1024] {
+            for (seq_len, kind) in [(64, Kind::Latency), (256, Kind::Latency), (1024, Kind::Latency), (1, Kind::Stream)] {
+                let (config, shape) = (RnnConfig::new(size, size), SeqShape { seq_len, batch_size: 1 });
+                workloads.push(Workload { cell: cell.clone(), config, shape, mode: Mode::Inference, kind });
+            }
         }
     }
     Ok(workloads)
@@ -93,11 +75,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_flops_by_the_rule() {
-        let config = RnnConfig::new(3, 5).with_num_layers(2).with_bidirectional(true);
-        let shape = SeqShape { seq_len: 7, batch_size: 11 };
-        let workload = Workload { cell: by_name("gru").unwrap(), config, shape, mode: Mode::Training };
-        let layers = 2 * (2 * 3 * 5 * (5 + 3)) + 2 * (2 * 3 * 5 * (5 + 10));
-        assert_eq!(workload.flops(), f64::from(3 * layers * 7 * 11));
+    fn latency_has_one_row_in_sequences_and_streams() {
+        let workloads = latency().unwrap();
+        assert!(workloads.iter().all(|w| w.mode == Mode::Inference && w.shape.batch_size == 1));
+        assert!(workloads.iter().all(|w| w.config.input_size == w.config.hidden_size));
+        for cell in ["lstm", "gru"] {
+            let of_cell = workloads.iter().filter(|w| w.cell.name() == cell);
+            let cases: Vec<_> = of_cell.map(|w| (w.config.hidden_size, w.shape.seq_len, w.is_stream())).collect();
+            let sizes = (5..=10).map(|power| 1 << power);
+            let expected = sizes.flat_map(|h| [(h, 64, false), (h, 256, false), (h, 1024, false), (h, 1, true)]);
+            assert_eq!(cases, expected.collect::<Vec<_>>());
+        }
+        assert_eq!(workloads.len(), 48);
+    }
+
+    /// What the CPU is spared; quick runs everywhere in full.
+    #[test]
+    fn the_cpu_is_spared_the_largest() {
+        let left_out = |suite: Suite| -> Vec<String> {
+            let most = suite.most_flops_on_cpu();
+            suite.workloads().unwrap().iter().filter(|w| w.flops() > most).map(Workload::to_string).collect()
+        };
+        assert!(left_out(Suite::Quick).is_empty());
+        let latency = ["lstm I=1024 H=1024 T=1024 B=1 infer", "gru I=1024 H=1024 T=1024 B=1 infer"];
+        assert_eq!(left_out(Suite::Latency), latency);
+        let scaling = left_out(Suite::Scaling);
+        assert!(scaling.iter().all(|w| w.ends_with("train") || w.contains("H=1024")), "{scaling:?}");
     }
 }

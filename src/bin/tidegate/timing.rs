@@ -1,85 +1,21 @@
-//! Runs a workload over and over, all buffers allocated beforehand, and measures it.
+//! A workload on its device, all buffers allocated beforehand, to be run over and over.
 
-use std::time::{Duration, Instant};
+use std::cell::Cell;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tidegate::{
-    Backward, BackwardBuffers, Context, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Plan, Rnn, Strategy,
-};
+use tidegate::{Backward, BackwardBuffers, Context, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy};
 use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
 use crate::cpu::{self, CpuRun, widen};
-use crate::suite::Workload;
-
-/// Fewest runs that are timed.
-const LEAST_RUNS: usize = 5;
-/// Most runs that are timed, so that a tiny workload comes to an end.
-const MOST_RUNS: usize = 1000;
-/// What the runs of one workload may take together, beyond the fewest.
-const BUDGET: Duration = Duration::from_secs(1);
-/// A median is stable once its 95 % confidence interval is this fraction of it to either side.
-const STABLE: f64 = 0.01;
-/// Fewest and most runs whose GPU time is measured.
-const GPU_RUNS: [usize; 2] = [3, 20];
-
-/// Milliseconds of each run, in ascending order.
-#[derive(Debug, Clone, Default)]
-pub struct Times(Vec<f64>);
-
-impl Times {
-    /// Times `run` until the median is stable or the budget is spent.
-    pub fn measure(mut run: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
-        let (mut times, start) = (Self::default(), Instant::now());
-        while times.runs() < LEAST_RUNS || times.runs() < MOST_RUNS && !times.is_stable() && start.elapsed() < BUDGET {
-            let start = Instant::now();
-            run()?;
-            times.insert(milliseconds(start));
-        }
-        Ok(times)
-    }
-
-    fn insert(&mut self, time: f64) {
-        self.0.insert(self.0.partition_point(|&t| t < time), time);
-    }
-
-    fn is_stable(&self) -> bool {
-        // Below this the interval's ends are the extremes.
-        self.runs() > 2 * LEAST_RUNS && self.spread() <= STABLE
-    }
-
-    pub fn runs(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn min(&self) -> f64 {
-        self.0[0]
-    }
-
-    pub fn median(&self) -> f64 {
-        let n = self.runs();
-        (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
-    }
-
-    /// Half the 95 % confidence interval of the median, as a fraction of it. By order statistics: the true median lies
-    /// between the values of ranks n/2 ± 0.98·√n, whatever the distribution.
-    pub fn spread(&self) -> f64 {
-        let n = self.runs() as f64;
-        let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
-        let high = self.runs() - 1 - low;
-        (self.0[high] - self.0[low]) / 2.0 / self.median()
-    }
-}
-
-pub fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
-}
+use crate::times::{Effort, Times};
+use crate::workload::Workload;
 
 /// Host data of a workload. Made before the clock starts.
 #[derive(Debug)]
 pub struct RunData {
-    params: Vec<f32>,
-    input: Vec<f32>,
+    pub params: Vec<f32>,
+    pub input: Vec<f32>,
     initial_state: Vec<f32>,
     d_output: Vec<f32>,
     d_final_state: Vec<f32>,
@@ -117,9 +53,9 @@ impl RunData {
     }
 }
 
-/// Sizes, limits and pipelines of a workload: fails before any large allocation.
-pub fn plan(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Plan, Error> {
-    Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy).plan(workload.shape, workload.mode)
+/// The network of a workload.
+pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn, Error> {
+    Ok(Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy))
 }
 
 /// A workload bound to buffers on a GPU.
@@ -127,21 +63,31 @@ pub fn plan(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Pl
 pub struct GpuRun {
     ctx: Context,
     strategy: Strategy,
-    forward: Forward,
+    status: Buffer,
+    /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
+    forwards: Vec<Forward>,
+    /// Which is next.
+    turn: Cell<usize>,
     backward: Option<Backward>,
+    /// Initial and final state of the first of `forwards`.
+    states: [Buffer; 2],
+    /// But for the final state.
     results: Vec<(&'static str, Buffer)>,
 }
 
 impl GpuRun {
-    pub fn new(ctx: &Context, workload: &Workload, strategy: Strategy, data: &RunData) -> Result<Self, Error> {
-        let plan = plan(ctx, workload, strategy)?;
+    pub fn new(rnn: &Rnn, workload: &Workload, data: &RunData) -> Result<Self, Error> {
+        let ctx = rnn.context();
+        let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
         let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
         let [params, input] = [ctx.upload("params", &data.params)?, ctx.upload("input", &data.input)?];
         let initial_state = ctx.upload("initial_state", &data.initial_state)?;
         let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
         let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
+        let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
+            status: Some(status.as_entire_buffer_binding()),
             initial_state: Some(initial_state.as_entire_buffer_binding()),
             final_state: Some(final_state.as_entire_buffer_binding()),
             reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
@@ -152,9 +98,14 @@ impl GpuRun {
                 workspace.as_entire_buffer_binding(),
             )
         };
-        let forward = plan.bind_forward(&forward_buffers)?;
+        let mut forwards = vec![plan.bind_forward(&forward_buffers)?];
+        if workload.is_stream() {
+            let mut swapped = forward_buffers.clone();
+            std::mem::swap(&mut swapped.initial_state, &mut swapped.final_state);
+            forwards.push(plan.bind_forward(&swapped)?);
+        }
         let mut backward = None;
-        let mut results = vec![("output", output.clone()), ("final_state", final_state.clone())];
+        let mut results = vec![("output", output.clone())];
         if workload.mode == Mode::Training {
             let d_output = ctx.upload("d_output", &data.d_output)?;
             let d_final_state = ctx.upload("d_final_state", &data.d_final_state)?;
@@ -171,7 +122,16 @@ impl GpuRun {
             })?);
             results.extend([("d_input", d_input), ("d_params", d_params), ("d_initial_state", d_initial_state)]);
         }
-        Ok(Self { ctx: ctx.clone(), strategy: plan.strategy(), forward, backward, results })
+        Ok(Self {
+            ctx: ctx.clone(),
+            strategy: plan.strategy(),
+            status,
+            forwards,
+            turn: Cell::new(0),
+            backward,
+            states: [initial_state, final_state],
+            results,
+        })
     }
 
     /// The strategy that runs, never `Auto`.
@@ -179,18 +139,41 @@ impl GpuRun {
         self.strategy
     }
 
+    /// How many dispatches of strategy persistent failed so far and were repaired, so ran as resident.
+    pub fn repairs(&self) -> Result<u32, Error> {
+        let [words] = pollster::block_on(self.ctx.download([&self.status]))?;
+        Ok(words[1].to_bits())
+    }
+
     pub fn dispatches(&self) -> usize {
-        self.forward.dispatches() + self.backward.as_ref().map_or(0, Backward::dispatches)
+        self.forwards[0].dispatches() + self.backward.as_ref().map_or(0, Backward::dispatches)
     }
 
     fn encoder(&self) -> CommandEncoder {
         self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate bench") })
     }
 
+    /// Puts back the initial state, which a stream has left.
+    pub fn restart(&self, data: &RunData) {
+        self.ctx.queue().write_buffer(&self.states[0], 0, bytemuck::cast_slice(&data.initial_state));
+        self.turn.set(0);
+    }
+
+    fn next(&self) -> &Forward {
+        let turn = self.turn.get();
+        self.turn.set((turn + 1) % self.forwards.len());
+        &self.forwards[turn]
+    }
+
+    /// What the last forward pass wrote: of a stream, what the next reads.
+    fn final_state(&self) -> &Buffer {
+        &self.states[if self.forwards.len() == 1 { 1 } else { self.turn.get() }]
+    }
+
     /// Records, submits and waits, as an app would.
     pub fn run(&self) -> Result<(), Error> {
         let mut encoder = self.encoder();
-        self.forward.encode(&mut encoder);
+        self.next().encode(&mut encoder);
         if let Some(backward) = &self.backward {
             backward.encode(&mut encoder);
         }
@@ -200,11 +183,12 @@ impl GpuRun {
 
     /// What the last run computed.
     pub fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>, Error> {
-        let read = |(name, buffer): &(&'static str, Buffer)| {
+        let read = |(name, buffer): (&'static str, &Buffer)| {
             let [values] = pollster::block_on(self.ctx.download([buffer]))?;
-            Ok((*name, values))
+            Ok((name, values))
         };
-        self.results.iter().map(read).collect()
+        let results = self.results.iter().map(|(name, buffer)| (*name, buffer));
+        results.chain([("final_state", self.final_state())]).map(read).collect()
     }
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.
@@ -213,17 +197,12 @@ impl GpuRun {
             return Ok(None);
         }
         let clock = GpuClock::new(&self.ctx);
-        let (mut times, start) = (Times::default(), Instant::now());
-        while times.runs() < GPU_RUNS[0] || times.runs() < GPU_RUNS[1] && start.elapsed() < BUDGET {
+        Times::collect(Effort::GPU, || {
             let mut encoder = self.encoder();
-            clock.record(&mut encoder, &self.forward, self.backward.as_ref());
+            clock.record(&mut encoder, self.next(), self.backward.as_ref());
             self.ctx.queue().submit([encoder.finish()]);
-            match clock.read(&self.ctx)? {
-                Some(time) => times.insert(time),
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(times))
+            clock.read(&self.ctx)
+        })
     }
 }
 
@@ -276,25 +255,8 @@ impl GpuClock {
 
 /// Refuses a workload that the reference cannot run, for want of memory or sense.
 pub fn check_cpu(workload: &Workload) -> crate::Result<()> {
-    let Workload { cell, config, shape, mode } = workload;
+    let Workload { cell, config, shape, mode, .. } = workload;
     config.validate()?;
     shape.validate()?;
     cpu::check_memory(cell, config, *shape, *mode == Mode::Training)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn median_and_spread() {
-        let mut times = Times::default();
-        (1..=100).rev().for_each(|time| times.insert(f64::from(time)));
-        assert_eq!((times.median(), times.min(), times.runs()), (50.5, 1.0, 100));
-        // Ranks 40 and 59 of 0..=99.
-        assert_eq!(times.spread(), (60.0 - 41.0) / 2.0 / 50.5);
-        let mut few = Times::default();
-        [3.0, 1.0, 2.0].into_iter().for_each(|time| few.insert(time));
-        assert_eq!((few.median(), few.spread()), (2.0, 0.5));
-    }
 }

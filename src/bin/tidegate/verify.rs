@@ -1,12 +1,14 @@
 //! Before anything is timed: does the device compute the right numbers?
 
+use std::collections::HashMap;
+
 use tidegate::check::{Case, Tolerance};
 use tidegate::{Context, Error, SeqShape, Strategy};
 
 use crate::Result;
 use crate::cpu::widen;
-use crate::suite::Workload;
-use crate::timing::{GpuRun, RunData};
+use crate::timing::{GpuRun, RunData, rnn};
+use crate::workload::Workload;
 
 /// FLOPs that the reference may take for one case.
 const MOST_FLOPS: f64 = 2e10;
@@ -20,21 +22,57 @@ pub struct Verified {
     pub max_rel_err: f64,
 }
 
-/// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
-/// affordable; where that is not all, every other strategy must agree at the full shape.
-pub fn verify(ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
-    let shape = affordable(workload);
-    // The options of the timed run, so that these kernels are the ones checked.
-    let case = Case { ragged: false, resets: false, ..Case::new(workload.config.clone(), shape.seq_len, shape.batch_size) };
-    let max_rel_err = pollster::block_on(case.check_gpu(ctx, &workload.cell, run.strategy()))?.max_rel_err;
-    // Two strategies may round a value near a jump to either side, and then nothing after it agrees.
-    if shape != workload.shape && !has_jumps(workload) {
-        for other in Strategy::all(ctx).into_iter().filter(|&other| other != run.strategy()) {
-            let compared = compare(workload, run, &GpuRun::new(ctx, workload, other, data)?);
-            compared.map_err(|error| format!("{} against {}: {error}", run.strategy().name(), other.name()))?;
+/// Chunks through which a stream is followed.
+const CHUNKS: usize = 8;
+
+/// Verifies the workloads of one device. A case that two of them share, such as inference and training of one network at one
+/// shape, is run once.
+#[derive(Debug, Default)]
+pub struct Verifier {
+    /// The error of each case.
+    cases: HashMap<String, f64>,
+}
+
+impl Verifier {
+    /// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
+    /// affordable; where that is not all, every other strategy must agree at the full shape. A stream is also followed.
+    pub fn verify(&mut self, ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
+        let shape = affordable(workload);
+        let mut max_rel_err = self.check(ctx, workload, shape, run.strategy())?;
+        // Two strategies may round a value near a jump to either side, and then nothing after it agrees.
+        if has_jumps(workload) {
+            return Ok(Verified { shape, max_rel_err });
         }
+        if shape != workload.shape {
+            for other in Strategy::all(ctx).into_iter().filter(|&other| other != run.strategy()) {
+                let other_run = match GpuRun::new(&rnn(ctx, workload, other)?, workload, data) {
+                    // Too large for this one.
+                    Err(Error::Limit { .. }) => continue,
+                    run => run?,
+                };
+                let compared = compare(workload, run, &other_run, data);
+                compared.map_err(|error| format!("{} against {}: {error}", run.strategy().name(), other.name()))?;
+            }
+        } else if workload.is_stream() {
+            let followed = follow(workload, run, data).map_err(|error| format!("after {CHUNKS} chunks: {error}"))?;
+            max_rel_err = max_rel_err.max(followed);
+        }
+        Ok(Verified { shape, max_rel_err })
     }
-    Ok(Verified { shape, max_rel_err })
+
+    fn check(&mut self, ctx: &Context, workload: &Workload, shape: SeqShape, strategy: Strategy) -> Result<f64, Error> {
+        let Workload { cell, config, .. } = workload;
+        // Every cell of `bench` is one of those that a name stands for.
+        let key = format!("{} {config:?} {shape:?} {strategy:?}", cell.name());
+        if let Some(&error) = self.cases.get(&key) {
+            return Ok(error);
+        }
+        // The options of the timed run, so that these kernels are the ones checked.
+        let case = Case { ragged: false, resets: false, ..Case::new(config.clone(), shape.seq_len, shape.batch_size) };
+        let error = pollster::block_on(case.check_gpu(ctx, cell, strategy))?.max_rel_err;
+        self.cases.insert(key, error);
+        Ok(error)
+    }
 }
 
 /// As many of T and B as forward and backward may take: first 32 steps, then the batch, then the rest of the steps.
@@ -54,7 +92,8 @@ fn has_jumps(workload: &Workload) -> bool {
 }
 
 /// Holds one strategy's results to another's.
-fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun) -> Result<(), Error> {
+fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) -> Result<(), Error> {
+    run.restart(data);
     run.run()?;
     other.run()?;
     for ((name, values), (_, others)) in run.results()?.into_iter().zip(other.results()?) {
@@ -64,17 +103,39 @@ fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun) -> Result<(), Erro
     Ok(())
 }
 
+/// Holds the state and output of a stream's last chunk of several to the reference's. Gives the largest relative L2 error.
+fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Error> {
+    let mut truth = data.on_cpu(workload);
+    run.restart(data);
+    for _ in 1..CHUNKS {
+        run.run()?;
+        truth.go_on()?;
+    }
+    run.run()?;
+    let truth = truth.go_on()?;
+    let shape = SeqShape { seq_len: CHUNKS * workload.shape.seq_len, ..workload.shape };
+    let tolerance = Tolerance::new(&workload.config, shape, false);
+    let mut worst = 0.0f64;
+    for (name, values) in run.results()? {
+        let truth = if name == "output" { &truth.output } else { &truth.final_state };
+        worst = worst.max(tolerance.compare(name, truth, &values)?);
+    }
+    Ok(worst)
+}
+
 #[cfg(test)]
 mod tests {
     use tidegate::cell::by_name;
     use tidegate::{Mode, RnnConfig};
 
     use super::*;
+    use crate::workload::Kind;
 
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);
-        let shape = affordable(&Workload { cell: by_name(cell).unwrap(), config, shape, mode: Mode::Inference });
+        let shape =
+            affordable(&Workload { cell: by_name(cell).unwrap(), config, shape, mode: Mode::Inference, kind: Kind::Throughput });
         (shape.seq_len, shape.batch_size)
     }
 

@@ -1,0 +1,98 @@
+//! What `bench` found, as a table for people.
+
+use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::{CellAlignment, Table, TableComponent};
+
+use crate::device::Description;
+use crate::report::Entry;
+
+/// A header, and what stands below it for one entry.
+type Column = (&'static str, fn(&Entry) -> Option<String>);
+
+/// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
+/// stream from input on the host to output on the host.
+const COLUMNS: [Column; 19] = [
+    ("network", |e| Some(network(e))),
+    ("T", |e| Some(e.seq_len.to_string())),
+    ("B", |e| Some(e.batch_size.to_string())),
+    ("mode", |e| Some(if e.stream { "stream" } else { e.mode }.into())),
+    ("strategy", |e| Some(e.strategy.into())),
+    ("dispatches", |e| e.dispatches.map(|dispatches| dispatches.to_string())),
+    ("repaired", |e| e.repairs.filter(|&repairs| repairs > 0).map(|repairs| repairs.to_string())),
+    ("first ms", |e| e.first.map(short)),
+    ("median ms", |e| e.ms_median.map(short)),
+    // Where p99 stands, it tells more of how times vary.
+    ("±", |e| e.spread.filter(|_| e.us_per_step_p99.is_none()).map(|spread| format!("{:.1} %", spread * 100.0))),
+    ("min ms", |e| e.ms_min.filter(|_| e.us_per_step_p99.is_none()).map(short)),
+    ("GPU ms", |e| e.gpu_ms_median.map(short)),
+    ("GFLOP/s", |e| e.gflops.map(short)),
+    ("µs/step p50", |e| e.us_per_step_p50.map(short)),
+    ("p99", |e| e.us_per_step_p99.map(short)),
+    ("host p50", |e| e.us_per_step_host_p50.map(short)),
+    ("host p99", |e| e.us_per_step_host_p99.map(short)),
+    ("runs", |e| Some(e.runs.to_string())),
+    ("error", |e| verification(e)),
+];
+
+fn network(entry: &Entry) -> String {
+    let mut network = format!("{} {}→{}", entry.cell, entry.input_size, entry.hidden_size);
+    if entry.num_layers > 1 {
+        network += &format!(" ×{}", entry.num_layers);
+    }
+    if entry.num_directions > 1 {
+        network += " both ways";
+    }
+    network
+}
+
+/// The error, with the shape at which it was found if that is not the whole.
+fn verification(entry: &Entry) -> Option<String> {
+    if !entry.verified {
+        return Some("FAILED".into());
+    }
+    let (error, t, b) = (entry.max_rel_err?, entry.verified_seq_len?, entry.verified_batch_size?);
+    match (t, b) == (entry.seq_len, entry.batch_size) {
+        _ if entry.description.device_type == "cpu-reference" => None,
+        true => Some(format!("{error:.1e}")),
+        false => Some(format!("{error:.1e} at T={t} B={b}")),
+    }
+}
+
+/// Three digits.
+fn short(value: f64) -> String {
+    let digits = 2 - value.abs().log10().floor().clamp(-3.0, 2.0) as i32;
+    format!("{value:.*}", digits as usize)
+}
+
+/// All results of one device, under its name. A column in which nothing stands is left out.
+pub fn table(description: &Description, entries: &[Entry]) -> String {
+    let Description { device, backend, driver, device_type } = description;
+    let columns = COLUMNS.iter().map(|&(header, text)| (header, entries.iter().map(text).collect::<Vec<_>>()));
+    let columns: Vec<_> = columns.filter(|(_, texts)| texts.iter().any(Option::is_some)).collect();
+    let mut table = Table::new();
+    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(columns.iter().map(|&(header, _)| header));
+    for line in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
+        table.remove_style(line);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    for row in 0..entries.len() {
+        table.add_row(columns.iter().map(|(_, texts)| texts[row].as_deref().unwrap_or("-")));
+    }
+    format!("{device} ({device_type}, {backend}, {driver})\n{table}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_digits() {
+        let cases =
+            [(0.0001234, "0.00012"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12346")];
+        for (value, text) in cases {
+            assert_eq!(short(value), text);
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! How often to run something, and what its times amount to.
+
+use std::time::{Duration, Instant};
+
+use tidegate::Error;
+
+use crate::workload::Kind;
+
+/// What the runs of one workload may take together, beyond the fewest.
+const BUDGET: Duration = Duration::from_secs(1);
+/// After this there is no further run, however few there were.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A median is stable once its 95 % confidence interval is this fraction of it to either side.
+const STABLE: f64 = 0.01;
+/// Fewer runs tell nothing of the interval: its ends are the extremes.
+const LEAST_STABLE: usize = 10;
+
+/// How often to run.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Fewest runs, unless they take too long.
+    least: usize,
+    /// Most runs, so that a tiny workload comes to an end.
+    most: usize,
+    /// Whether a stable median is enough.
+    until_stable: bool,
+}
+
+impl Effort {
+    /// GPU time varies less.
+    pub const GPU: Self = Self { least: 3, most: 20, until_stable: false };
+
+    pub fn of(kind: Kind) -> Self {
+        let effort = Self { least: 5, most: 1000, until_stable: false };
+        match kind {
+            Kind::Throughput => Self { until_stable: true, ..effort },
+            Kind::Latency => effort,
+            // Fewer have no 99th percentile.
+            Kind::Stream => Self { least: 100, ..effort },
+        }
+    }
+
+    fn goes_on(self, times: &Times, elapsed: Duration) -> bool {
+        match times.runs() {
+            0 => true,
+            _ if elapsed >= PATIENCE => false,
+            runs if runs < self.least => true,
+            runs if runs >= self.most => false,
+            _ => elapsed < BUDGET && !(self.until_stable && times.is_stable()),
+        }
+    }
+}
+
+/// Milliseconds of each run, in ascending order.
+#[derive(Debug, Clone, Default)]
+pub struct Times(Vec<f64>);
+
+impl Times {
+    /// Times `run` by the host's clock.
+    pub fn measure(effort: Effort, mut run: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
+        let times = Self::collect(effort, || {
+            let start = Instant::now();
+            run()?;
+            Ok(Some(milliseconds(start)))
+        });
+        Ok(times?.unwrap_or_default())
+    }
+
+    /// What `run` says that it took; nothing if it once cannot say.
+    pub fn collect(effort: Effort, mut run: impl FnMut() -> Result<Option<f64>, Error>) -> Result<Option<Self>, Error> {
+        let (mut times, start) = (Self::default(), Instant::now());
+        while effort.goes_on(&times, start.elapsed()) {
+            match run()? {
+                Some(time) => times.insert(time),
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(times))
+    }
+
+    fn insert(&mut self, time: f64) {
+        self.0.insert(self.0.partition_point(|&t| t < time), time);
+    }
+
+    fn is_stable(&self) -> bool {
+        self.runs() > LEAST_STABLE && self.spread() <= STABLE
+    }
+
+    pub fn runs(&self) -> usize {
+        self.0.len()
+    }
+
+    pub fn min(&self) -> f64 {
+        self.0[0]
+    }
+
+    pub fn median(&self) -> f64 {
+        let n = self.runs();
+        (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
+    }
+
+    /// The least time that 99 % of the runs do not exceed; of fewer than 100 runs, the slowest.
+    pub fn p99(&self) -> f64 {
+        self.0[(99 * self.runs()).div_ceil(100) - 1]
+    }
+
+    /// Half the 95 % confidence interval of the median, as a fraction of it. By order statistics: the true median lies
+    /// between the values of ranks n/2 ± 0.98·√n, whatever the distribution.
+    pub fn spread(&self) -> f64 {
+        let n = self.runs() as f64;
+        let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
+        let high = self.runs() - 1 - low;
+        (self.0[high] - self.0[low]) / 2.0 / self.median()
+    }
+}
+
+pub fn milliseconds(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(times: impl IntoIterator<Item = f64>) -> Times {
+        let mut all = Times::default();
+        times.into_iter().for_each(|time| all.insert(time));
+        all
+    }
+
+    #[test]
+    fn median_and_spread() {
+        let hundred = times((1..=100).rev().map(f64::from));
+        assert_eq!((hundred.median(), hundred.min(), hundred.runs()), (50.5, 1.0, 100));
+        // Ranks 40 and 59 of 0..=99.
+        assert_eq!(hundred.spread(), (60.0 - 41.0) / 2.0 / 50.5);
+        let few = times([3.0, 1.0, 2.0]);
+        assert_eq!((few.median(), few.spread()), (2.0, 0.5));
+    }
+
+    #[test]
+    fn p99_leaves_one_in_a_hundred_above_it() {
+        for (runs, p99) in [(1, 1.0), (99, 99.0), (100, 99.0), (101, 100.0), (1000, 990.0)] {
+            assert_eq!(times((1..=runs).map(f64::from)).p99(), p99, "{runs} runs");
+        }
+    }
+
+    #[test]
+    fn knows_when_to_stop() {
+        let [throughput, latency, stream] = [Kind::Throughput, Kind::Latency, Kind::Stream].map(Effort::of);
+        let (same, mixed) = (|n| times(vec![1.0; n]), |n: usize| times((0..n).map(|k| 1.0 + k as f64)));
+        let [soon, late, too_late] = [0.5, 1.5, 6.0].map(Duration::from_secs_f64);
+        for (effort, times, elapsed, goes_on) in [
+            (throughput, same(0), too_late, true),
+            (throughput, same(1), too_late, false),
+            (throughput, same(4), late, true),
+            (throughput, same(5), late, false),
+            (throughput, same(10), soon, true),
+            (throughput, same(11), soon, false),
+            (throughput, mixed(11), soon, true),
+            (throughput, mixed(1000), soon, false),
+            (latency, same(11), soon, true),
+            (latency, same(1000), soon, false),
+            (stream, same(99), late, true),
+            (stream, same(99), too_late, false),
+            (stream, same(100), late, false),
+        ] {
+            assert_eq!(effort.goes_on(&times, elapsed), goes_on, "{effort:?}, {} runs, {elapsed:?}", times.runs());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! What `bench` times: one network at one shape, and how many FLOPs a run of it costs.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tidegate::{Cell, Mode, RnnConfig, SeqShape};
+
+/// How a workload runs, and what is read off its times.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole sequences, as many runs as a stable median takes.
+    Throughput,
+    /// Whole sequences, for how long a step takes, at worst too.
+    Latency,
+    /// Chunks of T steps, each going on from the state that the one before left on the GPU; for the same.
+    Stream,
+}
+
+/// One network at one shape, forward or forward and backward.
+#[derive(Debug, Clone)]
+pub struct Workload {
+    pub cell: Arc<dyn Cell>,
+    pub config: RnnConfig,
+    pub shape: SeqShape,
+    pub mode: Mode,
+    pub kind: Kind,
+}
+
+impl Workload {
+    /// FLOPs of the products of a forward pass for each row of T·B, the input product included.
+    pub fn forward_flops_per_row(&self) -> f64 {
+        let config = &self.config;
+        let [gates, hidden, directions] =
+            [self.cell.gates().len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
+        let inputs = |layer| hidden + config.layer_input_size(layer) as f64;
+        (0..config.num_layers).map(|layer| 2.0 * gates * hidden * inputs(layer) * directions).sum()
+    }
+
+    /// FLOPs of one run; backward costs twice what forward does.
+    pub fn flops(&self) -> f64 {
+        let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
+        passes * self.forward_flops_per_row() * self.shape.seq_len as f64 * self.shape.batch_size as f64
+    }
+
+    pub fn is_stream(&self) -> bool {
+        self.kind == Kind::Stream
+    }
+
+    pub fn mode_name(&self) -> &'static str {
+        if self.mode == Mode::Training { "train" } else { "infer" }
+    }
+}
+
+impl fmt::Display for Workload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RnnConfig { input_size, hidden_size, num_layers, bidirectional, .. } = &self.config;
+        write!(f, "{} I={input_size} H={hidden_size}", self.cell.name())?;
+        if *num_layers > 1 {
+            write!(f, " L={num_layers}")?;
+        }
+        if *bidirectional {
+            write!(f, " D=2")?;
+        }
+        let mode = if self.is_stream() { "stream" } else { self.mode_name() };
+        write!(f, " T={} B={} {mode}", self.shape.seq_len, self.shape.batch_size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tidegate::cell::by_name;
+
+    use super::*;
+
+    #[test]
+    fn counts_flops_by_the_rule() {
+        let config = RnnConfig::new(3, 5).with_num_layers(2).with_bidirectional(true);
+        let shape = SeqShape { seq_len: 7, batch_size: 11 };
+        let (cell, kind) = (by_name("gru").unwrap(), Kind::Throughput);
+        let workload = Workload { cell, config, shape, mode: Mode::Training, kind };
+        let layers = 2 * (2 * 3 * 5 * (5 + 3)) + 2 * (2 * 3 * 5 * (5 + 10));
+        assert_eq!(workload.flops(), f64::from(3 * layers * 7 * 11));
+    }
+}
