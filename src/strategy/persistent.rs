@@ -83,10 +83,10 @@ impl Layout {
         }
         let capacity = (u64::from(budget.threads) * u64::from(budget.held)).min(budget.held_in_all.into());
         let fitting = (capacity / u64::from(work.gates) / u64::from(work.hidden)).min(budget.threads.into()) as u32;
-        let fewest = work.hidden.checked_div(fitting)? + u32::from(work.hidden % fitting > 0);
-        if fewest > share {
+        if fitting == 0 || work.hidden.div_ceil(fitting) > share {
             return None;
         }
+        let fewest = work.hidden.div_ceil(fitting);
         let teams = (share / fewest).min(work.batch);
         let members = (share / teams).min(work.hidden.div_ceil(4));
         let units = work.hidden.div_ceil(members).next_multiple_of(4);
