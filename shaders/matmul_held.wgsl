@@ -1,8 +1,8 @@
-// matmul.wgsl's product on a CPU adapter, with the same sizes. A load costs as much there as 16 products, whether its
-// addresses differ or not, and a private array that is read at constant indices costs none. So a thread holds HELD_K rows
-// of 4 columns of B and walks over the TILE_M rows of A with them. A longer K takes several walks, which add up in C.
+// C = A·B on a CPU adapter, in the terms of matmul.wgsl. A load costs as much there as 16 products, even where all threads
+// want the same value, and an element of a private array at a constant index costs nothing. So a thread holds HELD_K rows of
+// 4 columns of B and walks over TILE_M rows of A with them. A longer K takes several walks, which add up in C.
 //
-// take_row and take come from matmul_held_shuffle.wgsl or matmul_held_memory.wgsl: the next values of A, the same for all threads.
+// matmul_held_shuffle.wgsl or matmul_held_memory.wgsl hands out A: take_row chooses a row, take gives 8 values of it.
 
 const HELD_K = 64u;
 const THREADS = TILE_N / 4u;
