@@ -294,6 +294,13 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex) 
     source.with_cell(cell)
 }
 
+/// Whether weights stay in registers, forward and backward.
+pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
+    let budget = Budget::new(ctx);
+    let held = |backward| matches!(Layout::new(budget, Work::new(cell, sizes, backward)), Layout::Held(_));
+    held(false) && held(true)
+}
+
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
     let budget = Budget::new(ctx);
