@@ -145,6 +145,8 @@ fn tuning_chooses_what_runs_and_can_be_stored() {
         let strategy = |tuning: &Tuning| rnn.clone().with_tuning(tuning).unwrap().plan(shape, mode).unwrap().strategy();
         assert_eq!(strategy(&forged), Strategy::Persistent);
         forged.record([4, 2, 0, 0]);
+        assert_eq!(strategy(&forged), Strategy::Persistent);
+        forged.record([4, 1, 0, 0]);
         assert_ne!(strategy(&forged), Strategy::Persistent);
         let foreign: Tuning = serde_json::from_str(&text.replace(tuning.device(), "another")).unwrap();
         let error = rnn.clone().with_tuning(&foreign).unwrap_err().to_string();
