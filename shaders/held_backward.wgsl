@@ -1,18 +1,20 @@
 // A whole chunk of BPTT in one dispatch, all weights in registers: a workgroup walks all its steps for sizes.team_rows batch
 // rows of one direction, one row after the other.
 //
-// It has UNITS x LANES threads, UNITS no less than H. Thread i multiplies for unit i % UNITS, by its share of K: of the rows
-// of all gates, or of the first phase's QUADS and then the second's QUADS_2 vec4f from i / UNITS * QUADS on. The gates'
-// gradients that threads exchange are in workgroup memory, padded with 0: by step parity if PARITY is 1, else the first
-// phase's and then the second's, VECTOR vec4f each or before the second.
+// It has GROUP x LANES threads, no less than H. Thread i multiplies for the COLUMNS units i % GROUP + c * GROUP, by its share of
+// K: of the rows of all gates, or of the first phase's QUADS and then the second's QUADS_2 vec4f from i / GROUP * QUADS on.
+// Then the first threads take a unit each. The gates' gradients that threads exchange are in workgroup memory, padded with 0:
+// by step parity if PARITY is 1, VECTOR vec4f each, else the first phase's, VECTOR vec4f, and then the second's.
 // The step index counts chunks of sizes.chunk steps, of sizes.steps in all. Needs backward_states.wgsl, backward_cell.wgsl,
 // restore.wgsl, one of take_*.wgsl, and generated `multiply(phase, at)`, see held_forward.wgsl.
 
-const THREADS = UNITS * LANES;
+const UNITS = GROUP * COLUMNS;
+const THREADS = GROUP * LANES;
 
 var<workgroup> parts: array<f32, PARTS>;
+// [quad][column]
 var<private> held: array<vec4f, HELD_LEN>;
-var<private> sums: array<vec4f, 1>;
+var<private> sums: array<vec4f, COLUMNS>;
 
 // Of what a step's gates send, in vec4f.
 fn slot_of(step: u32) -> u32 {
@@ -30,13 +32,16 @@ fn weight_at(direction: u32, gate_row: u32, end: u32, unit: u32) -> f32 {
 }
 
 // In one loop, too long to be unrolled on a CPU adapter, where so many loads would take seconds to compile.
-fn hold_weights(direction: u32, unit: u32, lane: u32) {
+fn hold_weights(direction: u32, thread: u32) {
+    let lane = thread / GROUP;
     let first_rows = FIRST_PHASE_GATES * sizes.hidden;
     for (var i = 0u; i < HELD_LEN; i++) {
-        var row = 4u * (lane * QUADS + i);
+        let unit = thread % GROUP + i % COLUMNS * GROUP;
+        let quad = i / COLUMNS;
+        var row = 4u * (lane * QUADS + quad);
         var end = first_rows;
-        if i >= QUADS {
-            row = first_rows + 4u * (lane * QUADS_2 + i - QUADS);
+        if quad >= QUADS {
+            row = first_rows + 4u * (lane * QUADS_2 + quad - QUADS);
             end = GATES * sizes.hidden;
         }
         held[i] = vec4f(
@@ -47,22 +52,25 @@ fn hold_weights(direction: u32, unit: u32, lane: u32) {
 }
 
 fn run_phase(step: u32, phase: u32, direction: u32, b: u32, thread: u32) {
-    let lane = thread / UNITS;
-    let unit = thread % UNITS;
+    let lane = thread / GROUP;
+    let unit = thread;
     let finishes = thread < sizes.hidden;
     // Asked for now, so that it is there when the product is.
     var x: Before;
     if finishes { x = before(step, direction, b, unit); }
 
-    sums[0] = vec4f();
+    for (var c = 0u; c < COLUMNS; c++) { sums[c] = vec4f(); }
     // Phase 2 takes what phase 1 of the same step made, the others what the step before did: before the first that is 0.
     multiply(phase, select(slot_of(step + 1u) + lane * QUADS, VECTOR + lane * QUADS_2, phase == 2u));
     var product = dot(sums[0], vec4f(1.0));
     if LANES > 1u {
-        if lane > 0u { parts[thread - UNITS] = product; }
+        for (var c = 0u; c < COLUMNS; c++) {
+            parts[lane * UNITS + c * GROUP + thread % GROUP] = dot(sums[c], vec4f(1.0));
+        }
         workgroupBarrier();
         if finishes {
-            for (var l = 0u; l < LANES - 1u; l++) { product += parts[l * UNITS + unit]; }
+            product = 0.0;
+            for (var l = 0u; l < LANES; l++) { product += parts[l * UNITS + unit]; }
         }
     }
     if finishes { finish(step, phase, direction, b, 0u, unit, product, x); }
@@ -75,7 +83,7 @@ fn held_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
     let start = step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
     prepare_take();
-    hold_weights(direction, thread % UNITS, thread / UNITS);
+    hold_weights(direction, thread);
     for (var k = thread; k < 4u * EXCHANGE; k += THREADS) { put(k, 0.0); }
     workgroupBarrier();
 

@@ -1,13 +1,13 @@
 // A whole chunk of the sequence in one dispatch, all weights in registers: a workgroup walks all its steps for
 // sizes.team_rows batch rows of one direction, one row after the other.
 //
-// It has UNITS x LANES threads, UNITS no less than H. Thread i multiplies for unit i % UNITS, by its share of K: the QUADS vec4f
-// from i / UNITS * QUADS on. The first thread of a unit keeps its h. The vectors that threads exchange are in workgroup memory,
+// It has GROUP x LANES threads, GROUP no less than H. Thread i multiplies for unit i % GROUP, by its share of K: the QUADS vec4f
+// from i / GROUP * QUADS on. The first thread of a unit keeps its h. The vectors that threads exchange are in workgroup memory,
 // padded with 0: h (by step parity, if PARITY is 1) and for a cell of two phases mid, VECTOR vec4f each.
 // The step index counts chunks of sizes.chunk steps, from step sizes.first to sizes.steps. Needs forward_cell.wgsl, restore.wgsl, one of take_*.wgsl, and generated
 // `multiply(phase, at)`, which adds to sums what `held` and the exchange from `at` on make.
 
-const THREADS = UNITS * LANES;
+const THREADS = GROUP * LANES;
 
 var<workgroup> parts: array<f32, PARTS>;
 // [quad][gate]
@@ -38,8 +38,8 @@ fn hold_weights(direction: u32, unit: u32, lane: u32) {
 
 // Gives h after the step, or what it was.
 fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, thread: u32, fixed: Fixed, h: f32) -> f32 {
-    let lane = thread / UNITS;
-    let unit = thread % UNITS;
+    let lane = thread / GROUP;
+    let unit = thread % GROUP;
     let finishes = thread < sizes.hidden;
     // Asked for now, so that it is there when the products are.
     var x: Before;
@@ -52,12 +52,12 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u
     for (var g = first; g < first + count; g++) { products[g] = select(dot(sums[g], vec4f(1.0)), 0.0, cut); }
     if LANES > 1u {
         if lane > 0u {
-            for (var g = first; g < first + count; g++) { parts[((lane - 1u) * GATES + g) * UNITS + unit] = products[g]; }
+            for (var g = first; g < first + count; g++) { parts[((lane - 1u) * GATES + g) * GROUP + unit] = products[g]; }
         }
         workgroupBarrier();
         if finishes {
             for (var l = 0u; l < LANES - 1u; l++) {
-                for (var g = first; g < first + count; g++) { products[g] += parts[(l * GATES + g) * UNITS + unit]; }
+                for (var g = first; g < first + count; g++) { products[g] += parts[(l * GATES + g) * GROUP + unit]; }
             }
         }
     }
@@ -78,12 +78,12 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u
 @compute @workgroup_size(THREADS)
 fn held_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
     let direction = group.z;
-    let unit = thread % UNITS;
+    let unit = thread % GROUP;
     let finishes = thread < sizes.hidden;
     let start = sizes.first + step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
     prepare_take();
-    hold_weights(direction, unit, thread / UNITS);
+    hold_weights(direction, unit, thread / GROUP);
     var fixed: Fixed;
     if finishes { fixed = fixed_of(direction, unit); }
     for (var k = thread; k < 4u * EXCHANGE; k += THREADS) { put(k, 0.0); }

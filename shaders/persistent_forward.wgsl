@@ -20,12 +20,17 @@ fn exchange_index(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> u32 {
     return (((of_chunk * SLOTS + slot) * sizes.directions + direction) * sizes.batch + b) * sizes.hidden + k;
 }
 
-// h before the step, or mid.
+// h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
+// `state` before the chunk.
 fn operand_at(step: u32, phase: u32, direction: u32, b: u32, k: u32) -> f32 {
     if phase == 2u { return await_value(exchange_index(step, 1u, direction, b, k)); }
-    if enters_cut(direction, time_of(step, direction), b) { return 0.0; }
-    if step == chunk_start() { return state[h_index(step, direction, b, k)]; }
-    return await_value(exchange_index(step - 1u, 0u, direction, b, k));
+    var h: f32;
+    if step == chunk_start() {
+        h = state[h_index(step, direction, b, k)];
+    } else {
+        h = await_value(exchange_index(step - 1u, 0u, direction, b, k));
+    }
+    return select(h, 0.0, enters_cut(direction, time_of(step, direction), b));
 }
 
 fn weight_at(direction: u32, g: u32, unit: u32, k: u32) -> f32 {

@@ -5,11 +5,12 @@
 // A workgroup has UNITS x LANES threads: UNITS units at a time, LANES threads along K for each, ROWS batch rows. A cell of two
 // phases makes mid in phase 1 (0 is that of a cell of one) and leaves it, its wx and its first gates' rh in `scratch`:
 // the outputs of a layer below [2, B, D·H] by layer parity, then by unit of [D, B, H] mid, wx [GATES], rh [FIRST_PHASE_GATES].
+// Needs params_scalars.wgsl or params_quads.wgsl.
 
 const THREADS = UNITS * LANES;
 const KEPT = 1u + GATES + FIRST_PHASE_GATES;
 
-var<workgroup> operand: array<f32, ROWS * TILE_K>;
+var<workgroup> operand: array<vec4f, ROWS * TILE_QUADS>;
 var<workgroup> sums: array<f32, GATES * ROWS * THREADS>;
 
 // At a single step the reverse direction enters by its end, which no reset cuts. Lengths can only be 1.
@@ -71,23 +72,27 @@ fn products(
     let weights = block_of(layer, direction)
         + select(GATES * sizes.hidden * columns_of(layer), 0u, source == INPUT);
     var acc: array<f32, GATES * ROWS>;
-    for (var k0 = 0u; k0 < columns; k0 += TILE_K) {
+    for (var k0 = 0u; k0 < columns; k0 += 4u * TILE_QUADS) {
         // The operand and the sums of the products before are free.
         workgroupBarrier();
-        for (var i = thread; i < ROWS * TILE_K; i += THREADS) {
-            let b = row0 + i / TILE_K;
-            let k = k0 + i % TILE_K;
-            var value = 0.0;
-            if b < sizes.batch && k < columns { value = operand_at(layer, direction, source, b, k); }
-            operand[i] = value;
+        for (var i = thread; i < ROWS * TILE_QUADS; i += THREADS) {
+            let b = row0 + i / TILE_QUADS;
+            let k = k0 + 4u * (i % TILE_QUADS);
+            var values: vec4f;
+            if b < sizes.batch {
+                for (var j = 0u; j < 4u; j++) {
+                    if k + j < columns { values[j] = operand_at(layer, direction, source, b, k + j); }
+                }
+            }
+            operand[i] = values;
         }
         workgroupBarrier();
         if unit < sizes.hidden {
-            let k_end = min(TILE_K, columns - k0);
-            for (var k = lane; k < k_end; k += LANES) {
+            let end = min(4u * TILE_QUADS, columns - k0);
+            for (var k = 4u * lane; k < end; k += 4u * LANES) {
                 for (var g = first; g < first + count; g++) {
-                    let w = params[weights + (g * sizes.hidden + unit) * columns + k0 + k];
-                    for (var r = 0u; r < ROWS; r++) { acc[g * ROWS + r] += w * operand[r * TILE_K + k]; }
+                    let w = quad(weights + (g * sizes.hidden + unit) * columns + k0 + k, columns - k0 - k);
+                    for (var r = 0u; r < ROWS; r++) { acc[g * ROWS + r] += dot(w, operand[r * TILE_QUADS + k / 4u]); }
                 }
             }
         }
@@ -118,12 +123,12 @@ fn finish(layer: u32, phase: u32, direction: u32, b: u32, unit: u32, wx_products
             wx[g] = scratch[kept + 1u + g];
             if g < first { rh[g] = scratch[kept + 1u + GATES + g]; }
         } else if sizes.has_bias == 1u {
-            wx[g] += params[bias + g * sizes.hidden];
+            wx[g] += param(bias + g * sizes.hidden);
         }
-        if sizes.has_bias == 1u && g >= first && g < end { rh[g] += params[bias + (GATES + g) * sizes.hidden]; }
+        if sizes.has_bias == 1u && g >= first && g < end { rh[g] += param(bias + (GATES + g) * sizes.hidden); }
     }
     var of_unit: Unit;
-    for (var i = 0u; i < UNIT_ROWS; i++) { of_unit[i] = params[per_unit + i * sizes.hidden]; }
+    for (var i = 0u; i < UNIT_ROWS; i++) { of_unit[i] = param(per_unit + i * sizes.hidden); }
     var held: State;
     for (var s = 0u; s < STATES; s++) { held[s] = initial(s, layer, direction, b, unit); }
     var prev = held;

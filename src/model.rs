@@ -118,8 +118,9 @@ impl Rnn {
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
+        shape.validate()?;
         let tuned = self.tuning.choose(&self.class(shape, mode), self.ctx.repairs());
-        let recurrence = self.recurrence.resolve(self.network.config.hidden_size, shape.seq_len, tuned);
+        let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
         Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
     }
 

@@ -20,10 +20,26 @@ fn context() -> Context {
     ctx
 }
 
-/// Both directions, several chunks, and more than one workgroup.
+/// Both directions and several chunks, in each direction one workgroup.
 fn case(seq_len: usize, batch: usize) -> Case {
     let config = RnnConfig::new(3, 17).with_num_layers(2).with_bidirectional(true);
     Case { dispatch_flops: Some(20_000), ..Case::new(config, seq_len, batch) }
+}
+
+/// Two workgroups share the units of a row, over many chunks and resets, which must not let one of them run ahead.
+#[test]
+fn members_of_a_team_keep_step() {
+    let ctx = context();
+    for cell in cell::registry() {
+        for batch in [1, 3] {
+            let case = Case { dispatch_flops: Some(100_000), ..Case::new(RnnConfig::new(5, 37), 17, batch) };
+            let case = Case { workgroups: Some(2), ..case };
+            // The binary gate's data must stay clear of its jumps.
+            if cell.name() != "binary_gate" || batch == 1 {
+                run(&ctx, &cell, &case, Strategy::Persistent);
+            }
+        }
+    }
 }
 
 #[test]

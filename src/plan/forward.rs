@@ -30,7 +30,10 @@ impl Plan {
         let output_of = |layer| match self.mode {
             _ if layer == last => user.output,
             Mode::Training => reserve.outputs[layer],
+            // A window's output takes the place of what it was made from.
             Mode::Inference if dims.directions == 1 => user.output,
+            // The other direction still needs that: layers write to and from.
+            Mode::Inference if (last - layer) % 2 == 0 => user.output,
             Mode::Inference => map.inner,
         };
         for layer in 0..=last {

@@ -143,7 +143,7 @@ pub(super) struct ForwardMap {
     /// x·W_ih + b_ih of one layer and window of steps: `[D, window·B, G, H]`.
     pub input_part: Slot,
     pub window: u64,
-    /// Inference: the output of the layer below, overwritten by this layer's. In one direction the caller's output is that.
+    /// Inference, both directions: outputs of every other layer below the last; the caller's output holds the others'.
     pub inner: Slot,
     /// Training with dropout: the input of a layer above the first.
     pub prepared: Slot,

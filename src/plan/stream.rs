@@ -29,13 +29,16 @@ struct Tile {
     units: u32,
     lanes: u32,
     rows: u32,
+    /// Whether parameters are read by four: I and H are multiples of 4, and with them all offsets.
+    quads: bool,
 }
 
+/// Length of K that is staged in workgroup memory at a time.
 const TILE_K: u32 = 128;
 
 impl Tile {
     /// All units of its rows if `whole`, else a slice of them.
-    fn new(batch: usize, gates: u32, whole: bool) -> Self {
+    fn new(batch: usize, gates: u32, whole: bool, quads: bool) -> Self {
         let mut rows = match batch {
             1 => 1,
             2..=4 => 4,
@@ -53,18 +56,18 @@ impl Tile {
         while bytes(units, rows) > WORKGROUP_BYTES && units > 1 {
             units /= 2;
         }
-        Self { units, lanes, rows }
+        Self { units, lanes, rows, quads }
     }
 
     fn constants(self, in_place: bool) -> [(&'static str, u32); 5] {
         let [units, lanes, rows] = [("UNITS", self.units), ("LANES", self.lanes), ("ROWS", self.rows)];
-        [units, lanes, rows, ("TILE_K", TILE_K), ("IN_PLACE", in_place.into())]
+        [units, lanes, rows, ("TILE_QUADS", TILE_K / 4), ("IN_PLACE", in_place.into())]
     }
 }
 
 fn source(cell: &dyn Cell, tile: Tile, in_place: bool) -> KernelSource {
     let bindings: [Binding; 7] = [
-        Binding::read("params"),
+        Binding { element: if tile.quads { "vec4f" } else { "f32" }, ..Binding::read("params") },
         Binding::read("input"),
         Binding::read("initial_state"),
         Binding::read("reset").of_u32(),
@@ -72,7 +75,12 @@ fn source(cell: &dyn Cell, tile: Tile, in_place: bool) -> KernelSource {
         Binding::write("final_state"),
         Binding::write("scratch"),
     ];
-    let files = [StreamSizes::WGSL, include_str!("../../shaders/stream_forward.wgsl")];
+    let params = if tile.quads {
+        include_str!("../../shaders/params_quads.wgsl")
+    } else {
+        include_str!("../../shaders/params_scalars.wgsl")
+    };
+    let files = [StreamSizes::WGSL, params, include_str!("../../shaders/stream_forward.wgsl")];
     KernelSource::new("stream_forward", &tile.constants(in_place), &bindings, StepIndex::None, &files).with_cell(cell)
 }
 
@@ -92,7 +100,7 @@ pub(super) fn scratch(cell: &dyn Cell, dims: &Dims) -> u64 {
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let gates = cell.gates().len() as u32;
     let tiles = [(1, true), (4, true), (8, true), (1, false), (4, false), (8, false)];
-    let tiles = tiles.map(|(batch, whole)| Tile::new(batch, gates, whole));
+    let tiles = tiles.map(|(batch, whole)| Tile::new(batch, gates, whole, batch == 4));
     tiles.into_iter().flat_map(|tile| [false, true].map(|in_place| source(cell, tile, in_place))).collect()
 }
 
@@ -114,7 +122,8 @@ impl Plan {
         // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
         let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
         let (small, layers) = (is_small(network), network.config.num_layers);
-        let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small);
+        let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
+        let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
         let kernel = ctx.kernel(source(cell, tile, options.in_place))?;
         let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, self.maps.stream];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;

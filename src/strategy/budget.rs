@@ -39,9 +39,13 @@ pub(super) struct Budget {
     pub held_from: u32,
     /// Workgroups that run side by side: rows are put together only past that.
     pub groups: u32,
-    /// For strategy resident: weights that a thread can keep, and K that it sums of each gate while there are threads for more.
-    pub resident_held: u32,
+    /// For strategy resident: K of each gate that a thread sums at most while there are threads for less, and weights that it
+    /// keeps at most, in all and while there are 256 threads or fewer for less.
     pub resident_k: u32,
+    pub resident_held: u32,
+    pub resident_held_by_few: u32,
+    /// Units that a thread multiplies for backward, so that it reads a vector once for all of them.
+    pub columns: u32,
     /// Whether a workgroup with held weights takes several rows, one after the other.
     pub rows_in_turn: bool,
     /// Turns that a loop needs at least to stay a loop; 1 where that does not matter.
@@ -51,7 +55,7 @@ pub(super) struct Budget {
     pub take: Take,
 }
 
-/// Of every GPU until more is known.
+/// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
 const GPU: Budget = Budget {
     threads: 512,
     held: 96,
@@ -60,15 +64,18 @@ const GPU: Budget = Budget {
     unrolled: 64,
     held_from: 32,
     groups: 128,
-    resident_held: 96,
     resident_k: 16,
+    resident_held: 96,
+    resident_held_by_few: 96,
+    columns: 1,
     rows_in_turn: false,
     rolled: 1,
     subgroup: 32,
     take: Take::Scalars,
 };
 
-/// Of a CPU adapter, as measured on llvmpipe. A barrier costs a switch for every 8 threads, so they are few with many weights each.
+/// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
+/// for every 8 threads, so they are few with many weights each.
 const CPU: Budget = Budget {
     threads: 1024,
     held: 512,
@@ -77,8 +84,10 @@ const CPU: Budget = Budget {
     unrolled: 32,
     held_from: 96,
     groups: 2,
-    resident_held: 1024,
     resident_k: u32::MAX,
+    resident_held: 512,
+    resident_held_by_few: 384,
+    columns: 4,
     rows_in_turn: true,
     rolled: 33,
     subgroup: 8,
@@ -94,11 +103,15 @@ impl Budget {
             .min(limits.max_compute_workgroup_size_y)
             .min(1024);
         let threads = 1 << threads.ilog2();
-        // A CPU adapter's registers are its stack, its parallelism its cores. A GPU's are taken to be 64 Ki, half of them free
-        // for weights: not measured yet.
-        let of_kind = if ctx.is_software() { CPU } else { GPU };
-        let subgroup = of_kind.subgroup.max(if ctx.is_software() { ctx.adapter_info().subgroup_max_size } else { 0 });
-        Self { threads: threads.min(of_kind.threads), subgroup, take: Take::new(ctx), ..of_kind }
+        let threads = |most: u32| threads.min(most);
+        let take = Take::new(ctx);
+        if ctx.is_software() {
+            let groups = std::thread::available_parallelism().map_or(CPU.groups, |n| n.get() as u32);
+            let subgroup = CPU.subgroup.max(ctx.adapter_info().subgroup_max_size);
+            Self { threads: threads(CPU.threads), groups, subgroup, take, ..CPU }
+        } else {
+            Self { threads: threads(GPU.threads), take, ..GPU }
+        }
     }
 
     /// Devices to validate sources for, without one.

@@ -8,6 +8,7 @@ mod stepwise;
 use std::str::FromStr;
 
 use crate::cell::Cell;
+use crate::config::{RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
@@ -18,8 +19,8 @@ use crate::program::{Segment, Slot};
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
 #[non_exhaustive]
 pub enum Strategy {
-    /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128,
-    /// else stepwise: a table without regard to the device, whose threshold was measured on llvmpipe.
+    /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128
+    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else stepwise. A single step: stepwise.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, has
@@ -188,6 +189,8 @@ pub(crate) struct Recurrence {
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
 const DISPATCH_FLOPS: u64 = 2_200_000_000;
+/// H up to which resident is taken on a device of which nothing is known.
+const SMALL: usize = 128;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
 /// What a GPU of any size runs side by side.
@@ -205,16 +208,33 @@ impl Recurrence {
         Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit, window_bytes: WINDOW_BYTES }
     }
 
-    /// What runs for a shape: whatever is forced, else what the tuning chose, else by H alone.
-    pub fn resolve(self, hidden_size: usize, seq_len: usize, tuned: Option<(Strategy, u32)>) -> Self {
-        match (self.strategy, tuned) {
-            // A single step has nothing to save dispatches on.
-            (Strategy::Auto, _) if seq_len == 1 => Self { strategy: Strategy::Stepwise, ..self },
-            (Strategy::Auto, Some((strategy, workgroups))) => Self { strategy, workgroups, ..self },
-            (Strategy::Auto, None) if hidden_size <= 128 => Self { strategy: Strategy::Resident, ..self },
-            (Strategy::Auto, None) => Self { strategy: Strategy::Stepwise, ..self },
-            _ => self,
+    /// What runs for a shape: whatever is forced, else what the tuning chose, else a table.
+    pub fn resolve(
+        self,
+        ctx: &Context,
+        cell: &dyn Cell,
+        config: &RnnConfig,
+        shape: SeqShape,
+        tuned: Option<(Strategy, u32)>,
+    ) -> Self {
+        if self.strategy != Strategy::Auto {
+            return self;
         }
+        // A single step has nothing to save dispatches on.
+        if shape.seq_len == 1 {
+            return Self { strategy: Strategy::Stepwise, ..self };
+        }
+        if let Some((strategy, workgroups)) = tuned {
+            return Self { strategy, workgroups, ..self };
+        }
+        let sizes = StepSizes {
+            hidden: config.hidden_size as u32,
+            batch: shape.batch_size as u32,
+            directions: config.num_directions() as u32,
+            ..Default::default()
+        };
+        let resident = config.hidden_size <= SMALL || ctx.is_software() && resident::holds_weights(ctx, cell, &sizes);
+        Self { strategy: if resident { Strategy::Resident } else { Strategy::Stepwise }, ..self }
     }
 
     /// The forward recurrence of one layer, all directions.

@@ -85,7 +85,9 @@ impl Streaming {
 /// A workgroup that keeps all weights in registers, and walks its rows in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Held {
-    units: u32,
+    /// Threads that multiply by the same part of K, and units of each backward.
+    group: u32,
+    columns: u32,
     lanes: u32,
     rows: u32,
     /// vec4f of K that a thread multiplies, of each phase backward; forward the second is 0, as both have the same.
@@ -108,25 +110,29 @@ impl Held {
         if !(32..=budget.threads).contains(&hidden) {
             return None;
         }
-        let units = hidden.next_multiple_of(budget.subgroup);
-        let mut lanes = 1;
-        let wanted = |lanes| {
-            let k = hidden.div_ceil(lanes);
-            k > budget.resident_k || gates * k > budget.resident_held
+        let columns = if work.backward { budget.columns } else { 1 };
+        let group = hidden.div_ceil(columns).next_multiple_of(budget.subgroup);
+        // The vec4f of each phase, and what a thread keeps of them.
+        let shares = |lanes: u32| {
+            let quads = |k: u32| k.div_ceil(4 * lanes);
+            if work.backward {
+                let quads = [quads(first * hidden), quads((gates - first) * hidden)];
+                (quads, (quads[0] + quads[1]) * columns)
+            } else {
+                ([quads(hidden), 0], quads(hidden) * gates)
+            }
         };
-        while wanted(lanes) && units * lanes * 2 <= budget.threads {
-            lanes *= 2;
+        let wanted = |lanes: u32| {
+            let most = if group * (lanes + 1) <= 256 { budget.resident_held_by_few } else { budget.resident_held };
+            (hidden * columns).div_ceil(lanes) > budget.resident_k || 4 * shares(lanes).1 > most
+        };
+        let mut lanes = columns;
+        while wanted(lanes) && group * (lanes + 1) <= budget.threads {
+            lanes += 1;
         }
-        let quads = |k: u32| k.div_ceil(4 * lanes);
-        let (quads, held) = if work.backward {
-            let quads = [quads(first * hidden), quads((gates - first) * hidden)];
-            (quads, quads[0] + quads[1])
-        } else {
-            ([quads(hidden), 0], quads(hidden) * gates)
-        };
-        let fits = units * lanes <= budget.threads
-            && 4 * held <= budget.resident_held.next_multiple_of(4 * gates)
-            && units * lanes * 4 * held <= budget.held_in_all;
+        let (quads, held) = shares(lanes);
+        let fits =
+            group * lanes <= budget.threads && 4 * held <= budget.resident_held && group * lanes * 4 * held <= budget.held_in_all;
         // With several lanes there is a barrier between reading and writing; with two phases they are of different vectors.
         let parity = lanes == 1 && !work.two_phases();
         let vectors = match (work.backward, work.two_phases()) {
@@ -135,15 +141,18 @@ impl Held {
             (_, false) => quads[0] * (1 + u32::from(parity)),
         };
         // A thread may load past the end of the last block of 8.
-        let (exchange, parts) = (vectors * lanes + 7, (units * (lanes - 1) * work.accumulators()).max(1));
+        let exchange = vectors * lanes + 7;
+        let parts = if work.backward { group * lanes * columns } else { group * (lanes - 1) * gates };
+        let parts = if lanes > 1 { parts } else { 1 };
         let (rolled, take) = (budget.rolled, budget.take);
-        let layout = Self { units, lanes, rows, quads, held, parity, exchange, parts, rolled, take };
+        let layout = Self { group, columns, lanes, rows, quads, held, parity, exchange, parts, rolled, take };
         (fits && (4 * exchange + parts) * 4 <= WORKGROUP_BYTES).then_some(layout)
     }
 
-    fn constants(self) -> [(&'static str, u32); 10] {
+    fn constants(self) -> [(&'static str, u32); 11] {
         [
-            ("UNITS", self.units),
+            ("GROUP", self.group),
+            ("COLUMNS", self.columns),
             ("LANES", self.lanes),
             ("ROWS", 1),
             ("QUADS", self.quads[0]),
@@ -167,16 +176,16 @@ impl Held {
     /// `multiply(phase, at)`, straight down: weights stay in registers only where every index is a constant.
     fn multiply(self, work: Work) -> String {
         let Work { gates, first, .. } = work;
+        let [one, two] = self.quads;
         let mut phases = if work.backward {
+            let (stride, gates) = (self.columns, 0..self.columns);
             vec![
-                Phase { from: 0, stride: 1, gates: 0..1, quads: self.quads[0] },
-                Phase { from: self.quads[0], stride: 1, gates: 0..1, quads: self.quads[1] },
+                Phase { from: 0, stride, gates: gates.clone(), quads: one },
+                Phase { from: one * stride, stride, gates, quads: two },
             ]
         } else {
-            vec![
-                Phase { from: 0, stride: gates, gates: 0..first, quads: self.quads[0] },
-                Phase { from: 0, stride: gates, gates: first..gates, quads: self.quads[0] },
-            ]
+            let phase = |gates| Phase { from: 0, stride: work.gates, gates, quads: one };
+            vec![phase(0..first), phase(first..gates)]
         };
         phases.truncate(1 + usize::from(work.two_phases()));
         let mut wgsl = String::new();
@@ -283,6 +292,13 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex) 
         }
     };
     source.with_cell(cell)
+}
+
+/// Whether weights stay in registers, forward and backward.
+pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
+    let budget = Budget::new(ctx);
+    let held = |backward| matches!(Layout::new(budget, Work::new(cell, sizes, backward)), Layout::Held(_));
+    held(false) && held(true)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
