@@ -23,13 +23,18 @@ fn decode(word: u32) -> f32 {
     return bitcast<f32>(word - 1u);
 }
 
+// This thread's waiting was in vain once; it does not wait again.
+var<private> gave_up: bool;
+
 // 0 if it never came.
 fn await_word(at: u32) -> u32 {
+    if gave_up { return 0u; }
     for (var polls = 1u; polls <= sizes.spin_limit; polls++) {
         let word = atomicLoad(&exchange[at]);
         if word != 0u { return word; }
         if polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u { break; }
     }
+    gave_up = true;
     return 0u;
 }
 
@@ -65,7 +70,8 @@ fn roll_call(thread: u32, first: bool, workgroups: u32) -> bool {
         atomicAdd(&control[ARRIVED], 1u);
         for (var polls = 1u; polls <= sizes.spin_limit; polls++) {
             if atomicLoad(&control[ARRIVED]) == workgroups {
-                stuck = 0u;
+                // Others may have given up before the last came.
+                stuck = atomicLoad(&control[FAILED]);
                 break;
             }
             if polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u { break; }

@@ -101,6 +101,8 @@ fn run_phase(
         for (var l = 0u; l < LANES; l++) { total += sums[r * THREADS + l * UNITS + thread % UNITS]; }
         finish(step, phase, direction, row0 + r, r, unit, total, x);
     }
+    // No thread may wait for what another of its own workgroup has yet to publish: nothing promises that both run.
+    workgroupBarrier();
     return true;
 }
 

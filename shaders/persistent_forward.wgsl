@@ -118,6 +118,8 @@ fn run_phase(
         atomicStore(&exchange[exchange_index(step, select(0u, 1u, phase == 1u), direction, b, unit)], encode(made));
         if phase != 1u { state[h_index(step + 1u, direction, b, unit)] = made; }
     }
+    // No thread may wait for what another of its own workgroup has yet to publish: nothing promises that both run.
+    workgroupBarrier();
     return true;
 }
 

@@ -10,7 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_intrusive::channel::shared::oneshot_channel;
-use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Features, Limits, Queue};
+use wgpu::{Adapter, AdapterInfo, Backend, Buffer, BufferUsages, Device, DeviceType, DownlevelFlags, Features, Limits, Queue};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, KernelSource, step_layout};
@@ -41,13 +41,15 @@ struct Inner {
     info: AdapterInfo,
     limits: Limits,
     immediates: bool,
+    /// Natively, and on the GPU: browsers promise nothing of workgroups and watch over time.
+    indirect: bool,
     /// Keyed by the whole WGSL text.
     kernels: Mutex<HashMap<String, Arc<Kernel>>>,
     /// Grows by powers of two; programs keep the one they were bound with.
     step_table: Mutex<Option<Arc<StepTable>>>,
     /// Bound where an optional buffer is absent, read-only and read-write.
     empty: [Buffer; 2],
-    /// One for all persistent dispatches of the device: wgpu then never lets two of them run at once and starve each other.
+    /// One for all persistent dispatches of this context: wgpu then never lets two of them run at once and starve each other.
     control: Buffer,
     /// Repaired runs of strategy persistent that this crate's own calls saw.
     repairs: AtomicU32,
@@ -121,6 +123,8 @@ impl Context {
     fn new(adapter: &Adapter, device: &Device, queue: &Queue, lost: Arc<AtomicBool>) -> Result<Self> {
         let limits = device.limits();
         let immediates = device.features().contains(Features::IMMEDIATES) && limits.max_immediate_size >= 4;
+        let downlevel = adapter.get_downlevel_capabilities().flags.contains(DownlevelFlags::INDIRECT_EXECUTION);
+        let indirect = downlevel && adapter.get_info().backend != Backend::BrowserWebGpu;
         let empty = ["read", "write"].map(|access| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(&format!("tidegate empty {access}")),
@@ -141,6 +145,7 @@ impl Context {
             info: adapter.get_info(),
             limits,
             immediates,
+            indirect,
             kernels: Mutex::default(),
             step_table: Mutex::default(),
             empty,
@@ -178,6 +183,11 @@ impl Context {
     /// Whether the step index goes by immediates, else by dynamic offset.
     pub(crate) fn immediates(&self) -> bool {
         self.inner.immediates
+    }
+
+    /// Whether strategy persistent may be repaired here.
+    pub(crate) fn has_indirect(&self) -> bool {
+        self.inner.indirect
     }
 
     /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.

@@ -64,7 +64,8 @@ impl Rnn {
 
     /// Bounds how often a workgroup of strategy persistent polls for one value before the dispatch fails and is repaired.
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
-        Self { recurrence: Recurrence { spin_limit, ..self.recurrence }, ..self }
+        // So that counting polls up to it ends.
+        Self { recurrence: Recurrence { spin_limit: spin_limit.min(1 << 30), ..self.recurrence }, ..self }
     }
 
     /// The device it runs on.
@@ -119,9 +120,19 @@ impl Rnn {
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         shape.validate()?;
-        let tuned = self.tuning.choose(&self.class(shape, mode), self.ctx.repairs());
+        let class = self.class(shape, mode);
+        let tuned = self.tuning.choose(&class, self.ctx.repairs());
         let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
-        Plan::new(&self.ctx, &self.network, shape, mode, recurrence)
+        let plan = |recurrence| Plan::new(&self.ctx, &self.network, shape, mode, recurrence);
+        match (plan(recurrence), self.tuning.fallback(&class)) {
+            // Chosen on a device with more bindings or memory to it than the app asked for.
+            (Err(Error::Limit { .. }), Some(strategy))
+                if self.recurrence.strategy == Strategy::Auto && recurrence.strategy == Strategy::Persistent =>
+            {
+                plan(Recurrence { strategy, ..recurrence })
+            }
+            (plan, _) => plan,
+        }
     }
 
     /// Runs host data through the network in inference mode, on buffers of its own.
@@ -332,7 +343,8 @@ impl TrainingRun<'_> {
     }
 }
 
-/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made.
+/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
+/// that it was made with: where persistent keeps being repaired, a new session is made with another.
 #[derive(Debug)]
 pub struct Session {
     ctx: Context,

@@ -182,14 +182,27 @@ fn matmul_as(form: Form, ctx: &Context, p: &Product) -> Result<Dispatch> {
 /// Work of one dispatch of a product: well under 100 ms on a slow GPU.
 const DISPATCH_FLOPS: u64 = 8_000_000_000;
 
-/// [`matmul`], cut by rows of C into as many dispatches as keep each of them short.
+/// [`matmul`], cut by rows of C into as many dispatches as keep each of them short, and by matrices of the stack to fit a grid.
 pub(crate) fn matmuls(ctx: &Context, p: &Product) -> Result<Vec<Segment>> {
-    let most = (DISPATCH_FLOPS / (2 * p.n * p.k * p.batches)).clamp(1, p.m).next_multiple_of(ROWS_OF_ANY_TILE);
-    let cut = |first: u64| {
-        let (a, c) = (p.a.at(p.a.offset + first * p.a.row), p.c.at(p.c.offset + first * p.c.row));
-        Ok(matmul(ctx, &Product { m: most.min(p.m - first), a, c, ..*p })?.into())
-    };
-    (0..p.m).step_by(most as usize).map(cut).collect()
+    let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
+    let batches = (most / p.splits.count).clamp(1, p.batches);
+    let rows = (DISPATCH_FLOPS / (2 * p.n * p.k * batches)).clamp(1, p.m).next_multiple_of(ROWS_OF_ANY_TILE);
+    let mut dispatches = Vec::new();
+    for batch in (0..p.batches).step_by(batches as usize) {
+        for row in (0..p.m).step_by(rows as usize) {
+            let part = Product {
+                m: rows.min(p.m - row),
+                batches: batches.min(p.batches - batch),
+                a: p.a.at(p.a.offset + batch * p.a.batch + row * p.a.row),
+                b: p.b.at(p.b.offset + batch * p.b.batch),
+                c: p.c.at(p.c.offset + batch * p.c.batch + row * p.c.row),
+                bias: p.bias.map(|bias| bias + batch * p.b.batch),
+                ..*p
+            };
+            dispatches.push(matmul(ctx, &part)?.into());
+        }
+    }
+    Ok(dispatches)
 }
 
 sizes! {

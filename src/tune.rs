@@ -16,9 +16,11 @@ use crate::strategy::Strategy;
 use crate::tuning::{Choice, Tuning};
 
 /// Workgroups to try side by side, in this order, until some do not run.
-const WORKGROUPS: [u32; 8] = [16, 32, 64, 96, 128, 192, 256, 512];
-/// A wider persistent dispatch that is slower by this factor than the best ends the search.
-const HOPELESS: f64 = 1.5;
+const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
+/// A wider persistent dispatch that is slower by this factor than a narrower one ends the search.
+const HOPELESS: f64 = 1.2;
+/// A single step has nothing to choose, and what is found serves any T.
+const LEAST_STEPS: usize = 16;
 /// Fewest timed runs, most, and what they may take together beyond the fewest.
 const RUNS: [usize; 2] = [3, 20];
 const BUDGET: Duration = Duration::from_millis(200);
@@ -30,6 +32,7 @@ impl Rnn {
     /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
     /// [`Mode::Training`] all gradients, agree with those of stepwise.
     pub async fn tune(&self, shape: SeqShape, mode: Mode) -> Result<Tuning> {
+        let shape = SeqShape { seq_len: shape.seq_len.max(LEAST_STEPS), ..shape };
         // A shape that the device cannot hold ends here, before its data are made.
         self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
         let data = Data::new(self, shape);
@@ -37,32 +40,22 @@ impl Rnn {
         let mut truth = None;
         let mut best: Option<(f64, Strategy, u32)> = None;
         let mut fallback: Option<(f64, Strategy)> = None;
+        let mut persistent = f64::INFINITY;
         for (strategy, workgroups) in self.candidates() {
             let rnn = self.clone().with_strategy(strategy).with_workgroups(workgroups);
-            let trial = match Trial::new(&rnn, &params, &data, mode) {
-                // Too large for this strategy, or too few bindings.
-                Err(Error::Limit { .. }) if strategy != Strategy::Stepwise => continue,
-                trial => trial?,
+            let time = match measure(&rnn, &params, &data, mode, &mut truth).await {
+                // Too large for this strategy or the memory beside the others, or its shader for the driver.
+                Err(error) if strategy != Strategy::Stepwise && !matches!(error, Error::DeviceLost) => None,
+                time => time?,
             };
-            trial.run()?;
-            let results = trial.results().await?;
-            let repaired = trial.run.status().await?[1] > 0;
-            let truth = truth.get_or_insert_with(|| results.clone());
-            if repaired || !agree(&rnn, shape, mode, truth, &results) {
-                if strategy == Strategy::Persistent {
+            let Some(time) = time else { if strategy == Strategy::Persistent { break } else { continue } };
+            if strategy == Strategy::Persistent {
+                if time > HOPELESS * persistent {
                     break;
                 }
-                continue;
-            }
-            let time = trial.time()?;
-            if trial.run.status().await?[1] > 0 {
-                break;
-            }
-            if strategy != Strategy::Persistent && fallback.is_none_or(|(least, _)| time < least) {
+                persistent = persistent.min(time);
+            } else if fallback.is_none_or(|(least, _)| time < least) {
                 fallback = Some((time, strategy));
-            }
-            if best.is_some_and(|(least, ..)| time > HOPELESS * least) && strategy == Strategy::Persistent {
-                break;
             }
             if best.is_none_or(|(least, ..)| time < least) {
                 best = Some((time, strategy, workgroups));
@@ -84,6 +77,19 @@ impl Rnn {
         }
         candidates
     }
+}
+
+/// Seconds of a run of this strategy; nothing if it had to be repaired or does not agree with `truth`, which the first sets.
+async fn measure(rnn: &Rnn, params: &Buffer, data: &Data, mode: Mode, truth: &mut Option<Vec<Vec<f32>>>) -> Result<Option<f64>> {
+    let trial = Trial::new(rnn, params, data, mode)?;
+    trial.run()?;
+    let results = trial.results().await?;
+    let truth = truth.get_or_insert_with(|| results.clone());
+    if !agree(rnn, data.shape, mode, truth, &results) {
+        return Ok(None);
+    }
+    let time = trial.time()?;
+    Ok((trial.run.status().await?[1] == 0).then_some(time))
 }
 
 fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> bool {

@@ -58,10 +58,11 @@ impl Tuning {
         &self.device
     }
 
-    /// What tells devices apart here: name, backend and driver with its version.
+    /// What tells devices apart here: name, backend, driver, and the version of this crate, whose kernels were timed.
     pub fn device_of(ctx: &Context) -> String {
         let info = ctx.adapter_info();
-        format!("{} ({}, {} {})", info.name, info.backend, info.driver, info.driver_info)
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{} ({}, {} {}), tidegate {version}", info.name, info.backend, info.driver, info.driver_info)
     }
 
     /// Whether it has a choice for this network and shape.
@@ -82,6 +83,9 @@ impl Tuning {
     /// Takes over another tuning's choices, which replace this one's of the same shapes. Both must be of one device, or this
     /// one empty.
     pub fn merge(&mut self, other: Tuning) -> Result<()> {
+        if other.choices.is_empty() {
+            return Ok(());
+        }
         if self.choices.is_empty() {
             self.device.clone_from(&other.device);
         }
@@ -96,10 +100,10 @@ impl Tuning {
         Ok(())
     }
 
-    /// Takes note of what a `status` buffer held, which is since it was last cleared. After two repaired runs in all strategy
-    /// persistent is not chosen any more.
+    /// Takes note of what a `status` buffer held; clear the buffer then, or the same repairs count again. After two calls that
+    /// tell of repairs strategy persistent is not chosen any more.
     pub fn record(&mut self, status: [u32; 4]) {
-        self.failures = self.failures.saturating_add(status[1]);
+        self.failures = self.failures.saturating_add(u32::from(status[1] > 0));
     }
 
     /// Refuses a device other than the one that was measured.
@@ -117,6 +121,11 @@ impl Tuning {
         let failed = self.failures.saturating_add(failures) >= FAILURES;
         let strategy = if failed { choice.fallback } else { choice.strategy };
         Some((strategy, choice.workgroups))
+    }
+
+    /// What to take instead of strategy persistent.
+    pub(crate) fn fallback(&self, class: &Class) -> Option<Strategy> {
+        self.choices.iter().find(|choice| choice.class == *class).map(|choice| choice.fallback)
     }
 }
 
@@ -153,7 +162,9 @@ mod tests {
         tuning.record([5, 1, 0, 0]);
         assert_eq!(tuning.choose(&class, 0), Some((Strategy::Persistent, 7)));
         assert_eq!(tuning.choose(&class, 1), Some((Strategy::Stepwise, 7)));
-        tuning.record([9, 1, 0, 0]);
+        tuning.record([9, 0, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0).map(|c| c.0), Some(Strategy::Persistent));
+        tuning.record([9, 3, 0, 0]);
         assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
     }
 

@@ -666,9 +666,10 @@ fn bench_reports_what_it_cannot_run() {
 #[test]
 fn bench_keeps_what_it_tuned() {
     let folder = Folder::new();
-    let small = ["bench", "--cell", "gru", "--input", "3", "--hidden", "5", "--seq", "4", "--batch", "2", "--mode", "infer"];
+    let case = ["--cell", "gru", "--input", "3", "--hidden", "5", "--seq", "4", "--batch", "2", "--mode", "infer"];
+    let small = [&["bench", "--device", "0"][..], &case].concat();
     let run = || {
-        let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+        let output = command().args(&small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     let kept = || {
@@ -685,7 +686,7 @@ fn bench_keeps_what_it_tuned() {
     let other = if chosen == "stepwise" { "resident" } else { "stepwise" };
     let forged = text.replace(&format!("\"strategy\": \"{chosen}\""), &format!("\"strategy\": \"{other}\""));
     fs::write(&file, &forged).unwrap();
-    let output = command().args(small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
+    let output = command().args(&small).env("XDG_CACHE_HOME", &folder.0).output().unwrap();
     assert!(String::from_utf8(output.stdout).unwrap().contains(other));
     assert_eq!(kept().1, forged);
     fs::write(&file, "{").unwrap();

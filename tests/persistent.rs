@@ -13,6 +13,19 @@ fn run(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case, strategy: Strategy) -> 
     outcome.unwrap_or_else(|e| panic!("{} under {}: {e}\n{case:?}", cell.name(), strategy.name()))
 }
 
+/// Runs until nothing had to be repaired: else a kernel that never works would pass as resident.
+fn run_unrepaired(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case) {
+    // On a busy machine a software adapter's workgroups may now and then not run side by side.
+    for _ in 0..10 {
+        let outcome = run(ctx, cell, case, Strategy::Persistent);
+        assert!(outcome.persistent > 0);
+        if outcome.repairs == 0 {
+            return;
+        }
+    }
+    panic!("{}: every run had to be repaired\n{case:?}", cell.name());
+}
+
 /// Persistent can run here, or this suite says nothing.
 fn context() -> Context {
     let ctx = common::context();
@@ -36,7 +49,7 @@ fn members_of_a_team_keep_step() {
             let case = Case { workgroups: Some(2), ..case };
             // The binary gate's data must stay clear of its jumps.
             if cell.name() != "binary_gate" || batch == 1 {
-                run(&ctx, &cell, &case, Strategy::Persistent);
+                run_unrepaired(&ctx, &cell, &case);
             }
         }
     }
@@ -80,7 +93,7 @@ fn weights_in_registers() {
     let ctx = context();
     for (name, hidden, batch) in [("lstm", 97, 3), ("gru_reset_before", 97, 1)] {
         let case = Case::new(RnnConfig::new(3, hidden), 5, batch);
-        run(&ctx, &cell::by_name(name).unwrap(), &case, Strategy::Persistent);
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &case);
     }
 }
 

@@ -61,7 +61,9 @@ impl Plan {
         let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
         let step_sizes = dims.step_sizes(network, 0, false);
         let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward);
-        let window = dims.window(recurrence.window_bytes.min(ctx.limits().max_storage_buffer_binding_size));
+        // The workspace holds other things too.
+        let most = ctx.limits().max_storage_buffer_binding_size.min(ctx.limits().max_buffer_size / 4);
+        let window = dims.window(recurrence.window_bytes.min(most));
         let forward = ForwardMap::new(network, &dims, mode, window, extra(false), &mut workspace);
         let mut stream_workspace = Arena::new(Role::Workspace, alignment);
         let streams = shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise;
@@ -97,7 +99,8 @@ impl Plan {
 
     /// Builds what can be bound.
     fn build(&self) -> Result<()> {
-        // Building the widest programs once proves every size against the device's limits and compiles every pipeline.
+        // Building the widest programs once proves every size against the device's limits and compiles every pipeline, but
+        // for single steps that cannot go in one dispatch a layer: see bind_forward.
         let all = Options {
             initial_state: true,
             final_state: true,
@@ -112,6 +115,9 @@ impl Plan {
         };
         if self.streams(all) {
             self.stream_program(all)?;
+            if self.streams_in_place() {
+                self.stream_program(Options { in_place: true, ..all })?;
+            }
         } else {
             self.sequence_program(all)?;
         }

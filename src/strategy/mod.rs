@@ -193,7 +193,7 @@ const DISPATCH_FLOPS: u64 = 2_200_000_000;
 const SMALL: usize = 128;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
-/// What a GPU of any size runs side by side.
+/// What a GPU of some size runs side by side; a small one may not.
 const WORKGROUPS: u32 = 32;
 /// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
 const SPIN_LIMIT: u32 = 1 << 16;

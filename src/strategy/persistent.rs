@@ -115,7 +115,9 @@ impl Layout {
             return None;
         }
         let teams = (share / members).min(work.batch);
-        Self::tiled(bytes, work, [units, lanes], teams, |_| (0, STREAM_TILE / lanes))
+        let tiled = |lanes| Self::tiled(bytes, work, [units, lanes], teams, |_| (0, STREAM_TILE / lanes));
+        // Fewer lanes, fewer sums in workgroup memory.
+        [lanes, lanes / 2, lanes / 4, lanes / 8].into_iter().filter(|&lanes| lanes > 0).find_map(tiled)
     }
 
     /// As many rows, then as long a tile, as workgroup memory holds. `blocks` tells the weights of a thread for a number of
@@ -146,7 +148,7 @@ impl Layout {
             }
             if rows > 1 {
                 rows /= 2;
-            } else if blocks > 0 && tile > 64 {
+            } else if blocks > 0 && tile > lanes {
                 pieces *= 2;
             } else {
                 return None;
@@ -188,12 +190,16 @@ fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
 fn chunk(ctx: &Context, resident: u32, words_per_step: u64) -> u32 {
-    let most = EXCHANGE_BYTES.min(ctx.limits().max_storage_buffer_binding_size) / 4;
+    let limits = ctx.limits();
+    let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     resident.min((most / words_per_step).clamp(1, u32::MAX.into()) as u32)
 }
 
 /// Refuses a device that cannot run this strategy at all.
 pub(crate) fn check(ctx: &Context) -> Result<()> {
+    if !ctx.has_indirect() {
+        return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
+    }
     let (needed, actual) = (STORAGE_BUFFERS, ctx.limits().max_storage_buffers_per_shader_stage);
     if actual < needed {
         let limit = "max_storage_buffers_per_shader_stage for strategy persistent".into();
@@ -208,9 +214,13 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
     let bytes = ctx.limits().max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
     let budget = Budget::new(ctx);
     Layout::new(budget, bytes, r.workgroups, work).ok_or_else(|| {
-        let needed = work.hidden.div_ceil(budget.threads) * work.directions;
-        let limit = format!("workgroups side by side for strategy persistent at hidden_size {}", work.hidden);
-        Error::Limit { limit, needed: needed.max(r.workgroups + 1).into(), actual: r.workgroups.into() }
+        let needed = u64::from(work.hidden.div_ceil(budget.threads)) * u64::from(work.directions);
+        if needed > r.workgroups.into() {
+            let limit = format!("workgroups side by side for strategy persistent at hidden_size {}", work.hidden);
+            return Error::Limit { limit, needed, actual: r.workgroups.into() };
+        }
+        let limit = format!("workgroup memory of strategy persistent for {} gates", work.gates);
+        Error::Limit { limit, needed: 4 * u64::from(STREAM_TILE + STREAM_UNITS * work.gates), actual: bytes.into() }
     })
 }
 
@@ -300,7 +310,7 @@ pub(super) fn forward(
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::forward(cell, sizes))?;
     let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, false);
-    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, false));
+    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, false)).min(sizes.part_len);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
@@ -334,8 +344,8 @@ pub(super) fn backward(
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, true);
-    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, true));
     let steps = resident::backward_steps(sizes, s);
+    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, true)).min(steps);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;

@@ -319,7 +319,7 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes
 
 pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let steps = sizes.first + sizes.part_len;
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false), ..*sizes };
+    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false).min(sizes.part_len), ..*sizes };
     let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
@@ -362,7 +362,8 @@ pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSize
 }
 
 pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
-    let sizes = StepSizes { steps: backward_steps(sizes, s), chunk: chunk(ctx, flops, cell, sizes, true), ..*sizes };
+    let steps = backward_steps(sizes, s);
+    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, true).min(steps), ..*sizes };
     let dispatch = backward_dispatch(ctx, cell, &sizes, s)?;
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }

@@ -54,7 +54,11 @@ impl<'a> OnGpu<'a> {
 
     pub fn measure(&mut self, workload: &Workload) -> Result<Measured> {
         let rnn = self.rnn(workload)?;
-        on_gpu(&rnn, workload, &mut self.verifier)
+        let measured = on_gpu(&rnn, workload, &mut self.verifier)?;
+        if self.strategy == Strategy::Auto {
+            self.tunings.record(measured.repairs);
+        }
+        Ok(measured)
     }
 }
 

@@ -36,6 +36,14 @@ impl Tunings {
         Ok(())
     }
 
+    /// Lets strategy persistent be dropped where it keeps failing.
+    pub fn record(&mut self, repairs: u32) {
+        if repairs > 0 {
+            self.known.record([0, repairs, 0, 0]);
+            self.save();
+        }
+    }
+
     /// A cache that cannot be written costs time, nothing else.
     fn save(&self) {
         let Some(path) = &self.path else { return };
