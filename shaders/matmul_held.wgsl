@@ -1,4 +1,4 @@
-// C = A·B on a CPU adapter, in the terms of matmul.wgsl. A load costs as much there as 16 products, even where all threads
+// C = A·B on a CPU adapter, in the terms of matmul.wgsl. A load costs as much there as 80 products, even where all threads
 // want the same value, and an element of a private array at a constant index costs nothing. So a thread holds HELD_K rows of
 // 4 columns of B and walks over TILE_M rows of A with them. A longer K takes several walks, which add up in C.
 //
