@@ -182,7 +182,7 @@ fn slots(cell: &dyn Cell) -> u32 {
     if cell.first_phase_gates() < cell.gates().len() { 2 } else { 1 }
 }
 
-/// Words of exchange of one step, the larger of forward's and backward's.
+/// Words of exchange of one step, forward or backward.
 fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
     let of_unit = if backward { cell.gates().len() as u64 } else { slots(cell).into() };
     u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden) * of_unit
@@ -247,7 +247,7 @@ fn clear_source() -> KernelSource {
     KernelSource::new("clear_exchange", &[], &bindings, StepIndex::None, &files)
 }
 
-/// `[state, exchange]`; `start` is where the layer's states lie in the state.
+/// What makes ready for a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &dyn Cell,
