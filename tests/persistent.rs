@@ -65,6 +65,18 @@ fn without_patience_every_dispatch_is_repaired() {
     }
 }
 
+/// The same where resident, which repairs, keeps its weights in registers.
+#[test]
+fn held_weights_repair_too() {
+    let ctx = context();
+    for name in ["lstm", "gru_reset_before"] {
+        let config = RnnConfig::new(3, 65).with_bidirectional(true);
+        let case = Case { spin_limit: Some(0), dispatch_flops: Some(100_000), ..Case::new(config, 5, 3) };
+        let outcome = run(&ctx, &cell::by_name(name).unwrap(), &case, Strategy::Persistent);
+        assert!(outcome.persistent > 3 && outcome.persistent == outcome.repairs, "{name}: {outcome:?}");
+    }
+}
+
 /// Fails in the middle of a sequence as often as at its start.
 #[test]
 fn little_patience_gives_the_same_numbers() {
