@@ -66,7 +66,7 @@ fn check(ctx: &Context, name: &str, cell: &Arc<dyn Cell>, case: &Case) -> f64 {
 
 /// One cell through the covering array; through the whole product of the sizes with TIDEGATE_FULL=1.
 fn check_cell_everywhere(name: &str) {
-    let ctx = common::context();
+    let ctx = common::own_context();
     let cell = cell::by_name(name).unwrap();
     let mut rows = pairwise(&LEVELS, 7);
     if std::env::var_os("TIDEGATE_FULL").is_some_and(|v| v == "1") {
@@ -102,7 +102,7 @@ everywhere!(rnn_linear rnn_tanh rnn_relu binary_gate lstm gru gru_reset_before);
 
 #[test]
 fn every_option_of_every_cell() {
-    let ctx = common::context();
+    let ctx = common::own_context();
     let everything = RnnConfig::new(7, 9).with_num_layers(2).with_bidirectional(true).with_batch_first(true).with_dropout(0.3);
     for (name, cell) in common::cell_variants().into_iter().skip(cell::registry().len()) {
         check(&ctx, &name, &cell, &Case::new(everything.clone(), 6, 5));

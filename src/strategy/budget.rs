@@ -35,6 +35,8 @@ pub(super) struct Budget {
     pub k_per_lane: u32,
     /// Longest loop that the compiler unrolls: only unrolled loops keep weights in registers.
     pub unrolled: u32,
+    /// Rows that strategy persistent puts together at least, if there are several: fewer variants to compile.
+    pub least_rows: u32,
     /// Smallest H whose weights strategy persistent holds: below it they are few, and a pipeline for every H costs more.
     pub held_from: u32,
     /// Workgroups that run side by side: rows are put together only past that.
@@ -62,6 +64,7 @@ const GPU: Budget = Budget {
     held_in_all: 32_768,
     k_per_lane: 16,
     unrolled: 64,
+    least_rows: 1,
     held_from: 32,
     groups: 128,
     resident_k: 16,
@@ -82,6 +85,7 @@ const CPU: Budget = Budget {
     held_in_all: u32::MAX,
     k_per_lane: 32,
     unrolled: 32,
+    least_rows: 4,
     held_from: 96,
     groups: 2,
     resident_k: u32::MAX,

@@ -97,7 +97,7 @@ impl Layout {
         }
         let segments = if work.shared_pieces || work.k[1] > 0 { 1 } else { work.k[0] / work.hidden };
         let whole = (segments * work.hidden).div_ceil(lanes);
-        let layout = Self::tiled(bytes, work, [units, lanes], teams, |pieces| {
+        let layout = Self::tiled(budget, bytes, work, [units, lanes], teams, |pieces| {
             let blocks = whole.div_ceil(pieces).div_ceil(budget.unrolled);
             (blocks, whole.div_ceil(pieces).div_ceil(blocks))
         })?;
@@ -115,16 +115,24 @@ impl Layout {
             return None;
         }
         let teams = (share / members).min(work.batch);
-        let tiled = |lanes| Self::tiled(bytes, work, [units, lanes], teams, |_| (0, STREAM_TILE / lanes));
+        let tiled = |lanes| Self::tiled(budget, bytes, work, [units, lanes], teams, |_| (0, STREAM_TILE / lanes));
         // Fewer lanes, fewer sums in workgroup memory.
         [lanes, lanes / 2, lanes / 4, lanes / 8].into_iter().filter(|&lanes| lanes > 0).find_map(tiled)
     }
 
     /// As many rows, then as long a tile, as workgroup memory holds. `blocks` tells the weights of a thread for a number of
     /// pieces: their count, and the length of each.
-    fn tiled(bytes: u32, work: Work, [units, lanes]: [u32; 2], teams: u32, blocks: impl Fn(u32) -> (u32, u32)) -> Option<Self> {
+    fn tiled(
+        budget: Budget,
+        bytes: u32,
+        work: Work,
+        [units, lanes]: [u32; 2],
+        teams: u32,
+        blocks: impl Fn(u32) -> (u32, u32),
+    ) -> Option<Self> {
         let team_rows = work.batch.div_ceil(teams);
-        let mut rows = team_rows.next_power_of_two().min(8).min(lanes);
+        let least = if team_rows > 1 { budget.least_rows } else { 1 };
+        let mut rows = team_rows.next_power_of_two().max(least).min(8).min(lanes);
         let mut pieces = 1;
         loop {
             let (blocks, block) = blocks(pieces);

@@ -77,6 +77,10 @@ pub fn uniform(seed: u64, n: usize, bound: f64) -> Vec<f64> {
 pub fn context() -> Context {
     use std::sync::OnceLock;
     static SHARED: OnceLock<Context> = OnceLock::new();
-    let request = || pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one");
-    SHARED.get_or_init(request).clone()
+    SHARED.get_or_init(own_context).clone()
+}
+
+/// The same, on a device of the test's own: a software adapter compiles shaders on one thread a device.
+pub fn own_context() -> Context {
+    pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one")
 }
