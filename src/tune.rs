@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{HostRun, Rnn};
 use crate::params::Params;
 use crate::plan::{Backward, BackwardBuffers, Forward};
-use crate::strategy::Strategy;
+use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Choice, Tuning};
 
 /// Workgroups to try side by side, in this order, until some do not run.
@@ -71,8 +71,8 @@ impl Rnn {
         let ctx = self.context();
         let mut candidates = vec![(Strategy::Stepwise, 1), (Strategy::Resident, 1)];
         if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
-            let threads = std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-            let workgroups = if ctx.is_software() { vec![threads] } else { WORKGROUPS.to_vec() };
+            // A CPU adapter's are its threads, the default.
+            let workgroups = if ctx.is_software() { vec![Recurrence::new(ctx).workgroups] } else { WORKGROUPS.to_vec() };
             candidates.extend(workgroups.into_iter().map(|n| (Strategy::Persistent, n)));
         }
         candidates

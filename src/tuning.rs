@@ -117,7 +117,7 @@ impl Tuning {
 
     /// The strategy of a class, and its workgroups; `failures` are those that the context knows of.
     pub(crate) fn choose(&self, class: &Class, failures: u32) -> Option<(Strategy, u32)> {
-        let choice = self.choices.iter().find(|choice| choice.class == *class)?;
+        let choice = self.choice(class)?;
         let failed = self.failures.saturating_add(failures) >= FAILURES;
         let strategy = if failed { choice.fallback } else { choice.strategy };
         Some((strategy, choice.workgroups))
@@ -125,7 +125,11 @@ impl Tuning {
 
     /// What to take instead of strategy persistent.
     pub(crate) fn fallback(&self, class: &Class) -> Option<Strategy> {
-        self.choices.iter().find(|choice| choice.class == *class).map(|choice| choice.fallback)
+        self.choice(class).map(|choice| choice.fallback)
+    }
+
+    fn choice(&self, class: &Class) -> Option<&Choice> {
+        self.choices.iter().find(|choice| choice.class == *class)
     }
 }
 

@@ -197,10 +197,11 @@ fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, resident: u32, words_per_step: u64) -> u32 {
+fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
-    resident.min((most / words_per_step).clamp(1, u32::MAX.into()) as u32)
+    let fitting = (most / words_per_step(cell, sizes, backward)).clamp(1, u32::MAX.into()) as u32;
+    resident::chunk(ctx, r.dispatch_flops, cell, sizes, backward).min(fitting)
 }
 
 /// Refuses a device that cannot run this strategy at all.
@@ -234,9 +235,8 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
 
 /// Elements of exchange that a layer needs.
 pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    let words = words_per_step(cell, sizes, backward);
-    let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, backward);
-    u64::from(chunk(ctx, resident, words).min(sizes.seq_len + u32::from(backward))) * words
+    let steps = chunk(ctx, r, cell, sizes, backward).min(sizes.seq_len + u32::from(backward));
+    u64::from(steps) * words_per_step(cell, sizes, backward)
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -317,8 +317,7 @@ pub(super) fn forward(
     s: &ForwardSlots,
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::forward(cell, sizes))?;
-    let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, false);
-    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, false)).min(sizes.part_len);
+    let chunk = chunk(ctx, r, cell, sizes, false).min(sizes.part_len);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
@@ -351,9 +350,8 @@ pub(super) fn backward(
     s: &BackwardSlots,
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
-    let resident = resident::chunk(ctx, r.dispatch_flops, cell, sizes, true);
     let steps = resident::backward_steps(sizes, s);
-    let chunk = chunk(ctx, resident, words_per_step(cell, sizes, true)).min(steps);
+    let chunk = chunk(ctx, r, cell, sizes, true).min(steps);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
