@@ -12,17 +12,17 @@ fn gate_index(direction: u32, row: u32, gate: u32, unit: u32) -> u32 {
 
 // The reverse direction is walked from its end, step 0, upwards.
 fn time_of(step: u32, direction: u32) -> u32 {
-    return select(sizes.seq_len - 1u - step, step, direction == 1u);
+    return select(sizes.seq_len - 1u - step, step, runs_back(direction));
 }
 
 // The edge over which the gradient of the state after a step arrives.
 fn edge_of(step: u32, direction: u32) -> u32 {
-    return select(sizes.seq_len - step, step, direction == 1u);
+    return select(sizes.seq_len - step, step, runs_back(direction));
 }
 
 // The step whose gates send that gradient: the one walked just before.
 fn time_before(step: u32, direction: u32) -> u32 {
-    return select(sizes.seq_len - step, step - 1u, direction == 1u);
+    return select(sizes.seq_len - step, step - 1u, runs_back(direction));
 }
 
 // What is there before a step's product is: the running gradient, and what forward kept of the step.

@@ -20,9 +20,10 @@ fn states_after(direction: u32, t: u32, b: u32, unit: u32) -> State {
 // The states that entered step t, which must lie within the row's length: after the step before it, or the initial ones, or
 // zeros where the edge is cut.
 fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
-    if is_cut(t + direction, b) { return State(); }
-    let first = select(t == 0u, t + 1u >= marks[b], direction == 1u);
-    if !first { return states_after(direction, select(t - 1u, t + 1u, direction == 1u), b, unit); }
+    let back = runs_back(direction);
+    if is_cut(t + u32(back), b) { return State(); }
+    let first = select(t == 0u, t + 1u >= marks[b], back);
+    if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
     var initial: State;
     for (var s = 0u; s < STATES; s++) { initial[s] = state[s * sizes.block + state_index(direction, b, unit)]; }
     return initial;

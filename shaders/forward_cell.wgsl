@@ -22,12 +22,12 @@ fn rh_index(direction: u32, b: u32, gate: u32, unit: u32) -> u32 {
 }
 
 fn time_of(step: u32, direction: u32) -> u32 {
-    return select(step, sizes.seq_len - 1u - step, direction == 1u);
+    return select(step, sizes.seq_len - 1u - step, runs_back(direction));
 }
 
 // The edge by which the state enters step t; the reverse direction's start at the last step is none.
 fn enters_cut(direction: u32, t: u32, b: u32) -> bool {
-    return is_cut(t + direction, b);
+    return is_cut(t + u32(runs_back(direction)), b);
 }
 
 // What a unit needs of its parameters, the same at every step.
@@ -45,7 +45,7 @@ fn fixed_of(direction: u32, unit: u32) -> Fixed {
 
 // Row of input_part, which holds the steps from sizes.first on, sizes.part_len of them, by ascending time.
 fn part_row(step: u32, direction: u32, b: u32) -> u32 {
-    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.part_len, direction == 1u);
+    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.part_len, runs_back(direction));
     let t = time_of(step, direction) - first;
     let row = select(t * sizes.batch + b, b * sizes.part_len + t, sizes.row_t == 1u && sizes.batch > 1u);
     return direction * sizes.part_len * sizes.batch + row;

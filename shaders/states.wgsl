@@ -1,6 +1,10 @@
 // Where backward finds the states around a step, and which edges between steps are cut. Shared by the kernels that walk
 // a sequence. Edge e lies between steps e−1 and e.
 
+fn runs_back(direction: u32) -> bool {
+    return direction + sizes.reverse == 1u;
+}
+
 fn row_of(t: u32, b: u32) -> u32 {
     return t * sizes.row_t + b * sizes.row_b;
 }

@@ -15,7 +15,7 @@ var<workgroup> sums: array<f32, GATES * ROWS * THREADS>;
 
 // At a single step the reverse direction enters by its end, which no reset cuts. Lengths can only be 1.
 fn is_cut(direction: u32, b: u32) -> bool {
-    return direction == 0u && sizes.has_reset == 1u && reset[b] != 0u;
+    return direction + sizes.reverse == 0u && sizes.has_reset == 1u && reset[b] != 0u;
 }
 
 fn state_index(s: u32, layer: u32, direction: u32, b: u32, unit: u32) -> u32 {

@@ -15,18 +15,38 @@ pub struct RnnConfig {
     pub num_layers: usize,
     /// Whether every layer has `bias_ih` and `bias_hh`.
     pub bias: bool,
-    /// Whether each layer also runs from the end to the start (D = 2); outputs are concatenated, forward first.
-    pub bidirectional: bool,
+    /// Which way each layer runs through the sequence, or both.
+    pub direction: Direction,
     /// Whether `input`, `output` and their gradients are `[B, T, ·]` instead of `[T, B, ·]`. States stay `[S, L·D, B, H]`.
     pub batch_first: bool,
     /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
     pub dropout: f32,
 }
 
+/// Which way a layer runs through time. With ragged lengths the reverse direction starts at each row's last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// From the first step to the last.
+    #[default]
+    Forward,
+    /// From the last step to the first, with parameters and states named as those of a forward network (D = 1).
+    Reverse,
+    /// Both (D = 2); outputs are concatenated, forward first.
+    Bidirectional,
+}
+
 impl RnnConfig {
     /// One layer, one direction, biases on, time-major, no dropout.
     pub fn new(input_size: usize, hidden_size: usize) -> Self {
-        Self { input_size, hidden_size, num_layers: 1, bias: true, bidirectional: false, batch_first: false, dropout: 0.0 }
+        Self {
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bias: true,
+            direction: Direction::Forward,
+            batch_first: false,
+            dropout: 0.0,
+        }
     }
 
     /// Stacks L layers.
@@ -41,7 +61,12 @@ impl RnnConfig {
 
     /// Both directions, or forward alone.
     pub fn with_bidirectional(self, bidirectional: bool) -> Self {
-        Self { bidirectional, ..self }
+        self.with_direction(if bidirectional { Direction::Bidirectional } else { Direction::Forward })
+    }
+
+    /// Forward, from the end to the start, or both.
+    pub fn with_direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
     }
 
     /// `[B, T, ·]`, or `[T, B, ·]`.
@@ -56,7 +81,12 @@ impl RnnConfig {
 
     /// D: 2 if bidirectional, else 1.
     pub fn num_directions(&self) -> usize {
-        if self.bidirectional { 2 } else { 1 }
+        if self.direction == Direction::Bidirectional { 2 } else { 1 }
+    }
+
+    /// Whether the direction of that index, below D, runs from the end to the start.
+    pub(crate) fn runs_back(&self, direction: usize) -> bool {
+        direction + usize::from(self.direction == Direction::Reverse) == 1
     }
 
     /// Features of one output step: D·H.

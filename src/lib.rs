@@ -25,7 +25,7 @@ mod tuning;
 
 pub use activation::{Activation, Gate, wgsl_f32};
 pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
-pub use config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+pub use config::{Direction, DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 pub use context::Context;
 pub use error::{Error, Result};
 pub use model::{Rnn, Session, TrainingRun};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::cell::{Cell, Frozen};
-use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use crate::config::{Direction, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
@@ -368,9 +368,9 @@ pub struct Session {
 
 impl Session {
     fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
-        if rnn.config().bidirectional {
+        if rnn.config().direction != Direction::Forward {
             return Err(Error::Config(
-                "a bidirectional network cannot be stepped: its reverse direction starts at the end".into(),
+                "a reverse or bidirectional network cannot be stepped: the reverse direction starts at the end".into(),
             ));
         }
         let ctx = &rnn.ctx;

@@ -153,13 +153,13 @@ impl<'a> Call<'a> {
     /// Whether a reset cuts the edge by which the state enters step `t` of row `b`.
     fn cut(&self, direction: usize, t: usize, b: usize) -> bool {
         // The edge between t − 1 and t is named after t; the reverse direction enters t from t + 1.
-        let edge = t + direction;
+        let edge = t + usize::from(self.config.runs_back(direction));
         edge < self.seq_len && self.active(edge, b) && self.seq.reset.is_some_and(|reset| reset[edge * self.batch + b] != 0)
     }
 
     /// Steps in the order in which a direction processes them.
     fn steps(&self, direction: usize) -> Vec<usize> {
-        if direction == 0 { (0..self.seq_len).collect() } else { (0..self.seq_len).rev().collect() }
+        if self.config.runs_back(direction) { (0..self.seq_len).rev().collect() } else { (0..self.seq_len).collect() }
     }
 
     /// Whether W_hh comes in two products per step.

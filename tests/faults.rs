@@ -5,8 +5,8 @@ mod common;
 use std::fmt::Debug;
 
 use tidegate::{
-    BackwardBuffers, Context, ForwardBuffers, Lstm, Mode, OutputGradients, Params, Plan, Result, Rnn, RnnConfig, SeqShape,
-    Sequence, cell, check,
+    BackwardBuffers, Context, Direction, ForwardBuffers, Lstm, Mode, OutputGradients, Params, Plan, Result, Rnn, RnnConfig,
+    SeqShape, Sequence, cell, check,
 };
 use wgpu::{Buffer, BufferUsages};
 
@@ -95,6 +95,9 @@ fn sessions() {
     let both = lstm(RnnConfig::new(3, 5).with_bidirectional(true));
     let params = both.upload(&Params::zeros(both.param_layout())).unwrap();
     refused(both.session(&params, SHAPE), &["bidirectional"]);
+    let reverse = lstm(RnnConfig::new(3, 5).with_direction(Direction::Reverse));
+    let params = reverse.upload(&Params::zeros(reverse.param_layout())).unwrap();
+    refused(reverse.session(&params, SHAPE), &["reverse"]);
     let rnn = lstm(RnnConfig::new(3, 5));
     let params = rnn.upload(&Params::zeros(rnn.param_layout())).unwrap();
     let mut session = rnn.session(&params, SHAPE).unwrap();

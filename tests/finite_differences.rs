@@ -8,7 +8,7 @@ use std::thread;
 use common::{cell_variants, uniform};
 use tidegate::check::{FiniteDifferences, finite_differences};
 use tidegate::reference::{Trace, forward};
-use tidegate::{Cell, DropoutKey, Mode, OutputGradients, ParamLayout, RnnConfig, SeqShape, Sequence};
+use tidegate::{Cell, Direction, DropoutKey, Mode, OutputGradients, ParamLayout, RnnConfig, SeqShape, Sequence};
 
 const SHAPE: SeqShape = SeqShape { seq_len: 5, batch_size: 3 };
 
@@ -124,6 +124,11 @@ fn one_layer() {
 #[test]
 fn two_layers_without_bias() {
     check_all(RnnConfig::new(3, 4).with_num_layers(2).with_bias(false), false);
+}
+
+#[test]
+fn from_the_end_to_the_start() {
+    check_all(RnnConfig::new(3, 4).with_num_layers(2).with_direction(Direction::Reverse), true);
 }
 
 #[test]

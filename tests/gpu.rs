@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use common::covering::pairwise;
 use tidegate::check::Case;
-use tidegate::{Cell, Context, RnnConfig, SeqShape, Strategy, cell};
+use tidegate::{Cell, Context, Direction, RnnConfig, SeqShape, Strategy, cell};
 
 const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
+const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Bidirectional, Direction::Reverse];
 
-/// Factors of the covering array: I, H, T, B, layers, then the on-off options.
-const LEVELS: [usize; 16] = [6, 6, 6, 6, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+/// Factors of the covering array: I, H, T, B, layers, directions, then the on-off options.
+const LEVELS: [usize; 16] = [6, 6, 6, 6, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
 
 fn case(row: &[usize]) -> Case {
     let on = |factor: usize| row[factor] == 1;
     let config = RnnConfig::new(SIZES[row[0]], SIZES[row[1]])
         .with_num_layers(LAYERS[row[4]])
-        .with_bidirectional(on(5))
+        .with_direction(DIRECTIONS[row[5]])
         .with_bias(on(6))
         .with_batch_first(on(7))
         .with_dropout(if on(8) { 0.3 } else { 0.0 });

@@ -9,8 +9,8 @@ use common::{cell_variants, uniform};
 use tidegate::cell::by_name;
 use tidegate::reference::{Trace, backward, forward, forward_surrogate};
 use tidegate::{
-    BinaryGate, Cell, Elman, Error, Gru, GruResetBefore, Lstm, Mode, Output, OutputGradients, ParamLayout, Result, RnnConfig,
-    SeqShape, Sequence,
+    BinaryGate, Cell, Direction, Elman, Error, Gru, GruResetBefore, Lstm, Mode, Output, OutputGradients, ParamLayout, Result,
+    RnnConfig, SeqShape, Sequence,
 };
 
 const SHAPE: SeqShape = SeqShape { seq_len: 6, batch_size: 3 };
@@ -95,6 +95,40 @@ fn lengths_and_resets_cut_a_row_into_pieces() {
             let padding = steps_of_row(&whole.output, 2 * HIDDEN, b, lengths[b]..SHAPE.seq_len);
             assert!(padding.iter().all(|&y| y == 0.0), "{name}: row {b}, padding");
         }
+    }
+}
+
+/// A network that runs from the end to the start is the reverse half of a bidirectional one.
+#[test]
+fn reverse_is_half_of_both() {
+    let lengths = [6, 1, 4];
+    let reset: Vec<u32> = (0..SHAPE.rows() as u32).map(|i| u32::from(i % 5 == 2)).collect();
+    for (name, cell) in cell_variants() {
+        let config = RnnConfig::new(INPUT, HIDDEN).with_bidirectional(true);
+        let params = uniform(1, ParamLayout::new(&cell, &config).unwrap().len(), 0.7);
+        let half = params.len() / 2;
+        let input = uniform(3, SHAPE.rows() * INPUT, 1.0);
+        let state_len = SHAPE.batch_size * HIDDEN;
+        let initial = uniform(2, cell.states() * 2 * state_len, 0.8);
+        let second =
+            |block: &[f64], len: usize| -> Vec<f64> { block.chunks_exact(len).skip(1).step_by(2).flatten().copied().collect() };
+        let run = |config: &RnnConfig, params: &[f64], initial: &[f64], d_output: &[f64]| {
+            let seq = Sequence::new(SHAPE, &input).with_initial_state(initial).with_lengths(&lengths).with_reset(&reset);
+            let trace = forward(&cell, config, params, &seq, Mode::Training).unwrap();
+            let d = OutputGradients { d_output, d_final_state: Some(initial) };
+            let d = backward(&cell, config, params, &seq, &trace, &d).unwrap();
+            (trace.output, d)
+        };
+        // Nothing comes back to the input through the forward half.
+        let mut d_output = uniform(4, SHAPE.rows() * 2 * HIDDEN, 1.0);
+        d_output.chunks_exact_mut(2 * HIDDEN).for_each(|row| row[..HIDDEN].fill(0.0));
+        let (both, d_both) = run(&config, &params, &initial, &d_output);
+        let config = config.with_direction(Direction::Reverse);
+        let (reverse, d_reverse) = run(&config, &params[half..], &second(&initial, state_len), &second(&d_output, HIDDEN));
+        assert_close(&name, &reverse.output, &second(&both.output, HIDDEN));
+        assert_close(&name, &reverse.final_state, &second(&both.final_state, state_len));
+        assert_close(&name, &d_reverse.d_params, &d_both.d_params[half..]);
+        assert_close(&name, &d_reverse.d_initial_state, &second(&d_both.d_initial_state, state_len));
     }
 }
 

@@ -5,7 +5,7 @@ mod common;
 use std::sync::Arc;
 
 use tidegate::check::Case;
-use tidegate::{Cell, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
+use tidegate::{Cell, Direction, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
 use wgpu::{Buffer, BufferUsages};
 
 /// Beyond what one workgroup reads.
@@ -17,6 +17,7 @@ fn configs() -> Vec<(RnnConfig, usize)> {
         (RnnConfig::new(17, 65).with_num_layers(3).with_bias(false), 3),
         (RnnConfig::new(5, 33).with_num_layers(2).with_bidirectional(true).with_batch_first(true), 9),
         (RnnConfig::new(8, 36).with_num_layers(2).with_bidirectional(true), 5),
+        (RnnConfig::new(6, 10).with_num_layers(2).with_direction(Direction::Reverse), 4),
         (RnnConfig::new(7, LARGE).with_num_layers(2).with_bidirectional(true), 3),
         (RnnConfig::new(12, LARGE + 2), 1),
     ]

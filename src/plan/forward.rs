@@ -83,7 +83,10 @@ impl Plan {
         let block = network.layout.block(layer, 0);
         let (first, len) = (u64::from(window.first), u64::from(window.part_len));
         // The reverse direction is at the other end of the time.
-        let starts = [first, dims.seq_len - first - len];
+        let start = |direction: u64| match network.config.runs_back(direction as usize) {
+            true => dims.seq_len - first - len,
+            false => first,
+        };
         let row = |t: u64| t * u64::from(window.row_t) * columns;
         let c = Matrix::rows(self.maps.forward.input_part, dims.gate_rows);
         let mut product = Product {
@@ -91,7 +94,7 @@ impl Plan {
             n: dims.gate_rows,
             k: columns,
             batches: dims.directions,
-            a: Matrix::rows(input, columns).at(row(starts[0])),
+            a: Matrix::rows(input, columns).at(row(start(0))),
             b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().batched(block.len as u64),
             c: c.batched(len * dims.batch * dims.gate_rows),
             bias: block.bias.map(|offset| offset as u64),
@@ -107,10 +110,9 @@ impl Plan {
             let of_direction = direction * block.len as u64;
             product.b = Matrix::rows(params, columns).at(block.weight_ih as u64 + of_direction).transposed();
             product.bias = block.bias.map(|offset| offset as u64 + of_direction);
-            let start = row(starts[direction as usize]);
             let part = direction * len * dims.batch * dims.gate_rows;
             (product.m, product.batches) = (len * dims.batch, 1);
-            (product.a, product.c) = (Matrix::rows(input, columns).at(start), c.at(part));
+            (product.a, product.c) = (Matrix::rows(input, columns).at(row(start(direction))), c.at(part));
             if dims.batch_first {
                 (product.m, product.batches) = (len, dims.batch);
                 product.a = product.a.batched(dims.seq_len * columns);

@@ -99,6 +99,7 @@ impl Dims {
             row_b: if self.batch_first { self.seq_len as u32 } else { 1 },
             hidden: self.hidden as u32,
             directions: self.directions as u32,
+            reverse: network.config.runs_back(0).into(),
             layer: layer as u32 * self.directions as u32,
             block: self.block as u32,
             has_reset: has_reset.into(),

@@ -20,6 +20,8 @@ sizes! {
         /// Parameters of a direction of the first layer, and of any other.
         first_len, other_len,
         has_bias, has_initial, has_final, has_reset,
+        /// 1 where the only direction is the reverse.
+        reverse,
     }
 }
 
@@ -139,6 +141,7 @@ impl Plan {
             has_initial: options.initial_state.into(),
             has_final: options.final_state.into(),
             has_reset: options.reset.into(),
+            reverse: network.config.runs_back(0).into(),
             ..Default::default()
         };
         let phases = if cell.first_phase_gates() < cell.gates().len() { 1..3 } else { 0..1 };

@@ -74,6 +74,8 @@ sizes! {
         /// Row of (t, b) is t·row_t + b·row_b.
         row_t, row_b,
         hidden, directions,
+        /// 1 where the only direction is the reverse.
+        reverse,
         /// Index of the layer's first direction among the L·D.
         layer,
         /// Elements of one state of all layers: L·D·B·H.

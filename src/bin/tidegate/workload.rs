@@ -53,12 +53,12 @@ impl Workload {
 
 impl fmt::Display for Workload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let RnnConfig { input_size, hidden_size, num_layers, bidirectional, .. } = &self.config;
+        let RnnConfig { input_size, hidden_size, num_layers, .. } = &self.config;
         write!(f, "{} I={input_size} H={hidden_size}", self.cell.name())?;
         if *num_layers > 1 {
             write!(f, " L={num_layers}")?;
         }
-        if *bidirectional {
+        if self.config.num_directions() > 1 {
             write!(f, " D=2")?;
         }
         let mode = if self.is_stream() { "stream" } else { self.mode_name() };
