@@ -41,11 +41,11 @@ fn d_leaky_relu(side: f32, alpha: f32) -> f32 {
 }
 
 fn thresholded_relu(x: f32, alpha: f32) -> f32 {
-    return select(0.0, x, x > alpha);
+    return select(x, 0.0, x < alpha);
 }
 
 fn d_thresholded_relu(side: f32, alpha: f32) -> f32 {
-    return select(0.0, 1.0, side > alpha);
+    return select(0.0, 1.0, side >= alpha);
 }
 
 fn d_hard_sigmoid(y: f32, alpha: f32) -> f32 {

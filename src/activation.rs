@@ -16,7 +16,7 @@ pub enum Activation {
     Affine { alpha: f32, beta: f32 },
     /// x if x >= 0, else alpha·x
     LeakyRelu { alpha: f32 },
-    /// x if x > alpha, else 0
+    /// x if x >= alpha, else 0: as the recurrent operators have it; ONNX's operator of that name has x > alpha.
     ThresholdedRelu { alpha: f32 },
     /// alpha·tanh(beta·x)
     ScaledTanh { alpha: f32, beta: f32 },
@@ -77,6 +77,16 @@ impl Activation {
         })
     }
 
+    /// Whether it has an alpha, and whether it has a beta.
+    #[cfg(feature = "onnx")]
+    pub(crate) fn parameters(&self) -> (bool, bool) {
+        match self {
+            Affine { .. } | ScaledTanh { .. } | HardSigmoid { .. } => (true, true),
+            LeakyRelu { .. } | ThresholdedRelu { .. } | Elu { .. } => (true, false),
+            Relu | Tanh | Sigmoid | Softsign | Softplus => (false, false),
+        }
+    }
+
     fn alpha_beta(&self) -> (f64, f64) {
         let (alpha, beta) = match *self {
             Affine { alpha, beta } | ScaledTanh { alpha, beta } | HardSigmoid { alpha, beta } => (alpha, beta),
@@ -96,7 +106,7 @@ impl Activation {
             Sigmoid => sigmoid(x),
             Affine { .. } => alpha * x + beta,
             LeakyRelu { .. } => select(alpha * x, x, x >= 0.0),
-            ThresholdedRelu { .. } => select(x, 0.0, x <= alpha),
+            ThresholdedRelu { .. } => select(x, 0.0, x < alpha),
             ScaledTanh { .. } => alpha * (beta * x).tanh(),
             HardSigmoid { .. } => (alpha * x + beta).clamp(0.0, 1.0),
             Elu { .. } => select(alpha * x.exp_m1(), x, x >= 0.0),
@@ -109,7 +119,7 @@ impl Activation {
     pub fn follows_from_output(&self) -> bool {
         match *self {
             LeakyRelu { alpha } | Elu { alpha } => alpha > 0.0,
-            ThresholdedRelu { alpha } => alpha >= 0.0,
+            ThresholdedRelu { alpha } => alpha > 0.0,
             _ => true,
         }
     }
@@ -124,7 +134,7 @@ impl Activation {
             Sigmoid => y * (1.0 - y),
             Affine { .. } => alpha,
             LeakyRelu { .. } => select(alpha, 1.0, side >= 0.0),
-            ThresholdedRelu { .. } => select(0.0, 1.0, side > alpha),
+            ThresholdedRelu { .. } => select(0.0, 1.0, side >= alpha),
             ScaledTanh { .. } => select(beta * (alpha - y * y / alpha), 0.0, alpha == 0.0),
             HardSigmoid { .. } => select(0.0, alpha, y > 0.0 && y < 1.0),
             Elu { .. } => select(y + alpha, 1.0, side >= 0.0),
@@ -271,7 +281,7 @@ mod tests {
     use super::*;
 
     /// Every activation; those that may keep their input also with such an alpha.
-    const ALL: [Activation; 16] = [
+    const ALL: [Activation; 17] = [
         Relu,
         Tanh,
         Sigmoid,
@@ -281,6 +291,7 @@ mod tests {
         LeakyRelu { alpha: 0.0 },
         LeakyRelu { alpha: -0.5 },
         ThresholdedRelu { alpha: 0.3 },
+        ThresholdedRelu { alpha: 0.0 },
         ThresholdedRelu { alpha: -0.2 },
         ScaledTanh { alpha: 1.7, beta: -0.6 },
         HardSigmoid { alpha: 0.4, beta: 0.5 },
@@ -310,6 +321,16 @@ mod tests {
                 let difference = (gate.value(a + 1e-6) - gate.value(a - 1e-6)) / 2e-6;
                 assert!((gate.slope(kept) - difference).abs() <= 1e-8, "{gate:?} at {a}: {} {difference}", gate.slope(kept));
             }
+        }
+    }
+
+    /// Where a clip stops at the threshold, it is often met exactly.
+    #[test]
+    fn the_threshold_lets_its_own_value_through() {
+        for alpha in [0.5, -0.25] {
+            let gate = Gate::new(ThresholdedRelu { alpha });
+            assert_eq!(gate.value(alpha.into()), alpha.into());
+            assert_eq!(gate.slope(gate.keep(alpha.into(), alpha.into())), 1.0);
         }
     }
 

@@ -38,6 +38,9 @@ pub enum Error {
     /// The safetensors container itself is damaged.
     #[error("not a valid safetensors file: {0}")]
     Safetensors(#[from] safetensors::SafeTensorError),
+    /// An ONNX model that is damaged, or that asks for what is not supported.
+    #[error("ONNX: {0}")]
+    Onnx(String),
     /// A buffer binding that is too small.
     #[error("buffer `{name}`: needs {needed} bytes, got {actual}")]
     BufferSize { name: &'static str, needed: u64, actual: u64 },

@@ -1,5 +1,7 @@
 //! Networks and parameters from files of other programs.
 
+#[cfg(feature = "onnx")]
+pub mod onnx;
 mod safetensors;
 
 use std::sync::Arc;
@@ -14,10 +16,10 @@ use crate::params::Params;
 pub struct Model {
     /// Inferred from the number of gates, unless it was named.
     pub cell: Arc<dyn Cell>,
-    /// Time-major, without dropout: a file of parameters tells neither.
+    /// Without dropout; time-major, but for an ONNX node of layout 1: a file of parameters tells neither.
     pub config: RnnConfig,
     /// All its tensors.
     pub params: Params,
-    /// What stood before every name in the file: `lstm.`, or nothing.
+    /// What stood before every name in a safetensors file: `lstm.`, or nothing.
     pub prefix: String,
 }

@@ -7,6 +7,7 @@ mod device;
 mod devices;
 mod files;
 mod measure;
+mod onnx;
 mod report;
 mod run;
 mod scaling;

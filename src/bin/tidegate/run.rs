@@ -10,13 +10,14 @@ use crate::cpu::{self, CpuRun, narrow, widen};
 use crate::device::{self, Device};
 use crate::tensors::{Call, Results, serialize};
 use crate::tunings::Tunings;
-use crate::{Result, files};
+use crate::{Result, files, onnx};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Safetensors file with PyTorch's state_dict names
+    /// Safetensors file with PyTorch's state_dict names, or an ONNX model (*.onnx) of a single RNN, LSTM or GRU node
     model: PathBuf,
-    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths`, and `d_output`, `d_hn`, `d_cn` for --backward
+    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths`, and `d_output`, `d_hn`, `d_cn` for --backward; for an ONNX
+    /// model, with its graph's inputs
     input: PathBuf,
     /// Safetensors file to write
     #[arg(long)]
@@ -52,7 +53,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Err("--dtype f16 is not supported yet".into());
     }
     if args.model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        return Err(files::at(&args.model, "ONNX models are not read yet"));
+        let pytorch = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
+        if let Some((option, _)) = pytorch.iter().find(|(_, given)| *given) {
+            return Err(format!("{option} is not for ONNX models").into());
+        }
+        let results = onnx::run(&args.model, &args.input, |model, seq| forward(args, model, seq))?;
+        return files::write(&args.output, &results);
     }
     let mut model =
         Model::from_safetensors(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
@@ -67,9 +73,7 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Result<Results> {
-    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
-    // What `bench` found out earlier; nothing is measured here.
-    let rnn = Tunings::load(ctx).apply(rnn)?;
+    let rnn = network(ctx, model, strategy)?;
     let params = rnn.upload(&model.params)?;
     let mut seq = Sequence::new(call.shape, &call.input);
     (seq.initial_state, seq.lengths) = (call.initial_state.as_deref(), call.lengths.as_deref());
@@ -77,6 +81,33 @@ fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Resu
     let d = OutputGradients { d_output, d_final_state: call.d_final_state.as_deref() };
     let (output, gradients) = rnn.backward_blocking(&params, &seq, &d)?;
     Ok((output, Some(gradients)))
+}
+
+fn network(ctx: &Context, model: &Model, strategy: Strategy) -> Result<Rnn> {
+    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
+    // What `bench` found out earlier; nothing is measured here.
+    Ok(Tunings::load(ctx).apply(rnn)?)
+}
+
+/// One network of an ONNX node, on the chosen device.
+fn forward(args: &Args, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
+    match device::select(args.device.as_deref())? {
+        Device::Gpu(ctx) => {
+            let rnn = network(&ctx, model, args.strategy)?;
+            Ok(rnn.forward_blocking(&rnn.upload(&model.params)?, seq)?)
+        }
+        Device::Cpu => {
+            let call = Call {
+                shape: seq.shape,
+                input: seq.input.to_vec(),
+                initial_state: seq.initial_state.map(<[f32]>::to_vec),
+                lengths: seq.lengths.map(<[u32]>::to_vec),
+                d_output: None,
+                d_final_state: None,
+            };
+            Ok(on_cpu(model, call)?.0)
+        }
+    }
 }
 
 fn on_cpu(model: &Model, call: Call) -> Result<Results> {

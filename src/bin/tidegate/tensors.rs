@@ -157,6 +157,11 @@ pub fn serialize(model: &Model, shape: SeqShape, (output, gradients): &Results) 
         let params = model.params.layout().iter();
         tensors.extend(params.map(|spec| (format!("d_{}", spec.name), spec.shape.clone(), &d.d_params[spec.range.clone()])));
     }
+    to_safetensors(&tensors)
+}
+
+/// The bytes of a file of F32 tensors.
+pub fn to_safetensors(tensors: &[(String, Vec<usize>, &[f32])]) -> Result<Vec<u8>> {
     let bytes: Vec<Vec<u8>> = tensors.iter().map(|(.., values)| values.iter().flat_map(|v| v.to_le_bytes()).collect()).collect();
     let views = tensors.iter().zip(&bytes);
     let views = views.map(|((name, shape, _), bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));

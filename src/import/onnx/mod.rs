@@ -1,0 +1,146 @@
+//! Recurrent layers of ONNX models: every attribute of RNN, LSTM and GRU as of opset 22, from a graph of one node or out of a
+//! larger one.
+//!
+//! ```
+//! # fn main() -> tidegate::Result<()> {
+//! use tidegate::import::onnx::{Graph, Tensor};
+//!
+//! let graph = Graph::from_bytes(include_bytes!("../../../tests/fixtures/onnx/node/test_gru_defaults.onnx"))?;
+//! let node = &graph.nodes()[0];
+//! assert_eq!((node.op_type(), node.inputs()[0]), ("GRU", ("X", "X")));
+//! // This graph takes its weights as inputs; where they are constants of the graph, `node.model()` is a network.
+//! let inputs = [("X", vec![1, 3, 2]), ("W", vec![1, 15, 2]), ("R", vec![1, 15, 5])];
+//! let inputs = inputs.map(|(name, shape)| (name.into(), Tensor::f32(shape.clone(), vec![0.1; shape.iter().product()])));
+//! let call = node.call(&inputs.into())?;
+//! assert_eq!(call.parts()[0].model.config.hidden_size, 5);
+//! # Ok(())
+//! # }
+//! ```
+
+mod call;
+mod node;
+mod operator;
+mod proto;
+mod tensor;
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+pub use call::{Call, Part, Tensors};
+pub use node::Node;
+pub use tensor::{Tensor, Values};
+
+use crate::error::{Error, Result};
+use proto::{GraphProto, ModelProto, NodeProto};
+
+/// RNN, LSTM and GRU are the same since 7; up to LAST_OPSET, the latest that was looked at, no version changed them.
+const FIRST_OPSET: i64 = 7;
+const LAST_OPSET: i64 = 28;
+
+/// An ONNX model. Reading one takes memory in proportion to its bytes, which hold every tensor: external data are refused.
+#[derive(Debug, Clone)]
+pub struct Graph {
+    graph: GraphProto,
+}
+
+impl Graph {
+    /// Reads the messages; what they mean is checked by whoever asks for it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|e| Error::Onnx(format!("not a model: {e}")))?;
+        let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
+        let mut versions = model.opset_import.iter().filter(|opset| matches!(&*opset.domain, "" | "ai.onnx"));
+        match versions.next().map(|opset| opset.version) {
+            Some(FIRST_OPSET..=LAST_OPSET) => Ok(Self { graph }),
+            Some(version) => {
+                Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
+            }
+            None => Err(Error::Onnx(format!("no opset of ai.onnx is imported (IR version {})", model.ir_version))),
+        }
+    }
+
+    /// Its recurrent nodes in the order of the file, those of subgraphs (of `If`, `Loop` and so on) where their node stands.
+    pub fn nodes(&self) -> Vec<Node<'_>> {
+        let mut nodes = Vec::new();
+        collect(&self.graph, &mut Vec::new(), &mut nodes);
+        nodes
+    }
+
+    /// The recurrent node of that name.
+    pub fn node(&self, name: &str) -> Result<Node<'_>> {
+        let mut nodes = self.nodes();
+        let mut named = nodes.iter().enumerate().filter(|(_, node)| node.name() == name).map(|(at, _)| at);
+        match (named.next(), named.next()) {
+            (Some(at), None) => Ok(nodes.swap_remove(at)),
+            (Some(_), Some(_)) => Err(Error::Onnx(format!("two nodes or more are named `{name}`; take one by its index"))),
+            (None, _) => {
+                let known = nodes.iter().map(|node| format!("`{}`", node.name())).collect::<Vec<_>>().join(", ");
+                Err(Error::UnknownName { kind: "recurrent node", name: name.into(), known })
+            }
+        }
+    }
+
+    /// The node of a graph that is nothing but one recurrent node, of whose tensors none is without use.
+    pub fn only_node(&self) -> Result<Node<'_>> {
+        let graph = &self.graph;
+        let [proto] = &*graph.node else {
+            let named: Vec<String> = graph.node.iter().take(4).map(describe).collect();
+            let (count, named) = (graph.node.len(), named.join(", "));
+            return Err(Error::Onnx(format!("the graph has {count} nodes ({named}), expected one of RNN, LSTM or GRU")));
+        };
+        let Some(node) = Node::new(proto, &[graph]) else {
+            return Err(Error::Onnx(format!("{} is not supported: expected an RNN, LSTM or GRU of ai.onnx", describe(proto))));
+        };
+        if let Some(sparse) = graph.sparse_initializer.len().checked_sub(1) {
+            return Err(Error::Onnx(format!("{} sparse initializer(s): only dense ones are read", sparse + 1)));
+        }
+        let taken: BTreeSet<&str> = node.inputs().iter().map(|(_, name)| *name).collect();
+        let mut seen = BTreeSet::new();
+        for tensor in &graph.initializer {
+            if !seen.insert(&*tensor.name) {
+                return Err(Error::Onnx(format!("two initializers are named `{}`", tensor.name)));
+            }
+        }
+        let mut names = graph.initializer.iter().map(|tensor| &*tensor.name).chain(self.inputs());
+        if let Some(name) = names.find(|name| !taken.contains(name)) {
+            return Err(Error::UnusedTensor { name: name.into() });
+        }
+        let made: BTreeSet<&str> = node.outputs().iter().map(|(_, name)| *name).collect();
+        if let Some(name) = self.outputs().find(|name| !made.contains(name)) {
+            return Err(Error::Onnx(format!("the graph's output `{name}` is none of its node's")));
+        }
+        Ok(node)
+    }
+
+    /// Names of the graph's inputs, initializers that are listed among them included.
+    pub fn inputs(&self) -> impl Iterator<Item = &str> {
+        self.graph.input.iter().map(|value| &*value.name)
+    }
+
+    /// Names of the graph's outputs.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
+        self.graph.output.iter().map(|value| &*value.name)
+    }
+}
+
+/// Appends the recurrent nodes of a graph and its subgraphs, `outer` being the graphs around it. Protobuf's limit on nesting
+/// bounds the recursion.
+fn collect<'a>(graph: &'a GraphProto, outer: &mut Vec<&'a GraphProto>, nodes: &mut Vec<Node<'a>>) {
+    outer.push(graph);
+    for proto in &graph.node {
+        nodes.extend(Node::new(proto, outer));
+        for attribute in &proto.attribute {
+            let subgraphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
+            subgraphs.for_each(|graph| collect(graph, outer, nodes));
+        }
+    }
+    outer.pop();
+}
+
+/// A node in words: its operator, with its domain unless that is ONNX's own, and its name if it has one.
+fn describe(node: &NodeProto) -> String {
+    let domain = if matches!(&*node.domain, "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain) };
+    let name = if node.name.is_empty() { String::new() } else { format!(" `{}`", node.name) };
+    format!("{domain}{}{name}", node.op_type)
+}

@@ -1,0 +1,181 @@
+//! The part of ONNX's protobuf messages (onnx.proto, IR version 14) that recurrent operators need; the rest is skipped unread.
+
+use prost::Message;
+use prost::bytes::Bytes;
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelProto {
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<GraphProto>,
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetId>,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct OperatorSetId {
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    #[prost(int64, tag = "2")]
+    pub version: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct GraphProto {
+    #[prost(message, repeated, tag = "1")]
+    pub node: Vec<NodeProto>,
+    #[prost(message, repeated, tag = "5")]
+    pub initializer: Vec<TensorProto>,
+    #[prost(message, repeated, tag = "11")]
+    pub input: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "12")]
+    pub output: Vec<ValueInfo>,
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensor>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeProto {
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
+    #[prost(string, tag = "3")]
+    pub name: String,
+    #[prost(string, tag = "4")]
+    pub op_type: String,
+    #[prost(message, repeated, tag = "5")]
+    pub attribute: Vec<AttributeProto>,
+    #[prost(string, tag = "7")]
+    pub domain: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct AttributeProto {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(float, tag = "2")]
+    pub f: f32,
+    #[prost(int64, tag = "3")]
+    pub i: i64,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub s: Bytes,
+    #[prost(message, optional, boxed, tag = "5")]
+    pub t: Option<Box<TensorProto>>,
+    #[prost(message, optional, boxed, tag = "6")]
+    pub g: Option<Box<GraphProto>>,
+    #[prost(float, repeated, tag = "7")]
+    pub floats: Vec<f32>,
+    #[prost(bytes = "bytes", repeated, tag = "9")]
+    pub strings: Vec<Bytes>,
+    #[prost(message, repeated, tag = "11")]
+    pub graphs: Vec<GraphProto>,
+    #[prost(int32, tag = "20")]
+    pub r#type: i32,
+    #[prost(string, tag = "21")]
+    pub ref_attr_name: String,
+}
+
+/// `AttributeProto.AttributeType`, those that recurrent operators have.
+pub const ATTRIBUTE_TYPES: [(i32, &str); 5] = [(1, "FLOAT"), (2, "INT"), (3, "STRING"), (6, "FLOATS"), (8, "STRINGS")];
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorProto {
+    #[prost(int64, repeated, tag = "1")]
+    pub dims: Vec<i64>,
+    #[prost(int32, tag = "2")]
+    pub data_type: i32,
+    #[prost(message, optional, tag = "3")]
+    pub segment: Option<Segment>,
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    #[prost(string, tag = "8")]
+    pub name: String,
+    /// Little-endian, row-major.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: Bytes,
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntry>,
+    /// 1 if the values lie in another file.
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
+}
+
+/// `TensorProto.DataType`, with those that are read first.
+pub const DATA_TYPES: [(i32, &str); 17] = [
+    (FLOAT, "FLOAT"),
+    (FLOAT16, "FLOAT16"),
+    (BFLOAT16, "BFLOAT16"),
+    (INT32, "INT32"),
+    (0, "UNDEFINED"),
+    (2, "UINT8"),
+    (3, "INT8"),
+    (4, "UINT16"),
+    (5, "INT16"),
+    (7, "INT64"),
+    (8, "STRING"),
+    (9, "BOOL"),
+    (11, "DOUBLE"),
+    (12, "UINT32"),
+    (13, "UINT64"),
+    (14, "COMPLEX64"),
+    (15, "COMPLEX128"),
+];
+pub const FLOAT: i32 = 1;
+pub const INT32: i32 = 6;
+pub const FLOAT16: i32 = 10;
+pub const BFLOAT16: i32 = 16;
+
+/// Presence alone matters: tensors in pieces are refused.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct Segment {}
+
+/// Likewise.
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct SparseTensor {}
+
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
+pub struct StringStringEntry {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueInfo {
+    #[prost(string, tag = "1")]
+    pub name: String,
+    #[prost(message, optional, tag = "2")]
+    pub r#type: Option<TypeProto>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TypeProto {
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorType>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorType {
+    #[prost(int32, tag = "1")]
+    pub elem_type: i32,
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<Shape>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Shape {
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<Dimension>,
+}
+
+/// Without a value it is a name, or anything.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+pub struct Dimension {
+    #[prost(int64, optional, tag = "1")]
+    pub dim_value: Option<i64>,
+}
