@@ -1,0 +1,154 @@
+//! ONNX models: the operators' own node tests, models of random attributes, layers out of a larger graph, damaged files.
+#![cfg(feature = "onnx")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use tidegate::check::Tolerance;
+use tidegate::import::onnx::{Call, Graph, Part, Tensor, Tensors, Values};
+use tidegate::{Context, Mode, Output, Rnn, Sequence, Strategy, reference};
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx").join(name)
+}
+
+/// A model, the tensors to give it, and what must come out.
+struct Fixture {
+    name: String,
+    graph: Graph,
+    given: Tensors,
+    expected: Vec<(String, Vec<usize>, Vec<f64>)>,
+}
+
+fn tensor(view: &TensorView<'_>) -> Tensor {
+    let words = view.data().as_chunks::<4>().0.iter();
+    match view.dtype() {
+        Dtype::F32 => Tensor::f32(view.shape(), words.map(|&word| f32::from_le_bytes(word)).collect()),
+        Dtype::I32 => Tensor::i32(view.shape(), words.map(|&word| i32::from_le_bytes(word)).collect()),
+        other => panic!("{other}"),
+    }
+}
+
+fn doubles(view: &TensorView<'_>) -> Vec<f64> {
+    match view.dtype() {
+        Dtype::F64 => view.data().as_chunks::<8>().0.iter().map(|&word| f64::from_le_bytes(word)).collect(),
+        _ => floats(&tensor(view)).iter().map(|&value| value.into()).collect(),
+    }
+}
+
+fn floats(tensor: &Tensor) -> &[f32] {
+    match &tensor.values {
+        Values::F32(values) => values,
+        Values::I32(_) => panic!("integers"),
+    }
+}
+
+impl Fixture {
+    fn read(model: &Path) -> Self {
+        let bytes = fs::read(model.with_extension("safetensors")).unwrap();
+        let (mut given, mut expected) = (Tensors::new(), Vec::new());
+        for (name, view) in SafeTensors::deserialize(&bytes).unwrap().iter() {
+            match name.strip_prefix("expected.") {
+                Some(name) => expected.push((name.to_string(), view.shape().to_vec(), doubles(&view))),
+                None => drop(given.insert(name.into(), tensor(&view))),
+            }
+        }
+        let name = model.file_stem().unwrap().to_string_lossy().into();
+        let graph = Graph::from_bytes(&fs::read(model).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
+        Self { name, graph, given, expected }
+    }
+
+    /// Those of a folder, by name.
+    fn all(name: &str) -> Vec<Self> {
+        let mut models: Vec<PathBuf> = fs::read_dir(folder(name)).unwrap().map(|entry| entry.unwrap().path()).collect();
+        models.retain(|path| path.extension().is_some_and(|extension| extension == "onnx"));
+        models.sort();
+        models.iter().map(|path| Self::read(path)).collect()
+    }
+
+    fn call(&self) -> Call {
+        let call = self.graph.only_node().and_then(|node| node.call(&self.given));
+        call.unwrap_or_else(|e| panic!("{}: {e}", self.name))
+    }
+
+    /// Holds the outputs of a run to what is expected, and gives the largest relative error.
+    fn check(&self, on: &str, forward: impl Fn(&Part, &Sequence<'_>) -> Output) -> f64 {
+        let call = self.call();
+        let actual = outputs(&call, forward);
+        assert_eq!(actual.len(), self.expected.len(), "{}", self.name);
+        compare(&format!("{} on {on}", self.name), &call, &actual, &self.expected)
+    }
+}
+
+fn outputs(call: &Call, forward: impl Fn(&Part, &Sequence<'_>) -> Output) -> Tensors {
+    let parts: Vec<Output> = call.parts().iter().map(|part| forward(part, &call.sequence(part))).collect();
+    call.outputs(&parts).unwrap()
+}
+
+fn compare(what: &str, call: &Call, actual: &Tensors, expected: &[(String, Vec<usize>, Vec<f64>)]) -> f64 {
+    let tolerance = Tolerance::new(&call.parts()[0].model.config, call.shape(), false);
+    let mut worst = 0.0f64;
+    for (name, shape, truth) in expected {
+        let tensor = actual.get(name).unwrap_or_else(|| panic!("{what}: no `{name}`"));
+        assert_eq!(&tensor.shape, shape, "{what}: {name}");
+        let found = tolerance.compare(name, truth, floats(tensor)).unwrap_or_else(|e| panic!("{what}: {e}"));
+        worst = worst.max(found);
+    }
+    worst
+}
+
+fn on_gpu(ctx: &Context, strategy: Strategy, part: &Part, seq: &Sequence<'_>) -> Output {
+    let rnn = Rnn::new(ctx, part.model.cell.clone(), part.model.config.clone()).unwrap().with_strategy(strategy);
+    rnn.forward_blocking(&rnn.upload(&part.model.params).unwrap(), seq).unwrap()
+}
+
+fn on_cpu(part: &Part, seq: &Sequence<'_>) -> Output {
+    let wide = |values: &[f32]| values.iter().map(|&value| f64::from(value)).collect::<Vec<_>>();
+    let (input, initial) = (wide(seq.input), seq.initial_state.map(wide));
+    let wide_seq = Sequence { initial_state: initial.as_deref(), lengths: seq.lengths, ..Sequence::new(seq.shape, &input) };
+    let params = wide(part.model.params.values());
+    let output = reference::forward(&part.model.cell, &part.model.config, &params, &wide_seq, Mode::Inference).unwrap().output;
+    let narrow = |values: Vec<f64>| values.into_iter().map(|value| value as f32).collect();
+    Output { output: narrow(output.output), final_state: narrow(output.final_state) }
+}
+
+/// All 18 that ONNX has for RNN, LSTM and GRU.
+#[test]
+fn node_tests_under_every_strategy() {
+    let ctx = common::own_context();
+    let fixtures = Fixture::all("node");
+    assert_eq!(fixtures.len(), 18);
+    let mut worst = 0.0f64;
+    for fixture in fixtures {
+        for strategy in Strategy::all(&ctx) {
+            worst = worst.max(fixture.check(strategy.name(), |part, seq| on_gpu(&ctx, strategy, part, seq)));
+        }
+        fixture.check("the reference", on_cpu);
+    }
+    println!("node tests: largest relative error {worst:.1e}");
+}
+
+#[test]
+fn random_attributes_on_the_reference() {
+    let fixtures = Fixture::all("random");
+    assert!(fixtures.len() >= 60, "only {} fixtures", fixtures.len());
+    for fixture in fixtures {
+        fixture.check("the reference", on_cpu);
+    }
+}
+
+#[test]
+fn random_attributes_on_the_gpu() {
+    let ctx = common::own_context();
+    let all = Strategy::all(&ctx);
+    let mut worst = 0.0f64;
+    for (at, fixture) in Fixture::all("random").iter().enumerate() {
+        let strategy = all[at % all.len()];
+        worst = worst.max(fixture.check(strategy.name(), |part, seq| on_gpu(&ctx, strategy, part, seq)));
+    }
+    println!("random attributes: largest relative error {worst:.1e}");
+}
