@@ -38,6 +38,9 @@ use proto::{GraphProto, ModelProto, NodeProto};
 /// RNN, LSTM and GRU are the same since 7; up to LAST_OPSET, the latest that was looked at, no version changed them.
 const FIRST_OPSET: i64 = 7;
 const LAST_OPSET: i64 = 28;
+/// Versions of the messages: opsets are imported since 3, and 14 is that of opset 28.
+const FIRST_IR: i64 = 3;
+const LAST_IR: i64 = 14;
 
 /// An ONNX model. Reading one takes memory in proportion to its bytes, which hold every tensor: external data are refused.
 #[derive(Debug, Clone)]
@@ -50,13 +53,17 @@ impl Graph {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|e| Error::Onnx(format!("not a model: {e}")))?;
         let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
+        if !(FIRST_IR..=LAST_IR).contains(&model.ir_version) {
+            let version = model.ir_version;
+            return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are known here")));
+        }
         let mut versions = model.opset_import.iter().filter(|opset| matches!(&*opset.domain, "" | "ai.onnx"));
         match versions.next().map(|opset| opset.version) {
             Some(FIRST_OPSET..=LAST_OPSET) => Ok(Self { graph }),
             Some(version) => {
                 Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
             }
-            None => Err(Error::Onnx(format!("no opset of ai.onnx is imported (IR version {})", model.ir_version))),
+            None => Err(Error::Onnx("no opset of ai.onnx is imported".into())),
         }
     }
 
@@ -92,8 +99,9 @@ impl Graph {
         let Some(node) = Node::new(proto, &[graph]) else {
             return Err(Error::Onnx(format!("{} is not supported: expected an RNN, LSTM or GRU of ai.onnx", describe(proto))));
         };
-        if let Some(sparse) = graph.sparse_initializer.len().checked_sub(1) {
-            return Err(Error::Onnx(format!("{} sparse initializer(s): only dense ones are read", sparse + 1)));
+        if let Some(sparse) = graph.sparse_initializer.first() {
+            let name = sparse.values.as_ref().map_or("", |values| &values.name);
+            return Err(Error::Onnx(format!("`{name}` is a sparse initializer; only dense ones are read")));
         }
         let taken: BTreeSet<&str> = node.inputs().iter().map(|(_, name)| *name).collect();
         let mut seen = BTreeSet::new();
@@ -105,6 +113,9 @@ impl Graph {
         let mut names = graph.initializer.iter().map(|tensor| &*tensor.name).chain(self.inputs());
         if let Some(name) = names.find(|name| !taken.contains(name)) {
             return Err(Error::UnusedTensor { name: name.into() });
+        }
+        if graph.output.is_empty() {
+            return Err(Error::Onnx("the graph has no outputs".into()));
         }
         let made: BTreeSet<&str> = node.outputs().iter().map(|(_, name)| *name).collect();
         if let Some(name) = self.outputs().find(|name| !made.contains(name)) {
@@ -142,5 +153,6 @@ fn collect<'a>(graph: &'a GraphProto, outer: &mut Vec<&'a GraphProto>, nodes: &m
 fn describe(node: &NodeProto) -> String {
     let domain = if matches!(&*node.domain, "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain) };
     let name = if node.name.is_empty() { String::new() } else { format!(" `{}`", node.name) };
-    format!("{domain}{}{name}", node.op_type)
+    // Names may hold anything; a message is one line.
+    format!("{domain}{}{name}", node.op_type).escape_debug().to_string()
 }

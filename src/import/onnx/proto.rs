@@ -133,9 +133,12 @@ pub const BFLOAT16: i32 = 16;
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Segment {}
 
-/// Likewise.
-#[derive(Clone, PartialEq, Eq, Hash, Message)]
-pub struct SparseTensor {}
+/// Its name, which is that of its values, is all that is asked of it.
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensor {
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
+}
 
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct StringStringEntry {
