@@ -446,6 +446,15 @@ impl Session {
         Ok(())
     }
 
+    /// Overwrites the whole state `[S, L, B, H]`, for the next submit: where an encoder's final state starts a decoder. A reset
+    /// that is pending is dropped. What is on the GPU already can be copied to [`state`](Session::state) instead.
+    pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
+        check_len("state", (self.state.size() / 4) as usize, state.len())?;
+        self.pending.clear();
+        self.ctx.queue().write_buffer(&self.state, 0, bytemuck::cast_slice(state));
+        Ok(())
+    }
+
     /// Records the pending resets and one chunk.
     pub fn encode(&mut self, encoder: &mut CommandEncoder) {
         for offset in self.pending.drain(..) {

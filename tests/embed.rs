@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tidegate::cell::{self, registry};
 use tidegate::check::Case;
 use tidegate::{
-    BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, ForwardBuffers, Gru, GruResetBefore, Lstm, Mode,
+    BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, GruResetBefore, Lstm, Mode,
     OutputGradients, Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Session, Strategy,
 };
 use wgpu::{Buffer, BufferBinding, BufferUsages};
@@ -416,6 +416,37 @@ fn a_session_goes_on_where_it_stopped() {
             let distance = actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(distance <= 1e-6, "{what}: {distance}");
         }
+    }
+}
+
+/// Also where a step may not write where it reads (H = 300).
+#[test]
+fn a_session_starts_from_a_state() {
+    let ctx = common::context();
+    let shape = SeqShape { seq_len: 1, batch_size: 3 };
+    for (cell, hidden, layers) in [("lstm", 7, 2), ("gru", 300, 1)] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(5, hidden).with_num_layers(layers)).unwrap();
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        let mut session = rnn.session(&params, shape).unwrap();
+        let len = rnn.cell().states() * layers * shape.batch_size * hidden;
+        for seed in [20, 30] {
+            let (input, state) = (values(seed, shape.rows() * 5), values(seed + 1, len));
+            let seq = Sequence::new(shape, &input).with_initial_state(&state).with_reset(&[0, 1, 0]);
+            let expected = rnn.forward_blocking(&params, &seq).unwrap();
+            // What was to be reset before is overwritten, what is reset after it is zero.
+            session.reset(&[0, 1, 2]).unwrap();
+            session.set_state(&state).unwrap();
+            session.reset(&[1]).unwrap();
+            let output = session.advance_blocking(&input).unwrap();
+            let [state] = pollster::block_on(ctx.download([session.state()])).unwrap();
+            for (what, actual, expected) in [("output", &output, &expected.output), ("state", &state, &expected.final_state)] {
+                assert_eq!(actual.len(), expected.len());
+                let distance = actual.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(distance <= 1e-6, "{cell}, {what}: {distance}");
+            }
+        }
+        let error = session.set_state(&values(1, len - 1)).unwrap_err();
+        assert!(matches!(error, Error::Length { expected, actual, .. } if (expected, actual) == (len, len - 1)), "{error}");
     }
 }
 

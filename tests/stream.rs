@@ -4,8 +4,8 @@ mod common;
 
 use std::sync::Arc;
 
-use tidegate::check::Case;
-use tidegate::{Cell, Direction, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell};
+use tidegate::check::{Case, Tolerance};
+use tidegate::{Cell, Direction, ForwardBuffers, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, cell, reference};
 use wgpu::{Buffer, BufferUsages};
 
 /// Beyond what one workgroup reads.
@@ -92,6 +92,60 @@ fn sessions_step_as_sequences_run() {
             let truth = &whole[t * batch * hidden..][..batch * hidden];
             let worst = truth.iter().zip(&step).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
             assert!(worst < 1e-5, "{name} H={hidden} step {t}: {worst}");
+        }
+    }
+}
+
+/// Agents of a simulation: many rows, of which some start anew at every step. The host names them to a session, or a kernel of the
+/// app's writes them to the reset buffer of a plan whose state is updated in place.
+#[test]
+fn ten_thousand_rows_reset_at_random() {
+    let ctx = common::context();
+    let (seq_len, batch, input_size, hidden) = (6, 10_000, 4, 8);
+    let (shape, step) = (SeqShape { seq_len, batch_size: batch }, SeqShape { seq_len: 1, batch_size: batch });
+    let input: Vec<f32> = common::uniform(2, shape.rows() * input_size, 1.0).iter().map(|&v| v as f32).collect();
+    let reset: Vec<u32> = common::uniform(3, shape.rows(), 1.0).iter().map(|&v| (v > 0.9).into()).collect();
+    assert!(reset.chunks(batch).all(|rows| (400..600).contains(&rows.iter().sum::<u32>())));
+    for name in ["lstm", "gru"] {
+        let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), RnnConfig::new(input_size, hidden)).unwrap();
+        let weights = Params::uniform(rnn.param_layout(), 1);
+        let params = rnn.upload(&weights).unwrap();
+
+        let wide = |values: &[f32]| values.iter().map(|&v| v.into()).collect::<Vec<f64>>();
+        let (weights, wide_input) = (wide(weights.values()), wide(&input));
+        let seq = Sequence::new(shape, &wide_input).with_reset(&reset);
+        let truth = reference::forward(rnn.cell(), rnn.config(), &weights, &seq, Mode::Inference).unwrap().output;
+
+        let mut session = rnn.session(&params, step).unwrap();
+        let plan = rnn.plan(step, Mode::Inference).unwrap();
+        let sizes = plan.sizes();
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let buffer = |size| ctx.create_buffer("test", size, usage).unwrap();
+        let [at, out, mask, state, workspace] =
+            [sizes.input, sizes.output, sizes.reset, sizes.state, sizes.workspace].map(buffer);
+        let whole = Buffer::as_entire_buffer_binding;
+        let mut buffers = ForwardBuffers::new(whole(&params), whole(&at), whole(&out), whole(&workspace));
+        (buffers.initial_state, buffers.final_state) = (Some(whole(&state)), Some(whole(&state)));
+        buffers.reset = Some(whole(&mask));
+        let forward = plan.bind_forward(&buffers).unwrap();
+
+        let (mut by_session, mut by_mask) = (Vec::new(), Vec::new());
+        for (input, reset) in input.chunks(batch * input_size).zip(reset.chunks(batch)) {
+            session.reset(&(0..batch).filter(|&row| reset[row] != 0).collect::<Vec<_>>()).unwrap();
+            by_session.extend(session.advance_blocking(input).unwrap());
+
+            ctx.queue().write_buffer(&at, 0, bytemuck::cast_slice(input));
+            ctx.queue().write_buffer(&mask, 0, bytemuck::cast_slice(reset));
+            let mut encoder = ctx.device().create_command_encoder(&Default::default());
+            forward.encode(&mut encoder);
+            ctx.queue().submit([encoder.finish()]);
+            by_mask.extend(pollster::block_on(ctx.download([&out])).unwrap().concat());
+        }
+        let states = pollster::block_on(ctx.download([session.state(), &state])).unwrap();
+        let tolerance = Tolerance::new(rnn.config(), shape, false);
+        for ((how, output), state) in [("session", by_session), ("mask", by_mask)].iter().zip(states) {
+            tolerance.compare(&format!("{name} by {how}, output"), &truth.output, output).unwrap();
+            tolerance.compare(&format!("{name} by {how}, state"), &truth.final_state, &state).unwrap();
         }
     }
 }
