@@ -327,10 +327,11 @@ mod tests {
     /// Where a clip stops at the threshold, it is often met exactly.
     #[test]
     fn the_threshold_lets_its_own_value_through() {
-        for alpha in [0.5, -0.25] {
+        for alpha in [0.5f32, -0.25] {
             let gate = Gate::new(ThresholdedRelu { alpha });
-            assert_eq!(gate.value(alpha.into()), alpha.into());
-            assert_eq!(gate.slope(gate.keep(alpha.into(), alpha.into())), 1.0);
+            let alpha = f64::from(alpha);
+            assert_eq!(gate.value(alpha), alpha);
+            assert_eq!(gate.slope(gate.keep(alpha, alpha)), 1.0);
         }
     }
 

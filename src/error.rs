@@ -35,9 +35,15 @@ pub enum Error {
     /// A tensor of a type that is not read here.
     #[error("`{name}`: expected dtype {expected}, got {actual}")]
     Dtype { name: String, expected: &'static str, actual: String },
+    /// A tensor in the file that belongs to a feature which is not there yet.
+    #[error("`{name}`: {feature} is not supported")]
+    Unsupported { name: String, feature: &'static str },
     /// The safetensors container itself is damaged.
     #[error("not a valid safetensors file: {0}")]
     Safetensors(#[from] safetensors::SafeTensorError),
+    /// The header of a safetensors file contradicts itself or the file.
+    #[error("not a valid safetensors file: {0}")]
+    Header(String),
     /// An ONNX model that is damaged, or that asks for what is not supported.
     #[error("ONNX: {0}")]
     Onnx(String),

@@ -10,7 +10,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tidegate::check::Tolerance;
 use tidegate::import::onnx::{Call, Graph, Part, Tensor, Tensors, Values};
-use tidegate::{Context, Mode, Output, Rnn, Sequence, Strategy, reference};
+use tidegate::{Context, Direction, Mode, Output, Rnn, SeqShape, Sequence, Strategy, reference};
 
 fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx").join(name)
@@ -152,4 +152,104 @@ fn random_attributes_on_the_gpu() {
         worst = worst.max(fixture.check(strategy.name(), |part, seq| on_gpu(&ctx, strategy, part, seq)));
     }
     println!("random attributes: largest relative error {worst:.1e}");
+}
+
+/// Each names what is wrong, whether the graph or the call tells, in one line.
+#[test]
+fn malformed_files() {
+    let read = |name: &str| -> tidegate::Result<Tensors> {
+        let graph = Graph::from_bytes(&fs::read(folder("malformed").join(name)).unwrap())?;
+        // Layers are lifted out of whatever it is without a panic, too.
+        for node in graph.nodes() {
+            let _ = node.models();
+        }
+        let given = [("enc.X".to_string(), Tensor::f32([4, 1, 3], vec![0.5; 12]))].into();
+        let call = graph.only_node()?.call(&given)?;
+        Ok(outputs(&call, on_cpu))
+    };
+    assert_eq!(read("valid.onnx").unwrap().len(), 3);
+    let expected: serde_json::Value =
+        serde_json::from_slice(&fs::read(folder("malformed").join("expected.json")).unwrap()).unwrap();
+    let expected = expected.as_object().unwrap();
+    assert!(expected.len() > 80);
+    let mut wrong = Vec::new();
+    for (name, substrings) in expected {
+        match read(name) {
+            Err(error) => {
+                let message = error.to_string();
+                let named = substrings.as_array().unwrap().iter().all(|part| message.contains(part.as_str().unwrap()));
+                if !named || message.contains('\n') {
+                    wrong.push(format!("{name}: `{message}` without {substrings}"));
+                }
+            }
+            Ok(_) => wrong.push(format!("{name}: was read")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The layers of a larger graph, by name and by index, on what its other nodes give them.
+#[test]
+fn layers_of_a_larger_graph() {
+    let ctx = common::context();
+    let fixture = Fixture::read(&folder("big").join("lift.onnx"));
+    let error = fixture.graph.only_node().unwrap_err().to_string();
+    assert!(error.contains("8 nodes") && error.contains("MatMul `proj`"), "{error}");
+    let nodes = fixture.graph.nodes();
+    let found: Vec<_> = nodes.iter().map(|node| (node.name(), node.op_type())).collect();
+    assert_eq!(found, [("enc", "LSTM"), ("dec", "GRU")]);
+    for (at, name) in ["enc", "dec"].into_iter().enumerate() {
+        let node = fixture.graph.node(name).unwrap();
+        let config = node.model().unwrap().config;
+        let sizes = [(4, 5, Direction::Forward), (5, 4, Direction::Bidirectional)][at];
+        assert_eq!((config.input_size, config.hidden_size, config.direction), sizes);
+        let x = format!("{name}.X");
+        let call = node.call(&[(x.clone(), fixture.given[&x].clone())].into()).unwrap();
+        let made = outputs(&call, |part, seq| on_gpu(&ctx, Strategy::Auto, part, seq));
+        let expected: Vec<_> = node.outputs().into_iter().map(|(_, name)| (name.to_string(), &fixture.given[name])).collect();
+        let wide = |tensor: &Tensor| floats(tensor).iter().map(|&value| value.into()).collect();
+        let expected: Vec<_> = expected.into_iter().map(|(name, t)| (name, t.shape.clone(), wide(t))).collect();
+        compare(name, &call, &made, &expected);
+        // Nothing else may be given, nor less.
+        let error = node.call(&Tensors::new()).unwrap_err().to_string();
+        assert!(error.contains(&x) && error.contains("made by"), "{error}");
+        let weights = format!("{name}.R");
+        let error = node.call(&[(weights.clone(), Tensor::f32([1], vec![0.0]))].into()).unwrap_err().to_string();
+        assert!(error.contains(&weights) && error.contains("constant"), "{error}");
+        assert!(node.call(&[("logits".to_string(), Tensor::f32([1], vec![0.0]))].into()).is_err());
+    }
+    let error = fixture.graph.node("encoder").unwrap_err().to_string();
+    assert!(error.contains("encoder") && error.contains("`enc`, `dec`"), "{error}");
+}
+
+/// Silero VAD's node as it is, fed in chunks: the state stays on the GPU from one to the next.
+#[test]
+fn silero_in_chunks() {
+    let silero = folder("../silero");
+    let file = |name: &str| fs::read(silero.join(name)).unwrap();
+    let [input, expected] = ["input.safetensors", "expected.safetensors"].map(file);
+    let [input, expected] = [&input, &expected].map(|bytes| SafeTensors::deserialize(bytes).unwrap());
+    let values = |file: &SafeTensors<'_>, name: &str| floats(&tensor(&file.tensor(name).unwrap())).to_vec();
+    let graph = Graph::from_bytes(&file("node.onnx")).unwrap();
+    let model = graph.only_node().unwrap().model().unwrap();
+    let (x, features) = (values(&input, "input"), model.config.input_size);
+    let state = [values(&input, "h0"), values(&input, "c0")].concat();
+    let truth = doubles(&expected.tensor("output").unwrap());
+    let ctx = common::context();
+    for strategy in Strategy::all(&ctx) {
+        let rnn = Rnn::new(&ctx, model.cell.clone(), model.config.clone()).unwrap().with_strategy(strategy);
+        let params = rnn.upload(&model.params).unwrap();
+        for chunk in [1, 8, 64] {
+            let shape = SeqShape { seq_len: chunk, batch_size: 1 };
+            let mut session = rnn.session(&params, shape).unwrap();
+            session.set_state(&state).unwrap();
+            let chunks = x.chunks_exact(chunk * features);
+            let output: Vec<f32> = chunks.flat_map(|chunk| pollster::block_on(session.advance(chunk)).unwrap()).collect();
+            let whole = SeqShape { seq_len: truth.len() / model.config.hidden_size, batch_size: 1 };
+            let tolerance = Tolerance::new(&model.config, whole, false);
+            let what = format!("{} in chunks of {chunk}", strategy.name());
+            let error = tolerance.compare(&what, &truth, &output).unwrap();
+            println!("silero, {what}: relative error {error:.1e}");
+        }
+    }
 }

@@ -1,13 +1,18 @@
 //! Networks and parameters from files of other programs.
 
+mod container;
+mod keras;
 #[cfg(feature = "onnx")]
 pub mod onnx;
 mod safetensors;
 
 use std::sync::Arc;
 
+pub use container::open_safetensors;
+
 use crate::cell::Cell;
 use crate::config::RnnConfig;
+use crate::error::Result;
 use crate::params::Params;
 
 /// A whole network as a file describes it: what [`Rnn::new`](crate::Rnn::new) and [`Rnn::upload`](crate::Rnn::upload) take.
@@ -22,4 +27,13 @@ pub struct Model {
     pub params: Params,
     /// What stood before every name in a safetensors file: `lstm.`, or nothing.
     pub prefix: String,
+}
+
+impl Model {
+    /// Reads a safetensors file of one network, whoever named its tensors: as [`from_keras`](Model::from_keras) where one is a
+    /// `recurrent_kernel`, else as [`from_safetensors`](Model::from_safetensors).
+    pub fn from_weights(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
+        let is_keras = open_safetensors(bytes)?.names().iter().any(|name| keras::is_recurrent_kernel(name));
+        if is_keras { Self::from_keras(bytes, cell) } else { Self::from_safetensors(bytes, cell) }
+    }
 }

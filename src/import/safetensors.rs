@@ -7,34 +7,35 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::Model;
+use super::{Model, open_safetensors};
 use crate::cell::{Cell, Lstm, by_name};
 use crate::config::RnnConfig;
 use crate::error::{Error, Result};
-use crate::params::{ParamLayout, Params};
+use crate::params::{ParamLayout, ParamSpec, Params};
 
 impl Params {
-    /// Reads every tensor of the layout, by its name behind `prefix` (`"lstm."`, or `""`). F16 and BF16 are widened.
+    /// Reads every tensor of the layout, by its name behind `prefix`. F16 and BF16 are widened.
     ///
-    /// The file must hold these tensors and no others, each of its exact shape.
+    /// With a prefix (`"encoder.lstm."`) the file may be a larger checkpoint, of which the other tensors are not looked at.
+    /// Those behind the prefix, in a file without one all, must be the layout's and no others, each of its exact shape. The
+    /// names of `torch.nn.LSTMCell` and its like, `weight_ih` for `weight_ih_l0`, do for a layout of one layer.
     pub fn from_safetensors(layout: &ParamLayout, bytes: &[u8], prefix: &str) -> Result<Self> {
-        Self::read(layout, &SafeTensors::deserialize(bytes)?, prefix)
+        Self::read(layout, &Module::at(&open_safetensors(bytes)?, prefix)?)
     }
 
-    fn read(layout: &ParamLayout, file: &SafeTensors<'_>, prefix: &str) -> Result<Self> {
-        let mut unused: BTreeSet<&str> = file.names().into_iter().collect();
+    fn read(layout: &ParamLayout, module: &Module<'_, '_>) -> Result<Self> {
+        let mut unused = module.names.clone();
         let mut tensors = Vec::new();
         for spec in layout.iter() {
-            let name = format!("{prefix}{}", spec.name);
-            let tensor = find(file, &name)?;
-            if tensor.shape() != spec.shape {
-                return Err(Error::Shape { name, expected: spec.shape.clone(), actual: tensor.shape().to_vec() });
-            }
-            unused.remove(&*name);
+            let own = module.own_name(&spec.name);
+            let name = format!("{}{own}", module.prefix);
+            let tensor = find(module.file, &name)?;
+            check_shape(&name, &spec.shape, &tensor)?;
+            unused.remove(own);
             tensors.push((name, tensor));
         }
-        if let Some(&name) = unused.first() {
-            return Err(Error::UnusedTensor { name: name.into() });
+        if let Some(name) = unused.first() {
+            return Err(Error::UnusedTensor { name: format!("{}{name}", module.prefix) });
         }
         // Only now is it known that the file is as large as the layout, so that the layout may size an allocation.
         let mut values = Vec::with_capacity(layout.len());
@@ -44,24 +45,33 @@ impl Params {
         Self::from_values(layout, values)
     }
 
-    /// The tensors as F32, each under its name behind `prefix`: the bytes of a file.
+    /// The tensors as F32, each under its name behind `prefix`: the bytes of a file, which `load_state_dict` of the PyTorch
+    /// module with that prefix takes as it is where PyTorch has the cell.
     pub fn to_safetensors(&self, prefix: &str) -> Result<Vec<u8>> {
-        let mut tensors = Vec::new();
-        for spec in self.layout().iter() {
-            let bytes: Vec<u8> = self.get(&spec.name)?.iter().flat_map(|value| value.to_le_bytes()).collect();
-            tensors.push((format!("{prefix}{}", spec.name), spec.shape.clone(), bytes));
-        }
+        let tensor = |spec: &ParamSpec| {
+            let values = &self.values()[spec.range.clone()];
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            (format!("{prefix}{}", spec.name), spec.shape.clone(), bytes)
+        };
+        let tensors: Vec<_> = self.layout().iter().map(tensor).collect();
         let views = tensors.iter().map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
         Ok(safetensors::serialize(views.collect::<Result<Vec<_>>>()?, None)?)
     }
 }
 
-fn find<'data>(file: &SafeTensors<'data>, name: &str) -> Result<TensorView<'data>> {
+pub(super) fn find<'data>(file: &SafeTensors<'data>, name: &str) -> Result<TensorView<'data>> {
     file.tensor(name).map_err(|_| Error::MissingTensor { name: name.into() })
 }
 
+pub(super) fn check_shape(name: &str, expected: &[usize], tensor: &TensorView<'_>) -> Result<()> {
+    if tensor.shape() != expected {
+        return Err(Error::Shape { name: name.into(), expected: expected.into(), actual: tensor.shape().to_vec() });
+    }
+    Ok(())
+}
+
 /// Appends a tensor's values as f32. Files are little-endian and need not be aligned.
-fn widen(name: &str, tensor: &TensorView<'_>, values: &mut Vec<f32>) -> Result<()> {
+pub(super) fn widen(name: &str, tensor: &TensorView<'_>, values: &mut Vec<f32>) -> Result<()> {
     let (words, _) = tensor.data().as_chunks::<2>();
     match tensor.dtype() {
         Dtype::F32 => values.extend(tensor.data().as_chunks::<4>().0.iter().map(|&word| f32::from_le_bytes(word))),
@@ -73,54 +83,127 @@ fn widen(name: &str, tensor: &TensorView<'_>, values: &mut Vec<f32>) -> Result<(
 }
 
 impl Model {
-    /// Reads a network from PyTorch's names under at most one common prefix; the sizes follow from names and shapes.
+    /// Reads a file of one network, all its names PyTorch's behind at most one common prefix; the sizes follow from names and
+    /// shapes.
     ///
     /// Without the name of a `cell` (as [`by_name`] takes it), 4 blocks of rows are an `lstm`, 3 a `gru` and 1 an
-    /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes.
+    /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes. The names of `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`,
+    /// without `_l0`, are a network of one layer.
     pub fn from_safetensors(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        let file = SafeTensors::deserialize(bytes)?;
-        let mut names = file.names();
-        names.sort_unstable();
-        let prefix = common_prefix(&names)?;
-        let names = names.into_iter().filter_map(|name| name.strip_prefix(prefix));
-        let names: Vec<&str> = names.filter(|name| name.starts_with("weight_") || name.starts_with("bias_")).collect();
+        let file = open_safetensors(bytes)?;
+        let prefixes = prefixes(&file);
+        let mut all = prefixes.iter();
+        let prefix = match (all.next(), all.next()) {
+            (None, _) => "",
+            (Some(prefix), None) => prefix,
+            _ => return Err(Error::Config(format!("{} networks in one file, behind {}", prefixes.len(), quoted(&prefixes)))),
+        };
+        let module = Module::at(&file, prefix)?;
+        let outside: BTreeSet<&str> = file.names().into_iter().filter(|name| !name.starts_with(prefix)).collect();
+        match outside.first() {
+            Some(&name) => Err(Error::UnusedTensor { name: name.into() }),
+            None => Self::from_module(&module, cell),
+        }
+    }
 
-        let (_, input_size) = matrix(&file, &format!("{prefix}weight_ih_l0"))?;
-        let (rows, hidden_size) = matrix(&file, &format!("{prefix}weight_hh_l0"))?;
-        // One tensor of a layer, of the other direction or of the biases calls for all of them: those not there are missing.
-        // Layers are counted up to the first gap, so that no name makes the layout longer than the file.
-        let layers = names.iter().filter_map(|name| name.trim_end_matches("_reverse").rsplit_once("_l")?.1.parse().ok());
-        let layers: BTreeSet<usize> = layers.collect();
-        let config = RnnConfig::new(input_size, hidden_size)
-            .with_num_layers((0..).take_while(|layer| layers.contains(layer)).count())
-            .with_bidirectional(names.iter().any(|name| name.ends_with("_reverse")))
-            .with_bias(names.iter().any(|name| name.starts_with("bias_")));
+    /// Reads the one network behind `prefix`, such as `"encoder.lstm."`, out of a larger checkpoint, as
+    /// [`from_safetensors`](Model::from_safetensors) does: every name behind the prefix must be the network's. Tensors without
+    /// the prefix are not looked at.
+    pub fn from_safetensors_at(bytes: &[u8], prefix: &str, cell: Option<&str>) -> Result<Self> {
+        Self::from_module(&Module::at(&open_safetensors(bytes)?, prefix)?, cell)
+    }
+
+    fn from_module(module: &Module<'_, '_>, cell: Option<&str>) -> Result<Self> {
+        let Module { file, prefix, .. } = *module;
+        let names = || module.names.iter().filter(|name| name.starts_with("weight_") || name.starts_with("bias_"));
+        let full = |name| format!("{prefix}{}", module.own_name(name));
+        let (_, input_size) = matrix(file, &full("weight_ih_l0"))?;
+        let (rows, hidden_size) = matrix(file, &full("weight_hh_l0"))?;
+        let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names().any(|name| name.starts_with("bias_")));
+        let mut peepholes = false;
+        if !module.is_cell {
+            // One tensor of a layer, of the other direction or of the biases calls for all of them: those not there are missing.
+            // Layers are counted up to the first gap, so that no name makes the layout longer than the file.
+            let layers = names().filter_map(|name| name.trim_end_matches("_reverse").rsplit_once("_l")?.1.parse().ok());
+            let layers: BTreeSet<usize> = layers.collect();
+            config = config
+                .with_num_layers((0..).take_while(|layer| layers.contains(layer)).count())
+                .with_bidirectional(names().any(|name| name.ends_with("_reverse")));
+            peepholes = names().any(|name| name.starts_with("weight_peephole_"));
+        }
         config.validate()?;
 
         let cell = match cell {
             Some(name) => by_name(name)?,
-            None => by_name(infer_cell(&format!("{prefix}weight_hh_l0"), rows, hidden_size)?)?,
+            None => by_name(infer_cell(&full("weight_hh_l0"), rows, hidden_size)?)?,
         };
-        let peepholes = cell.name() == "lstm" && names.iter().any(|name| name.starts_with("weight_peephole_"));
+        let peepholes = peepholes && cell.name() == "lstm";
         let cell: Arc<dyn Cell> = if peepholes { Arc::new(Lstm::default().with_peepholes(true)) } else { cell };
-        let params = Params::read(&ParamLayout::new(&cell, &config)?, &file, prefix)?;
+        let params = Params::read(&ParamLayout::new(&cell, &config)?, module)?;
         Ok(Self { cell, config, params, prefix: prefix.into() })
     }
 }
 
-/// What stands before the one name that every network has.
-fn common_prefix<'a>(names: &[&'a str]) -> Result<&'a str> {
-    const FIRST: &str = "weight_ih_l0";
-    let mut prefixes = names.iter().filter_map(|name| name.strip_suffix(FIRST));
-    match (prefixes.next(), prefixes.next()) {
-        (Some(prefix), None) => Ok(prefix),
-        (None, _) => Err(Error::MissingTensor { name: FIRST.into() }),
-        (Some(a), Some(b)) => Err(Error::Config(format!("`{a}{FIRST}` and `{b}{FIRST}` are two networks in one file"))),
+/// The names that every network has one of: of a module, of a cell module.
+const FIRST: [&str; 2] = ["weight_ih_l0", "weight_ih"];
+
+/// A network's part of a file.
+struct Module<'a, 'data> {
+    file: &'a SafeTensors<'data>,
+    prefix: &'a str,
+    /// Of its tensors, without the prefix.
+    names: BTreeSet<&'a str>,
+    /// Whether they are named as those of `torch.nn.LSTMCell` and its like: without `_l0`.
+    is_cell: bool,
+}
+
+impl<'a, 'data> Module<'a, 'data> {
+    fn at(file: &'a SafeTensors<'data>, prefix: &'a str) -> Result<Self> {
+        let names: BTreeSet<&str> = file.names().into_iter().filter_map(|name| name.strip_prefix(prefix)).collect();
+        if let Some((name, feature)) = names.iter().find_map(|name| Some((name, unsupported(name)?))) {
+            return Err(Error::Unsupported { name: format!("{prefix}{name}"), feature });
+        }
+        let [has_layers, has_cell] = FIRST.map(|first| names.contains(first));
+        if !has_layers && !has_cell {
+            let known = prefixes(file);
+            return Err(if known.is_empty() {
+                Error::MissingTensor { name: format!("{prefix}{}", FIRST[0]) }
+            } else {
+                Error::UnknownName { kind: "prefix of a network", name: prefix.into(), known: quoted(&known) }
+            });
+        }
+        Ok(Self { file, prefix, names, is_cell: !has_layers })
+    }
+
+    /// What this file calls a tensor of a layout, without the prefix.
+    fn own_name<'n>(&self, name: &'n str) -> &'n str {
+        name.strip_suffix("_l0").filter(|_| self.is_cell).unwrap_or(name)
+    }
+}
+
+/// Everything that stands before the name that a network begins with.
+fn prefixes<'a>(file: &'a SafeTensors<'_>) -> BTreeSet<&'a str> {
+    file.names().into_iter().filter_map(|name| FIRST.iter().find_map(|first| name.strip_suffix(first))).collect()
+}
+
+fn quoted(names: &BTreeSet<&str>) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What PyTorch writes such a tensor for, if it has no counterpart here.
+fn unsupported(name: &str) -> Option<&'static str> {
+    let is_weight = name.contains("weight_ih_l") || name.contains("weight_hh_l");
+    if name.contains("weight_hr_l") {
+        Some("an LSTM with a projection (proj_size)")
+    } else if is_weight && (name.contains("parametrizations.") || name.ends_with("_g") || name.ends_with("_v")) {
+        Some("weight normalization (to be removed before saving)")
+    } else {
+        None
     }
 }
 
 /// Rows and columns.
-fn matrix(file: &SafeTensors<'_>, name: &str) -> Result<(usize, usize)> {
+pub(super) fn matrix(file: &SafeTensors<'_>, name: &str) -> Result<(usize, usize)> {
     match *find(file, name)?.shape() {
         [rows, columns] => Ok((rows, columns)),
         ref shape => Err(Error::Config(format!("`{name}`: expected 2 dimensions, got {} ({shape:?})", shape.len()))),
@@ -285,7 +368,99 @@ mod tests {
         let mut two = tensors("lstm", &config(), "a.");
         two.extend(tensors("lstm", &config(), "b."));
         let error = read(&two, None).unwrap_err().to_string();
-        assert!(error.contains("a.weight_ih_l0") && error.contains("b.weight_ih_l0"), "{error}");
+        assert!(error.contains("2 networks") && error.contains("`a.`, `b.`"), "{error}");
+    }
+
+    #[test]
+    fn lifts_one_module_out_of_a_checkpoint() {
+        let deep = config().with_num_layers(2).with_bidirectional(true);
+        let mut checkpoint = tensors("lstm", &deep, "encoder.lstm.");
+        checkpoint.extend(tensors("gru", &config(), "decoder.rnn."));
+        checkpoint.push(zeros("decoder.out.weight", &[2, 5]));
+        checkpoint.push(("step".into(), Dtype::I64, vec![1], vec![0; 8]));
+        let at = |checkpoint: &Tensors, prefix: &str| Model::from_safetensors_at(&file(checkpoint), prefix, None);
+        for (cell, config, prefix) in [("lstm", &deep, "encoder.lstm."), ("gru", &config(), "decoder.rnn.")] {
+            let truth = params(&by_name(cell).unwrap(), config);
+            let model = at(&checkpoint, prefix).unwrap();
+            assert_eq!((model.cell.name(), &model.config, &*model.prefix), (cell, config, prefix));
+            assert_eq!(model.params, truth);
+            assert_eq!(Params::from_safetensors(truth.layout(), &file(&checkpoint), prefix).unwrap(), truth);
+        }
+        // Where there is none, those that are there.
+        for prefix in ["", "encoder.", "encoder.lstm", "decoder.out.", "x."] {
+            let known = "`decoder.rnn.`, `encoder.lstm.`";
+            match at(&checkpoint, prefix) {
+                Err(Error::UnknownName { name, known: listed, .. }) => assert_eq!((&*name, &*listed), (prefix, known)),
+                other => panic!("{prefix}: {other:?}"),
+            }
+        }
+        // What lies behind the prefix must be the network's.
+        checkpoint.push(zeros("encoder.lstm.scale", &[1]));
+        assert!(matches!(at(&checkpoint, "encoder.lstm."), Err(Error::UnusedTensor { name }) if name == "encoder.lstm.scale"));
+        assert!(at(&checkpoint, "decoder.rnn.").is_ok());
+        // The whole file is no network.
+        assert!(matches!(read(&checkpoint, None), Err(Error::Config(_))));
+        // Nor is a file without any.
+        match at(&vec![zeros("fc.weight", &[1])], "a.") {
+            Err(Error::MissingTensor { name }) => assert_eq!(name, "a.weight_ih_l0"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn cell_modules_are_networks_of_one_layer() {
+        for cell in ["lstm", "gru", "rnn_tanh"] {
+            for config in [config(), config().with_bias(false)] {
+                for prefix in ["", "decoder.cell."] {
+                    let mut module = tensors(cell, &config, prefix);
+                    module.iter_mut().for_each(|t| t.0 = t.0.strip_suffix("_l0").unwrap().into());
+                    let truth = params(&by_name(cell).unwrap(), &config);
+                    let model = read(&module, None).unwrap();
+                    assert_eq!((model.cell.name(), &model.config, &*model.prefix), (cell, &config, prefix));
+                    assert_eq!(model.params, truth);
+                    assert_eq!(Params::from_safetensors(truth.layout(), &file(&module), prefix).unwrap(), truth);
+
+                    module.push(zeros("fc.weight", &[1]));
+                    assert!(matches!(read(&module, None), Err(Error::UnusedTensor { name }) if name == "fc.weight"));
+                    if !prefix.is_empty() {
+                        assert_eq!(Model::from_safetensors_at(&file(&module), prefix, None).unwrap().params, truth);
+                    }
+                }
+            }
+        }
+        // Names of both kinds, and what no cell module has.
+        for extra in ["weight_ih_l0", "weight_hh_l0", "weight_ih_l1", "weight_ih_reverse", "weight_peephole_l0"] {
+            let mut module = tensors("lstm", &config(), "");
+            module.iter_mut().for_each(|t| t.0 = t.0.strip_suffix("_l0").unwrap().into());
+            module.push(zeros(extra, &[20, 3]));
+            assert!(read(&module, None).is_err(), "{extra}");
+        }
+    }
+
+    #[test]
+    fn says_what_is_not_supported() {
+        for (name, feature) in [
+            ("weight_hr_l0", "proj_size"),
+            ("weight_hr_l1_reverse", "proj_size"),
+            ("weight_hh_l0_g", "weight normalization"),
+            ("parametrizations.weight_ih_l0.original1", "weight normalization"),
+        ] {
+            for prefix in ["", "m."] {
+                let name = format!("{prefix}{name}");
+                let mut tensors = tensors("lstm", &config(), prefix);
+                tensors.push(zeros(&name, &[2, 5]));
+                let bytes = file(&tensors);
+                let layout = ParamLayout::new(&by_name("lstm").unwrap(), &config()).unwrap();
+                let errors = [
+                    Model::from_safetensors(&bytes, None).unwrap_err(),
+                    Model::from_safetensors_at(&bytes, prefix, None).unwrap_err(),
+                    Params::from_safetensors(&layout, &bytes, prefix).unwrap_err(),
+                ];
+                for error in errors.map(|e| e.to_string()) {
+                    assert!(error.contains(&name) && error.contains(feature), "{error}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -332,7 +507,8 @@ mod tests {
         let mut longer = bytes.clone();
         longer.push(0);
         for garbage in [&[][..], b"garbage, longer than a header", &bytes[..bytes.len() - 1], &bytes[..9], &longer] {
-            assert!(matches!(Model::from_safetensors(garbage, None), Err(Error::Safetensors(_))));
+            let error = Model::from_safetensors(garbage, None).unwrap_err();
+            assert!(matches!(error, Error::Safetensors(_) | Error::Header(_)), "{error}");
         }
         let nothing = file(&Vec::new());
         assert!(matches!(Model::from_safetensors(&nothing, None), Err(Error::MissingTensor { .. })));

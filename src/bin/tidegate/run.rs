@@ -14,7 +14,9 @@ use crate::{Result, files, onnx};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Safetensors file with PyTorch's state_dict names, or an ONNX model (*.onnx) of a single RNN, LSTM or GRU node
+    /// Safetensors file with PyTorch's state_dict names (also of LSTMCell, GRUCell, RNNCell) behind at most one common prefix;
+    /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer;
+    /// or an ONNX model (*.onnx) of a single RNN, LSTM or GRU node
     model: PathBuf,
     /// Safetensors file with `input`, optional `h0`, `c0`, `lengths`, and `d_output`, `d_hn`, `d_cn` for --backward; for an ONNX
     /// model, with its graph's inputs
@@ -22,10 +24,11 @@ pub struct Args {
     /// Safetensors file to write
     #[arg(long)]
     output: PathBuf,
-    /// Also compute the gradients of the input, the initial states and every parameter
+    /// Also compute the gradients of the input, the initial states and every parameter, under PyTorch's names
     #[arg(long)]
     backward: bool,
-    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate
+    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
+    /// A GRU of Keras without bias needs it
     #[arg(long)]
     cell: Option<String>,
     /// Take input, output and their gradients as [B,T,...] instead of [T,B,...]
@@ -61,7 +64,7 @@ pub fn run(args: &Args) -> Result<()> {
         return files::write(&args.output, &results);
     }
     let mut model =
-        Model::from_safetensors(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
+        Model::from_weights(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
     model.config.batch_first = args.batch_first;
     let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
     let shape = call.shape;

@@ -2,7 +2,7 @@
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tidegate::import::Model;
+use tidegate::import::{Model, open_safetensors};
 use tidegate::{Error, Gradients, Output, SeqShape};
 
 use crate::Result;
@@ -34,7 +34,7 @@ const STATES: [(&str, &str); 2] = [("h0", "hn"), ("c0", "cn")];
 
 impl Call {
     pub fn read(bytes: &[u8], model: &Model, backward: bool) -> Result<Self> {
-        let file = InputFile(SafeTensors::deserialize(bytes).map_err(Error::from)?);
+        let file = InputFile(open_safetensors(bytes)?);
         file.check_names(model, backward)?;
         let input_size = model.config.input_size;
         let &[first, second, features] = &*file.shape("input")? else {

@@ -99,6 +99,7 @@ impl Graph {
         let Some(node) = Node::new(proto, &[graph]) else {
             return Err(Error::Onnx(format!("{} is not supported: expected an RNN, LSTM or GRU of ai.onnx", describe(proto))));
         };
+        node.check_names()?;
         if let Some(sparse) = graph.sparse_initializer.first() {
             let name = sparse.values.as_ref().map_or("", |values| &values.name);
             return Err(Error::Onnx(format!("`{name}` is a sparse initializer; only dense ones are read")));

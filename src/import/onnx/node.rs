@@ -68,6 +68,12 @@ impl<'a> Node<'a> {
     }
 
     pub(super) fn attributes(&self) -> Result<Attributes> {
+        self.check_names()?;
+        Attributes::read(self.operator, self.proto)
+    }
+
+    /// Refuses more inputs and outputs than the operator has, and names that contradict each other.
+    pub(super) fn check_names(&self) -> Result<()> {
         for (what, expected, actual) in [
             ("inputs", self.operator.inputs().len(), self.proto.input.len()),
             ("outputs", self.operator.outputs().len(), self.proto.output.len()),
@@ -80,7 +86,10 @@ impl<'a> Node<'a> {
         if let Some((_, name)) = self.outputs().into_iter().find(|(_, name)| !made.insert(*name)) {
             return Err(self.error(&format!("two of its outputs are named `{name}`")));
         }
-        Attributes::read(self.operator, self.proto)
+        match self.inputs().into_iter().find(|(_, name)| made.contains(name)) {
+            Some((_, name)) => Err(self.error(&format!("its input `{name}` is its own output: the graph has a cycle"))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn models_with(&self, attributes: &Attributes, given: &Tensors) -> Result<Vec<Model>> {
@@ -138,9 +147,6 @@ impl<'a> Node<'a> {
 
     /// Where a tensor comes from, looked up in the node's graph, then in those around it.
     fn source(&self, name: &str) -> Source<'a> {
-        if self.proto.output.iter().any(|output| output == name) {
-            return Source::Cycle;
-        }
         let (mut name, mut followed) = (name, BTreeSet::new());
         loop {
             let source = self.scopes.iter().rev().find_map(|graph| defined(graph, name)).unwrap_or(Source::Nothing);
@@ -300,6 +306,7 @@ impl<'g> Weights<'g> {
 fn check_matrices(name: &str, tensor: &Tensor) -> Result<()> {
     tensor.floats(name)?;
     match tensor.shape.len() {
+        3 if tensor.shape.contains(&0) => Err(Error::Onnx(format!("`{name}`: shape {:?} has a dimension of 0", tensor.shape))),
         3 => Ok(()),
         rank => Err(Error::Onnx(format!("`{name}`: expected 3 dimensions, got {rank} ({:?})", tensor.shape))),
     }

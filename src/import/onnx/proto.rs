@@ -105,12 +105,11 @@ pub struct TensorProto {
 }
 
 /// `TensorProto.DataType`, with those that are read first.
-pub const DATA_TYPES: [(i32, &str); 17] = [
+pub const DATA_TYPES: [(i32, &str); 16] = [
     (FLOAT, "FLOAT"),
     (FLOAT16, "FLOAT16"),
     (BFLOAT16, "BFLOAT16"),
     (INT32, "INT32"),
-    (0, "UNDEFINED"),
     (2, "UINT8"),
     (3, "INT8"),
     (4, "UINT16"),
