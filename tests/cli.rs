@@ -1,136 +1,17 @@
 //! The command as other programs use it: files in, files out, one line on stderr where something is wrong.
 #![cfg(feature = "cli")]
 
-use std::collections::{BTreeMap, HashMap};
+mod common;
+
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use safetensors::tensor::TensorView;
+use common::command::{Folder, Tensor, Tensors, command, compare, fail, fixtures, read, succeed, tidegate, write};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
-use tidegate::check::Tolerance;
 use tidegate::{RnnConfig, SeqShape};
-
-fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
-}
-
-/// With a cache of this process's own: what it finds out must not reach the user's, nor the other way round.
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tidegate"));
-    let cache = std::env::temp_dir().join(format!("tidegate-cli-cache-{}", std::process::id()));
-    command.env("XDG_CACHE_HOME", cache);
-    command
-}
-
-fn tidegate<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> Output {
-    command().args(args).output().unwrap()
-}
-
-/// Runs what must succeed without a word on stderr (that no adapter was found would be one), and gives its stdout.
-fn succeed<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
-    let output = tidegate(args);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(output.status.success() && stderr.is_empty(), "{:?}: {stderr}", output.status);
-    String::from_utf8(output.stdout).unwrap()
-}
-
-/// Runs what must fail with one line on stderr and nothing on stdout, and gives that line.
-fn fail<S: AsRef<OsStr>>(args: impl IntoIterator<Item = S>) -> String {
-    let output = tidegate(args);
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(matches!(output.status.code(), Some(1..127)), "{:?}: {stderr}", output.status);
-    assert!(output.stdout.is_empty(), "{stderr}");
-    assert!(stderr.starts_with("tidegate: ") && stderr.ends_with('\n') && stderr.lines().count() == 1, "{stderr}");
-    stderr
-}
-
-/// A folder of one test's own, gone at its end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("tidegate-cli-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let folder = std::env::temp_dir().join(name);
-        fs::create_dir_all(&folder).unwrap();
-        Self(folder)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-/// A tensor of a file.
-#[derive(Debug, Clone)]
-struct Tensor {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    bytes: Vec<u8>,
-}
-
-impl Tensor {
-    fn f32(shape: &[usize], values: impl IntoIterator<Item = f32>) -> Self {
-        Self { dtype: Dtype::F32, shape: shape.into(), bytes: values.into_iter().flat_map(f32::to_le_bytes).collect() }
-    }
-
-    fn i32(values: &[i32]) -> Self {
-        Self { dtype: Dtype::I32, shape: vec![values.len()], bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect() }
-    }
-
-    /// Values that differ, none of them large.
-    fn some(shape: &[usize]) -> Self {
-        Self::f32(shape, (0..shape.iter().product::<usize>()).map(|k| (k as f32 * 0.7).sin() * 0.5))
-    }
-
-    fn values(&self) -> Vec<f64> {
-        match self.dtype {
-            Dtype::F32 => self.bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word).into()).collect(),
-            Dtype::F64 => self.bytes.as_chunks().0.iter().map(|&word| f64::from_le_bytes(word)).collect(),
-            other => panic!("{other}"),
-        }
-    }
-
-    fn narrowed(&self) -> Self {
-        if self.dtype == Dtype::F64 { Self::f32(&self.shape, self.values().into_iter().map(|v| v as f32)) } else { self.clone() }
-    }
-}
-
-type Tensors = BTreeMap<String, Tensor>;
-
-fn read(path: &Path) -> Tensors {
-    let bytes = fs::read(path).unwrap();
-    let file = SafeTensors::deserialize(&bytes).unwrap();
-    let tensor = |t: TensorView<'_>| Tensor { dtype: t.dtype(), shape: t.shape().into(), bytes: t.data().into() };
-    file.iter().map(|(name, t)| (name.into(), tensor(t))).collect()
-}
-
-fn write(path: &Path, tensors: &Tensors) {
-    let views = tensors.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
-    fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
-}
-
-/// Holds an output file to the truth: the same names and shapes, F32, each within the tolerance.
-fn compare(case: &str, config: &RnnConfig, shape: SeqShape, truth: &Tensors, actual: &Tensors) {
-    assert!(truth.keys().eq(actual.keys()), "{case}: expected {:?}, got {:?}", truth.keys(), actual.keys());
-    for (name, truth) in truth {
-        let actual = &actual[name];
-        assert_eq!((actual.dtype, &actual.shape), (Dtype::F32, &truth.shape), "{case}: {name}");
-        let values: Vec<f32> = actual.values().into_iter().map(|value| value as f32).collect();
-        let tolerance = Tolerance::new(config, shape, name.starts_with("d_"));
-        tolerance.compare(name, &truth.values(), &values).unwrap_or_else(|error| panic!("{case}: {error}"));
-    }
-}
 
 /// One file of `tests/fixtures/pytorch` as the command takes it.
 struct Fixture {
@@ -459,14 +340,9 @@ fn refuses_wrong_options() {
     let given = Given::lstm();
     given.write();
     let [model, input] = ["model.safetensors", "input.safetensors"].map(|name| given.folder.path(name));
-    let onnx = given.folder.path("model.onnx");
-    fs::write(&onnx, "").unwrap();
     let run = |model: &Path, output: &Path| {
         fail([OsStr::new("run"), model.as_ref(), input.as_ref(), "--output".as_ref(), output.as_ref()])
     };
-    let output = given.folder.path("output.safetensors");
-    assert!(run(&onnx, &output).contains("ONNX models are not read yet"));
-    assert!(!output.exists());
     assert!(run(&model, &given.folder.path("none/output.safetensors")).contains("none"));
     assert!(run(&model, &given.folder.0).contains("not a regular file"));
     assert!(fail([OsStr::new("run"), model.as_ref(), input.as_ref()]).contains("--output"));

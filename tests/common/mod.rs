@@ -1,6 +1,8 @@
 //! What several suites share.
 #![allow(dead_code, reason = "each suite is a crate of its own and uses a part")]
 
+#[cfg(feature = "cli")]
+pub mod command;
 pub mod covering;
 
 use std::sync::Arc;

@@ -96,7 +96,7 @@ impl Attributes {
                 return Err(wrong(name, "is there twice"));
             }
             match (name, operator) {
-                ("direction", _) => attributes.direction = direction(&text(name, string(attribute)?)?)?,
+                ("direction", _) => attributes.direction = direction(text(name, string(attribute)?)?)?,
                 ("hidden_size", _) => {
                     let value = int(attribute)?;
                     let size = usize::try_from(value).ok().filter(|&size| size > 0);

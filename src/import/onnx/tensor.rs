@@ -151,3 +151,58 @@ fn halves(name: &str, shape: &[usize], proto: &TensorProto) -> Result<std::vec::
     });
     Ok(bits.collect::<Result<Vec<_>>>()?.into_iter())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Values that 8 bits of mantissa hold.
+    const VALUES: [f32; 3] = [1.5, -0.25, 3.0];
+
+    fn proto(data_type: i32) -> TensorProto {
+        TensorProto { dims: vec![3, 1], data_type, ..Default::default() }
+    }
+
+    fn bytes<const N: usize>(words: [[u8; N]; 3]) -> prost::bytes::Bytes {
+        words.concat().into()
+    }
+
+    #[test]
+    fn reads_every_type_from_every_field() {
+        let raw = |data_type, raw_data| TensorProto { raw_data, ..proto(data_type) };
+        let words = |data_type, words: [u16; 3]| TensorProto { int32_data: words.map(i32::from).into(), ..proto(data_type) };
+        let (halves, brains) = (VALUES.map(|v| f16::from_f32(v).to_bits()), VALUES.map(|v| bf16::from_f32(v).to_bits()));
+        for tensor in [
+            raw(FLOAT, bytes(VALUES.map(f32::to_le_bytes))),
+            raw(FLOAT16, bytes(halves.map(u16::to_le_bytes))),
+            raw(BFLOAT16, bytes(brains.map(u16::to_le_bytes))),
+            words(FLOAT16, halves),
+            words(BFLOAT16, brains),
+            TensorProto { float_data: VALUES.into(), ..proto(FLOAT) },
+        ] {
+            assert_eq!(Tensor::read("w", &tensor).unwrap(), Tensor::f32([3, 1], VALUES.into()), "{tensor:?}");
+        }
+        let integers = [7, -8, 1 << 30];
+        for tensor in
+            [raw(INT32, bytes(integers.map(i32::to_le_bytes))), TensorProto { int32_data: integers.into(), ..proto(INT32) }]
+        {
+            assert_eq!(Tensor::read("w", &tensor).unwrap(), Tensor::i32([3, 1], integers.into()), "{tensor:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_halves_of_more_than_16_bits() {
+        for word in [-1, 1 << 16] {
+            let tensor = TensorProto { int32_data: vec![0, word, 0], ..proto(FLOAT16) };
+            assert!(Tensor::read("w", &tensor).unwrap_err().to_string().contains(&word.to_string()));
+        }
+    }
+
+    #[test]
+    fn a_given_tensor_has_as_many_values_as_its_shape() {
+        assert!(Tensor::f32([2, 2], vec![0.0; 4]).check_len("x").is_ok());
+        let error = Tensor::f32([2, 2], vec![0.0; 3]).check_len("x").unwrap_err().to_string();
+        assert!(error.contains("`x`") && error.contains('4') && error.contains('3'), "{error}");
+        assert!(Tensor::i32([usize::MAX, 2], vec![]).check_len("x").is_err());
+    }
+}
