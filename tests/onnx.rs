@@ -253,3 +253,17 @@ fn silero_in_chunks() {
         }
     }
 }
+
+/// A graph that says how long its input is means it.
+#[test]
+fn declared_shapes_and_types_hold() {
+    let mut fixture = Fixture::read(&folder("node").join("test_lstm_defaults.onnx"));
+    let mut refused = |x: Tensor, named: [&str; 3]| {
+        fixture.given.insert("X".into(), x);
+        let error = fixture.graph.only_node().unwrap().call(&fixture.given).unwrap_err().to_string();
+        assert!(named.iter().all(|part| error.contains(part)), "{error}");
+    };
+    refused(Tensor::f32([2, 3, 2], vec![0.0; 12]), ["X", "[1, 3, 2]", "[2, 3, 2]"]);
+    refused(Tensor::i32([1, 3, 2], vec![0; 6]), ["X", "FLOAT", "INT32"]);
+    refused(Tensor::f32([1, 3, 2], vec![0.0; 5]), ["X", "6", "5"]);
+}
