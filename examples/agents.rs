@@ -1,9 +1,9 @@
-//! 10,000 agents with a memory each, inside an app's own frame: the app's kernel writes what they see, one step of a GRU decides what
-//! they do, the app's second kernel moves them. Who dies is reborn in the next frame without memories: the app's kernel says so in the
-//! `reset` buffer, on the GPU.
+//! 10,000 agents with a memory each, inside an app's own frame: the app's kernel writes what they see, one step of a GRU decides
+//! what they do, the app's second kernel moves them. Who dies is reborn in the next frame without memories: the app's kernel says
+//! so in the `reset` buffer, on the GPU.
 //!
-//! A frame is one pass in one encoder and one submit; nothing is read back before the end. Then the memories of those who were just
-//! born are held against a first step from nothing in float64.
+//! A frame is one pass in one encoder and one submit; nothing is read back before the end. Then the memories of those who were
+//! just born are held against a first step from nothing in float64.
 //!
 //! `cargo run --release --example agents -- --frames 1000`
 
@@ -56,11 +56,12 @@ fn random(seed: u32) -> f32 {
     }
     reset[i] = u32(born);
 
-    let self_seen = array(agent.position.x, agent.position.y, agent.velocity.x, agent.velocity.y, agent.energy, 0.01 * agent.age, 1.0);
     let at = i * INPUT_SIZE;
-    for (var k = 0u; k < 7u; k++) { input[at + k] = self_seen[k]; }
+    let p = agent.position;
+    let own = array(p.x, p.y, agent.velocity.x, agent.velocity.y, agent.energy, 0.01 * agent.age, 1.0);
+    for (var k = 0u; k < 7u; k++) { input[at + k] = own[k]; }
     for (var f = 0u; f < 3u; f++) {
-        let to = FOOD[f] - agent.position;
+        let to = FOOD[f] - p;
         input[at + 7u + 3u * f] = to.x;
         input[at + 8u + 3u * f] = to.y;
         input[at + 9u + 3u * f] = 1.0 / (1.0 + 10.0 * dot(to, to));
