@@ -96,8 +96,8 @@ fn sessions_step_as_sequences_run() {
     }
 }
 
-/// Agents of a simulation: many rows, of which some start anew at every step. The host names them to a session, or a kernel of the
-/// app's writes them to the reset buffer of a plan whose state is updated in place.
+/// Agents of a simulation: many rows, of which some start anew at every step. The host names them to a session, or they stand in
+/// the reset buffer of a plan whose state is updated in place.
 #[test]
 fn ten_thousand_rows_reset_at_random() {
     let ctx = common::context();

@@ -11,7 +11,8 @@
 //! cargo run --example g2p -- --weights g2p_en/checkpoint20.npz "Any text"
 //! ```
 //!
-//! The package itself looks words up in a dictionary and asks the network only for those that are not there; here it is asked for all.
+//! The package itself looks words up in a dictionary and asks the network only for those that are not there; here it is asked for
+//! all.
 
 mod model;
 mod weights;

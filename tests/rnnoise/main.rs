@@ -1,5 +1,5 @@
-//! The GRUs of RNNoise on many streams of audio at once: strictly against float64, and beside the crate nnnoiseless, which has its own
-//! code for the same weights.
+//! The GRUs of RNNoise on many streams of audio at once: strictly against float64, and beside the crate nnnoiseless, which has
+//! its own code for the same weights.
 
 mod audio;
 #[path = "../common/mod.rs"]
@@ -17,7 +17,8 @@ use tidegate::{Context, Mode, Rnn, SeqShape, Sequence, Strategy, reference};
 /// 1 s in frames of 10 ms.
 const FRAMES: usize = 100;
 
-/// The crate interpolates sigmoid and tanh from a table of 201 rounded values. Measured: 6e-6 over the 64 streams, 3e-6 on the recording.
+/// The crate interpolates sigmoid and tanh from a table of 201 rounded values. Measured: 6e-6 over the 64 streams, 3e-6 on the
+/// recording.
 const BESIDE_THE_CRATE: f64 = 2e-5;
 /// What f32 in three GRUs on top of each other adds up to. Measured: 2e-6.
 const BESIDE_FLOAT64: f64 = 1e-5;

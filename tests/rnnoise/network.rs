@@ -8,6 +8,8 @@ use tidegate::{Activation, GruResetBefore, ParamLayout, Params, Result, RnnConfi
 
 pub const FEATURES: usize = 42;
 pub const BANDS: usize = 22;
+/// Where our gates r, z, n are among theirs.
+const GATES: [usize; 3] = [1, 0, 2];
 
 pub struct Dense {
     inputs: usize,
@@ -56,8 +58,8 @@ impl Reader<'_> {
 
     /// Inputs, units and activation.
     fn header(&mut self) -> (usize, usize, Activation) {
-        let &[inputs, units, activation] = self.bytes(3) else { unreachable!("3 bytes were asked for") };
-        (inputs.into(), units.into(), [Activation::Tanh, Activation::Sigmoid, Activation::Relu][usize::from(activation)])
+        let header: Vec<usize> = self.bytes(3).iter().map(|&byte| byte.into()).collect();
+        (header[0], header[1], [Activation::Tanh, Activation::Sigmoid, Activation::Relu][header[2]])
     }
 
     fn dense(&mut self) -> Dense {
@@ -72,14 +74,16 @@ impl Reader<'_> {
         let mut params = Params::zeros(&ParamLayout::new(&cell, &config)?);
         for (name, columns) in [("weight_ih_l0", inputs), ("weight_hh_l0", units)] {
             let theirs = self.weights(3 * columns * units);
-            let at = |column: usize, gate: usize, unit: usize| theirs[(3 * column + gate) * units + unit] as f32;
-            let rows = [1, 0, 2].into_iter().flat_map(|gate| (0..units).map(move |unit| (gate, unit)));
-            let ours: Vec<f32> =
-                rows.flat_map(|(gate, unit)| (0..columns).map(move |c| (c, gate, unit))).map(|(c, g, u)| at(c, g, u)).collect();
+            let mut ours = Vec::with_capacity(theirs.len());
+            for gate in GATES {
+                for unit in 0..units {
+                    ours.extend((0..columns).map(|column| theirs[(3 * column + gate) * units + unit] as f32));
+                }
+            }
             params.set(name, &[3 * units, columns], &ours)?;
         }
         let theirs = self.weights(3 * units);
-        let ours: Vec<f32> = [1, 0, 2].into_iter().flat_map(|gate| &theirs[gate * units..][..units]).map(|&b| b as f32).collect();
+        let ours: Vec<f32> = GATES.iter().flat_map(|gate| &theirs[gate * units..][..units]).map(|&b| b as f32).collect();
         params.set("bias_ih_l0", &[3 * units], &ours)?;
         Ok(GruLayer { cell, config, params })
     }
