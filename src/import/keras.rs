@@ -11,16 +11,16 @@ use crate::params::{ParamLayout, Params};
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and
-    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations.
+    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations; no stacked cells.
     ///
     /// Layer k's tensors are `l{k}.kernel`, `l{k}.recurrent_kernel` and `l{k}.bias`, those of its backward direction
     /// `l{k}_reverse.kernel` .. This Python (`import numpy as np`, `from safetensors.numpy import save_file`) writes the file
     /// of a model. Without `ascontiguousarray`, `save_file` scrambles what lies in memory otherwise:
     ///
     /// ```python
-    /// rnns = [layer for layer in model.layers if hasattr(layer, "return_sequences")]
-    /// sides = {f"l{k}": getattr(rnn, "forward_layer", rnn) for k, rnn in enumerate(rnns)} | {f"l{k}_reverse": rnn.backward_layer for k, rnn in enumerate(rnns) if hasattr(rnn, "backward_layer")}
-    /// save_file({f"{side}.{w.name}": np.ascontiguousarray(w) for side, layer in sides.items() for w in layer.weights}, "model.safetensors")
+    /// rnns = [(f"l{k}", l) for k, l in enumerate(l for l in model.layers if hasattr(l, "return_sequences"))]
+    /// rnns += [(f"{n}_reverse", l.backward_layer) for n, l in rnns if hasattr(l, "backward_layer")]
+    /// save_file({f"{n}.{w.name}": np.ascontiguousarray(w) for n, l in rnns for w in getattr(l, "forward_layer", l).weights}, path)
     /// ```
     ///
     /// A single plain layer may go without `l0.`: `{w.name: np.ascontiguousarray(w) for w in layer.weights}`.

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each suite is a crate of its own and uses a part")]
 
 pub mod covering;
+pub mod recorded;
 
 use std::sync::Arc;
 
