@@ -24,6 +24,9 @@ pub fn open_safetensors(bytes: &[u8]) -> Result<SafeTensors<'_>> {
     let Some((header, data)) = header else {
         return Err(Error::Header(format!("a header of {length} bytes, the file has {} behind its length", rest.len())));
     };
+    if header.len() > MAX_HEADER {
+        return Err(Error::Header(format!("a header of {length} bytes, at most {MAX_HEADER}")));
+    }
     let header = str::from_utf8(header).map_err(SafeTensorError::InvalidHeader)?;
     let Entries(entries) = serde_json::from_str(header).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
     check(entries, data.len()).map_err(Error::Header)?;
@@ -59,6 +62,9 @@ impl<'de> Deserialize<'de> for Entries {
         deserializer.deserialize_map(Header)
     }
 }
+
+/// The crate's own limit. Reading a header takes up to some 20 times its bytes of memory.
+const MAX_HEADER: usize = 100_000_000;
 
 /// As many as NumPy has, and few enough to print.
 const MAX_DIMENSIONS: usize = 64;
@@ -170,5 +176,15 @@ mod tests {
             }
         }
         assert!(refused.is_empty(), "no such files: {refused:?}");
+    }
+
+    #[test]
+    fn a_header_has_a_largest_size() {
+        for (length, what) in [(MAX_HEADER, "EOF while parsing"), (MAX_HEADER + 1, "100000001 bytes, at most 100000000")] {
+            let mut file = (length as u64).to_le_bytes().to_vec();
+            file.resize(8 + length, b' ');
+            let error = open_safetensors(&file).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use safetensors::SafeTensors;
+
 use super::safetensors::{check_shape, find, matrix, widen};
 use super::{Model, open_safetensors};
 use crate::cell::by_name;
@@ -29,15 +31,18 @@ impl Model {
     /// `gru` where `bias` has two rows (`reset_after=True`, Keras' default) and a `gru_reset_before` where it has one. Without
     /// `bias` the shapes do not tell the two apart, and the cell must be named.
     pub fn from_keras(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        let file = open_safetensors(bytes)?;
+        Self::from_keras_file(&open_safetensors(bytes)?, cell)
+    }
+
+    pub(super) fn from_keras_file(file: &SafeTensors<'_>, cell: Option<&str>) -> Result<Self> {
         let names: BTreeSet<&str> = file.names().into_iter().collect();
         let is_bare = names.contains(RECURRENT_KERNEL);
         let full = |layer: usize, direction: usize, tensor: &str| {
             if is_bare { tensor.to_string() } else { format!("l{layer}{}.{tensor}", ["", "_reverse"][direction]) }
         };
         let first = full(0, 0, RECURRENT_KERNEL);
-        let (hidden_size, columns) = matrix(&file, &first)?;
-        let (input_size, _) = matrix(&file, &full(0, 0, "kernel"))?;
+        let (hidden_size, columns) = matrix(file, &first)?;
+        let (input_size, _) = matrix(file, &full(0, 0, "kernel"))?;
         let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| name.ends_with("bias")));
         if !is_bare {
             // Counted up to the first gap, so that no name makes the layout longer than the file.
@@ -69,7 +74,7 @@ impl Model {
             expected.extend(config.bias.then(|| ("bias", bias_shape.clone())));
             for (tensor, shape) in expected {
                 let name = full(layer, direction, tensor);
-                let view = find(&file, &name)?;
+                let view = find(file, &name)?;
                 check_shape(&name, &shape, &view)?;
                 unused.remove(&*name);
                 tensors.push((name, view));
