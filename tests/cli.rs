@@ -122,6 +122,35 @@ fn run_agrees_with_onnxruntime_on_speech() {
     }
 }
 
+#[test]
+fn run_agrees_with_keras() {
+    let folder = Folder::new();
+    let named = |cell| vec!["--cell", cell];
+    for (name, cell) in [
+        ("lstm_l2_bi_states", vec![]),
+        ("gru_l2_bi", vec![]),
+        ("gru_reset_before_l2_states", vec![]),
+        ("gru_nobias", named("gru")),
+        ("rnn_relu_bi", named("rnn_relu")),
+    ] {
+        let folder_of_model = fixtures().join("keras");
+        let mut truth = read(&folder_of_model.join(format!("{name}.expected.safetensors")));
+        let mut given = Tensors::new();
+        for name in ["input", "h0", "c0"] {
+            given.extend(truth.remove(name).map(|tensor| (name.into(), tensor.narrowed())));
+        }
+        let [input, output] = ["input", "output"].map(|file| folder.path(file));
+        write(&input, &given);
+        let model = folder_of_model.join(format!("{name}.safetensors"));
+        let files = [OsStr::new("run"), model.as_ref(), input.as_ref(), "--output".as_ref(), output.as_ref()];
+        let args = cell.iter().chain(&["--batch-first"]).map(OsStr::new);
+        succeed(files.into_iter().chain(args));
+        let &[batch_size, seq_len, input_size] = &*given["input"].shape else { panic!("{name}") };
+        let hidden_size = truth["hn"].shape[2];
+        compare(name, &RnnConfig::new(input_size, hidden_size), SeqShape { seq_len, batch_size }, &truth, &read(&output));
+    }
+}
+
 /// What a run is given, to be spoilt in one place.
 struct Given {
     folder: Folder,
@@ -257,6 +286,17 @@ fn takes_every_cell() {
     Given::lstm().model("weight_peephole_l0", Tensor::some(&[3, H])).succeed();
 }
 
+/// Names without `_l0` are the same network; its gradients have the names of a network.
+#[test]
+fn takes_cell_modules() {
+    let truth = Given::backward().succeed();
+    let mut given = Given::backward();
+    given.model = given.model.into_iter().map(|(name, t)| (format!("cell.{}", name.strip_suffix("_l0").unwrap()), t)).collect();
+    let actual = given.succeed();
+    assert!(actual.contains_key("d_weight_hh_l0") && actual.keys().eq(truth.keys()), "{:?}", actual.keys());
+    assert!(actual.values().map(|t| &t.bytes).eq(truth.values().map(|t| &t.bytes)));
+}
+
 #[test]
 fn refuses_wrong_models() {
     Given::lstm().without("bias_hh_l0").fail(&["model.safetensors", "missing", "bias_hh_l0"]);
@@ -268,6 +308,10 @@ fn refuses_wrong_models() {
     Given::lstm().model("weight_hh_l0", Tensor::some(&[25, 5])).fail(&["weight_hh_l0", "25", "5"]);
     Given::lstm().args(&["--cell", "gru"]).fail(&["weight_ih_l0", "[15, 2]", "[20, 2]"]);
     Given::lstm().args(&["--cell", "lstn"]).fail(&["lstn", "gru_reset_before"]);
+    Given::lstm().model("weight_hr_l0", Tensor::some(&[2, 5])).fail(&["weight_hr_l0", "proj_size", "not supported"]);
+    Given::lstm().model("b.weight_ih", Tensor::some(&[20, 2])).fail(&["2 networks", "``", "`b.`"]);
+    // One tensor of Keras' makes it a file of Keras'.
+    Given::lstm().model("l0.recurrent_kernel", Tensor::some(&[5, 20])).fail(&["missing", "l0.kernel"]);
 }
 
 #[test]
@@ -310,6 +354,11 @@ fn refuses_garbage() {
         let huge_header = [&u64::MAX.to_le_bytes()[..], b"{}"].concat();
         let overflow = br#"{"input":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,0]}}"#;
         let overflow = [&(overflow.len() as u64).to_le_bytes()[..], overflow].concat();
+        let twice =
+            br#"{"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},"a":{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#;
+        let twice = [&(twice.len() as u64).to_le_bytes()[..], twice].concat();
+        fs::write(given.folder.path(file), twice).unwrap();
+        given.fail_as_written(&[file, "`a` is there twice"]);
         for garbage in [&[][..], b"garbage", &whole[..whole.len() - 1], &whole[..20], &huge_header, &overflow] {
             fs::write(given.folder.path(file), garbage).unwrap();
             given.fail_as_written(&[file]);

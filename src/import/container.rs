@@ -6,7 +6,7 @@ use std::fmt;
 
 use safetensors::tensor::TensorInfo;
 use safetensors::{SafeTensorError, SafeTensors};
-use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
@@ -24,6 +24,9 @@ pub fn open_safetensors(bytes: &[u8]) -> Result<SafeTensors<'_>> {
     let Some((header, data)) = header else {
         return Err(Error::Header(format!("a header of {length} bytes, the file has {} behind its length", rest.len())));
     };
+    if header.len() > MAX_HEADER {
+        return Err(Error::Header(format!("a header of {length} bytes, at most {MAX_HEADER}")));
+    }
     let header = str::from_utf8(header).map_err(SafeTensorError::InvalidHeader)?;
     let Entries(entries) = serde_json::from_str(header).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
     check(entries, data.len()).map_err(Error::Header)?;
@@ -49,7 +52,8 @@ impl<'de> Deserialize<'de> for Entries {
                     if name == "__metadata__" {
                         map.next_value::<IgnoredAny>()?;
                     } else {
-                        entries.push((name, map.next_value()?));
+                        let info = map.next_value().map_err(|e| A::Error::custom(format!("`{name}`: {e}")))?;
+                        entries.push((name, info));
                     }
                 }
                 Ok(Entries(entries))
@@ -58,6 +62,9 @@ impl<'de> Deserialize<'de> for Entries {
         deserializer.deserialize_map(Header)
     }
 }
+
+/// The crate's own limit. Reading a header takes up to some 20 times its bytes of memory.
+const MAX_HEADER: usize = 100_000_000;
 
 /// As many as NumPy has, and few enough to print.
 const MAX_DIMENSIONS: usize = 64;
@@ -92,4 +99,92 @@ fn check(mut entries: Vec<(String, TensorInfo)>, data_len: usize) -> Result<(), 
         return Err(format!("the last tensor's data end at {previous}, the file's at {data_len}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::import::Model;
+
+    /// What the error about each file of `tests/corpus/safetensors` says, but for those called `ok_..`: whole networks.
+    const REFUSED: [(&str, &str); 47] = [
+        ("backwards", "`a`: shape [0] of F32 takes 0 bits, its data are bytes 4 to 0"),
+        ("checkpoint", "2 networks in one file, behind `a.`, `b.`"),
+        ("data_cut", "`a`: its data end at 16, the file's at 15"),
+        ("data_longer", "the last tensor's data end at 16, the file's at 17"),
+        ("deep", "expected an object of tensors"),
+        ("deep_in_metadata", "expected a string"),
+        ("deep_in_tensor", "`a`: "),
+        ("dtype_i32", "`weight_ih_l0`: expected dtype F32, F16 or BF16, got I32"),
+        ("dtype_unknown", "`a`: unknown variant `F31`"),
+        ("duplicate_name", "`weight_ih_l0` is there twice"),
+        ("duplicate_name_escaped", "`a` is there twice"),
+        ("empty", "missing tensor `weight_ih_l0`"),
+        ("field_missing", "`a`: missing field `data_offsets`"),
+        ("field_twice", "`a`: duplicate field `dtype`"),
+        ("gap", "`b`: its data begin at 8, those before it end at 4"),
+        ("header_array", "expected an object of tensors"),
+        ("header_cut", "EOF while parsing"),
+        ("header_length_max", "a header of 18446744073709551615 bytes, the file has 2"),
+        ("header_length_zero", "EOF while parsing"),
+        ("header_longer_than_file", "a header of 3 bytes, the file has 2"),
+        ("header_not_utf8", "invalid UTF-8"),
+        // As the fuzz targets take them, which put a length before them.
+        ("header_only_gru_bf16_layers", "a header of 7451598621015614075 bytes"),
+        ("header_only_keras_gru_bidirectional", "a header of 8243112539096621691 bytes"),
+        ("header_only_keras_lstm_layers", "a header of 8243112539096621691 bytes"),
+        ("header_only_lstm", "a header of 8388068008349082235 bytes"),
+        ("header_only_lstm_cell", "a header of 8587920752255378043 bytes"),
+        ("header_twice", "trailing characters"),
+        ("keras_gru_which", "`l0.recurrent_kernel`: without a bias, 3 blocks"),
+        ("layers_far", "unused tensor `weight_ih_l65535`"),
+        ("metadata_number", "expected a map"),
+        ("metadata_twice", "duplicate field `__metadata__`"),
+        ("no_length", "8 bytes of header length expected, the file has 4"),
+        ("not_from_zero", "`a`: its data begin at 4, those before it end at 0"),
+        ("offset_beyond_u64", "`a`: invalid type: floating point `1.8446744073709552e+19`"),
+        ("offset_fraction", "`a`: invalid type: floating point `0.0`"),
+        ("offset_max", "`a`: its data end at 18446744073709551615, the file's at 4"),
+        ("offset_negative", "`a`: invalid value: integer `-4`"),
+        ("offsets_overflow_sum", "`t0`: its data end at 2305843009213693951, the file's at 0"),
+        ("overlap", "`b`: its data begin at 4, those before it end at 8"),
+        ("projection", "`weight_hr_l0`: an LSTM with a projection (proj_size) is not supported"),
+        ("shape_huge_empty", "`input_size`: 0"),
+        ("shape_long", "`a`: 300 dimensions, at most 64"),
+        ("shape_not_bytes", "`a`: shape [3] of F4 takes 12 bits, its data are bytes 0 to 1"),
+        ("shape_overflow", "`weight_ih_l0`: shape [4611686018427387904, 4] of F32 has more than"),
+        ("shape_overflow_bits", "`weight_ih_l0`: shape [2305843009213693952] of F32 has more than"),
+        ("shape_too_large", "`a`: shape [1099511627776] of F32 takes 35184372088832 bits"),
+        ("weight_norm", "`weight_ih_l0_g`: weight normalization"),
+    ];
+
+    #[test]
+    fn every_damage_is_named() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/safetensors");
+        let mut refused = BTreeMap::from(REFUSED);
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            match (Model::from_weights(&fs::read(&path).unwrap(), None), refused.remove(name)) {
+                (Ok(_), None) => assert!(name.starts_with("ok_"), "{name} is accepted"),
+                (Err(error), Some(what)) => assert!(error.to_string().contains(what), "{name}: {error}"),
+                (outcome, what) => panic!("{name}: expected {what:?}, got {outcome:?}"),
+            }
+        }
+        assert!(refused.is_empty(), "no such files: {refused:?}");
+    }
+
+    #[test]
+    fn a_header_has_a_largest_size() {
+        for (length, what) in [(MAX_HEADER, "EOF while parsing"), (MAX_HEADER + 1, "100000001 bytes, at most 100000000")] {
+            let mut file = (length as u64).to_le_bytes().to_vec();
+            file.resize(8 + length, b' ');
+            let error = open_safetensors(&file).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        }
+    }
 }

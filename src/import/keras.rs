@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use safetensors::SafeTensors;
+
 use super::safetensors::{check_shape, find, matrix, widen};
 use super::{Model, open_safetensors};
 use crate::cell::by_name;
@@ -11,16 +13,16 @@ use crate::params::{ParamLayout, Params};
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and
-    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations.
+    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations; no stacked cells.
     ///
     /// Layer k's tensors are `l{k}.kernel`, `l{k}.recurrent_kernel` and `l{k}.bias`, those of its backward direction
     /// `l{k}_reverse.kernel` .. This Python (`import numpy as np`, `from safetensors.numpy import save_file`) writes the file
     /// of a model. Without `ascontiguousarray`, `save_file` scrambles what lies in memory otherwise:
     ///
     /// ```python
-    /// rnns = [layer for layer in model.layers if hasattr(layer, "return_sequences")]
-    /// sides = {f"l{k}": getattr(rnn, "forward_layer", rnn) for k, rnn in enumerate(rnns)} | {f"l{k}_reverse": rnn.backward_layer for k, rnn in enumerate(rnns) if hasattr(rnn, "backward_layer")}
-    /// save_file({f"{side}.{w.name}": np.ascontiguousarray(w) for side, layer in sides.items() for w in layer.weights}, "model.safetensors")
+    /// rnns = [(f"l{k}", l) for k, l in enumerate(l for l in model.layers if hasattr(l, "return_sequences"))]
+    /// rnns += [(f"{n}_reverse", l.backward_layer) for n, l in rnns if hasattr(l, "backward_layer")]
+    /// save_file({f"{n}.{w.name}": np.ascontiguousarray(w) for n, l in rnns for w in getattr(l, "forward_layer", l).weights}, path)
     /// ```
     ///
     /// A single plain layer may go without `l0.`: `{w.name: np.ascontiguousarray(w) for w in layer.weights}`.
@@ -29,15 +31,18 @@ impl Model {
     /// `gru` where `bias` has two rows (`reset_after=True`, Keras' default) and a `gru_reset_before` where it has one. Without
     /// `bias` the shapes do not tell the two apart, and the cell must be named.
     pub fn from_keras(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        let file = open_safetensors(bytes)?;
+        Self::from_keras_file(&open_safetensors(bytes)?, cell)
+    }
+
+    pub(super) fn from_keras_file(file: &SafeTensors<'_>, cell: Option<&str>) -> Result<Self> {
         let names: BTreeSet<&str> = file.names().into_iter().collect();
         let is_bare = names.contains(RECURRENT_KERNEL);
         let full = |layer: usize, direction: usize, tensor: &str| {
             if is_bare { tensor.to_string() } else { format!("l{layer}{}.{tensor}", ["", "_reverse"][direction]) }
         };
         let first = full(0, 0, RECURRENT_KERNEL);
-        let (hidden_size, columns) = matrix(&file, &first)?;
-        let (input_size, _) = matrix(&file, &full(0, 0, "kernel"))?;
+        let (hidden_size, columns) = matrix(file, &first)?;
+        let (input_size, _) = matrix(file, &full(0, 0, "kernel"))?;
         let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| name.ends_with("bias")));
         if !is_bare {
             // Counted up to the first gap, so that no name makes the layout longer than the file.
@@ -69,7 +74,7 @@ impl Model {
             expected.extend(config.bias.then(|| ("bias", bias_shape.clone())));
             for (tensor, shape) in expected {
                 let name = full(layer, direction, tensor);
-                let view = find(&file, &name)?;
+                let view = find(file, &name)?;
                 check_shape(&name, &shape, &view)?;
                 unused.remove(&*name);
                 tensors.push((name, view));

@@ -33,7 +33,8 @@ impl Model {
     /// Reads a safetensors file of one network, whoever named its tensors: as [`from_keras`](Model::from_keras) where one is a
     /// `recurrent_kernel`, else as [`from_safetensors`](Model::from_safetensors).
     pub fn from_weights(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        let is_keras = open_safetensors(bytes)?.names().iter().any(|name| keras::is_recurrent_kernel(name));
-        if is_keras { Self::from_keras(bytes, cell) } else { Self::from_safetensors(bytes, cell) }
+        let file = open_safetensors(bytes)?;
+        let is_keras = file.names().iter().any(|name| keras::is_recurrent_kernel(name));
+        if is_keras { Self::from_keras_file(&file, cell) } else { Self::from_pytorch_file(&file, cell) }
     }
 }

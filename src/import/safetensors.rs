@@ -90,15 +90,18 @@ impl Model {
     /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes. The names of `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`,
     /// without `_l0`, are a network of one layer.
     pub fn from_safetensors(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        let file = open_safetensors(bytes)?;
-        let prefixes = prefixes(&file);
+        Self::from_pytorch_file(&open_safetensors(bytes)?, cell)
+    }
+
+    pub(super) fn from_pytorch_file(file: &SafeTensors<'_>, cell: Option<&str>) -> Result<Self> {
+        let prefixes = prefixes(file);
         let mut all = prefixes.iter();
         let prefix = match (all.next(), all.next()) {
             (None, _) => "",
             (Some(prefix), None) => prefix,
             _ => return Err(Error::Config(format!("{} networks in one file, behind {}", prefixes.len(), quoted(&prefixes)))),
         };
-        let module = Module::at(&file, prefix)?;
+        let module = Module::at(file, prefix)?;
         let outside: BTreeSet<&str> = file.names().into_iter().filter(|name| !name.starts_with(prefix)).collect();
         match outside.first() {
             Some(&name) => Err(Error::UnusedTensor { name: name.into() }),

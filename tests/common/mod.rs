@@ -4,6 +4,7 @@
 #[cfg(feature = "cli")]
 pub mod command;
 pub mod covering;
+pub mod recorded;
 
 use std::sync::Arc;
 
