@@ -1,0 +1,68 @@
+//! ONNX models: whatever is read is run, on tensors as small as the graph allows.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use tidegate::Output;
+use tidegate::import::onnx::{Call, Graph, Node, Tensor, Tensors, Values};
+
+/// Most values of an output that are worth making: two dimensions of a small file multiply to gigabytes.
+const MOST: usize = 1 << 20;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(graph) = Graph::from_bytes(bytes) else { return };
+    for node in graph.nodes() {
+        for model in node.models().unwrap_or_default() {
+            assert_eq!(model.params.layout().len(), model.params.values().len());
+        }
+        let _ = graph.node(node.name());
+        call(&node);
+    }
+    if let Ok(node) = graph.only_node() {
+        call(&node);
+    }
+});
+
+/// Calls a node with what it asks for, in a batch of 1 or 2, its shapes taken from what can be read.
+fn call(node: &Node<'_>) {
+    let config = node.model().ok().map(|model| model.config);
+    let [input, hidden] = config.map_or([3, 2], |config| [config.input_size, config.hidden_size]);
+    for (seq_len, batch, directions) in [(2, 1, 1), (1, 2, 2)] {
+        let mut given = Tensors::new();
+        for (role, name) in node.inputs() {
+            let tensor = match role {
+                "X" => zeros(&[seq_len, batch, input]),
+                "sequence_lens" => Tensor::i32([batch], vec![1; batch]),
+                "initial_h" | "initial_c" => zeros(&[directions, batch, hidden]),
+                _ => continue,
+            };
+            given.insert(name.into(), tensor);
+            if let Ok(call) = node.call(&given) {
+                run(&call);
+            }
+        }
+    }
+}
+
+fn zeros(shape: &[usize]) -> Tensor {
+    Tensor::f32(shape, vec![0.0; shape.iter().product()])
+}
+
+/// What comes out has the shapes that went in.
+fn run(call: &Call) {
+    let mut outputs = Vec::new();
+    for part in call.parts() {
+        let (config, shape) = (&part.model.config, call.shape());
+        let (output, state) = (shape.rows() * config.output_size(), shape.batch_size * config.output_size());
+        if output > MOST || state > MOST {
+            return;
+        }
+        assert_eq!(call.sequence(part).validate(&*part.model.cell, config).map_err(|e| e.to_string()), Ok(()));
+        let final_state = vec![2.0; part.model.cell.states() * state];
+        outputs.push(Output { output: vec![1.0; output], final_state });
+    }
+    for (name, tensor) in call.outputs(&outputs).unwrap() {
+        let Values::F32(values) = tensor.values else { panic!("`{name}` is not of floats") };
+        assert_eq!(values.len(), tensor.shape.iter().product::<usize>(), "{name}");
+        assert!(values.iter().all(|&value| value == values[0] && value > 0.0), "{name}: {values:?}");
+    }
+}
