@@ -1,8 +1,8 @@
 //! 10,000 agents with a memory each, inside an app's own frame: the app's kernel writes what they see, one step of a GRU decides
 //! what they do, the app's second kernel moves them. Who dies is reborn in the next frame without memories: the app's kernel says
-//! so in the `reset` buffer, on the GPU.
+//! so in the session's mask of resets, on the GPU.
 //!
-//! A frame is one pass in one encoder and one submit; nothing is read back before the end. Then the memories of those who were
+//! A frame is one encoder and one submit; nothing is read back before the end. Then the memories of those who were
 //! just born are held against a first step from nothing in float64.
 //!
 //! `cargo run --release --example agents -- --frames 1000`
@@ -11,8 +11,8 @@ use std::error::Error;
 use std::time::Instant;
 
 use tidegate::check::Tolerance;
-use tidegate::{Context, ForwardBuffers, Gru, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, reference};
-use wgpu::{Buffer, BufferUsages, ComputePass};
+use tidegate::{Context, Gru, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, reference};
+use wgpu::{Buffer, BufferUsages};
 
 const AGENTS: usize = 10_000;
 const INPUT_SIZE: usize = 16;
@@ -112,7 +112,9 @@ impl AppKernel {
         Self { pipeline, group }
     }
 
-    fn dispatch(&self, pass: &mut ComputePass<'_>) {
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let descriptor = wgpu::ComputePassDescriptor { label: Some("app"), timestamp_writes: None };
+        let mut pass = encoder.begin_compute_pass(&descriptor);
         pass.set_pipeline(&self.pipeline);
         pass.set_bind_group(0, &self.group, &[]);
         pass.dispatch_workgroups(AGENTS.div_ceil(64) as u32, 1, 1);
@@ -149,40 +151,28 @@ fn main() -> Result<(), Box<dyn Error>> {
     let rnn = Rnn::new(&ctx, Gru::default(), RnnConfig::new(INPUT_SIZE, HIDDEN_SIZE))?.with_strategy(strategy);
     let weights = Params::uniform(rnn.param_layout(), 5);
     let params = rnn.upload(&weights)?;
-    let plan = rnn.plan(SHAPE, Mode::Inference)?;
+    let mut session = rnn.session(&params, SHAPE)?;
 
-    let sizes = plan.sizes();
-    let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-    let buffer = |label, size| {
-        device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
-    };
-    let agents = buffer("agents", 32 * AGENTS as u64);
-    let [input, output, reset] =
-        [("input", sizes.input), ("output", sizes.output), ("reset", sizes.reset)].map(|(label, size)| buffer(label, size));
-    let [state, workspace] = [("state", sizes.state), ("workspace", sizes.workspace)].map(|(label, size)| buffer(label, size));
-    let whole = Buffer::as_entire_buffer_binding;
-    // The memories are updated in place: the final state of a step is the next one's initial state.
-    let step = plan.bind_forward(&ForwardBuffers {
-        initial_state: Some(whole(&state)),
-        final_state: Some(whole(&state)),
-        reset: Some(whole(&reset)),
-        ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
-    })?;
-
+    let agents = device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("agents"),
+        size: 32 * AGENTS as u64,
+        usage: BufferUsages::STORAGE | BufferUsages::COPY_SRC,
+        mapped_at_creation: false,
+    });
+    let reset = session.reset_mask().clone();
+    let (input, output) = (session.input(), session.output());
     let source = wgpu::ShaderSource::Wgsl(APP_WGSL.into());
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("agents"), source });
-    let observe = AppKernel::new(&device, &module, "observe", &[(0, &agents), (1, &input), (2, &reset)]);
-    let act = AppKernel::new(&device, &module, "act", &[(0, &agents), (3, &output)]);
+    let observe = AppKernel::new(&device, &module, "observe", &[(0, &agents), (1, input), (2, &reset)]);
+    let act = AppKernel::new(&device, &module, "act", &[(0, &agents), (3, output)]);
 
     let mut times = Vec::new();
     let mut since = Instant::now();
     for frame in 1..=frames {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("frame") });
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: Some("frame"), timestamp_writes: None });
-        observe.dispatch(&mut pass);
-        step.dispatch(&mut pass);
-        act.dispatch(&mut pass);
-        drop(pass);
+        observe.encode(&mut encoder);
+        session.encode(&mut encoder);
+        act.encode(&mut encoder);
         queue.submit([encoder.finish()]);
         if frame % BLOCK == 0 {
             device.poll(wgpu::PollType::wait_indefinitely())?;
@@ -193,11 +183,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     // The first block warms up.
     times.remove(0);
     times.sort_by(f64::total_cmp);
-    let (adapter, strategy) = (adapter.get_info().name, plan.strategy().name());
-    println!("{adapter}: {AGENTS} agents, GRU of {HIDDEN_SIZE} units, {strategy}, dispatches a frame: {} + 2", step.dispatches());
+    let (adapter, dispatches) = (adapter.get_info().name, session.dispatches());
+    println!(
+        "{adapter}: {AGENTS} agents, GRU of {HIDDEN_SIZE} units, strategy {}, dispatches a frame: {dispatches} + 2",
+        strategy.name()
+    );
     println!("{:.3} ms a frame: median of {} blocks of {BLOCK} frames", times[times.len() / 2], times.len());
 
-    let [agents, input, state] = pollster::block_on(ctx.download([&agents, &input, &state]))?;
+    let [agents, input, state] = pollster::block_on(ctx.download([&agents, session.input(), session.state()]))?;
     let field = |at: usize| agents.iter().skip(at).step_by(8).copied();
     let sum = |at: usize| field(at).map(f64::from).sum::<f64>();
     let [x, y, age] = [0, 1, 5].map(|at| sum(at) / AGENTS as f64);

@@ -18,6 +18,7 @@ mod product;
 mod program;
 pub mod reference;
 mod rows;
+mod session;
 mod strategy;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
@@ -28,8 +29,9 @@ pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
 pub use config::{Direction, DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 pub use context::Context;
 pub use error::{Error, Result};
-pub use model::{Rnn, Session, TrainingRun};
+pub use model::{Rnn, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
+pub use session::Session;
 pub use strategy::Strategy;
 pub use tuning::Tuning;

@@ -1,4 +1,4 @@
-//! [`Rnn`], a network on a device; its convenience calls; [`Session`], a stream that keeps its state on the GPU.
+//! [`Rnn`], a network on a device, and its convenience calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::cell::{Cell, Frozen};
-use crate::config::{Direction, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
-use crate::plan::{BackwardBuffers, Forward, ForwardBuffers, Network, Plan};
+use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Class, Tuning};
 
@@ -194,11 +194,6 @@ impl Rnn {
     pub fn backward_blocking(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
         pollster::block_on(self.backward(params, seq, d))
     }
-
-    /// A stream of `shape.batch_size` rows that goes on by `shape.seq_len` steps a call, from a zero state.
-    pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
-        Session::new(self, params, shape)
-    }
 }
 
 /// The buffers of one convenience call.
@@ -340,154 +335,5 @@ impl TrainingRun<'_> {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn backward_blocking(&self, d: &OutputGradients<'_>) -> Result<Gradients> {
         pollster::block_on(self.backward(d))
-    }
-}
-
-/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
-/// that it was made with: where persistent keeps being repaired, a new session is made with another.
-#[derive(Debug)]
-pub struct Session {
-    ctx: Context,
-    shape: SeqShape,
-    forward: Forward,
-    input: Buffer,
-    output: Buffer,
-    state: Buffer,
-    /// What a chunk writes that may not write where it reads; it is then copied to `state`.
-    next_state: Option<Buffer>,
-    /// Of strategy persistent, which may have to be repaired; else nothing is counted.
-    status: Option<Buffer>,
-    /// The output, and behind it the status.
-    staging: Buffer,
-    /// Byte ranges of the state to clear before the next chunk.
-    pending: Vec<u64>,
-    /// State blocks of one row: S·L, each `row_bytes` long and `batch · row_bytes` apart.
-    blocks: u64,
-    row_bytes: u64,
-}
-
-impl Session {
-    fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
-        if rnn.config().direction != Direction::Forward {
-            return Err(Error::Config(
-                "a reverse or bidirectional network cannot be stepped: the reverse direction starts at the end".into(),
-            ));
-        }
-        let ctx = &rnn.ctx;
-        let plan = rnn.plan(shape, Mode::Inference)?;
-        let sizes = plan.sizes();
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let input = ctx.create_buffer("tidegate session input", sizes.input, usage)?;
-        let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
-        let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
-        let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
-        let next_state = (!plan.streams_in_place())
-            .then(|| ctx.create_buffer("tidegate session next state", sizes.state, usage))
-            .transpose()?;
-        let status = (plan.strategy() == Strategy::Persistent)
-            .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
-            .transpose()?;
-        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
-        let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
-        let mut buffers = ForwardBuffers::new(
-            params.as_entire_buffer_binding(),
-            input.as_entire_buffer_binding(),
-            output.as_entire_buffer_binding(),
-            workspace.as_entire_buffer_binding(),
-        );
-        buffers.initial_state = Some(state.as_entire_buffer_binding());
-        buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
-        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
-        let forward = plan.bind_forward(&buffers)?;
-        let blocks = (rnn.cell().states() * rnn.config().num_layers) as u64;
-        let row_bytes = 4 * rnn.config().hidden_size as u64;
-        let pending = Vec::new();
-        Ok(Self {
-            ctx: ctx.clone(),
-            shape,
-            forward,
-            input,
-            output,
-            state,
-            next_state,
-            status,
-            staging,
-            pending,
-            blocks,
-            row_bytes,
-        })
-    }
-
-    /// Where the app puts the next chunk: `[T, B, I]` f32, `[B, T, I]` if batch-first.
-    pub fn input(&self) -> &Buffer {
-        &self.input
-    }
-
-    /// Where a chunk's output appears: `[T, B, H]` f32, `[B, T, H]` if batch-first.
-    pub fn output(&self) -> &Buffer {
-        &self.output
-    }
-
-    /// The state `[S, L, B, H]` f32, updated in place by every chunk.
-    pub fn state(&self) -> &Buffer {
-        &self.state
-    }
-
-    /// Makes the state of these rows zero before the next chunk.
-    pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
-        let max = self.shape.batch_size as u64 - 1;
-        let batch = self.shape.batch_size as u64;
-        if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
-            return Err(Error::Range { name: "row to reset".into(), value: row as u64, min: 0, max });
-        }
-        for row in rows.iter().map(|&row| row as u64) {
-            self.pending.extend((0..self.blocks).map(|block| (block * batch + row) * self.row_bytes));
-        }
-        Ok(())
-    }
-
-    /// Overwrites the whole state `[S, L, B, H]`, for the next submit: where an encoder's final state starts a decoder. A reset
-    /// that is pending is dropped. What is on the GPU already can be copied to [`state`](Session::state) instead.
-    pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
-        check_len("state", (self.state.size() / 4) as usize, state.len())?;
-        self.pending.clear();
-        self.ctx.queue().write_buffer(&self.state, 0, bytemuck::cast_slice(state));
-        Ok(())
-    }
-
-    /// Records the pending resets and one chunk.
-    pub fn encode(&mut self, encoder: &mut CommandEncoder) {
-        for offset in self.pending.drain(..) {
-            encoder.clear_buffer(&self.state, offset, Some(self.row_bytes));
-        }
-        self.forward.encode(encoder);
-        if let Some(next) = &self.next_state {
-            encoder.copy_buffer_to_buffer(next, 0, &self.state, 0, next.size());
-        }
-    }
-
-    /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.
-    pub async fn advance(&mut self, input: &[f32]) -> Result<Vec<f32>> {
-        check_len("input", (self.input.size() / 4) as usize, input.len())?;
-        self.ctx.queue().write_buffer(&self.input, 0, bytemuck::cast_slice(input));
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate session") };
-        let mut encoder = self.ctx.device().create_command_encoder(&descriptor);
-        self.encode(&mut encoder);
-        encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.output.size());
-        if let Some(status) = &self.status {
-            encoder.copy_buffer_to_buffer(status, 0, &self.staging, self.output.size(), status.size());
-            encoder.clear_buffer(status, 0, None);
-        }
-        self.ctx.queue().submit([encoder.finish()]);
-        let mut values = self.ctx.map(&self.staging).await?;
-        let status = values.split_off((self.output.size() / 4) as usize);
-        self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
-        Ok(values)
-    }
-
-    /// [`advance`](Session::advance) that waits.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn advance_blocking(&mut self, input: &[f32]) -> Result<Vec<f32>> {
-        pollster::block_on(self.advance(input))
     }
 }

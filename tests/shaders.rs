@@ -28,6 +28,7 @@ fn every_shader_is_valid() {
         }
     }
     let expected = [
+        "bulk_forward",
         "clear_exchange",
         "column_sum",
         "held_backward",

@@ -10,6 +10,8 @@ use wgpu::{Buffer, BufferUsages};
 
 /// Beyond what one workgroup reads.
 const LARGE: usize = 210;
+/// Rows from which a step goes by products over all of them.
+const MANY: usize = 64;
 
 fn configs() -> Vec<(RnnConfig, usize)> {
     vec![
@@ -18,6 +20,8 @@ fn configs() -> Vec<(RnnConfig, usize)> {
         (RnnConfig::new(5, 33).with_num_layers(2).with_bidirectional(true).with_batch_first(true), 9),
         (RnnConfig::new(8, 36).with_num_layers(2).with_bidirectional(true), 5),
         (RnnConfig::new(6, 10).with_num_layers(2).with_direction(Direction::Reverse), 4),
+        (RnnConfig::new(3, 5).with_num_layers(3).with_bidirectional(true).with_batch_first(true), MANY),
+        (RnnConfig::new(6, 10).with_bias(false).with_direction(Direction::Reverse), MANY + 1),
         (RnnConfig::new(7, LARGE).with_num_layers(2).with_bidirectional(true), 3),
         (RnnConfig::new(12, LARGE + 2), 1),
     ]
@@ -50,8 +54,8 @@ fn peepholes() {
 #[test]
 fn dispatches_of_a_step() {
     let ctx = common::context();
-    let shape = SeqShape { seq_len: 1, batch_size: 2 };
-    let count = |name: &str, hidden: usize, layers: usize| {
+    let count = |name: &str, batch_size: usize, hidden: usize, layers: usize| {
+        let shape = SeqShape { seq_len: 1, batch_size };
         let config = RnnConfig::new(8, hidden).with_num_layers(layers);
         let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();
         let plan = rnn.plan(shape, Mode::Inference).unwrap();
@@ -62,19 +66,28 @@ fn dispatches_of_a_step() {
         let buffers = ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace));
         plan.bind_forward(&buffers).unwrap().dispatches()
     };
-    assert_eq!(count("lstm", 64, 2), 1);
-    assert_eq!(count("gru_reset_before", 64, 2), 1);
-    assert_eq!(count("lstm", 256, 2), 2);
-    assert_eq!(count("gru_reset_before", 512, 3), 6);
+    assert_eq!(count("lstm", 2, 64, 2), 1);
+    assert_eq!(count("gru_reset_before", 2, 64, 2), 1);
+    assert_eq!(count("lstm", 2, 256, 2), 2);
+    assert_eq!(count("gru_reset_before", 2, 512, 3), 6);
+    // Without an initial state, whose product it would be, one less.
+    assert_eq!(count("lstm", MANY, 64, 2), 4);
+    assert_eq!(count("gru_reset_before", MANY, 64, 1), 4);
 }
 
 /// A stream of single steps gives what the sequence gives, its state updated in place, its rows reset as by `reset`.
 #[test]
 fn sessions_step_as_sequences_run() {
     let ctx = common::context();
-    for (name, hidden, layers) in [("lstm", 33, 2), ("gru_reset_before", 33, 2), ("lstm", LARGE, 2), ("gru_reset_before", 300, 1)]
-    {
-        let (seq_len, batch, input_size) = (5, 3, 4);
+    for (name, batch, hidden, layers) in [
+        ("lstm", 3, 33, 2),
+        ("gru_reset_before", 3, 33, 2),
+        ("lstm", 3, LARGE, 2),
+        ("gru_reset_before", 3, 300, 1),
+        ("lstm", MANY, 9, 2),
+        ("gru_reset_before", MANY, 9, 2),
+    ] {
+        let (seq_len, input_size) = (5, 4);
         let config = RnnConfig::new(input_size, hidden).with_num_layers(layers);
         let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();
         let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
@@ -91,7 +104,7 @@ fn sessions_step_as_sequences_run() {
             let step = session.advance_blocking(&input[t * batch * input_size..][..batch * input_size]).unwrap();
             let truth = &whole[t * batch * hidden..][..batch * hidden];
             let worst = truth.iter().zip(&step).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-5, "{name} H={hidden} step {t}: {worst}");
+            assert!(worst < 1e-5, "{name} B={batch} H={hidden} step {t}: {worst}");
         }
     }
 }
@@ -106,7 +119,7 @@ fn ten_thousand_rows_reset_at_random() {
     let input: Vec<f32> = common::uniform(2, shape.rows() * input_size, 1.0).iter().map(|&v| v as f32).collect();
     let reset: Vec<u32> = common::uniform(3, shape.rows(), 1.0).iter().map(|&v| (v > 0.9).into()).collect();
     assert!(reset.chunks(batch).all(|rows| (400..600).contains(&rows.iter().sum::<u32>())));
-    for name in ["lstm", "gru"] {
+    for name in ["lstm", "gru", "gru_reset_before"] {
         let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), RnnConfig::new(input_size, hidden)).unwrap();
         let weights = Params::uniform(rnn.param_layout(), 1);
         let params = rnn.upload(&weights).unwrap();

@@ -106,6 +106,6 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
-    let sources = sources.chain(crate::plan::stream::sources(cell));
+    let sources = sources.chain(crate::plan::stream::sources(cell)).chain(crate::plan::bulk::sources(cell));
     sources.map(|source| (source.entry, source.wgsl)).collect()
 }

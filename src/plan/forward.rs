@@ -69,7 +69,7 @@ impl Plan {
     }
 
     /// x·W_ihᵀ + b_ih of a layer for the steps of a window, all directions.
-    fn input_product(
+    pub(super) fn input_product(
         &self,
         dims: &Dims,
         layer: usize,

@@ -5,6 +5,7 @@ use crate::config::{Mode, SeqShape, state_len};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::plan::Network;
+use crate::plan::bulk::BulkMap;
 use crate::product::tiles;
 use crate::program::{Arena, Slot};
 use crate::rows::PackSizes;
@@ -118,9 +119,19 @@ impl Dims {
 pub(super) struct Maps {
     pub reserve: ReserveMap,
     pub forward: ForwardMap,
-    /// Workspace of a single step, if the plan is for one that may go that way.
-    pub stream: Slot,
+    pub step: SingleStep,
     pub backward: Option<BackwardMap>,
+}
+
+/// How a plan for a single step of inference goes, and its workspace.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum SingleStep {
+    /// As a sequence of one step.
+    None,
+    /// One dispatch a layer, or one in all.
+    Fused(Slot),
+    /// Products over all rows.
+    Bulk(BulkMap),
 }
 
 #[derive(Debug, Clone)]

@@ -2,6 +2,7 @@
 
 mod backward;
 mod buffers;
+pub(crate) mod bulk;
 mod checks;
 mod forward;
 mod memory;
@@ -13,15 +14,16 @@ use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, SHORTER, forward_buffer};
+use bulk::BulkMap;
 use checks::{check_backward, check_forward};
-use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap};
+use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap, SingleStep};
 
 use crate::cell::Cell;
 use crate::config::{Mode, RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::params::ParamLayout;
-use crate::program::{Arena, Bound, Role, Slot};
+use crate::program::{Arena, Bound, Role, Segment, Slot};
 use crate::rows::Dropout;
 use crate::strategy::{Recurrence, Strategy};
 
@@ -66,8 +68,15 @@ impl Plan {
         let window = dims.window(recurrence.window_bytes.min(most));
         let forward = ForwardMap::new(network, &dims, mode, window, extra(false), &mut workspace);
         let mut stream_workspace = Arena::new(Role::Workspace, alignment);
-        let streams = shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise;
-        let stream = stream_workspace.alloc(if streams { stream::scratch(&*network.cell, &dims) } else { 0 });
+        let step = if shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise {
+            // Of a sequence it takes the product of the input.
+            match BulkMap::new(ctx, network, &dims, &mut workspace) {
+                Some(map) => SingleStep::Bulk(map),
+                None => SingleStep::Fused(stream_workspace.alloc(stream::scratch(&*network.cell, &dims))),
+            }
+        } else {
+            SingleStep::None
+        };
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
         let backward =
             (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
@@ -84,7 +93,7 @@ impl Plan {
             workspace: workspace.size.max(backward_workspace.size).max(stream_workspace.size),
         };
         sizes.check(mode, ctx.limits().max_buffer_size)?;
-        let maps = Maps { reserve: reserve_map, forward, stream, backward };
+        let maps = Maps { reserve: reserve_map, forward, step, backward };
         let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, recurrence, maps, sizes };
         plan.build().map_err(|error| match error {
             Error::Limit { limit, needed, actual }
@@ -113,10 +122,10 @@ impl Plan {
             status: true,
             in_place: false,
         };
-        if self.streams(all) {
-            self.stream_program(all)?;
-            if self.streams_in_place() {
-                self.stream_program(Options { in_place: true, ..all })?;
+        if self.is_step(all) {
+            self.step_program(all)?;
+            if self.steps_in_place() {
+                self.step_program(Options { in_place: true, ..all })?;
             }
         } else {
             self.sequence_program(all)?;
@@ -127,6 +136,24 @@ impl Plan {
             self.backward_program(Options { lengths: false, ..all })?;
         }
         Ok(())
+    }
+
+    /// Whether a run with these options goes as a single step.
+    fn is_step(&self, options: Options) -> bool {
+        !matches!(self.maps.step, SingleStep::None) && (self.steps_in_place() || !options.in_place)
+    }
+
+    /// Whether that holds for a state that is updated in place. In a large network the fused step's other workgroups still read it.
+    pub(crate) fn steps_in_place(&self) -> bool {
+        !matches!(self.maps.step, SingleStep::Fused(_)) || stream::is_small(&self.network)
+    }
+
+    fn step_program(&self, options: Options) -> Result<Vec<Segment>> {
+        match self.maps.step {
+            SingleStep::Fused(scratch) => self.stream_program(scratch, options),
+            SingleStep::Bulk(map) => self.bulk_program(map, options),
+            SingleStep::None => self.sequence_program(options),
+        }
     }
 
     /// Dropout in front of a layer; only training has it.
@@ -164,9 +191,9 @@ impl Plan {
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
         let options = Options { final_state: last.is_some(), in_place, ..Options::of_forward(buffers) };
         let bind = |program: &[_]| Bound::new(&self.ctx, program, |role| forward_buffer(buffers, role));
-        let bound = if self.streams(options) {
+        let bound = if self.is_step(options) {
             // Parts of one buffer that a single dispatch may not both read and write can still go through several.
-            match bind(&self.stream_program(options)?) {
+            match bind(&self.step_program(options)?) {
                 Err(Error::Aliasing { .. }) => bind(&self.sequence_program(options)?)?,
                 bound => bound?,
             }

@@ -87,7 +87,7 @@ fn source(cell: &dyn Cell, tile: Tile, in_place: bool) -> KernelSource {
 }
 
 /// Whether one workgroup makes a whole step of its rows.
-fn is_small(network: &Network) -> bool {
+pub(super) fn is_small(network: &Network) -> bool {
     network.layout.len() <= SMALL
 }
 
@@ -107,17 +107,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 }
 
 impl Plan {
-    /// Whether a step of these options may go this way.
-    pub(super) fn streams(&self, options: Options) -> bool {
-        self.maps.stream != Slot::EMPTY && (self.streams_in_place() || !options.in_place)
-    }
-
-    /// Whether that holds for a state that is updated in place. In a large network other workgroups still read it.
-    pub(crate) fn streams_in_place(&self) -> bool {
-        self.maps.stream == Slot::EMPTY || is_small(&self.network)
-    }
-
-    pub(super) fn stream_program(&self, options: Options) -> Result<Vec<Segment>> {
+    pub(super) fn stream_program(&self, scratch: Slot, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let cell = &*network.cell;
         let user = UserSlots::new(&self.sizes, options);
@@ -127,7 +117,7 @@ impl Plan {
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
         let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
         let kernel = ctx.kernel(source(cell, tile, options.in_place))?;
-        let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, self.maps.stream];
+        let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
         let sizes = StreamSizes {
             input: network.config.input_size as u32,

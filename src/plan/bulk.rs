@@ -1,0 +1,130 @@
+//! The dispatches of a single step (T = 1 in inference) of so many rows that products over all of them pay: per layer x·W_ihᵀ,
+//! h·W_hhᵀ, then the cell on every row.
+
+use crate::cell::Cell;
+use crate::context::Context;
+use crate::error::Result;
+use crate::kernel::{Binding, KernelSource, StepIndex};
+use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::memory::Dims;
+use crate::plan::{Network, Plan};
+use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
+use crate::program::{Arena, Dispatch, Segment, Slot};
+use crate::strategy::StepSizes;
+
+/// Fewest rows that go this way. Measured on llvmpipe (benches/NOTES.md); on GPUs a guess until one is at hand.
+const ROWS: u64 = 64;
+
+/// Workspace beside the forward map's `input_part`.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct BulkMap {
+    /// h·W_hhᵀ of one layer: `[D, B, G, H]`.
+    state_part: Slot,
+    /// `[D, B, H]`, of a cell of two phases.
+    mid: Slot,
+}
+
+impl BulkMap {
+    /// None where the rows are too few, or too many for the products to fit a binding.
+    pub fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Option<Self> {
+        let part = dims.directions * dims.batch * dims.gate_rows;
+        let fits = dims.batch >= ROWS && 4 * part <= ctx.limits().max_storage_buffer_binding_size;
+        let mid = if has_two_phases(&*network.cell) { dims.directions * dims.batch * dims.hidden } else { 0 };
+        fits.then(|| Self { state_part: arena.alloc(part), mid: arena.alloc(mid) })
+    }
+}
+
+fn has_two_phases(cell: &dyn Cell) -> bool {
+    cell.first_phase_gates() < cell.gates().len()
+}
+
+/// Constants of the kernel: the phase, whether there is a state, and whether the final one goes where it is.
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    phase: u32,
+    has_initial: bool,
+    in_place: bool,
+}
+
+fn source(cell: &dyn Cell, variant: Variant) -> KernelSource {
+    let constants =
+        [("PHASE", variant.phase), ("HAS_INITIAL", variant.has_initial.into()), ("IN_PLACE", variant.in_place.into())];
+    let bindings: [Binding; 8] = [
+        Binding::read("params"),
+        Binding::write("input_part"),
+        Binding::write("state_part"),
+        Binding::write("mid"),
+        Binding::read("initial_state"),
+        Binding::read("reset").of_u32(),
+        Binding::write("output"),
+        Binding::write("final_state"),
+    ];
+    let files = [StepSizes::WGSL, include_str!("../../shaders/bulk_forward.wgsl")];
+    KernelSource::new("bulk_forward", &constants, &bindings, StepIndex::None, &files).with_cell(cell)
+}
+
+/// Every source of this module, for validation without a device.
+pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+    let states = [(false, false), (true, false), (true, true)];
+    let phases = if has_two_phases(cell) { 1..3 } else { 0..1 };
+    let variants = phases.flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
+    variants.map(|variant| source(cell, variant)).collect()
+}
+
+impl Plan {
+    pub(super) fn bulk_program(&self, map: BulkMap, options: Options) -> Result<Vec<Segment>> {
+        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+        let cell = &*network.cell;
+        let user = UserSlots::new(&self.sizes, options);
+        let input_part = self.maps.forward.input_part;
+        // One buffer cannot be bound both for reading and for writing: in place, the kernel reads the state where it writes it.
+        let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
+        let slots = [user.params, input_part, map.state_part, map.mid, initial, user.reset, user.output, user.final_state];
+        let mut program = Vec::new();
+        for layer in 0..network.config.num_layers {
+            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            sizes.part_len = 1;
+            sizes.has_final = options.final_state.into();
+            // A layer's kernel reads its input no more, so its output takes that place.
+            let input = if layer == 0 { user.input } else { user.output };
+            self.input_product(&dims, layer, input, &sizes, &mut program)?;
+
+            let first = cell.first_phase_gates() as u64 * dims.hidden;
+            let state_product = |operand: Matrix, rows: std::ops::Range<u64>| {
+                let block = network.layout.block(layer, 0);
+                let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
+                let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).batched(dims.batch * dims.gate_rows);
+                let product = Product {
+                    m: dims.batch,
+                    n: rows.end - rows.start,
+                    k: dims.hidden,
+                    batches: dims.directions,
+                    a: operand.batched(dims.batch * dims.hidden),
+                    b: weights.transposed().batched(block.len as u64),
+                    c,
+                    bias: None,
+                    accumulate: false,
+                    splits: Splits::NONE,
+                };
+                matmuls(ctx, &product)
+            };
+            let run = |phase| -> Result<Segment> {
+                let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
+                let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
+                Ok(Segment::from(Dispatch::new(ctx, ctx.kernel(source(cell, variant))?, &slots, &sizes, groups)?))
+            };
+            if options.initial_state {
+                let h = Matrix::rows(user.initial_state, dims.hidden).at(u64::from(sizes.layer) * dims.batch * dims.hidden);
+                program.extend(state_product(h, 0..first)?);
+            }
+            if has_two_phases(cell) {
+                program.push(run(1)?);
+                program.extend(state_product(Matrix::rows(map.mid, dims.hidden), first..dims.gate_rows)?);
+                program.push(run(2)?);
+            } else {
+                program.push(run(0)?);
+            }
+        }
+        Ok(program)
+    }
+}
