@@ -23,6 +23,10 @@ def put(name: str, header, data: bytes = b"", length: int | None = None) -> None
     (FOLDER / name).write_bytes(whole)
 
 
+def put_list(name: str, tensors) -> None:
+    (FOLDER / name).write_bytes(b"#" + b"".join(bytes(tensor) for tensor in tensors))
+
+
 def network(shapes, dtype="F32", size=4):
     """Header and data of tensors one behind the other."""
     header, at = {}, 0
@@ -71,7 +75,9 @@ def whole_networks() -> None:
     put("ok_keras_gru_bidirectional", *network(keras(3, 1, 1, 1, BOTH, bias_rows=(2,))))
     put("ok_keras_gru_reset_before", *network(keras(3, 1, 2)))
     put("ok_keras_rnn_bare", *network(keras(1, 3, 2, bias=False, is_bare=True)))
-    # Headers alone, as the fuzz targets complete them.
+    # Headers alone and lists of tensors, as the fuzz targets complete them (fuzz/src/lib.rs).
+    put_list("list_lstm", [(0, 4, 4, 1), (1, 4, 4, 1), (2, 36, 4, 0), (3, 36, 4, 0)])
+    put_list("list_keras_gru", [(6, 4, 1, 3), (7, 4, 1, 3), (8, 36, 3, 0)])
     for name in ("lstm", "gru_bf16_layers", "lstm_cell", "keras_lstm_layers", "keras_gru_bidirectional"):
         whole = (FOLDER / f"ok_{name}").read_bytes()
         (size,) = struct.unpack("<Q", whole[:8])
