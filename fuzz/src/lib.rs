@@ -2,20 +2,56 @@
 
 use std::borrow::Cow;
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tidegate::import::Model;
 
-/// Fuzzing finds headers; bytes that lie in the file as a header says would be rare. So an input that begins like one gets its
-/// length before it and, behind it, as much data as its offsets want, up to 1 MiB. Any other input is a file as it stands.
+/// A file out of an input. Mutation finds damage by itself, but hardly ever a whole network: names, shapes and offsets must agree.
+/// So an input that begins with `{` is a header whose offsets are put right, and one that begins with `#` lists tensors, four
+/// bytes each; both get the data that their shapes want. Any other input is a file as it stands.
 pub fn whole_file(input: &[u8]) -> Cow<'_, [u8]> {
-    if !input.starts_with(b"{") {
-        return input.into();
+    let header = match input.first() {
+        Some(b'{') => serde_json::from_slice(input).ok(),
+        Some(b'#') => Some(input[1..].as_chunks().0.iter().map(listed).collect()),
+        _ => None,
+    };
+    header.and_then(file).map_or(input.into(), Cow::Owned)
+}
+
+/// A tensor of four bytes: its name; its layer, kind of name and rank; its sizes.
+fn listed(&[name, place, rows, columns]: &[u8; 4]) -> (String, Value) {
+    const NAMES: [&str; 9] =
+        ["weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_peephole", "weight_hr", "kernel", "recurrent_kernel", "bias"];
+    let of = |byte: u8, divisor: u8, count: u8| usize::from(byte / divisor % count);
+    let (tensor, layer) = (of(name, 1, 9), of(place, 1, 4));
+    let side = ["", "_reverse"][of(name, 9, 2)];
+    let prefix = ["", "m."][of(name, 18, 2)];
+    let dtype = ["F32", "F16", "BF16"][of(name, 36, 3)];
+    let name = match (of(place, 4, 4), tensor) {
+        (0, _) => NAMES[tensor].to_string(),
+        (_, ..6) => format!("{}_l{layer}{side}", NAMES[tensor]),
+        _ => format!("l{layer}{side}.{}", NAMES[tensor]),
+    };
+    let shape = [json!([rows, columns]), json!([columns, rows]), json!([rows])];
+    (format!("{prefix}{name}"), json!({"dtype": dtype, "shape": shape[of(place, 16, 3)]}))
+}
+
+/// The header with offsets as its shapes want them, and as much data, up to 1 MiB.
+fn file(mut header: Map<String, Value>) -> Option<Vec<u8>> {
+    let mut end = 0u64;
+    for (_, entry) in header.iter_mut().filter(|(name, _)| *name != "__metadata__") {
+        let size: u64 = match entry.get("dtype")?.as_str()? {
+            "F16" | "BF16" => 2,
+            _ => 4,
+        };
+        let sizes = entry.get("shape")?.as_array()?.iter().map(Value::as_u64);
+        let size = sizes.fold(Some(size), |product, size| product?.checked_mul(size?))?;
+        let begin = end;
+        end = end.checked_add(size).filter(|end| *end <= 1 << 20)?;
+        entry.as_object_mut()?.insert("data_offsets".into(), json!([begin, end]));
     }
-    let offsets = |entry: &Value| entry.get("data_offsets")?.get(1)?.as_u64();
-    let header: Value = serde_json::from_slice(input).unwrap_or_default();
-    let end = header.as_object().and_then(|entries| entries.values().filter_map(offsets).max()).unwrap_or(0);
-    let data = (0..end.min(1 << 20)).map(|at| (at * 31) as u8);
-    (input.len() as u64).to_le_bytes().into_iter().chain(input.iter().copied()).chain(data).collect()
+    let header = serde_json::to_vec(&header).ok()?;
+    let data = (0..end).map(|at| (at * 31) as u8);
+    Some((header.len() as u64).to_le_bytes().into_iter().chain(header).chain(data).collect())
 }
 
 /// A model that was accepted is no larger than its file, and writes a file that gives it back, bit for bit.
