@@ -47,8 +47,11 @@ fn every_cell_against_the_reference() {
 fn peepholes() {
     let ctx = common::context();
     let cell = tidegate::Lstm::default().with_peepholes(true).with_input_forget(true).with_cell_clip(0.4).with_clip(0.5);
-    let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, 5);
-    pollster::block_on(case.check_gpu(&ctx, &(Arc::new(cell) as Arc<dyn Cell>), Strategy::Stepwise)).unwrap();
+    let cell: Arc<dyn Cell> = Arc::new(cell);
+    for batch in [5, MANY] {
+        let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, batch);
+        pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise)).unwrap();
+    }
 }
 
 #[test]
