@@ -3,7 +3,7 @@
 //!     cargo run --example export -- lstm 3 5 2 bi bias encoder.lstm. 7 weights.safetensors
 //!
 //! cell, input_size, hidden_size, num_layers, `bi` or `uni`, `bias` or `nobias`, the prefix of the names (may be empty), seed,
-//! file. `tests/fixtures/pytorch/export/generate.py` loads such files into PyTorch.
+//! file; without arguments those above, into the folder for temporary files. `tests/fixtures/pytorch/export/generate.py` loads such files into PyTorch.
 
 use std::error::Error;
 
@@ -11,7 +11,11 @@ use tidegate::cell::by_name;
 use tidegate::{ParamLayout, Params, RnnConfig};
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() {
+        let path = std::env::temp_dir().join("tidegate-export.safetensors").display().to_string();
+        args = ["lstm", "3", "5", "2", "bi", "bias", "encoder.lstm.", "7", &path].map(String::from).into();
+    }
     let [cell, input_size, hidden_size, num_layers, directions, bias, prefix, seed, path] = &*args else {
         return Err(format!("expected 9 arguments, got {}; the example's head comment lists them", args.len()).into());
     };
@@ -23,6 +27,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let layout = ParamLayout::new(&by_name(cell)?, &config)?;
     let params = Params::uniform(&layout, number(seed)? as u64);
     std::fs::write(path, params.to_safetensors(prefix)?).map_err(|error| format!("{path}: {error}"))?;
+    println!("{path}: {} parameters", layout.len());
     Ok(())
 }
 

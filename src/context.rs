@@ -1,6 +1,7 @@
 //! A device and its queue, what they can do, and the pipelines built on them so far.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
@@ -34,7 +35,6 @@ pub struct Context {
     inner: Arc<Inner>,
 }
 
-#[derive(Debug)]
 struct Inner {
     device: Device,
     queue: Queue,
@@ -54,6 +54,14 @@ struct Inner {
     /// Repaired runs of strategy persistent that this crate's own calls saw.
     repairs: AtomicU32,
     lost: Arc<AtomicBool>,
+}
+
+/// Of what it holds, only what tells one context from another: the kernels' sources alone fill pages.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { device, info, .. } = self;
+        f.debug_struct("Context").field("device", device).field("adapter", &info.name).finish_non_exhaustive()
+    }
 }
 
 /// A uniform buffer of step indices, bound at a dynamic offset of `step · stride`.
