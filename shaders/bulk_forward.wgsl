@@ -21,7 +21,7 @@ fn run(unit: u32, row: u32) {
     for (var g = 0u; g < GATES; g++) {
         let product = (row * GATES + g) * sizes.hidden + unit;
         wx[g] = input_part[product];
-        if HAS_INITIAL == 1u && !cut || g >= FIRST_PHASE_GATES { rh[g] = state_part[product]; }
+        if (HAS_INITIAL == 1u && !cut) || g >= FIRST_PHASE_GATES { rh[g] = state_part[product]; }
         if sizes.has_bias == 1u { rh[g] += params[sizes.bias + of_direction + g * sizes.hidden]; }
     }
     var of_unit: Unit;

@@ -111,7 +111,7 @@ impl Session {
         &self.state
     }
 
-    /// Makes the state of these rows zero before the next chunk.
+    /// Makes the state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder, and with it.
     pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
         let max = self.shape.batch_size as u64 - 1;
         if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
@@ -129,7 +129,7 @@ impl Session {
     }
 
     /// Overwrites the whole state `[S, L, B, H]`, for the next submit: where an encoder's final state starts a decoder. A reset
-    /// that is pending is dropped. What is on the GPU already can be copied to [`state`](Session::state) instead.
+    /// that is pending is dropped, but not what stands in [`reset_mask`](Session::reset_mask). What is on the GPU already can be copied to [`state`](Session::state) instead.
     pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
         check_len("state", (self.state.size() / 4) as usize, state.len())?;
         self.pending.clear();

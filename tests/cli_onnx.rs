@@ -92,16 +92,34 @@ fn node_tests_on_an_adapter() {
 
 #[test]
 fn malformed_models_end_in_one_line() {
-    let given = Given::fixture("node/test_lstm_defaults.onnx");
-    for model in models("malformed").iter().filter(|model| !model.ends_with("/valid.onnx")).step_by(7) {
-        Given {
-            model: fixtures().join("onnx").join(model),
-            input: Tensors::new(),
-            ..Given::fixture("node/test_lstm_defaults.onnx")
-        }
-        .fail(&[]);
+    let folder = fixtures().join("onnx/malformed");
+    let given = |model: PathBuf| Given {
+        folder: Folder::new(),
+        model,
+        input: [("enc.X".to_string(), Tensor::some(&[4, 1, 3]))].into(),
+        expected: Tensors::new(),
+        args: vec!["--device=cpu".into()],
+    };
+    succeed(given(folder.join("valid.onnx")).command());
+    let expected: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    for (model, named) in expected.as_object().unwrap() {
+        let named: Vec<&str> = named.as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
+        given(folder.join(model)).fail(&named);
     }
-    Given { model: given.folder.path("missing.onnx"), ..given }.fail(&["missing.onnx"]);
+    given("missing.onnx".into()).fail(&["missing.onnx"]);
+}
+
+/// What the container of INPUT may not be, whoever made the model.
+#[test]
+fn damaged_inputs_are_refused() {
+    let given = Given::fixture("node/test_lstm_defaults.onnx");
+    let command = given.command();
+    for (file, named) in [("duplicate_name", "twice"), ("offsets_overflow_sum", "2305843009213693951")] {
+        let bytes = fs::read(fixtures().join("../corpus/safetensors").join(file)).unwrap();
+        fs::write(given.folder.path("input.safetensors"), bytes).unwrap();
+        let line = fail(command.clone());
+        assert!(line.contains("input.safetensors") && line.contains(named), "{file}: {line}");
+    }
 }
 
 #[test]

@@ -3,6 +3,8 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
 
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use tidegate::check::shader_sources;
@@ -48,6 +50,44 @@ fn every_shader_is_valid() {
         "stream_forward",
     ];
     assert_eq!(entries, BTreeSet::from(expected));
+}
+
+/// WGSL forbids them side by side, and naga lets it pass: browsers do not.
+#[test]
+fn and_and_or_stand_in_parentheses() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let files = [folder.join("cell"), folder].into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
+    for path in files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+        let text = fs::read_to_string(&path).unwrap();
+        let mixed: Vec<&str> = text.lines().filter(|line| mixes_and_with_or(line)).collect();
+        assert!(mixed.is_empty(), "{}: {mixed:?}", path.display());
+    }
+    assert!(mixes_and_with_or("if a == 1u && !b || c { f(); }"));
+    assert!(!mixes_and_with_or("if (a == f(1u) && !b) || c { f(); }"));
+}
+
+/// Whether a line has both operators outside of the same parentheses.
+fn mixes_and_with_or(line: &str) -> bool {
+    // For each open parenthesis, and the line itself, whether `&&` and `||` were seen in it.
+    let mut levels = vec![[false; 2]];
+    for pair in line.split("//").next().unwrap_or_default().as_bytes().windows(2) {
+        let level = levels.last_mut().expect("the line's own is never taken");
+        match pair {
+            b"&&" => level[0] = true,
+            b"||" => level[1] = true,
+            _ => {}
+        }
+        if *level == [true; 2] {
+            return true;
+        }
+        match pair[0] {
+            b'(' => levels.push([false; 2]),
+            b')' if levels.len() > 1 => drop(levels.pop()),
+            b'{' | b';' | b',' => *levels.last_mut().expect("as above") = [false; 2],
+            _ => {}
+        }
+    }
+    false
 }
 
 #[test]

@@ -42,6 +42,53 @@ fn every_cell_against_the_reference() {
     }
 }
 
+/// Without an initial state there is no product with it.
+#[test]
+fn many_rows_from_nothing() {
+    let ctx = common::context();
+    for name in ["lstm", "gru_reset_before"] {
+        let case = Case { initial_state: false, ..Case::new(RnnConfig::new(3, 9).with_num_layers(2), 1, MANY) };
+        pollster::block_on(case.check_gpu(&ctx, &cell::by_name(name).unwrap(), Strategy::Stepwise)).unwrap();
+    }
+}
+
+/// Words that the app writes into a session's mask reset rows once, in that chunk alone, beside rows that the host names.
+#[test]
+fn a_mask_resets_once() {
+    let ctx = common::context();
+    for (strategy, chunk, batch) in
+        [(Strategy::Stepwise, 1, 5), (Strategy::Stepwise, 1, MANY), (Strategy::Stepwise, 3, 5), (Strategy::Resident, 3, 5)]
+    {
+        let (chunks, input_size, hidden) = (4, 3, 7);
+        let rnn = Rnn::new(&ctx, cell::by_name("lstm").unwrap(), RnnConfig::new(input_size, hidden)).unwrap();
+        let rnn = rnn.with_strategy(strategy);
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        let shape = SeqShape { seq_len: chunk * chunks, batch_size: batch };
+        let input: Vec<f32> = common::uniform(2, shape.rows() * input_size, 1.0).iter().map(|&v| v as f32).collect();
+        let mut reset = vec![0; shape.rows()];
+        let (masked, named) = (batch - 1, 2);
+        for (at, row) in [(1, masked), (2, masked), (2, named)] {
+            reset[at * chunk * batch + row] = 1;
+        }
+        let whole = rnn.forward_blocking(&params, &Sequence::new(shape, &input).with_reset(&reset)).unwrap().output;
+
+        let mut session = rnn.session(&params, SeqShape { seq_len: chunk, batch_size: batch }).unwrap();
+        let mask = session.reset_mask().clone();
+        let parts = input.chunks(chunk * batch * input_size).zip(whole.chunks(chunk * batch * hidden));
+        for (at, (input, truth)) in parts.enumerate() {
+            if at == 1 || at == 2 {
+                ctx.queue().write_buffer(&mask, 4 * masked as u64, &1u32.to_le_bytes());
+            }
+            if at == 2 {
+                session.reset(&[named]).unwrap();
+            }
+            let made = session.advance_blocking(input).unwrap();
+            let worst = truth.iter().zip(&made).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(worst < 1e-5, "{} T={chunk} B={batch} chunk {at}: {worst}", strategy.name());
+        }
+    }
+}
+
 /// The one cell whose parameters of a unit go beyond biases, with all its options.
 #[test]
 fn peepholes() {

@@ -13,7 +13,8 @@ use crate::params::{ParamLayout, Params};
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and
-    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations; no stacked cells.
+    /// size, all plain or all in `Bidirectional` (`merge_mode="concat"`), with Keras' default activations; no stacked cells, no
+    /// `go_backwards`, which a file of weights does not tell: set [`Direction::Reverse`](crate::Direction) yourself.
     ///
     /// Layer k's tensors are `l{k}.kernel`, `l{k}.recurrent_kernel` and `l{k}.bias`, those of its backward direction
     /// `l{k}_reverse.kernel` .. This Python (`import numpy as np`, `from safetensors.numpy import save_file`) writes the file

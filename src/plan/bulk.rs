@@ -12,8 +12,10 @@ use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
 use crate::program::{Arena, Dispatch, Segment, Slot};
 use crate::strategy::StepSizes;
 
-/// Fewest rows that go this way. Measured on llvmpipe (benches/NOTES.md); on GPUs a guess until one is at hand.
+/// Fewest rows that go this way, measured on llvmpipe (benches/NOTES.md).
 const ROWS: u64 = 64;
+/// The same on GPUs, where a dispatch saved is worth more: a guess until one is at hand.
+const GPU_ROWS: u64 = 1024;
 
 /// Workspace beside the forward map's `input_part`.
 #[derive(Debug, Clone, Copy)]
@@ -28,7 +30,8 @@ impl BulkMap {
     /// None where the rows are too few, or too many for the products to fit a binding.
     pub fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Option<Self> {
         let part = dims.directions * dims.batch * dims.gate_rows;
-        let fits = dims.batch >= ROWS && 4 * part <= ctx.limits().max_storage_buffer_binding_size;
+        let rows = if ctx.is_software() { ROWS } else { GPU_ROWS };
+        let fits = dims.batch >= rows && 4 * part <= ctx.limits().max_storage_buffer_binding_size;
         let mid = if has_two_phases(&*network.cell) { dims.directions * dims.batch * dims.hidden } else { 0 };
         fits.then(|| Self { state_part: arena.alloc(part), mid: arena.alloc(mid) })
     }

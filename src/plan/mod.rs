@@ -109,7 +109,7 @@ impl Plan {
     /// Builds what can be bound.
     fn build(&self) -> Result<()> {
         // Building the widest programs once proves every size against the device's limits and compiles every pipeline, but
-        // for single steps that cannot go in one dispatch a layer: see bind_forward.
+        // those of single steps that have to go as a sequence: see bind_forward.
         let all = Options {
             initial_state: true,
             final_state: true,

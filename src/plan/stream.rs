@@ -1,4 +1,4 @@
-//! The dispatches of a single step of a stream, T = 1 in inference: one a layer with the input's product in it, or one in all
+//! The dispatches of a single step of a stream, T = 1 in inference, of few rows: one a layer with the input's product in it, or one in all
 //! for a small network.
 
 use crate::cell::Cell;

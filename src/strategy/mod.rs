@@ -23,8 +23,9 @@ pub enum Strategy {
     /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else stepwise. A single step: stepwise.
     #[default]
     Auto,
-    /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, has
-    /// the input's product in it too, and is one dispatch in all for a small network.
+    /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, of few
+    /// rows has the input's product in it too, and is one dispatch in all for a small network; of many rows it is products over all
+    /// of them, then the cell on each.
     Stepwise,
     /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
     Resident,

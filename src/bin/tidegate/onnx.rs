@@ -2,32 +2,42 @@
 
 use std::path::Path;
 
-use safetensors::{Dtype, SafeTensors};
-use tidegate::import::Model;
-use tidegate::import::onnx::{Graph, Tensor, Tensors, Values};
-use tidegate::{Error, Output, Sequence};
+use safetensors::Dtype;
+use tidegate::import::onnx::{Call, Graph, Tensor, Tensors, Values};
+use tidegate::import::open_safetensors;
+use tidegate::{Error, Output};
 
 use crate::tensors::to_safetensors;
 use crate::{Result, files};
 
-/// The bytes of OUTPUT. `forward` runs each of the networks that the model's node is.
-pub fn run(model: &Path, input: &Path, forward: impl Fn(&Model, &Sequence<'_>) -> Result<Output>) -> Result<Vec<u8>> {
-    let graph = Graph::from_bytes(&files::read(model)?).map_err(|e| files::at(model, e))?;
-    let node = graph.only_node().map_err(|e| files::at(model, e))?;
-    let given = read(&files::read(input)?, &graph).map_err(|e| files::at(input, e))?;
-    let call = node.call(&given)?;
-    let outputs = call.parts().iter().map(|part| forward(&part.model, &call.sequence(part)));
-    let mut tensors = call.outputs(&outputs.collect::<Result<Vec<_>>>()?)?;
-    tensors.retain(|name, _| graph.outputs().any(|output| output == name));
-    let floats = tensors.iter().filter_map(|(name, tensor)| match &tensor.values {
-        Values::F32(values) => Some((name.clone(), tensor.shape.clone(), &**values)),
-        Values::I32(_) => None,
-    });
-    to_safetensors(&floats.collect::<Vec<_>>())
+/// A node with its inputs, ready to run.
+pub struct Prepared {
+    pub call: Call,
+    /// Names of the graph's outputs: the node may make others too.
+    outputs: Vec<String>,
+}
+
+impl Prepared {
+    pub fn read(model: &Path, input: &Path) -> Result<Self> {
+        let graph = Graph::from_bytes(&files::read(model)?).map_err(|e| files::at(model, e))?;
+        let node = graph.only_node().map_err(|e| files::at(model, e))?;
+        let given = read(&files::read(input)?, &graph).map_err(|e| files::at(input, e))?;
+        Ok(Self { call: node.call(&given)?, outputs: graph.outputs().map(String::from).collect() })
+    }
+
+    /// The bytes of OUTPUT, from what the call's parts gave.
+    pub fn serialize(&self, parts: &[Output]) -> Result<Vec<u8>> {
+        let tensors = self.call.outputs(parts)?;
+        let floats = tensors.iter().filter_map(|(name, tensor)| match &tensor.values {
+            Values::F32(values) if self.outputs.contains(name) => Some((name.clone(), tensor.shape.clone(), &**values)),
+            _ => None,
+        });
+        to_safetensors(&floats.collect::<Vec<_>>())
+    }
 }
 
 fn read(bytes: &[u8], graph: &Graph) -> Result<Tensors> {
-    let file = SafeTensors::deserialize(bytes).map_err(Error::from)?;
+    let file = open_safetensors(bytes)?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
         if graph.inputs().all(|input| input != name) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tidegate::import::Model;
+use tidegate::import::onnx::Part;
 use tidegate::{Context, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
 
 use crate::cpu::{self, CpuRun, narrow, widen};
@@ -60,8 +61,7 @@ pub fn run(args: &Args) -> Result<()> {
         if let Some((option, _)) = pytorch.iter().find(|(_, given)| *given) {
             return Err(format!("{option} is not for ONNX models").into());
         }
-        let results = onnx::run(&args.model, &args.input, |model, seq| forward(args, model, seq))?;
-        return files::write(&args.output, &results);
+        return run_onnx(args);
     }
     let mut model =
         Model::from_weights(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
@@ -75,8 +75,18 @@ pub fn run(args: &Args) -> Result<()> {
     files::write(&args.output, &serialize(&model, shape, &results)?)
 }
 
+fn run_onnx(args: &Args) -> Result<()> {
+    let node = onnx::Prepared::read(&args.model, &args.input)?;
+    let device = device::select(args.device.as_deref())?;
+    let run = |part: &Part| forward(&device, args.strategy, &part.model, &node.call.sequence(part));
+    let outputs: Vec<Output> = node.call.parts().iter().map(run).collect::<Result<_>>()?;
+    files::write(&args.output, &node.serialize(&outputs)?)
+}
+
 fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Result<Results> {
-    let rnn = network(ctx, model, strategy)?;
+    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
+    // What `bench` found out earlier; nothing is measured here.
+    let rnn = Tunings::load(ctx).apply(rnn)?;
     let params = rnn.upload(&model.params)?;
     let mut seq = Sequence::new(call.shape, &call.input);
     (seq.initial_state, seq.lengths) = (call.initial_state.as_deref(), call.lengths.as_deref());
@@ -86,31 +96,21 @@ fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Resu
     Ok((output, Some(gradients)))
 }
 
-fn network(ctx: &Context, model: &Model, strategy: Strategy) -> Result<Rnn> {
-    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
-    // What `bench` found out earlier; nothing is measured here.
-    Ok(Tunings::load(ctx).apply(rnn)?)
-}
-
-/// One network of an ONNX node, on the chosen device.
-fn forward(args: &Args, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
-    match device::select(args.device.as_deref())? {
-        Device::Gpu(ctx) => {
-            let rnn = network(&ctx, model, args.strategy)?;
-            Ok(rnn.forward_blocking(&rnn.upload(&model.params)?, seq)?)
-        }
-        Device::Cpu => {
-            let call = Call {
-                shape: seq.shape,
-                input: seq.input.to_vec(),
-                initial_state: seq.initial_state.map(<[f32]>::to_vec),
-                lengths: seq.lengths.map(<[u32]>::to_vec),
-                d_output: None,
-                d_final_state: None,
-            };
-            Ok(on_cpu(model, call)?.0)
-        }
-    }
+/// One network of an ONNX node.
+fn forward(device: &Device, strategy: Strategy, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
+    let call = Call {
+        shape: seq.shape,
+        input: seq.input.to_vec(),
+        initial_state: seq.initial_state.map(<[f32]>::to_vec),
+        lengths: seq.lengths.map(<[u32]>::to_vec),
+        d_output: None,
+        d_final_state: None,
+    };
+    let (output, _) = match device {
+        Device::Gpu(ctx) => on_gpu(ctx, model, &call, strategy)?,
+        Device::Cpu => on_cpu(model, call)?,
+    };
+    Ok(output)
 }
 
 fn on_cpu(model: &Model, call: Call) -> Result<Results> {

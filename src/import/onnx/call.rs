@@ -47,7 +47,6 @@ impl Node<'_> {
         }
         let models = self.models_with(&attributes, given)?;
         let (hidden, input_size) = (models[0].config.hidden_size, models[0].config.input_size);
-        let directions = attributes.num_directions();
 
         let (x_name, x) = self.required("X", given)?;
         let &[first, second, _] = &*x.shape else {
@@ -61,7 +60,7 @@ impl Node<'_> {
         let input = x.floats(x_name)?.to_vec();
         let lengths = self.lengths(shape, given)?;
 
-        let state_shape = if attributes.layout { [batch_size, directions, hidden] } else { [directions, batch_size, hidden] };
+        let state_shape = attributes.state_shape(batch_size, hidden);
         let mut states = Vec::new();
         for role in ["initial_h", "initial_c"] {
             let Some((name, state)) = self.optional(role, given)? else {
@@ -144,8 +143,7 @@ impl Call {
             }
             first += config.num_directions();
         }
-        let state_shape =
-            if self.attributes.layout { [batch_size, directions, hidden] } else { [directions, batch_size, hidden] };
+        let state_shape = self.attributes.state_shape(batch_size, hidden);
         let y_shape = match self.attributes.layout {
             true => [batch_size, seq_len, directions, hidden],
             false => [seq_len, directions, batch_size, hidden],

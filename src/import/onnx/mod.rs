@@ -33,19 +33,21 @@ pub use node::Node;
 pub use tensor::{Tensor, Values};
 
 use crate::error::{Error, Result};
-use proto::{GraphProto, ModelProto, NodeProto};
+use proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
 
-/// RNN, LSTM and GRU are the same since 7; up to LAST_OPSET, the latest that was looked at, no version changed them.
+/// Since 7 RNN, LSTM and GRU compute the same; 14 added `layout`, 22 a type. LAST_OPSET is the latest that was looked at.
 const FIRST_OPSET: i64 = 7;
 const LAST_OPSET: i64 = 28;
 /// Versions of the messages: opsets are imported since 3, and 14 is that of opset 28.
 const FIRST_IR: i64 = 3;
 const LAST_IR: i64 = 14;
 
-/// An ONNX model. Reading one takes memory in proportion to its bytes, which hold every tensor: external data are refused.
+/// An ONNX model. Reading one takes about twice its bytes of memory, which hold every tensor: external data are refused. (A file
+/// made of empty messages, 2 bytes each, takes some hundred times its own.)
 #[derive(Debug, Clone)]
 pub struct Graph {
     graph: GraphProto,
+    opset: i64,
 }
 
 impl Graph {
@@ -57,9 +59,12 @@ impl Graph {
             let version = model.ir_version;
             return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are known here")));
         }
-        let mut versions = model.opset_import.iter().filter(|opset| matches!(&*opset.domain, "" | "ai.onnx"));
+        let mut versions = model.opset_import.iter().filter(|opset| is_onnx(&opset.domain));
         match versions.next().map(|opset| opset.version) {
-            Some(FIRST_OPSET..=LAST_OPSET) => Ok(Self { graph }),
+            Some(opset @ FIRST_OPSET..=LAST_OPSET) => {
+                check_names(&graph)?;
+                Ok(Self { graph, opset })
+            }
             Some(version) => {
                 Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
             }
@@ -70,7 +75,7 @@ impl Graph {
     /// Its recurrent nodes in the order of the file, those of subgraphs (of `If`, `Loop` and so on) where their node stands.
     pub fn nodes(&self) -> Vec<Node<'_>> {
         let mut nodes = Vec::new();
-        collect(&self.graph, &mut Vec::new(), &mut nodes);
+        collect(&self.graph, self.opset, &mut Vec::new(), &mut nodes);
         nodes
     }
 
@@ -96,7 +101,7 @@ impl Graph {
             let (count, named) = (graph.node.len(), named.join(", "));
             return Err(Error::Onnx(format!("the graph has {count} nodes ({named}), expected one of RNN, LSTM or GRU")));
         };
-        let Some(node) = Node::new(proto, &[graph]) else {
+        let Some(node) = Node::new(proto, self.opset, &[graph]) else {
             return Err(Error::Onnx(format!("{} is not supported: expected an RNN, LSTM or GRU of ai.onnx", describe(proto))));
         };
         node.check_names()?;
@@ -105,12 +110,6 @@ impl Graph {
             return Err(Error::Onnx(format!("`{name}` is a sparse initializer; only dense ones are read")));
         }
         let taken: BTreeSet<&str> = node.inputs().iter().map(|(_, name)| *name).collect();
-        let mut seen = BTreeSet::new();
-        for tensor in &graph.initializer {
-            if !seen.insert(&*tensor.name) {
-                return Err(Error::Onnx(format!("two initializers are named `{}`", tensor.name)));
-            }
-        }
         let mut names = graph.initializer.iter().map(|tensor| &*tensor.name).chain(self.inputs());
         if let Some(name) = names.find(|name| !taken.contains(name)) {
             return Err(Error::UnusedTensor { name: name.into() });
@@ -138,21 +137,39 @@ impl Graph {
 
 /// Appends the recurrent nodes of a graph and its subgraphs, `outer` being the graphs around it. Protobuf's limit on nesting
 /// bounds the recursion.
-fn collect<'a>(graph: &'a GraphProto, outer: &mut Vec<&'a GraphProto>, nodes: &mut Vec<Node<'a>>) {
+fn collect<'a>(graph: &'a GraphProto, opset: i64, outer: &mut Vec<&'a GraphProto>, nodes: &mut Vec<Node<'a>>) {
     outer.push(graph);
     for proto in &graph.node {
-        nodes.extend(Node::new(proto, outer));
+        nodes.extend(Node::new(proto, opset, outer));
         for attribute in &proto.attribute {
-            let subgraphs = attribute.g.as_deref().into_iter().chain(&attribute.graphs);
-            subgraphs.for_each(|graph| collect(graph, outer, nodes));
+            attribute.subgraphs().for_each(|graph| collect(graph, opset, outer, nodes));
         }
     }
     outer.pop();
 }
 
+/// Refuses two initializers, or two inputs, of one name in a graph or a subgraph.
+fn check_names(graph: &GraphProto) -> Result<()> {
+    let initializers: Vec<&str> = graph.initializer.iter().map(|tensor| &*tensor.name).collect();
+    let inputs: Vec<&str> = graph.input.iter().map(|value| &*value.name).collect();
+    for (kind, names) in [("initializers", initializers), ("inputs", inputs)] {
+        let mut seen = BTreeSet::new();
+        if let Some(name) = names.into_iter().find(|name| !seen.insert(*name)) {
+            return Err(Error::Onnx(format!("two {kind} of a graph are named `{name}`")));
+        }
+    }
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    attributes.flat_map(AttributeProto::subgraphs).try_for_each(check_names)
+}
+
+/// Whether a domain is that of ONNX's own operators.
+fn is_onnx(domain: &str) -> bool {
+    matches!(domain, "" | "ai.onnx")
+}
+
 /// A node in words: its operator, with its domain unless that is ONNX's own, and its name if it has one.
 fn describe(node: &NodeProto) -> String {
-    let domain = if matches!(&*node.domain, "" | "ai.onnx") { String::new() } else { format!("{}.", node.domain) };
+    let domain = if is_onnx(&node.domain) { String::new() } else { format!("{}.", node.domain) };
     let name = if node.name.is_empty() { String::new() } else { format!(" `{}`", node.name) };
     // Names may hold anything; a message is one line.
     format!("{domain}{}{name}", node.op_type).escape_debug().to_string()

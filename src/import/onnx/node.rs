@@ -4,10 +4,10 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::call::Tensors;
-use super::describe;
 use super::operator::{Attributes, Operator};
 use super::proto::{BFLOAT16, FLOAT, FLOAT16, GraphProto, INT32, NodeProto, TensorProto, ValueInfo};
 use super::tensor::{Tensor, dtype, type_name};
+use super::{describe, is_onnx};
 use crate::cell::Cell;
 use crate::config::{Direction, RnnConfig};
 use crate::error::{Error, Result};
@@ -19,13 +19,14 @@ use crate::params::{ParamLayout, Params};
 pub struct Node<'a> {
     proto: &'a NodeProto,
     operator: Operator,
+    opset: i64,
     /// Its graph, and before that those around it: where its inputs may be defined.
     scopes: Vec<&'a GraphProto>,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn new(proto: &'a NodeProto, scopes: &[&'a GraphProto]) -> Option<Self> {
-        Some(Self { proto, operator: Operator::of(proto)?, scopes: scopes.to_vec() })
+    pub(super) fn new(proto: &'a NodeProto, opset: i64, scopes: &[&'a GraphProto]) -> Option<Self> {
+        Some(Self { proto, operator: Operator::of(proto)?, opset, scopes: scopes.to_vec() })
     }
 
     /// Its name, which may be empty.
@@ -69,7 +70,7 @@ impl<'a> Node<'a> {
 
     pub(super) fn attributes(&self) -> Result<Attributes> {
         self.check_names()?;
-        Attributes::read(self.operator, self.proto)
+        Attributes::read(self.operator, self.proto, self.opset)
     }
 
     /// Refuses more inputs and outputs than the operator has, and names that contradict each other.
@@ -128,7 +129,12 @@ impl<'a> Node<'a> {
                 tensor.check_len(name)?;
                 Cow::Borrowed(tensor)
             }
-            (Source::Constant(proto) | Source::Input(_, Some(proto)), None) => Cow::Owned(Tensor::read(name, proto)?),
+            (Source::Constant(proto), None) => Cow::Owned(Tensor::read(name, proto)?),
+            (Source::Input(value, Some(default)), None) => {
+                let tensor = Tensor::read(name, default)?;
+                check_declared(name, value, &tensor)?;
+                Cow::Owned(tensor)
+            }
             (Source::Input(..), None) => return Err(Error::MissingTensor { name: name.into() }),
             (Source::Node(node), None) => {
                 return Err(self.error(&format!("its input `{name}` is made by {}, not a constant", describe(node))));
@@ -151,6 +157,9 @@ impl<'a> Node<'a> {
         loop {
             let source = self.scopes.iter().rev().find_map(|graph| defined(graph, name)).unwrap_or(Source::Nothing);
             let Source::Node(node) = source else { return source };
+            if !is_onnx(&node.domain) {
+                return source;
+            }
             match (&*node.op_type, &*node.input) {
                 ("Constant", _) => {
                     let value = node.attribute.iter().find(|attribute| attribute.name == "value");
@@ -224,12 +233,12 @@ struct Weights<'g> {
     input_size: usize,
     hidden_size: usize,
     /// `[D, G·H, I]` and `[D, G·H, H]`.
-    w: Cow<'g, Tensor>,
-    r: Cow<'g, Tensor>,
+    w: Cow<'g, [f32]>,
+    r: Cow<'g, [f32]>,
     /// `[D, 2·G·H]`: of the input, then of h.
-    b: Option<Cow<'g, Tensor>>,
+    b: Option<Cow<'g, [f32]>>,
     /// `[D, 3·H]`.
-    p: Option<Cow<'g, Tensor>>,
+    p: Option<Cow<'g, [f32]>>,
 }
 
 impl<'g> Weights<'g> {
@@ -253,15 +262,14 @@ impl<'g> Weights<'g> {
         let sized = |tensor: Option<(&str, Cow<'g, Tensor>)>, columns: usize| -> Result<_> {
             let Some((name, tensor)) = tensor else { return Ok(None) };
             tensor.check_shape(name, &[directions, columns])?;
-            tensor.floats(name)?;
-            Ok(Some(tensor))
+            Ok(Some(floats(name, tensor)?))
         };
         Ok(Self {
             operator: attributes.operator,
             input_size,
             hidden_size,
-            w,
-            r,
+            w: floats(w_name, w)?,
+            r: floats(r_name, r)?,
             b: sized(b, rows)?,
             p: sized(p, 3 * hidden_size)?,
         })
@@ -276,15 +284,15 @@ impl<'g> Weights<'g> {
             .with_batch_first(attributes.layout);
         let mut values = Vec::new();
         for &d in directions {
-            self.push_gates(&self.w, d, 0, 1, self.input_size, &mut values)?;
-            self.push_gates(&self.r, d, 0, 1, self.hidden_size, &mut values)?;
+            self.push_gates(&self.w, d, 0, 1, self.input_size, &mut values);
+            self.push_gates(&self.r, d, 0, 1, self.hidden_size, &mut values);
             if let Some(b) = &self.b {
-                self.push_gates(b, d, 0, 2, 1, &mut values)?;
-                self.push_gates(b, d, 1, 2, 1, &mut values)?;
+                self.push_gates(b, d, 0, 2, 1, &mut values);
+                self.push_gates(b, d, 1, 2, 1, &mut values);
             }
             if let Some(p) = &self.p {
                 let len = 3 * self.hidden_size;
-                values.extend_from_slice(&p.floats("P")?[d * len..][..len]);
+                values.extend_from_slice(&p[d * len..][..len]);
             }
         }
         let params = Params::from_values(&ParamLayout::new(&cell as &dyn Cell, &config)?, values)?;
@@ -292,19 +300,24 @@ impl<'g> Weights<'g> {
     }
 
     /// Appends one of the `parts` `[G·H, columns]` of a direction of a tensor, its gates in the cell's order.
-    fn push_gates(&self, from: &Tensor, d: usize, part: usize, parts: usize, columns: usize, to: &mut Vec<f32>) -> Result<()> {
+    fn push_gates(&self, from: &[f32], d: usize, part: usize, parts: usize, columns: usize, to: &mut Vec<f32>) {
         let blocks = self.operator.gate_blocks();
         let block_len = self.hidden_size * columns;
         let first = (d * parts + part) * blocks.len() * block_len;
         for block in blocks {
-            to.extend_from_slice(&from.floats("W, R or B")?[first + block * block_len..][..block_len]);
+            to.extend_from_slice(&from[first + block * block_len..][..block_len]);
         }
-        Ok(())
+    }
+}
+
+fn floats<'g>(name: &str, tensor: Cow<'g, Tensor>) -> Result<Cow<'g, [f32]>> {
+    match tensor {
+        Cow::Borrowed(tensor) => Ok(Cow::Borrowed(tensor.floats(name)?)),
+        Cow::Owned(tensor) => Ok(Cow::Owned(tensor.into_floats(name)?)),
     }
 }
 
 fn check_matrices(name: &str, tensor: &Tensor) -> Result<()> {
-    tensor.floats(name)?;
     match tensor.shape.len() {
         3 if tensor.shape.contains(&0) => Err(Error::Onnx(format!("`{name}`: shape {:?} has a dimension of 0", tensor.shape))),
         3 => Ok(()),

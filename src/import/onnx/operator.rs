@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 
+use super::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto};
 use crate::activation::Activation;
 use crate::cell::{Cell, Elman, Gru, GruResetBefore, Lstm};
@@ -20,7 +21,7 @@ pub(super) enum Operator {
 
 impl Operator {
     pub fn of(node: &NodeProto) -> Option<Self> {
-        if !matches!(&*node.domain, "" | "ai.onnx") {
+        if !is_onnx(&node.domain) {
             return None;
         }
         Some(match &*node.op_type {
@@ -62,6 +63,8 @@ impl Operator {
     }
 }
 
+const LAYOUT_OPSET: i64 = 14;
+
 /// What a node's attributes say.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Attributes {
@@ -78,7 +81,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    pub fn read(operator: Operator, node: &NodeProto) -> Result<Self> {
+    pub fn read(operator: Operator, node: &NodeProto, opset: i64) -> Result<Self> {
         let mut attributes = Self {
             operator,
             direction: Direction::Forward,
@@ -102,6 +105,10 @@ impl Attributes {
                     let size = usize::try_from(value).ok().filter(|&size| size > 0);
                     attributes.hidden_size = Some(size.ok_or_else(|| wrong(name, &format!("is {value}, must be positive")))?);
                 }
+                ("layout", _) if opset < LAYOUT_OPSET => {
+                    let what = format!("came with opset {LAYOUT_OPSET}; the model imports {opset}");
+                    return Err(wrong(name, &what));
+                }
                 ("layout", _) => attributes.layout = flag(attribute)?,
                 ("clip", _) => attributes.clip = Some(float(attribute)?),
                 ("activations", _) => names = strings(attribute)?,
@@ -119,6 +126,12 @@ impl Attributes {
 
     pub fn num_directions(&self) -> usize {
         if self.direction == Direction::Bidirectional { 2 } else { 1 }
+    }
+
+    /// Of `initial_h` and the other states.
+    pub fn state_shape(&self, batch_size: usize, hidden_size: usize) -> [usize; 3] {
+        let directions = self.num_directions();
+        if self.layout { [batch_size, directions, hidden_size] } else { [directions, batch_size, hidden_size] }
     }
 
     /// Whether one cell serves all directions.
@@ -203,7 +216,7 @@ fn wrong(attribute: &str, what: &str) -> Error {
     Error::Onnx(format!("attribute `{attribute}` {what}"))
 }
 
-/// Checks what the attribute says of its own type. Before IR version 3 it said nothing.
+/// Refuses an attribute of another type than its name has; its value would be read as 0.
 fn typed(attribute: &AttributeProto, expected: i32) -> Result<&AttributeProto> {
     let name = |number: i32| {
         ATTRIBUTE_TYPES.iter().find(|(n, _)| *n == number).map_or(format!("type {number}"), |(_, name)| name.to_string())
@@ -211,7 +224,7 @@ fn typed(attribute: &AttributeProto, expected: i32) -> Result<&AttributeProto> {
     if !attribute.ref_attr_name.is_empty() {
         return Err(wrong(&attribute.name, "refers to an attribute of a function; functions are not read"));
     }
-    if ![0, expected].contains(&attribute.r#type) {
+    if attribute.r#type != expected {
         return Err(wrong(&attribute.name, &format!("must be {}, is {}", name(expected), name(attribute.r#type))));
     }
     Ok(attribute)
@@ -247,4 +260,28 @@ fn strings(attribute: &AttributeProto) -> Result<&[Bytes]> {
 
 fn text<'a>(attribute: &str, bytes: &'a Bytes) -> Result<&'a str> {
     std::str::from_utf8(bytes).map_err(|_| wrong(attribute, "is not UTF-8"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layout_came_with_opset_14() {
+        let attribute = AttributeProto { name: "layout".into(), i: 1, r#type: 2, ..Default::default() };
+        let node = NodeProto { op_type: "GRU".into(), attribute: vec![attribute], ..Default::default() };
+        assert!(Attributes::read(Operator::Gru, &node, 14).unwrap().layout);
+        let error = Attributes::read(Operator::Gru, &node, 7).unwrap_err().to_string();
+        assert!(error.contains("layout") && error.contains("14") && error.contains('7'), "{error}");
+    }
+
+    #[test]
+    fn attributes_are_of_their_type() {
+        for r#type in [0, 1, 7, 99] {
+            let attribute = AttributeProto { name: "hidden_size".into(), i: 4, r#type, ..Default::default() };
+            let node = NodeProto { op_type: "RNN".into(), attribute: vec![attribute], ..Default::default() };
+            let error = Attributes::read(Operator::Rnn, &node, 22).unwrap_err().to_string();
+            assert!(error.contains("hidden_size") && error.contains("INT"), "{error}");
+        }
+    }
 }

@@ -77,6 +77,13 @@ pub struct AttributeProto {
     pub ref_attr_name: String,
 }
 
+impl AttributeProto {
+    /// The graphs of `If`, `Loop` and `Scan`.
+    pub fn subgraphs(&self) -> impl Iterator<Item = &GraphProto> {
+        self.g.as_deref().into_iter().chain(&self.graphs)
+    }
+}
+
 /// `AttributeProto.AttributeType`, those that recurrent operators have.
 pub const ATTRIBUTE_TYPES: [(i32, &str); 5] = [(1, "FLOAT"), (2, "INT"), (3, "STRING"), (6, "FLOATS"), (8, "STRINGS")];
 

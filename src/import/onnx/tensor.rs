@@ -42,6 +42,13 @@ impl Tensor {
         }
     }
 
+    pub(super) fn into_floats(self, name: &str) -> Result<Vec<f32>> {
+        match self.values {
+            Values::F32(values) => Ok(values),
+            Values::I32(_) => Err(dtype(name, "FLOAT", "INT32")),
+        }
+    }
+
     /// Its integers.
     pub(super) fn integers(&self, name: &str) -> Result<&[i32]> {
         match &self.values {
@@ -63,8 +70,7 @@ impl Tensor {
             Values::F32(values) => values.len(),
             Values::I32(values) => values.len(),
         };
-        let expected = self.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-        if expected == Some(actual) { Ok(()) } else { Err(wrong_count(name, &self.shape, expected, actual, "values")) }
+        check(name, &self.shape, actual)
     }
 
     /// Reads a tensor of the file. Nothing is allocated before the data are known to be as long as the shape says.
@@ -106,7 +112,13 @@ pub(super) fn dtype(name: &str, expected: &'static str, actual: &str) -> Error {
     Error::Dtype { name: name.into(), expected, actual: actual.into() }
 }
 
+/// Few enough to print; a tensor of an operator here has 4 at most.
+const MAX_DIMENSIONS: usize = 64;
+
 fn shape_of(name: &str, dims: &[i64]) -> Result<Vec<usize>> {
+    if dims.len() > MAX_DIMENSIONS {
+        return Err(Error::Onnx(format!("`{name}`: {} dimensions, at most {MAX_DIMENSIONS}", dims.len())));
+    }
     let size = |&dim: &i64| {
         usize::try_from(dim).map_err(|_| Error::Onnx(format!("`{name}`: dimension {dim} of shape {dims:?} is not a size")))
     };
