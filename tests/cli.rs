@@ -446,6 +446,11 @@ fn bench(device: &str, args: &[&str]) -> Vec<Value> {
     assert_eq!((&report["schema"], &report["tidegate_version"]), (&1.into(), &env!("CARGO_PKG_VERSION").into()));
     assert_eq!(report["host"]["os"], std::env::consts::OS);
     assert!(report["host"]["cpus"].as_u64().unwrap() >= 1);
+    let rooflines = report["rooflines"].as_array().unwrap();
+    assert_eq!(rooflines.len(), usize::from(device != "cpu"));
+    let peaks = rooflines.iter().flat_map(|roofline| ["peak_gflops", "peak_gbytes"].map(|peak| roofline[peak].as_f64().unwrap()));
+    // A core of any machine is somewhere in between.
+    assert!(peaks.into_iter().all(|peak| peak > 0.01 && peak < 1e7), "{rooflines:?}");
     // Of suite scaling alone.
     assert_eq!(report["scaling"], serde_json::json!([]));
     report["results"].as_array().unwrap().clone()
@@ -515,6 +520,7 @@ fn bench_times_the_reference() {
         check_result(result, mode);
         check_no_steps(result);
         assert_eq!((&result["device_type"], &result["dispatches"]), (&"cpu-reference".into(), &0.into()));
+        assert!(result["roofline_fraction"].is_null());
     }
 }
 
@@ -525,6 +531,8 @@ fn bench_verifies_and_times_an_adapter() {
     check_result(&results[0], "train");
     check_no_steps(&results[0]);
     assert_eq!(results[0]["strategy"], "stepwise");
+    let fraction = results[0]["roofline_fraction"].as_f64().unwrap();
+    assert!(fraction > 0.0 && fraction < 1.0, "{fraction}");
     assert!(results[0]["dispatches"].as_u64().unwrap() > 4);
     let error = results[0]["max_rel_err"].as_f64().unwrap();
     assert!(error > 0.0 && error < 1e-5, "{error}");

@@ -9,7 +9,8 @@ use tidegate::{Mode, RnnConfig, SeqShape, Strategy};
 
 use crate::device::{self, Description, Device};
 use crate::measure::{OnGpu, on_cpu};
-use crate::report::{Entry, Report};
+use crate::report::{Entry, Peaks, Report};
+use crate::roofline::Roofline;
 use crate::scaling::{self, Series};
 use crate::suite::Suite;
 use crate::table::table;
@@ -128,6 +129,16 @@ pub fn run(args: &Args) -> Result<()> {
             Device::Cpu => None,
             Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy)),
         };
+        let roofline = match device {
+            Device::Cpu => None,
+            Device::Gpu(ctx) => match Roofline::measure(ctx) {
+                Ok(roofline) => Some(roofline),
+                Err(error) => {
+                    progress.suspend(|| complain(&format!("{}, peaks: {error}", description.device)));
+                    None
+                }
+            },
+        };
         let mut entries = Vec::new();
         for &workload in &runnable {
             progress.set_message(format!("{}, {workload}", description.device));
@@ -137,10 +148,14 @@ pub fn run(args: &Args) -> Result<()> {
                 failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));
             }
-            entries.push(Entry::new(&description, workload, args.strategy, measured.ok()));
+            entries.push(Entry::new(&description, workload, args.strategy, measured.ok(), roofline.as_ref()));
             progress.inc(1);
         }
         let mut text = table(&description, &entries);
+        if let Some(roofline) = roofline {
+            text += &roofline.line();
+            report.rooflines.push(Peaks { description: description.clone(), roofline });
+        }
         for workload in left_out {
             text += &format!("left out, {:.0} GFLOP a run, too many for a CPU: {workload}\n", workload.flops() * 1e-9);
         }

@@ -9,6 +9,7 @@ mod files;
 mod measure;
 mod onnx;
 mod report;
+mod roofline;
 mod run;
 mod scaling;
 mod suite;

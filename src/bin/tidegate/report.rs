@@ -5,6 +5,7 @@ use tidegate::Strategy;
 
 use crate::device::Description;
 use crate::measure::Measured;
+use crate::roofline::Roofline;
 use crate::scaling::Series;
 use crate::workload::{Kind, Workload};
 
@@ -15,6 +16,8 @@ pub struct Report {
     tidegate_version: &'static str,
     host: Host,
     pub results: Vec<Entry>,
+    /// What each adapter can do at best.
+    pub rooflines: Vec<Peaks>,
     /// Of suite scaling.
     pub scaling: Vec<Series>,
 }
@@ -26,9 +29,18 @@ impl Report {
             tidegate_version: env!("CARGO_PKG_VERSION"),
             host: Host::new(),
             results: Vec::new(),
+            rooflines: Vec::new(),
             scaling: Vec::new(),
         }
     }
+}
+
+#[derive(Debug, Serialize)]
+pub struct Peaks {
+    #[serde(flatten)]
+    pub description: Description,
+    #[serde(flatten)]
+    pub roofline: Roofline,
 }
 
 #[derive(Debug, Serialize)]
@@ -85,6 +97,7 @@ pub struct Entry {
     pub gpu_ms_median: Option<f64>,
     pub runs: usize,
     pub gflops: Option<f64>,
+    /// The time that the device's peaks allow, over the median: see `rooflines`.
     pub roofline_fraction: Option<f64>,
     pub verified: bool,
     #[serde(rename = "verified_T")]
@@ -109,7 +122,13 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn new(description: &Description, workload: &Workload, strategy: Strategy, measured: Option<Measured>) -> Self {
+    pub fn new(
+        description: &Description,
+        workload: &Workload,
+        strategy: Strategy,
+        measured: Option<Measured>,
+        roofline: Option<&Roofline>,
+    ) -> Self {
         let Workload { cell, config, shape, .. } = workload;
         let measured = measured.as_ref();
         let timed = measured.filter(|_| workload.kind != Kind::Throughput);
@@ -134,7 +153,7 @@ impl Entry {
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
             runs: measured.map_or(0, |m| m.times.runs()),
             gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
-            roofline_fraction: None,
+            roofline_fraction: measured.and_then(|m| Some(roofline?.fraction(workload, m.times.median()))),
             verified: measured.is_some(),
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
@@ -163,6 +182,7 @@ mod tests {
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {
+        let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001 };
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
         let workload = Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind };
         let times = |ms| Times::collect(Effort::GPU, || Ok(Some(ms))).unwrap();
@@ -176,7 +196,7 @@ mod tests {
             host_times: times(3.0).filter(|_| kind == Kind::Stream),
             verified: Verified { shape, max_rel_err: 1e-7 },
         };
-        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured))
+        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured), Some(&roofline))
     }
 
     #[test]
@@ -186,6 +206,15 @@ mod tests {
         assert_eq!(times(entry(Kind::Latency, true)), [Some(500.0), Some(500.0), None, None]);
         assert_eq!(times(entry(Kind::Stream, true)), [500.0, 500.0, 750.0, 750.0].map(Some));
         assert_eq!(times(entry(Kind::Stream, false)), [None; 4]);
+    }
+
+    #[test]
+    fn the_roofline_is_the_slower_of_both_peaks() {
+        // 4 steps of 2·3·5·(3 + 5) FLOPs, and 120 weights with 4 rows of 3 + 5 values, at a million a second each.
+        let (flops, bytes) = (960.0, 4.0 * (120.0 + 32.0));
+        assert!(flops > bytes);
+        assert_eq!(entry(Kind::Throughput, true).roofline_fraction, Some(flops * 1e-3 / 2.0));
+        assert_eq!(entry(Kind::Throughput, false).roofline_fraction, None);
     }
 
     #[test]

@@ -10,8 +10,8 @@ use crate::report::Entry;
 type Column = (&'static str, fn(&Entry) -> Option<String>);
 
 /// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
-/// stream from input on the host to output on the host.
-const COLUMNS: [Column; 19] = [
+/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median.
+const COLUMNS: [Column; 20] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
@@ -26,6 +26,7 @@ const COLUMNS: [Column; 19] = [
     ("min ms", |e| e.ms_min.filter(|_| e.us_per_step_p99.is_none()).map(short)),
     ("GPU ms", |e| e.gpu_ms_median.map(short)),
     ("GFLOP/s", |e| e.gflops.map(short)),
+    ("of peak", |e| e.roofline_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
     ("µs/step p50", |e| e.us_per_step_p50.map(short)),
     ("p99", |e| e.us_per_step_p99.map(short)),
     ("host p50", |e| e.us_per_step_host_p50.map(short)),

@@ -42,6 +42,16 @@ impl Workload {
         passes * self.forward_flops_per_row() * self.shape.seq_len as f64 * self.shape.batch_size as f64
     }
 
+    /// Bytes that one run has to move, were everything but parameters, input and output kept on the chip; training reads and
+    /// writes each of them, or its gradient, three times.
+    pub fn bytes(&self) -> f64 {
+        let config = &self.config;
+        let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
+        let weights = self.forward_flops_per_row() / 2.0;
+        let io = (config.input_size + config.output_size()) as f64 * self.shape.seq_len as f64 * self.shape.batch_size as f64;
+        4.0 * passes * (weights + io)
+    }
+
     pub fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
     }
@@ -80,5 +90,6 @@ mod tests {
         let workload = Workload { cell, config, shape, mode: Mode::Training, kind };
         let layers = 2 * (2 * 3 * 5 * (5 + 3)) + 2 * (2 * 3 * 5 * (5 + 10));
         assert_eq!(workload.flops(), f64::from(3 * layers * 7 * 11));
+        assert_eq!(workload.bytes(), f64::from(3 * 4 * (layers / 2 + 7 * 11 * (3 + 10))));
     }
 }
