@@ -144,14 +144,13 @@ fn random_attributes_on_the_reference() {
 
 #[test]
 fn random_attributes_on_the_gpu() {
-    let ctx = common::own_context();
-    let all = Strategy::all(&ctx);
-    let mut worst = 0.0f64;
-    for (at, fixture) in Fixture::all("random").iter().enumerate() {
-        let strategy = all[at % all.len()];
-        worst = worst.max(fixture.check(strategy.name(), |part, seq| on_gpu(&ctx, strategy, part, seq)));
-    }
-    println!("random attributes: largest relative error {worst:.1e}");
+    common::side_by_side(&Fixture::all("random"), |ctx, at, fixture| {
+        let all = Strategy::all(ctx);
+        // Two in a row go to either device.
+        let strategy = all[at / 2 % all.len()];
+        let error = fixture.check(strategy.name(), |part, seq| on_gpu(ctx, strategy, part, seq));
+        println!("{}: {}, relative error {error:.1e}", fixture.name, strategy.name());
+    });
 }
 
 /// Each names what is wrong, whether the graph or the call tells, in one line.

@@ -29,17 +29,16 @@ fn configs() -> Vec<(RnnConfig, usize)> {
 
 #[test]
 fn every_cell_against_the_reference() {
-    let ctx = common::context();
-    for cell in cell::registry() {
+    common::side_by_side(&cell::registry(), |ctx, _, cell| {
         for (config, batch) in configs() {
             if cell.name() == "binary_gate" && config.hidden_size >= LARGE {
                 continue; // Some gate always lies too close to its jump.
             }
             let case = Case::new(config, 1, batch);
-            let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise));
+            let outcome = pollster::block_on(case.check_gpu(ctx, cell, Strategy::Stepwise));
             outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", cell.name()));
         }
-    }
+    });
 }
 
 /// Without an initial state there is no product with it.

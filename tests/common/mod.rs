@@ -83,7 +83,20 @@ pub fn context() -> Context {
     SHARED.get_or_init(own_context).clone()
 }
 
-/// The same, on a device of the test's own: a software adapter compiles shaders on one thread a device.
+/// The same, on a device of the test's own.
 pub fn own_context() -> Context {
     pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one")
+}
+
+/// Runs `check` on every item, on two devices side by side: a software adapter compiles shaders on one thread a device.
+pub fn side_by_side<T: Sync>(items: &[T], check: impl Fn(&Context, usize, &T) + Sync) {
+    std::thread::scope(|scope| {
+        for first in 0..2 {
+            let check = &check;
+            scope.spawn(move || {
+                let ctx = own_context();
+                items.iter().enumerate().skip(first).step_by(2).for_each(|(at, item)| check(&ctx, at, item));
+            });
+        }
+    });
 }
