@@ -55,8 +55,18 @@ impl Activation {
 
     /// The activation of that ONNX name (case does not matter); where `alpha` or `beta` is absent, ONNX's default.
     pub fn from_name(name: &str, alpha: Option<f32>, beta: Option<f32>) -> Result<Self> {
-        let alpha_or = |default| alpha.unwrap_or(default);
-        let beta_or = |default| beta.unwrap_or(default);
+        Self::consume(name, &mut alpha.into_iter(), &mut beta.into_iter())
+    }
+
+    /// The same, that takes a value from `alphas` and one from `betas` only if it has such a parameter: as ONNX's recurrent
+    /// operators consume their lists.
+    pub(crate) fn consume(
+        name: &str,
+        alphas: &mut impl Iterator<Item = f32>,
+        betas: &mut impl Iterator<Item = f32>,
+    ) -> Result<Self> {
+        let mut alpha_or = |default| alphas.next().unwrap_or(default);
+        let mut beta_or = |default| betas.next().unwrap_or(default);
         Ok(match name.to_ascii_lowercase().as_str() {
             "relu" => Relu,
             "tanh" => Tanh,
@@ -75,16 +85,6 @@ impl Activation {
                 return Err(Error::UnknownName { kind: "activation", name: name.into(), known: known.into() });
             }
         })
-    }
-
-    /// Whether it has an alpha, and whether it has a beta.
-    #[cfg(feature = "onnx")]
-    pub(crate) fn parameters(&self) -> (bool, bool) {
-        match self {
-            Affine { .. } | ScaledTanh { .. } | HardSigmoid { .. } => (true, true),
-            LeakyRelu { .. } | ThresholdedRelu { .. } | Elu { .. } => (true, false),
-            Relu | Tanh | Sigmoid | Softsign | Softplus => (false, false),
-        }
     }
 
     fn alpha_beta(&self) -> (f64, f64) {

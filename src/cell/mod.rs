@@ -212,6 +212,11 @@ pub(crate) fn is_trusted(cell: &dyn Cell) -> bool {
     cell.trusted(sealed::Token)
 }
 
+/// Whether a step takes a second product, with `mid`.
+pub(crate) fn has_two_phases(cell: &dyn Cell) -> bool {
+    cell.first_phase_gates() < cell.gates().len()
+}
+
 /// Total rows of a cell's per-unit parameters.
 pub(crate) fn unit_rows(cell: &dyn Cell) -> usize {
     cell.unit_params().iter().map(|p| p.rows).sum()

@@ -9,6 +9,7 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::MAX_DIMENSIONS;
 use crate::error::{Error, Result};
 
 /// Opens a safetensors file. Every tensor's bytes must lie in the file, and the tensors must fill it without gap or overlap.
@@ -65,9 +66,6 @@ impl<'de> Deserialize<'de> for Entries {
 
 /// The crate's own limit. Reading a header takes up to some 20 times its bytes of memory.
 const MAX_HEADER: usize = 100_000_000;
-
-/// As many as NumPy has, and few enough to print.
-const MAX_DIMENSIONS: usize = 64;
 
 fn check(mut entries: Vec<(String, TensorInfo)>, data_len: usize) -> Result<(), String> {
     entries.sort_by_key(|(_, info)| info.data_offsets);

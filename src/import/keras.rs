@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use safetensors::SafeTensors;
 
 use super::safetensors::{check_shape, find, matrix, widen};
-use super::{Model, open_safetensors};
+use super::{Model, count_layers, open_safetensors};
 use crate::cell::by_name;
 use crate::config::RnnConfig;
 use crate::error::{Error, Result};
@@ -46,12 +46,10 @@ impl Model {
         let (input_size, _) = matrix(file, &full(0, 0, "kernel"))?;
         let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| name.ends_with("bias")));
         if !is_bare {
-            // Counted up to the first gap, so that no name makes the layout longer than the file.
             let sides = || names.iter().filter_map(|name| name.split_once('.')?.0.strip_prefix('l'));
-            let layers: BTreeSet<usize> = sides().filter_map(|side| side.trim_end_matches("_reverse").parse().ok()).collect();
-            config = config
-                .with_num_layers((0..).take_while(|layer| layers.contains(layer)).count())
-                .with_bidirectional(sides().any(|side| side.ends_with("_reverse")));
+            let layers = sides().filter_map(|side| side.trim_end_matches("_reverse").parse().ok());
+            config =
+                config.with_num_layers(count_layers(layers)).with_bidirectional(sides().any(|side| side.ends_with("_reverse")));
         }
         config.validate()?;
 

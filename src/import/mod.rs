@@ -6,6 +6,7 @@ mod keras;
 pub mod onnx;
 mod safetensors;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use container::open_safetensors;
@@ -27,6 +28,15 @@ pub struct Model {
     pub params: Params,
     /// What stood before every name in a safetensors file: `lstm.`, or nothing.
     pub prefix: String,
+}
+
+/// Most dimensions of a tensor in a file: as many as NumPy has, and few enough to print.
+const MAX_DIMENSIONS: usize = 64;
+
+/// Counts layers from 0 up to the first gap among those that a file names, so that no name makes a layout longer than the file.
+fn count_layers(named: impl Iterator<Item = usize>) -> usize {
+    let named: BTreeSet<usize> = named.collect();
+    (0..).take_while(|layer| named.contains(layer)).count()
 }
 
 impl Model {

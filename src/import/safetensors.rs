@@ -7,7 +7,7 @@ use half::{bf16, f16};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{Model, open_safetensors};
+use super::{Model, count_layers, open_safetensors};
 use crate::cell::{Cell, Lstm, by_name};
 use crate::config::RnnConfig;
 use crate::error::{Error, Result};
@@ -126,12 +126,9 @@ impl Model {
         let mut peepholes = false;
         if !module.is_cell {
             // One tensor of a layer, of the other direction or of the biases calls for all of them: those not there are missing.
-            // Layers are counted up to the first gap, so that no name makes the layout longer than the file.
             let layers = names().filter_map(|name| name.trim_end_matches("_reverse").rsplit_once("_l")?.1.parse().ok());
-            let layers: BTreeSet<usize> = layers.collect();
-            config = config
-                .with_num_layers((0..).take_while(|layer| layers.contains(layer)).count())
-                .with_bidirectional(names().any(|name| name.ends_with("_reverse")));
+            config =
+                config.with_num_layers(count_layers(layers)).with_bidirectional(names().any(|name| name.ends_with("_reverse")));
             peepholes = names().any(|name| name.starts_with("weight_peephole_"));
         }
         config.validate()?;

@@ -1,12 +1,15 @@
 //! The dispatches of a single step (T = 1 in inference) of so many rows that products over all of them pay: per layer x·W_ihᵀ,
 //! h·W_hhᵀ, then the cell on every row.
 
-use crate::cell::Cell;
+use std::ops::Range;
+
+use crate::cell::{Cell, has_two_phases};
 use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::Dims;
+use crate::plan::stream::phases;
 use crate::plan::{Network, Plan};
 use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
 use crate::program::{Arena, Dispatch, Segment, Slot};
@@ -37,10 +40,6 @@ impl BulkMap {
     }
 }
 
-fn has_two_phases(cell: &dyn Cell) -> bool {
-    cell.first_phase_gates() < cell.gates().len()
-}
-
 /// Constants of the kernel: the phase, whether there is a state, and whether the final one goes where it is.
 #[derive(Debug, Clone, Copy)]
 struct Variant {
@@ -69,8 +68,7 @@ fn source(cell: &dyn Cell, variant: Variant) -> KernelSource {
 /// Every source of this module, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let states = [(false, false), (true, false), (true, true)];
-    let phases = if has_two_phases(cell) { 1..3 } else { 0..1 };
-    let variants = phases.flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
+    let variants = phases(cell).flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
     variants.map(|variant| source(cell, variant)).collect()
 }
 
@@ -93,7 +91,7 @@ impl Plan {
             self.input_product(&dims, layer, input, &sizes, &mut program)?;
 
             let first = cell.first_phase_gates() as u64 * dims.hidden;
-            let state_product = |operand: Matrix, rows: std::ops::Range<u64>| {
+            let state_product = |operand: Matrix, rows: Range<u64>| {
                 let block = network.layout.block(layer, 0);
                 let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
                 let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).batched(dims.batch * dims.gate_rows);
@@ -120,12 +118,11 @@ impl Plan {
                 let h = Matrix::rows(user.initial_state, dims.hidden).at(u64::from(sizes.layer) * dims.batch * dims.hidden);
                 program.extend(state_product(h, 0..first)?);
             }
-            if has_two_phases(cell) {
-                program.push(run(1)?);
-                program.extend(state_product(Matrix::rows(map.mid, dims.hidden), first..dims.gate_rows)?);
-                program.push(run(2)?);
-            } else {
-                program.push(run(0)?);
+            for phase in phases(cell) {
+                if phase == 2 {
+                    program.extend(state_product(Matrix::rows(map.mid, dims.hidden), first..dims.gate_rows)?);
+                }
+                program.push(run(phase)?);
             }
         }
         Ok(program)

@@ -1,6 +1,6 @@
 //! Where everything lies in the workspace and the reserve.
 
-use crate::cell::unit_rows;
+use crate::cell::{has_two_phases, unit_rows};
 use crate::config::{Mode, SeqShape, state_len};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -221,7 +221,7 @@ impl BackwardMap {
     pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, extra: [u64; 2], arena: &mut Arena) -> Self {
         let (cell, config) = (&*network.cell, &network.config);
         let stacked = config.num_layers > 1;
-        let two_phases = cell.first_phase_gates() < cell.gates().len();
+        let two_phases = has_two_phases(cell);
         let units = dims.directions * dims.rows * unit_rows(cell) as u64 * dims.hidden;
         let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
         let partial = |layer| {

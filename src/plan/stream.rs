@@ -1,7 +1,9 @@
-//! The dispatches of a single step of a stream, T = 1 in inference, of few rows: one a layer with the input's product in it, or one in all
-//! for a small network.
+//! The dispatches of a single step of a stream, T = 1 in inference, of few rows: one a layer with the input's product in it, or
+//! one in all for a small network.
 
-use crate::cell::Cell;
+use std::ops::Range;
+
+use crate::cell::{Cell, has_two_phases};
 use crate::context::WORKGROUP_BYTES;
 use crate::error::Result;
 use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
@@ -91,10 +93,14 @@ pub(super) fn is_small(network: &Network) -> bool {
     network.layout.len() <= SMALL
 }
 
+/// The phases of a single step, as the kernels number them: 0 is that of a cell of one.
+pub(super) fn phases(cell: &dyn Cell) -> Range<u32> {
+    if has_two_phases(cell) { 1..3 } else { 0..1 }
+}
+
 /// Elements of workspace: see the shader.
 pub(super) fn scratch(cell: &dyn Cell, dims: &Dims) -> u64 {
-    let two_phases = cell.first_phase_gates() < cell.gates().len();
-    let kept = if two_phases { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
+    let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
     2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64
 }
 
@@ -134,9 +140,9 @@ impl Plan {
             reverse: network.config.runs_back(0).into(),
             ..Default::default()
         };
-        let phases = if cell.first_phase_gates() < cell.gates().len() { 1..3 } else { 0..1 };
+        let phases = phases(cell);
         let rows = dims.batch.div_ceil(tile.rows.into());
-        let dispatch = |layers: std::ops::Range<usize>, phases: std::ops::Range<u32>, groups: [u64; 3]| {
+        let dispatch = |layers: Range<usize>, phases: Range<u32>, groups: [u64; 3]| {
             let sizes = StreamSizes {
                 layer_start: layers.start as u32,
                 layer_end: layers.end as u32,

@@ -7,7 +7,7 @@ mod stepwise;
 
 use std::str::FromStr;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, has_two_phases};
 use crate::config::{RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -270,8 +270,7 @@ impl Recurrence {
 
 /// Elements of state beyond the S blocks and forward's second h: scratch of a cell of two phases.
 pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden: u64) -> u64 {
-    let first = cell.first_phase_gates();
-    if first == cell.gates().len() { 0 } else { directions * batch * hidden * (1 + first as u64) }
+    if has_two_phases(cell) { directions * batch * hidden * (1 + cell.first_phase_gates() as u64) } else { 0 }
 }
 
 /// Sources that the strategies can ask for, over a sample of the sizes that are baked in, for validation without a device.

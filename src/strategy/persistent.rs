@@ -1,7 +1,7 @@
 //! The whole sequence in one dispatch of teams of workgroups, which keep the weights in registers and exchange what they make
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
-use crate::cell::Cell;
+use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
@@ -187,7 +187,7 @@ impl Layout {
 
 /// Values of h, and of mid, that a step exchanges for each unit.
 fn slots(cell: &dyn Cell) -> u32 {
-    if cell.first_phase_gates() < cell.gates().len() { 2 } else { 1 }
+    if has_two_phases(cell) { 2 } else { 1 }
 }
 
 /// Words of exchange of one step, forward or backward.

@@ -179,12 +179,7 @@ fn activations(
     let functions: Vec<Activation> = if names.is_empty() {
         default.repeat(directions)
     } else {
-        let known = names.iter().map(|name| {
-            let (has_alpha, has_beta) = Activation::from_name(name, None, None)?.parameters();
-            let alpha = has_alpha.then(|| alphas.next()).flatten();
-            Activation::from_name(name, alpha, has_beta.then(|| betas.next()).flatten())
-        });
-        known.collect::<Result<_>>()?
+        names.iter().map(|name| Activation::consume(name, &mut alphas, &mut betas)).collect::<Result<_>>()?
     };
     let expected = default.len() * directions;
     if functions.len() != expected {

@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use super::proto::{BFLOAT16, DATA_TYPES, FLOAT, FLOAT16, INT32, TensorProto};
 use crate::error::{Error, Result};
+use crate::import::MAX_DIMENSIONS;
 
 /// A tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -111,9 +112,6 @@ pub(super) fn type_name(data_type: i32) -> String {
 pub(super) fn dtype(name: &str, expected: &'static str, actual: &str) -> Error {
     Error::Dtype { name: name.into(), expected, actual: actual.into() }
 }
-
-/// Few enough to print; a tensor of an operator here has 4 at most.
-const MAX_DIMENSIONS: usize = 64;
 
 fn shape_of(name: &str, dims: &[i64]) -> Result<Vec<usize>> {
     if dims.len() > MAX_DIMENSIONS {
