@@ -36,12 +36,12 @@ fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     let t = time_of(step, direction);
     x.valid = t < marks[b];
     if !x.valid { return x; }
-    x.d_output = d_output[row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit];
+    x.d_output = load_d_output(row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
     x.saved = saved_at(direction, t, b, unit);
     x.prev = states_before(direction, t, b, unit);
     x.next = states_after(direction, t, b, unit);
     for (var i = 0u; i < UNIT_ROWS; i++) {
-        x.unit[i] = params[sizes.unit + direction * sizes.param_stride + i * sizes.hidden + unit];
+        x.unit[i] = load_params(sizes.unit + direction * sizes.param_stride + i * sizes.hidden + unit);
     }
     return x;
 }

@@ -12,7 +12,7 @@ fn kept_index(direction: u32, row: u32, i: u32, unit: u32) -> u32 {
 fn states_after(direction: u32, t: u32, b: u32, unit: u32) -> State {
     let row = row_of(t, b);
     var after: State;
-    after[0] = output[row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit];
+    after[0] = load_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
     for (var s = 1u; s < STATES; s++) { after[s] = reserve[kept_index(direction, row, SAVED + s - 1u, unit)]; }
     return after;
 }

@@ -22,10 +22,10 @@ fn run(unit: u32, row: u32) {
         let product = (row * GATES + g) * sizes.hidden + unit;
         wx[g] = input_part[product];
         if (HAS_INITIAL == 1u && !cut) || g >= FIRST_PHASE_GATES { rh[g] = state_part[product]; }
-        if sizes.has_bias == 1u { rh[g] += params[sizes.bias + of_direction + g * sizes.hidden]; }
+        if sizes.has_bias == 1u { rh[g] += load_params(sizes.bias + of_direction + g * sizes.hidden); }
     }
     var of_unit: Unit;
-    for (var u = 0u; u < UNIT_ROWS; u++) { of_unit[u] = params[sizes.unit + of_direction + u * sizes.hidden]; }
+    for (var u = 0u; u < UNIT_ROWS; u++) { of_unit[u] = load_params(sizes.unit + of_direction + u * sizes.hidden); }
     var prev: State;
     for (var s = 0u; s < STATES; s++) {
         if IN_PLACE == 1u { prev[s] = final_state[s * sizes.block + at]; }
@@ -38,7 +38,7 @@ fn run(unit: u32, row: u32) {
         return;
     }
     let next = cell_forward(wx, rh, prev, of_unit).next;
-    output[(b * sizes.directions + direction) * sizes.hidden + unit] = next[0];
+    store_output((b * sizes.directions + direction) * sizes.hidden + unit, next[0]);
     if sizes.has_final == 1u {
         for (var s = 0u; s < STATES; s++) { final_state[s * sizes.block + at] = next[s]; }
     }

@@ -37,9 +37,9 @@ fn fixed_of(direction: u32, unit: u32) -> Fixed {
     var fixed: Fixed;
     let first = direction * sizes.param_stride + unit;
     if sizes.has_bias == 1u {
-        for (var g = 0u; g < GATES; g++) { fixed.bias[g] = params[sizes.bias + first + g * sizes.hidden]; }
+        for (var g = 0u; g < GATES; g++) { fixed.bias[g] = load_params(sizes.bias + first + g * sizes.hidden); }
     }
-    for (var i = 0u; i < UNIT_ROWS; i++) { fixed.unit[i] = params[sizes.unit + first + i * sizes.hidden]; }
+    for (var i = 0u; i < UNIT_ROWS; i++) { fixed.unit[i] = load_params(sizes.unit + first + i * sizes.hidden); }
     return fixed;
 }
 
@@ -96,7 +96,7 @@ fn finish(
     for (var s = 1u; s < STATES; s++) {
         state[(s + 1u) * sizes.block + state_index(direction, b, unit)] = next[s];
     }
-    output[row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit] = h_out;
+    store_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit, h_out);
     if sizes.has_reserve == 1u {
         let kept = (direction * sizes.rows + row) * (SAVED + STATES - 1u);
         var saved = result.saved;

@@ -28,7 +28,7 @@ fn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32)
 
 fn weight_at(direction: u32, gate_row: u32, end: u32, unit: u32) -> f32 {
     if unit >= sizes.hidden || gate_row >= end { return 0.0; }
-    return params[sizes.weight + direction * sizes.param_stride + gate_row * sizes.hidden + unit];
+    return load_params(sizes.weight + direction * sizes.param_stride + gate_row * sizes.hidden + unit);
 }
 
 // In one loop, too long to be unrolled on a CPU adapter, where so many loads would take seconds to compile.

@@ -21,7 +21,7 @@ fn slot_of(step: u32) -> u32 {
 
 fn weight_at(direction: u32, g: u32, unit: u32, k: u32) -> f32 {
     if unit >= sizes.hidden || k >= sizes.hidden { return 0.0; }
-    return params[sizes.weight + direction * sizes.param_stride + (g * sizes.hidden + unit) * sizes.hidden + k];
+    return load_params(sizes.weight + direction * sizes.param_stride + (g * sizes.hidden + unit) * sizes.hidden + k);
 }
 
 // In one loop, too long to be unrolled on a CPU adapter, where so many loads would take seconds to compile.

@@ -40,7 +40,7 @@ fn matmul(
             let m = select(i % TILE_M, i / TILE_K, A_ALONG_K == 1u);
             var value = 0.0;
             if k0 + k < k_end && m0 + m < sizes.m {
-                value = a[a0 + (m0 + m) * sizes.a_row + (k0 + k) * sizes.a_col];
+                value = load_a(a0 + (m0 + m) * sizes.a_row + (k0 + k) * sizes.a_col);
             }
             a_tile[k * TILE_M + m] = value;
         }
@@ -49,7 +49,7 @@ fn matmul(
             let n = select(i / TILE_K, i % TILE_N, B_ALONG_N == 1u);
             var value = 0.0;
             if k0 + k < k_end && n0 + n < sizes.n {
-                value = b[b0 + (k0 + k) * sizes.b_row + (n0 + n) * sizes.b_col];
+                value = load_b(b0 + (k0 + k) * sizes.b_row + (n0 + n) * sizes.b_col);
             }
             b_tile[k * TILE_N + n] = value;
         }
@@ -73,10 +73,10 @@ fn matmul(
             let n = n0 + tn + j;
             if m < sizes.m && n < sizes.n {
                 var value = acc[i][j];
-                if sizes.has_bias == 1u { value += bias[sizes.bias_offset + batch * sizes.bias_batch + n]; }
+                if sizes.has_bias == 1u { value += load_bias(sizes.bias_offset + batch * sizes.bias_batch + n); }
                 let at = c0 + m * sizes.c_row + n;
-                if sizes.accumulate == 1u { value += c[at]; }
-                c[at] = value;
+                if sizes.accumulate == 1u { value += load_c(at); }
+                store_c(at, value);
             }
         }
     }

@@ -13,7 +13,7 @@ var<private> sum: vec4f;
 fn held_row(b_row: u32, n: vec4u) -> vec4f {
     var row: vec4f;
     for (var j = 0u; j < 4u; j++) {
-        if n[j] < sizes.n { row[j] = b[b_row + n[j] * sizes.b_col]; }
+        if n[j] < sizes.n { row[j] = load_b(b_row + n[j] * sizes.b_col); }
     }
     return row;
 }
@@ -51,7 +51,7 @@ fn matmul_held(
 
     var start: vec4f;
     for (var j = 0u; j < 4u; j++) {
-        if sizes.has_bias == 1u && n[j] < sizes.n { start[j] = bias[bias0 + n[j]]; }
+        if sizes.has_bias == 1u && n[j] < sizes.n { start[j] = load_bias(bias0 + n[j]); }
     }
     var add = sizes.accumulate == 1u;
     // The first walk writes C even where this split has no k left.
@@ -77,8 +77,8 @@ fn matmul_held(
             for (var j = 0u; j < 4u; j++) {
                 if n[j] < sizes.n {
                     var value = sum[j];
-                    if add { value += c[row + n[j]]; }
-                    c[row + n[j]] = value;
+                    if add { value += load_c(row + n[j]); }
+                    store_c(row + n[j], value);
                 }
             }
         }

@@ -9,7 +9,7 @@ fn take_init(local_index: u32) {
 
 fn value(at: u32, k: u32, k_end: u32) -> f32 {
     if k >= k_end { return 0.0; }
-    return a[at + k * sizes.a_col];
+    return load_a(at + k * sizes.a_col);
 }
 
 // Of the row of A that begins at `at`, take(i) gives the values from k0 + i on, and 0 from k_end on.

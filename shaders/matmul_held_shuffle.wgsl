@@ -20,7 +20,7 @@ fn take_row(at: u32, k0: u32, k_end: u32) {
 fn take(first: u32) -> array<f32, 8> {
     let k = row_k + first + lane;
     var mine = 0.0;
-    if k < row_end { mine = a[row_at + k * sizes.a_col]; }
+    if k < row_end { mine = load_a(row_at + k * sizes.a_col); }
     return array<f32, 8>(
         subgroupShuffle(mine, 0u),
         subgroupShuffle(mine, 1u),

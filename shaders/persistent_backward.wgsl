@@ -32,7 +32,7 @@ fn operand_at(step: u32, phase: u32, direction: u32, b: u32, gate_row: u32) -> f
 
 fn weight_at(direction: u32, gate_row: u32, unit: u32) -> f32 {
     if unit >= sizes.hidden { return 0.0; }
-    return params[sizes.weight + direction * sizes.param_stride + gate_row * sizes.hidden + unit];
+    return load_params(sizes.weight + direction * sizes.param_stride + gate_row * sizes.hidden + unit);
 }
 
 // Those of the gates from `first` on, behind `pieces` others.

@@ -35,7 +35,7 @@ fn operand_at(step: u32, phase: u32, direction: u32, b: u32, k: u32) -> f32 {
 
 fn weight_at(direction: u32, g: u32, unit: u32, k: u32) -> f32 {
     if unit >= sizes.hidden || k >= sizes.hidden { return 0.0; }
-    return params[sizes.weight + direction * sizes.param_stride + (g * sizes.hidden + unit) * sizes.hidden + k];
+    return load_params(sizes.weight + direction * sizes.param_stride + (g * sizes.hidden + unit) * sizes.hidden + k);
 }
 
 fn hold_weights(direction: u32, unit: u32, lane: u32) {

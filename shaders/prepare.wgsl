@@ -18,12 +18,12 @@ fn prepare(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
         let t = row / sizes.row_t % sizes.seq_len;
         let b = row / sizes.row_b % sizes.batch;
         var value = 0.0;
-        if t < marks[b] { value = src[i]; }
+        if t < marks[b] { value = load_src(i); }
         if sizes.has_dropout == 1u {
             let index = (t * sizes.batch + b) * sizes.columns + i % sizes.columns;
             let hash = pcg4d(vec4u(index, header[0], header[1], header[2] ^ sizes.layer_key));
             value = select(value * bitcast<f32>(sizes.scale), 0.0, hash.x < sizes.threshold);
         }
-        dst[i] = value;
+        store_dst(i, value);
     }
 }

@@ -39,7 +39,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
         var acc: array<f32, ROWS>;
         if unit < sizes.hidden && has_product {
             for (var gate_row = first * sizes.hidden + lane; gate_row < (first + count) * sizes.hidden; gate_row += LANES) {
-                let w = params[weight + gate_row * sizes.hidden + unit];
+                let w = load_params(weight + gate_row * sizes.hidden + unit);
                 for (var r = 0u; r < ROWS; r++) {
                     var x = 0.0;
                     if SHARED == 1u {

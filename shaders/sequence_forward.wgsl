@@ -63,7 +63,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
                     if !cut[r] { x[r] = operand(step, phase, direction, row0 + r, r, k); }
                 }
                 for (var g = first; g < first + count; g++) {
-                    let w = params[weight + (g * sizes.hidden + unit) * sizes.hidden + k];
+                    let w = load_params(weight + (g * sizes.hidden + unit) * sizes.hidden + k);
                     for (var r = 0u; r < ROWS; r++) { acc[g * ROWS + r] += w * x[r]; }
                 }
             }

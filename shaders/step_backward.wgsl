@@ -36,7 +36,7 @@ fn step_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
         if unit < sizes.hidden {
             let k_end = min(TILE_K, k_total - k0);
             for (var k = lane; k < k_end; k += LANES) {
-                let w = params[weight + (k0 + k) * sizes.hidden + unit];
+                let w = load_params(weight + (k0 + k) * sizes.hidden + unit);
                 for (var r = 0u; r < ROWS; r++) { acc[r] += w * operand[r * TILE_K + k]; }
             }
         }

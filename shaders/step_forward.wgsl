@@ -36,7 +36,7 @@ fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
             let k_end = min(TILE_K, sizes.hidden - k0);
             for (var k = lane; k < k_end; k += LANES) {
                 for (var g = 0u; g < COUNT; g++) {
-                    let w = params[weight + ((FIRST + g) * sizes.hidden + unit) * sizes.hidden + k0 + k];
+                    let w = load_params(weight + ((FIRST + g) * sizes.hidden + unit) * sizes.hidden + k0 + k);
                     for (var r = 0u; r < ROWS; r++) { acc[g * ROWS + r] += w * operand[r * TILE_K + k]; }
                 }
             }

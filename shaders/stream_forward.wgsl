@@ -5,7 +5,7 @@
 // A workgroup has UNITS x LANES threads: UNITS units at a time, LANES threads along K for each, ROWS batch rows. A cell of two
 // phases makes mid in phase 1 (0 is that of a cell of one) and leaves it, its wx and its first gates' rh in `scratch`:
 // the outputs of a layer below [2, B, D·H] by layer parity, then by unit of [D, B, H] mid, wx [GATES], rh [FIRST_PHASE_GATES].
-// Needs params_scalars.wgsl or params_quads.wgsl.
+// Needs weights_scalars.wgsl or weights_quads.wgsl.
 
 const THREADS = UNITS * LANES;
 const KEPT = 1u + GATES + FIRST_PHASE_GATES;
@@ -58,7 +58,7 @@ fn operand_at(layer: u32, direction: u32, source: u32, b: u32, k: u32) -> f32 {
         if is_cut(direction, b) { return 0.0; }
         return initial(0u, layer, direction, b, k);
     }
-    if layer == 0u { return input[b * sizes.input + k]; }
+    if layer == 0u { return load_input(b * sizes.input + k); }
     return scratch[inner_index(layer - 1u, b, k)];
 }
 
@@ -123,12 +123,12 @@ fn finish(layer: u32, phase: u32, direction: u32, b: u32, unit: u32, wx_products
             wx[g] = scratch[kept + 1u + g];
             if g < first { rh[g] = scratch[kept + 1u + GATES + g]; }
         } else if sizes.has_bias == 1u {
-            wx[g] += param(bias + g * sizes.hidden);
+            wx[g] += load_params(bias + g * sizes.hidden);
         }
-        if sizes.has_bias == 1u && g >= first && g < end { rh[g] += param(bias + (GATES + g) * sizes.hidden); }
+        if sizes.has_bias == 1u && g >= first && g < end { rh[g] += load_params(bias + (GATES + g) * sizes.hidden); }
     }
     var of_unit: Unit;
-    for (var i = 0u; i < UNIT_ROWS; i++) { of_unit[i] = param(per_unit + i * sizes.hidden); }
+    for (var i = 0u; i < UNIT_ROWS; i++) { of_unit[i] = load_params(per_unit + i * sizes.hidden); }
     var held: State;
     for (var s = 0u; s < STATES; s++) { held[s] = initial(s, layer, direction, b, unit); }
     var prev = held;
@@ -145,7 +145,7 @@ fn finish(layer: u32, phase: u32, direction: u32, b: u32, unit: u32, wx_products
     var next = cell_forward(wx, rh, prev, of_unit).next;
     let column = direction * sizes.hidden + unit;
     if layer + 1u == sizes.layers {
-        output[b * sizes.directions * sizes.hidden + column] = next[0];
+        store_output(b * sizes.directions * sizes.hidden + column, next[0]);
     } else {
         scratch[inner_index(layer, b, column)] = next[0];
     }
@@ -162,7 +162,7 @@ fn update_in_place(layer: u32, row0: u32, thread: u32) {
         let b = row0 + i / columns;
         let column = i % columns;
         var h: f32;
-        if layer + 1u == sizes.layers { h = output[b * columns + column]; } else { h = scratch[inner_index(layer, b, column)]; }
+        if layer + 1u == sizes.layers { h = load_output(b * columns + column); } else { h = scratch[inner_index(layer, b, column)]; }
         final_state[state_index(0u, layer, column / sizes.hidden, b, column % sizes.hidden)] = h;
     }
 }

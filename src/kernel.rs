@@ -6,6 +6,7 @@ use std::fmt::Write;
 use wgpu::{BindGroupLayout, ComputePipeline, Device};
 
 use crate::cell::{Cell, is_trusted, unit_rows};
+use crate::storage::Element;
 
 /// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32.
 macro_rules! sizes {
@@ -29,29 +30,67 @@ pub(crate) enum Access {
     ReadWrite,
 }
 
-/// A storage buffer of a kernel: `name: array<element>` at binding 1, 2, ... of group 0, in order.
+/// A storage buffer of a kernel: `name: array<..>` at binding 1, 2, ... of group 0, in order.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Binding {
     pub name: &'static str,
     pub access: Access,
-    pub element: &'static str,
+    array: Array,
+}
+
+/// What a kernel sees of a buffer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Array {
+    /// Elements of that WGSL type.
+    Plain(&'static str),
+    /// Numbers that are read and written by the functions of [`Element::accessors`].
+    Stored { element: Element, quads: bool },
 }
 
 impl Binding {
+    /// Of f32.
+    pub fn new(name: &'static str, access: Access) -> Self {
+        Self { name, access, array: Array::Plain("f32") }
+    }
+
     pub fn read(name: &'static str) -> Self {
-        Self { name, access: Access::Read, element: "f32" }
+        Self::new(name, Access::Read)
     }
 
     pub fn write(name: &'static str) -> Self {
-        Self { name, access: Access::ReadWrite, element: "f32" }
+        Self::new(name, Access::ReadWrite)
     }
 
     pub fn of_u32(self) -> Self {
-        Self { element: "u32", ..self }
+        Self { array: Array::Plain("u32"), ..self }
     }
 
     pub fn of_atomics(self) -> Self {
-        Self { element: "atomic<u32>", ..self }
+        Self { array: Array::Plain("atomic<u32>"), ..self }
+    }
+
+    /// Numbers that the kernel loads and stores by functions, as they may be f16.
+    pub fn stored(self, element: Element) -> Self {
+        Self { array: Array::Stored { element, quads: false }, ..self }
+    }
+
+    /// The same by fours.
+    pub fn stored_quads(self, element: Element) -> Self {
+        Self { array: Array::Stored { element, quads: true }, ..self }
+    }
+
+    fn wgsl(self, index: usize) -> String {
+        let Self { name, access, array } = self;
+        let mode = if access == Access::Read { "read" } else { "read_write" };
+        let declare = |ty| format!("@group(0) @binding({index}) var<storage, {mode}> {name}: array<{ty}>;\n");
+        match array {
+            Array::Plain(ty) => declare(ty),
+            Array::Stored { element, quads } => declare(element.wgsl(quads)) + &element.accessors(name, access, quads),
+        }
+    }
+
+    fn is_f16(self) -> bool {
+        matches!(self.array, Array::Stored { element: Element::F16, .. })
     }
 }
 
@@ -77,14 +116,14 @@ pub(crate) struct KernelSource {
 impl KernelSource {
     /// Joins `files` behind the generated part. Every kernel has its sizes in the uniform `sizes: Sizes`.
     pub fn new(entry: &'static str, constants: &[(&str, u32)], bindings: &[Binding], step: StepIndex, files: &[&str]) -> Self {
-        let mut wgsl = format!("// {entry}\n");
+        let enable = if bindings.iter().any(|binding| binding.is_f16()) { "enable f16;\n" } else { "" };
+        let mut wgsl = format!("{enable}// {entry}\n");
         for (name, value) in constants {
             let _ = writeln!(wgsl, "const {name} = {value}u;");
         }
         wgsl.push_str("@group(0) @binding(0) var<uniform> sizes: Sizes;\n");
-        for (i, Binding { name, access, element }) in bindings.iter().enumerate() {
-            let access = if *access == Access::Read { "read" } else { "read_write" };
-            let _ = writeln!(wgsl, "@group(0) @binding({}) var<storage, {access}> {name}: array<{element}>;", i + 1);
+        for (i, binding) in bindings.iter().enumerate() {
+            wgsl.push_str(&binding.wgsl(i + 1));
         }
         wgsl.push_str(match step {
             StepIndex::None => "",

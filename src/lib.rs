@@ -19,6 +19,7 @@ mod program;
 pub mod reference;
 mod rows;
 mod session;
+mod storage;
 mod strategy;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;

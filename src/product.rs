@@ -6,6 +6,7 @@ use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::program::{Dispatch, Segment, Slot};
+use crate::storage::Element;
 
 sizes! {
     MatmulSizes {
@@ -105,15 +106,20 @@ impl Form {
         m.div_ceil(tile_m) * n.div_ceil(tile_n)
     }
 
-    /// `along` says whether A's columns and B's are contiguous, `access` is theirs.
-    fn source(self, [a_along_k, b_along_n]: [bool; 2], [a, b]: [Access; 2]) -> KernelSource {
+    /// `along` says whether A's columns and B's are contiguous, `access` is theirs, `elements` those of A, B and C.
+    fn source(
+        self,
+        [a_along_k, b_along_n]: [bool; 2],
+        [a, b]: [Access; 2],
+        [a_element, b_element, c_element]: [Element; 3],
+    ) -> KernelSource {
         let [tile_m, tile_n] = self.tile();
         let mut constants = vec![("TILE_M", tile_m), ("TILE_N", tile_n)];
         let bindings = [
-            Binding { access: a, ..Binding::read("a") },
-            Binding { access: b, ..Binding::read("b") },
-            Binding::read("bias"),
-            Binding::write("c"),
+            Binding::new("a", a).stored(a_element),
+            Binding::new("b", b).stored(b_element),
+            Binding::read("bias").stored(b_element),
+            Binding::write("c").stored(c_element),
         ];
         match self {
             Self::Tiled { tile: [_, _, tile_k] } => {
@@ -147,7 +153,8 @@ pub(crate) fn matmul(ctx: &Context, p: &Product) -> Result<Dispatch> {
 
 fn matmul_as(form: Form, ctx: &Context, p: &Product) -> Result<Dispatch> {
     let access = [p.a.slot.read_access(), p.b.slot.read_access()];
-    let kernel = ctx.kernel(form.source([p.a.col == 1, p.b.col == 1], access))?;
+    let elements = [p.a, p.b, p.c].map(|matrix| matrix.slot.element);
+    let kernel = ctx.kernel(form.source([p.a.col == 1, p.b.col == 1], access, elements))?;
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
     let sizes = MatmulSizes {
         m: p.m as u32,
@@ -273,11 +280,18 @@ pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
 pub(crate) fn sources() -> Vec<KernelSource> {
     let mut sources = vec![column_sum_source(), reduce_source()];
     for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
-        for along in [[true, false], [true, true], [false, true]] {
-            sources.push(Form::TILED.source(along, access));
-        }
-        for shuffle in [false, true] {
-            sources.push(Form::Held { shuffle }.source([true; 2], access));
+        for elements in [
+            [Element::F32; 3],
+            [Element::F16, Element::F16, Element::F32],
+            [Element::F32, Element::F16, Element::F16],
+            [Element::PackedF16, Element::PackedF16, Element::F32],
+        ] {
+            for along in [[true, false], [true, true], [false, true]] {
+                sources.push(Form::TILED.source(along, access, elements));
+            }
+            for shuffle in [false, true] {
+                sources.push(Form::Held { shuffle }.source([true; 2], access, elements));
+            }
         }
     }
     sources

@@ -8,6 +8,7 @@ use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass};
 use crate::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Kernel, StepIndex};
+use crate::storage::Element;
 
 /// The buffers that a program works on. All but the last are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,15 +67,26 @@ pub(crate) struct Slot {
     pub role: Role,
     pub offset: u64,
     pub size: u64,
+    pub element: Element,
 }
 
 impl Slot {
-    pub const EMPTY: Self = Self { role: Role::Empty, offset: 0, size: 0 };
-    pub const CONTROL: Self = Self { role: Role::Control, offset: 0, size: CONTROL_BYTES };
+    pub const EMPTY: Self = Self { role: Role::Empty, offset: 0, size: 0, element: Element::F32 };
+    pub const CONTROL: Self = Self { role: Role::Control, offset: 0, size: CONTROL_BYTES, element: Element::F32 };
 
     /// A whole buffer of 4-byte elements.
     pub fn whole(role: Role, elements: u64) -> Self {
-        if elements == 0 { Self::EMPTY } else { Self { role, offset: 0, size: elements * 4 } }
+        Self::stored(role, elements, Element::F32)
+    }
+
+    /// A whole buffer of numbers.
+    pub fn stored(role: Role, elements: u64, element: Element) -> Self {
+        if elements == 0 { Self::EMPTY } else { Self { role, offset: 0, size: element.size_of(elements), element } }
+    }
+
+    /// How many it has room for.
+    pub fn elements(&self) -> u64 {
+        self.size / self.element.bytes()
     }
 
     /// This slot if `present`, else the stand-in.
@@ -103,12 +115,17 @@ impl Arena {
 
     /// A range of 4-byte elements, disjoint from all before it.
     pub fn alloc(&mut self, elements: u64) -> Slot {
+        self.alloc_stored(elements, Element::F32)
+    }
+
+    /// A range of numbers, disjoint from all before it.
+    pub fn alloc_stored(&mut self, elements: u64, element: Element) -> Slot {
         if elements == 0 {
             return Slot::EMPTY;
         }
-        let offset = self.size.next_multiple_of(self.alignment);
-        self.size = offset + elements * 4;
-        Slot { role: self.role, offset, size: elements * 4 }
+        let (offset, size) = (self.size.next_multiple_of(self.alignment), element.size_of(elements));
+        self.size = offset + size;
+        Slot { role: self.role, offset, size, element }
     }
 }
 
@@ -139,7 +156,7 @@ impl Dispatch {
                 let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.entry);
                 return Err(Error::Limit { limit, needed: slot.size, actual: has });
             }
-            let (elements, most) = (slot.size / 4, u64::from(u32::MAX));
+            let (elements, most) = (slot.elements(), u64::from(u32::MAX));
             if elements > most {
                 return Err(Error::Limit { limit: "u32 index".into(), needed: elements, actual: most });
             }

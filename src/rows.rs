@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Slot};
+use crate::storage::Element;
 use crate::strategy::StepSizes;
 
 sizes! {
@@ -76,10 +77,13 @@ pub(crate) struct Dropout {
     pub header: Slot,
 }
 
-fn prepare_source(src: Access) -> KernelSource {
-    let mut bindings =
-        [Binding::read("src"), Binding::write("dst"), Binding::write("marks").of_u32(), Binding::read("header").of_u32()];
-    bindings[0].access = src;
+fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
+    let bindings = [
+        Binding::new("src", access).stored(src),
+        Binding::write("dst").stored(dst),
+        Binding::write("marks").of_u32(),
+        Binding::read("header").of_u32(),
+    ];
     let files = [PrepareSizes::WGSL, include_str!("../shaders/prepare.wgsl")];
     KernelSource::new("prepare", &[], &bindings, StepIndex::None, &files)
 }
@@ -109,16 +113,16 @@ pub(crate) fn prepare(
         sizes.layer_key = dropout::layer_key(d.layer);
         header = d.header;
     }
-    let kernel = ctx.kernel(prepare_source(src.read_access()))?;
+    let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]))?;
     let elements = u64::from(step.rows) * columns;
     Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
 }
 
-fn previous_source(cell: &dyn Cell) -> KernelSource {
+fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
     let bindings = [
         Binding::write("state"),
         Binding::write("marks").of_u32(),
-        Binding::read("output"),
+        Binding::read("output").stored(output),
         Binding::read("reserve"),
         Binding::write("operands"),
     ];
@@ -134,11 +138,19 @@ fn previous_source(cell: &dyn Cell) -> KernelSource {
 /// Writes the second operand of the weight_hh gradient: `[state, marks, output, reserve, operands]`.
 pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
-    Dispatch::new(ctx, ctx.kernel(previous_source(cell))?, &slots, sizes, elementwise(ctx, elements))
+    let [_, _, output, ..] = slots;
+    Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element))?, &slots, sizes, elementwise(ctx, elements))
 }
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
-    let prepare = [Access::Read, Access::ReadWrite].map(prepare_source);
-    [vec![pack_source(), previous_source(cell)], prepare.to_vec()].concat()
+    let mut sources = vec![pack_source()];
+    for element in Element::ALL {
+        sources.push(previous_source(cell, element));
+        sources.push(prepare_source(Access::Read, [element, Element::F32]));
+    }
+    for dst in [Element::F32, Element::F16] {
+        sources.push(prepare_source(Access::ReadWrite, [Element::F32, dst]));
+    }
+    sources
 }

@@ -13,7 +13,9 @@ use tidegate::check::shader_sources;
 fn validate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     // What goes beyond plain WebGPU, and only where the device has it.
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::IMMEDIATES | Capabilities::SUBGROUP);
+    let half = Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
+    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP | half;
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
 

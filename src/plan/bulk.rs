@@ -13,6 +13,7 @@ use crate::plan::stream::phases;
 use crate::plan::{Network, Plan};
 use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
 use crate::program::{Arena, Dispatch, Segment, Slot};
+use crate::storage::Element;
 use crate::strategy::StepSizes;
 
 /// Fewest rows that go this way, measured on llvmpipe (benches/NOTES.md).
@@ -48,17 +49,18 @@ struct Variant {
     in_place: bool,
 }
 
-fn source(cell: &dyn Cell, variant: Variant) -> KernelSource {
+/// `stored` tells how the parameters and the output are.
+fn source(cell: &dyn Cell, variant: Variant, stored: [Element; 2]) -> KernelSource {
     let constants =
         [("PHASE", variant.phase), ("HAS_INITIAL", variant.has_initial.into()), ("IN_PLACE", variant.in_place.into())];
     let bindings: [Binding; 8] = [
-        Binding::read("params"),
+        Binding::read("params").stored(stored[0]),
         Binding::write("input_part"),
         Binding::write("state_part"),
         Binding::write("mid"),
         Binding::read("initial_state"),
         Binding::read("reset").of_u32(),
-        Binding::write("output"),
+        Binding::write("output").stored(stored[1]),
         Binding::write("final_state"),
     ];
     let files = [StepSizes::WGSL, include_str!("../../shaders/bulk_forward.wgsl")];
@@ -69,7 +71,8 @@ fn source(cell: &dyn Cell, variant: Variant) -> KernelSource {
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let states = [(false, false), (true, false), (true, true)];
     let variants = phases(cell).flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
-    variants.map(|variant| source(cell, variant)).collect()
+    let sources = |variant| Element::ALL.map(|element| source(cell, variant, [element, element.written()]));
+    variants.flat_map(sources).collect()
 }
 
 impl Plan {
@@ -112,7 +115,8 @@ impl Plan {
             let run = |phase| -> Result<Segment> {
                 let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
                 let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
-                Ok(Segment::from(Dispatch::new(ctx, ctx.kernel(source(cell, variant))?, &slots, &sizes, groups)?))
+                let kernel = ctx.kernel(source(cell, variant, [user.params.element, user.output.element]))?;
+                Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, &sizes, groups)?))
             };
             if options.initial_state {
                 let h = Matrix::rows(user.initial_state, dims.hidden).at(u64::from(sizes.layer) * dims.batch * dims.hidden);

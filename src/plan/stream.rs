@@ -11,6 +11,7 @@ use crate::plan::buffers::{Options, UserSlots};
 use crate::plan::memory::Dims;
 use crate::plan::{Network, Plan};
 use crate::program::{Dispatch, Segment, Slot};
+use crate::storage::Element;
 
 /// Most weights of a network that one workgroup reads in the time that dispatches of their own would take.
 const SMALL: usize = 1 << 18;
@@ -69,22 +70,23 @@ impl Tile {
     }
 }
 
-fn source(cell: &dyn Cell, tile: Tile, in_place: bool) -> KernelSource {
+/// The last tells how parameters, input and output are stored.
+fn source(cell: &dyn Cell, tile: Tile, in_place: bool, [params, input, output]: [Element; 3]) -> KernelSource {
     let bindings: [Binding; 7] = [
-        Binding { element: if tile.quads { "vec4f" } else { "f32" }, ..Binding::read("params") },
-        Binding::read("input"),
+        if tile.quads { Binding::read("params").stored_quads(params) } else { Binding::read("params").stored(params) },
+        Binding::read("input").stored(input),
         Binding::read("initial_state"),
         Binding::read("reset").of_u32(),
-        Binding::write("output"),
+        Binding::write("output").stored(output),
         Binding::write("final_state"),
         Binding::write("scratch"),
     ];
-    let params = if tile.quads {
-        include_str!("../../shaders/params_quads.wgsl")
+    let weights = if tile.quads {
+        include_str!("../../shaders/weights_quads.wgsl")
     } else {
-        include_str!("../../shaders/params_scalars.wgsl")
+        include_str!("../../shaders/weights_scalars.wgsl")
     };
-    let files = [StreamSizes::WGSL, params, include_str!("../../shaders/stream_forward.wgsl")];
+    let files = [StreamSizes::WGSL, weights, include_str!("../../shaders/stream_forward.wgsl")];
     KernelSource::new("stream_forward", &tile.constants(in_place), &bindings, StepIndex::None, &files).with_cell(cell)
 }
 
@@ -109,7 +111,9 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let gates = cell.gates().len() as u32;
     let tiles = [(1, true), (4, true), (8, true), (1, false), (4, false), (8, false)];
     let tiles = tiles.map(|(batch, whole)| Tile::new(batch, gates, whole, batch == 4));
-    tiles.into_iter().flat_map(|tile| [false, true].map(|in_place| source(cell, tile, in_place))).collect()
+    let variants = tiles.into_iter().flat_map(|tile| [(tile, false), (tile, true)]);
+    let sources = |(tile, in_place)| Element::ALL.map(|e| source(cell, tile, in_place, [e, e, e.written()]));
+    variants.flat_map(sources).collect()
 }
 
 impl Plan {
@@ -122,7 +126,8 @@ impl Plan {
         let (small, layers) = (is_small(network), network.config.num_layers);
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
         let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
-        let kernel = ctx.kernel(source(cell, tile, options.in_place))?;
+        let stored = [user.params, user.input, user.output].map(|slot| slot.element);
+        let kernel = ctx.kernel(source(cell, tile, options.in_place, stored))?;
         let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
         let sizes = StreamSizes {

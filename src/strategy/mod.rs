@@ -13,6 +13,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::program::{Segment, Slot};
+use crate::storage::Element;
 
 /// How the recurrence is scheduled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -131,6 +132,10 @@ pub(crate) struct BackwardSlots {
 }
 
 impl ForwardSlots {
+    fn bindings(&self) -> [Binding; 7] {
+        forward_bindings([self.params, self.output].map(|slot| slot.element))
+    }
+
     /// In the order of [`forward_bindings`].
     fn slots(&self) -> [Slot; 7] {
         [self.params, self.input_part, self.state, self.marks, self.output, self.reserve, self.final_state]
@@ -138,6 +143,10 @@ impl ForwardSlots {
 }
 
 impl BackwardSlots {
+    fn bindings(&self) -> [Binding; 8] {
+        backward_bindings([self.params, self.output, self.d_output].map(|slot| slot.element), self.d_output.read_access())
+    }
+
     /// In the order of [`backward_bindings`].
     fn slots(&self) -> [Slot; 8] {
         let Self { params, d_rows, state, marks, output, reserve, d_output, d_initial_state, .. } = *self;
@@ -145,30 +154,43 @@ impl BackwardSlots {
     }
 }
 
-fn forward_bindings() -> [Binding; 7] {
+fn forward_bindings([params, output]: [Element; 2]) -> [Binding; 7] {
     [
-        Binding::read("params"),
+        Binding::read("params").stored(params),
         Binding::write("input_part"),
         Binding::write("state"),
         Binding::write("marks").of_u32(),
-        Binding::write("output"),
+        Binding::write("output").stored(output),
         Binding::write("reserve"),
         Binding::write("final_state"),
     ]
 }
 
 /// `d_output` is the app's, or for a layer below the last a part of the workspace.
-fn backward_bindings(d_output: Access) -> [Binding; 8] {
+fn backward_bindings([params, output, d_output]: [Element; 3], d_output_access: Access) -> [Binding; 8] {
     [
-        Binding::read("params"),
+        Binding::read("params").stored(params),
         Binding::write("d_rows"),
         Binding::write("state"),
         Binding::write("marks").of_u32(),
-        Binding::read("output"),
+        Binding::read("output").stored(output),
         Binding::read("reserve"),
-        Binding { access: d_output, ..Binding::read("d_output") },
+        Binding::new("d_output", d_output_access).stored(d_output),
         Binding::write("d_initial_state"),
     ]
+}
+
+/// Every [`forward_bindings`] that a network may ask for: what it cannot write as f16 it writes as f32.
+fn all_forward_bindings() -> impl Iterator<Item = [Binding; 7]> {
+    Element::ALL.into_iter().map(|element| forward_bindings([element, element.written()]))
+}
+
+/// Every [`backward_bindings`]: `d_output` is stored as the output, or a layer's own, which is f32.
+fn all_backward_bindings() -> impl Iterator<Item = [Binding; 8]> {
+    Element::ALL.into_iter().flat_map(|element| {
+        [(element, Access::Read), (Element::F32, Access::ReadWrite)]
+            .map(|(d_output, access)| backward_bindings([element, element, d_output], access))
+    })
 }
 
 fn step_index(ctx: &Context) -> StepIndex {

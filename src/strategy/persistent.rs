@@ -4,12 +4,12 @@
 use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Segment, Slot};
 use crate::strategy::budget::Budget;
 use crate::strategy::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, backward_bindings, forward_bindings, resident, step_index,
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
 };
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -285,7 +285,7 @@ fn together() -> [Binding; 3] {
     [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
-fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSource {
+fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -293,7 +293,7 @@ fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex) -> KernelSou
         include_str!("../../shaders/persistent.wgsl"),
         include_str!("../../shaders/persistent_forward.wgsl"),
     ];
-    let bindings = [&forward_bindings()[..], &together()].concat();
+    let bindings = [&bindings[..], &together()].concat();
     KernelSource::new("persistent_forward", &layout.constants(slots(cell)), &bindings, step, &files).with_cell(cell)
 }
 
@@ -321,7 +321,7 @@ pub(super) fn forward(
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx)))?;
+    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings()))?;
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
@@ -329,7 +329,7 @@ pub(super) fn forward(
     Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
+fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -338,7 +338,7 @@ fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, d_output: A
         include_str!("../../shaders/persistent.wgsl"),
         include_str!("../../shaders/persistent_backward.wgsl"),
     ];
-    let bindings = [&backward_bindings(d_output)[..], &together()].concat();
+    let bindings = [&bindings[..], &together()].concat();
     KernelSource::new("persistent_backward", &layout.constants(slots(cell)), &bindings, step, &files).with_cell(cell)
 }
 
@@ -355,7 +355,7 @@ pub(super) fn backward(
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
-    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.d_output.read_access()))?;
+    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.bindings()))?;
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let sizes = StepSizes { snapshot: 0, ..sizes };
     let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, layout.groups(sizes.directions))?;
@@ -369,10 +369,11 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let layout = |work| Layout::new(budget, WORKGROUP_BYTES, workgroups, work);
-            sources.extend(layout(Work::forward(cell, &sizes)).map(|layout| forward_source(cell, layout, step)));
-            for d_output in [Access::Read, Access::ReadWrite] {
-                let layout = layout(Work::backward(cell, &sizes));
-                sources.extend(layout.map(|layout| backward_source(cell, layout, step, d_output)));
+            if let Some(layout) = layout(Work::forward(cell, &sizes)) {
+                sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, layout, step, bindings)));
+            }
+            if let Some(layout) = layout(Work::backward(cell, &sizes)) {
+                sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, layout, step, bindings)));
             }
         }
     }

@@ -7,10 +7,10 @@ use std::ops::Range;
 use crate::cell::Cell;
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::Result;
-use crate::kernel::{Access, Binding, KernelSource, StepIndex};
+use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
 use crate::strategy::budget::{Budget, Take};
-use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
+use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -273,7 +273,7 @@ impl Layout {
     }
 }
 
-fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex) -> KernelSource {
+fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let shared = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -283,12 +283,12 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex) 
     let source = match layout {
         Layout::Streaming(layout) => {
             let files = [&shared[..], &[include_str!("../../shaders/sequence_forward.wgsl")]].concat();
-            KernelSource::new("sequence_forward", &layout.constants(), &forward_bindings(), step, &files)
+            KernelSource::new("sequence_forward", &layout.constants(), &bindings, step, &files)
         }
         Layout::Held(layout) => {
             let multiply = layout.multiply(work);
             let files = [&shared[..], &[layout.take(), &multiply, include_str!("../../shaders/held_forward.wgsl")]].concat();
-            KernelSource::new("held_forward", &layout.constants(), &forward_bindings(), step, &files)
+            KernelSource::new("held_forward", &layout.constants(), &bindings, step, &files)
         }
     };
     source.with_cell(cell)
@@ -312,7 +312,7 @@ pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSize
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, false);
     let layout = Layout::new(Budget::new(ctx), work);
-    let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx)))?;
+    let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
@@ -324,7 +324,7 @@ pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSi
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, d_output: Access) -> KernelSource {
+fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let shared = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -332,7 +332,6 @@ fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex,
         include_str!("../../shaders/backward_cell.wgsl"),
         include_str!("../../shaders/restore.wgsl"),
     ];
-    let bindings: [Binding; 8] = backward_bindings(d_output);
     let source = match layout {
         Layout::Streaming(layout) => {
             let files = [&shared[..], &[include_str!("../../shaders/sequence_backward.wgsl")]].concat();
@@ -356,7 +355,7 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, true);
     let layout = Layout::new(Budget::new(ctx), work);
-    let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.d_output.read_access()))?;
+    let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
@@ -375,11 +374,11 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let work = Work::new(cell, &sizes, false);
-            sources.push(forward_source(cell, work, Layout::new(budget, work), step));
+            let layout = Layout::new(budget, work);
+            sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, work, layout, step, bindings)));
             let work = Work { backward: true, ..work };
-            for d_output in [Access::Read, Access::ReadWrite] {
-                sources.push(backward_source(cell, work, Layout::new(budget, work), step, d_output));
-            }
+            let layout = Layout::new(budget, work);
+            sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, work, layout, step, bindings)));
         }
     }
     sources

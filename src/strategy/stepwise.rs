@@ -3,9 +3,9 @@
 use crate::cell::Cell;
 use crate::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
-use crate::kernel::{Access, KernelSource, StepIndex};
+use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
-use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
+use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
 
 /// What a workgroup of a step kernel makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,27 +84,27 @@ fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
     ]
 }
 
-fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex) -> KernelSource {
+fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/forward_cell.wgsl"),
         include_str!("../../shaders/step_forward.wgsl"),
     ];
-    KernelSource::new("step_forward", &constants(tile, phase), &forward_bindings(), step, &files).with_cell(cell)
+    KernelSource::new("step_forward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
 }
 
 pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
         let tile = Tile::new(sizes.batch, phase.count)?;
-        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx)))?;
+        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
 }
 
-fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, d_output: Access) -> KernelSource {
+fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -112,14 +112,14 @@ fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, d
         include_str!("../../shaders/backward_cell.wgsl"),
         include_str!("../../shaders/step_backward.wgsl"),
     ];
-    KernelSource::new("step_backward", &constants(tile, phase), &backward_bindings(d_output), step, &files).with_cell(cell)
+    KernelSource::new("step_backward", &constants(tile, phase), &bindings, step, &files).with_cell(cell)
 }
 
 pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
         let tile = Tile::new(sizes.batch, 1)?;
-        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.d_output.read_access()))?;
+        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     let first = dispatches[0].clone();
@@ -136,12 +136,10 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for phase in phases(cell) {
         for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
-            sources.push(forward_source(cell, tile, phase, step));
+            sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, tile, phase, step, bindings)));
         }
         for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, 1).ok()) {
-            for d_output in [Access::Read, Access::ReadWrite] {
-                sources.push(backward_source(cell, tile, phase, step, d_output));
-            }
+            sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, tile, phase, step, bindings)));
         }
     }
     sources
