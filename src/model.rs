@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
+use crate::product::{Tile, Tiles};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Class, Tuning};
 
@@ -54,6 +55,11 @@ impl Rnn {
     /// windows of as many steps as fit, so that the memory for a forward pass in inference does not grow with G·H·T.
     pub fn with_window_bytes(self, window_bytes: u64) -> Self {
         Self { recurrence: Recurrence { window_bytes, ..self.recurrence }, ..self }
+    }
+
+    /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
+    pub fn with_tile(self, tile: Tile) -> Self {
+        Self { recurrence: Recurrence { tiles: Tiles::all(tile), ..self.recurrence }, ..self }
     }
 
     /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
@@ -123,6 +129,7 @@ impl Rnn {
         let class = self.class(shape, mode);
         let tuned = self.tuning.choose(&class, self.ctx.repairs());
         let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
+        let recurrence = Recurrence { tiles: recurrence.tiles.or(self.tuning.tiles(&class)), ..recurrence };
         let plan = |recurrence| Plan::new(&self.ctx, &self.network, shape, mode, recurrence);
         match (plan(recurrence), self.tuning.fallback(&class)) {
             // Chosen on a device with more bindings or memory to it than the app asked for.

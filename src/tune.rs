@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::model::{HostRun, Rnn};
 use crate::params::Params;
 use crate::plan::{Backward, BackwardBuffers, Forward};
+use crate::product::Tiles;
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Choice, Tuning};
 
@@ -63,7 +64,10 @@ impl Rnn {
         }
         let (_, strategy, workgroups) = best.unwrap_or((0.0, Strategy::Stepwise, 1));
         let fallback = fallback.map_or(Strategy::Stepwise, |(_, strategy)| strategy);
-        Ok(Tuning::new(self.context(), Choice { class: self.class(shape, mode), strategy, workgroups, fallback }))
+        Ok(Tuning::new(
+            self.context(),
+            Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles: Tiles::default() },
+        ))
     }
 
     /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.

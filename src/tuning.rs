@@ -4,6 +4,7 @@ use crate::config::{Mode, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::Rnn;
+use crate::product::Tiles;
 use crate::strategy::Strategy;
 
 /// Repaired runs after which strategy persistent is not chosen any more.
@@ -46,6 +47,9 @@ pub(crate) struct Choice {
     pub workgroups: u32,
     /// The fastest other than persistent.
     pub fallback: Strategy,
+    /// The fastest of its products, where they were tried.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub tiles: Tiles,
 }
 
 impl Tuning {
@@ -128,6 +132,11 @@ impl Tuning {
         self.choice(class).map(|choice| choice.fallback)
     }
 
+    /// The tiles of bulk products.
+    pub(crate) fn tiles(&self, class: &Class) -> Tiles {
+        self.choice(class).map_or_else(Tiles::default, |choice| choice.tiles)
+    }
+
     fn choice(&self, class: &Class) -> Option<&Choice> {
         self.choices.iter().find(|choice| choice.class == *class)
     }
@@ -136,10 +145,12 @@ impl Tuning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::product::Tile;
 
     fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
         let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
-        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise };
+        let tiles = Tiles { nt: Some(Tile::Of128x64), ..Tiles::default() };
+        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles };
         Tuning { device: device.into(), choices: vec![choice], failures: 0 }
     }
 
@@ -148,6 +159,7 @@ mod tests {
         let tuning = tuning("a", 12, Strategy::Resident);
         let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
         assert_eq!(tuning.choose(&class("lstm", 128, 1, 16, Mode::Inference), 0), Some((Strategy::Resident, 7)));
+        assert_eq!(tuning.tiles(&class("lstm", 128, 1, 16, Mode::Inference)).nt, Some(Tile::Of128x64));
         for other in [
             class("gru", 128, 1, 16, Mode::Inference),
             class("lstm", 127, 1, 16, Mode::Inference),
@@ -156,6 +168,7 @@ mod tests {
             class("lstm", 128, 1, 16, Mode::Training),
         ] {
             assert_eq!(tuning.choose(&other, 0), None);
+            assert_eq!(tuning.tiles(&other), Tiles::default());
         }
     }
 

@@ -78,8 +78,8 @@ impl Plan {
             SingleStep::None
         };
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
-        let backward =
-            (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
+        let backward = (mode == Mode::Training)
+            .then(|| BackwardMap::new(ctx, network, &dims, recurrence.tiles, extra(true), &mut backward_workspace));
         let sizes = BufferSizes {
             params: 4 * network.layout.len() as u64,
             input: 4 * dims.rows * network.config.input_size as u64,
