@@ -21,9 +21,9 @@ const A_BLOCKS = QUADS_K * QUADS_M;
 const B_BLOCKS = QUADS_K * QUADS_N;
 const FOUR = vec4u(0u, 1u, 2u, 3u);
 
-// For each k quads along m, or n.
-var<workgroup> a_tile: array<vec4f, TILE_K * QUADS_M>;
-var<workgroup> b_tile: array<vec4f, TILE_K * QUADS_N>;
+// Of A, then of B, for each k quads along m, or n.
+var<workgroup> tiles: array<vec4f, TILE_K * (QUADS_M + QUADS_N)>;
+const B_TILE = TILE_K * QUADS_M;
 
 // What the place of a quad is XORed with. Blocks side by side along k are written by neighbours: this way any 8 of them meet no
 // bank twice, nor do 8 that read side by side.
@@ -68,8 +68,10 @@ fn matmul(
     let b_stride = select(sizes.b_row, sizes.b_col, B_ALONG_K == 1u);
     let of_a = thread < A_BLOCKS;
     let of_b = !of_a && thread < A_BLOCKS + B_BLOCKS;
-    let a_block = block_of(thread, QUADS_M, A_ALONG_K == 1u);
-    let b_block = block_of(thread - A_BLOCKS, QUADS_N, B_ALONG_K == 1u);
+    var block = block_of(thread, QUADS_M, A_ALONG_K == 1u);
+    if of_b { block = block_of(thread - A_BLOCKS, QUADS_N, B_ALONG_K == 1u); }
+    let quads = select(QUADS_N, QUADS_M, of_a);
+    let to = select(B_TILE, 0u, of_a) + block.k_quad * 4u * quads + (block.quad ^ swizzle(block.k_quad));
     // Each 32 threads make 4 x 8 blocks of C: they then share most of what they read.
     let tm = thread / 32u / (THREADS_N / 8u) * 4u + thread % 32u / 8u;
     let tn = thread / 32u % (THREADS_N / 8u) * 8u + thread % 8u;
@@ -79,15 +81,16 @@ fn matmul(
         var next: mat4x4f;
         if k0 < k_end {
             if of_a {
-                next = fetch_a(a0, a_stride, m0 + a_block.quad * 4u, sizes.m, k0 + a_block.k_quad * 4u, k_end);
+                next = fetch_a(a0, a_stride, m0 + block.quad * 4u, sizes.m, k0 + block.k_quad * 4u, k_end);
             } else if of_b {
-                next = fetch_b(b0, b_stride, n0 + b_block.quad * 4u, sizes.n, k0 + b_block.k_quad * 4u, k_end);
+                next = fetch_b(b0, b_stride, n0 + block.quad * 4u, sizes.n, k0 + block.k_quad * 4u, k_end);
             }
         }
         if k0 > k_start {
-            for (var q = 0u; q < QUADS_K; q++) {
+            let there = min(QUADS_K, (k_end - k0 + TILE_K + 3u) / 4u);
+            for (var q = 0u; q < there; q++) {
                 let ai = q * 4u * QUADS_M + (tm ^ swizzle(q));
-                let bi = q * 4u * QUADS_N + (tn ^ swizzle(q));
+                let bi = B_TILE + q * 4u * QUADS_N + (tn ^ swizzle(q));
                 multiply(&sums, ai, bi);
                 multiply(&sums, ai + QUADS_M, bi + QUADS_N);
                 multiply(&sums, ai + 2u * QUADS_M, bi + 2u * QUADS_N);
@@ -96,18 +99,11 @@ fn matmul(
             workgroupBarrier();
         }
         if k0 >= k_end { break; }
-        if of_a {
-            let at = a_block.k_quad * 4u * QUADS_M + (a_block.quad ^ swizzle(a_block.k_quad));
-            a_tile[at] = next[0];
-            a_tile[at + QUADS_M] = next[1];
-            a_tile[at + 2u * QUADS_M] = next[2];
-            a_tile[at + 3u * QUADS_M] = next[3];
-        } else if of_b {
-            let at = b_block.k_quad * 4u * QUADS_N + (b_block.quad ^ swizzle(b_block.k_quad));
-            b_tile[at] = next[0];
-            b_tile[at + QUADS_N] = next[1];
-            b_tile[at + 2u * QUADS_N] = next[2];
-            b_tile[at + 3u * QUADS_N] = next[3];
+        if of_a || of_b {
+            tiles[to] = next[0];
+            tiles[to + quads] = next[1];
+            tiles[to + 2u * quads] = next[2];
+            tiles[to + 3u * quads] = next[3];
         }
         workgroupBarrier();
     }

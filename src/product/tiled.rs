@@ -57,10 +57,10 @@ fn sums(tile: Tile) -> String {
     wgsl += "\n// The products of one k: `ai` and `bi` are where its first quads lie.\n";
     wgsl += "fn multiply(sums: ptr<function, Sums>, ai: u32, bi: u32) {\n";
     for group in 0..rows / 4 {
-        let _ = writeln!(wgsl, "    let a{group} = a_tile[ai + {group}u * THREADS_M];");
+        let _ = writeln!(wgsl, "    let a{group} = tiles[ai + {group}u * THREADS_M];");
     }
     for quad in 0..quads {
-        let _ = writeln!(wgsl, "    let b{quad} = b_tile[bi + {quad}u * THREADS_N];");
+        let _ = writeln!(wgsl, "    let b{quad} = tiles[bi + {quad}u * THREADS_N];");
     }
     for row in 0..rows {
         for quad in 0..quads {
