@@ -10,7 +10,7 @@ use crate::strategy::Strategy;
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
 
-/// Which strategy is fastest on one device, by cell and shape. With feature `serde` it can be stored.
+/// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. With feature `serde` it can be stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tuning {
@@ -183,6 +183,19 @@ mod tests {
         assert_eq!(tuning.choose(&class, 0).map(|c| c.0), Some(Strategy::Persistent));
         tuning.record([9, 3, 0, 0]);
         assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
+    }
+
+    /// A file from before there were tiles.
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_tuning_without_tiles_is_read() {
+        let tuning = tuning("a", 1, Strategy::Persistent);
+        let mut stored = serde_json::to_value(&tuning).unwrap();
+        assert_eq!(stored["choices"][0]["tiles"]["nt"], "128x64");
+        assert_eq!(serde_json::from_value::<Tuning>(stored.clone()).unwrap(), tuning);
+        stored["choices"][0].as_object_mut().unwrap().remove("tiles");
+        let read: Tuning = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), ..tuning.choices[0].clone() });
     }
 
     #[test]

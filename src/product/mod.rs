@@ -3,6 +3,8 @@
 mod bounds;
 mod tile;
 mod tiled;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod trial;
 
 use std::ops::Range;
 
