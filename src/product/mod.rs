@@ -490,6 +490,8 @@ mod tests {
         c
     }
 
+    type Change = fn(&mut Product);
+
     /// A·Bᵀ, A·B and Aᵀ·B.
     const ORIENTATIONS: [[bool; 2]; 3] = [[false, true], [false, false], [true, false]];
 
@@ -552,7 +554,7 @@ mod tests {
         for transposed in ORIENTATIONS {
             let even = case(transposed).product();
             assert_eq!(even.layout().quads, [true; 3]);
-            let uneven: [(usize, fn(&mut Product)); 15] = [
+            let uneven: [(usize, Change); 15] = [
                 (0, |p| p.a.offset += 2),
                 (0, |p| p.a.batch += 2),
                 (0, |p| p.a.slot.offset += 8),
@@ -609,7 +611,7 @@ mod tests {
             let mut far = p;
             far.a.batch = u64::MAX;
             refused(&far, ["`input`, A".into(), "needs".into(), "has".into()]);
-            let impossible: [fn(&mut Product); 4] =
+            let impossible: [Change; 4] =
                 [|p| p.m = 0, |p| p.k = 1 << 32, |p| p.splits.count = 0, |p| p.a = Matrix { row: 3, col: 2, ..p.a }];
             for change in impossible {
                 let mut p = p;
