@@ -34,5 +34,6 @@ pub use model::{Rnn, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use session::Session;
+pub use storage::Dtype;
 pub use strategy::Strategy;
 pub use tuning::Tuning;
