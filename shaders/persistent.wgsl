@@ -23,6 +23,12 @@ fn decode(word: u32) -> f32 {
     return bitcast<f32>(word - 1u);
 }
 
+fn encode_halves(values: vec2f) -> u32 {
+    let bits = pack2x16float(values);
+    // As above: two NaN.
+    return select(bits, 0x7E007E00u, bits == 0xFFFFFFFFu) + 1u;
+}
+
 // This thread's waiting was in vain once; it does not wait again.
 var<private> gave_up: bool;
 
@@ -46,6 +52,16 @@ fn await_value(at: u32) -> f32 {
         return 0.0;
     }
     return decode(word);
+}
+
+// Two of them in one word.
+fn await_halves(at: u32) -> vec2f {
+    let word = await_word(at);
+    if word == 0u {
+        stuck = 1u;
+        return vec2f();
+    }
+    return unpack2x16float(word - 1u);
 }
 
 fn fail() {

@@ -4,10 +4,12 @@
 // A member has UNITS x LANES threads, LANES threads along K for each unit. The operand of a phase is staged in workgroup
 // memory, TILE of K at a time. If HELD is 1, a thread keeps its BLOCKS * BLOCK weights of each gate and piece in registers;
 // else the weights are read again at every step. h and, for a cell of two phases, mid go to the other members through
-// `exchange` [chunk, SLOTS, D, B, H]; `state` is read and written by the unit's own thread only.
+// `exchange` [chunk, SLOTS, D, B, H], or if HALVES is 1 two to a word, as f16; `state` is read and written by the unit's own
+// thread only.
 // The step index counts chunks of sizes.chunk steps, from step sizes.first to sizes.steps. Needs forward_cell.wgsl, persistent.wgsl.
 
-var<workgroup> operand: array<f32, ROWS * TILE>;
+// Between the products and the next phase, with HALVES, what was made: [ROWS, UNITS].
+var<workgroup> operand: array<f32, ROWS * max(TILE, UNITS)>;
 var<workgroup> sums: array<f32, GATES * ROWS * THREADS>;
 var<private> held: array<f32, HELD_LEN>;
 
@@ -17,18 +19,26 @@ fn chunk_start() -> u32 {
 
 fn exchange_index(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> u32 {
     let of_chunk = step - chunk_start();
-    return (((of_chunk * SLOTS + slot) * sizes.directions + direction) * sizes.batch + b) * sizes.hidden + k;
+    let row = ((of_chunk * SLOTS + slot) * sizes.directions + direction) * sizes.batch + b;
+    if HALVES == 1u { return row * ((sizes.hidden + 1u) / 2u) + k / 2u; }
+    return row * sizes.hidden + k;
+}
+
+fn await_state(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> f32 {
+    let at = exchange_index(step, slot, direction, b, k);
+    if HALVES == 1u { return await_halves(at)[k % 2u]; }
+    return await_value(at);
 }
 
 // h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
 // `state` before the chunk.
 fn operand_at(step: u32, phase: u32, direction: u32, b: u32, k: u32) -> f32 {
-    if phase == 2u { return await_value(exchange_index(step, 1u, direction, b, k)); }
+    if phase == 2u { return await_state(step, 1u, direction, b, k); }
     var h: f32;
     if step == chunk_start() {
         h = state[h_index(step, direction, b, k)];
     } else {
-        h = await_value(exchange_index(step - 1u, 0u, direction, b, k));
+        h = await_state(step - 1u, 0u, direction, b, k);
     }
     return select(h, 0.0, enters_cut(direction, time_of(step, direction), b));
 }
@@ -110,13 +120,21 @@ fn run_phase(
         }
         workgroupBarrier();
     }
+    let at = exchange_index(step, select(0u, 1u, phase == 1u), direction, b, unit);
+    var made = 0.0;
     if finishes {
         var products: Gates;
         let r = thread / UNITS;
         for (var g = first; g < first + count; g++) { products[g] = sums[(g * ROWS + r) * THREADS + thread % UNITS]; }
-        let made = finish(step, phase, first, count, direction, b, unit, products, fixed, x);
-        atomicStore(&exchange[exchange_index(step, select(0u, 1u, phase == 1u), direction, b, unit)], encode(made));
+        made = finish(step, phase, first, count, direction, b, unit, products, fixed, x);
+        if HALVES == 0u { atomicStore(&exchange[at], encode(made)); }
         if phase != 1u { state[h_index(step + 1u, direction, b, unit)] = made; }
+    }
+    if HALVES == 1u {
+        // UNITS is even, so both of a word are made here.
+        if thread < UNITS * ROWS { operand[thread] = made; }
+        workgroupBarrier();
+        if finishes && unit % 2u == 0u { atomicStore(&exchange[at], encode_halves(vec2f(made, operand[thread + 1u]))); }
     }
     // No thread may wait for what another of its own workgroup has yet to publish: nothing promises that both run.
     workgroupBarrier();

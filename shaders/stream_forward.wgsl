@@ -4,7 +4,7 @@
 //
 // A workgroup has UNITS x LANES threads: UNITS units at a time, LANES threads along K for each, ROWS batch rows. A cell of two
 // phases makes mid in phase 1 (0 is that of a cell of one) and leaves it, its wx and its first gates' rh in `scratch`:
-// the outputs of a layer below [2, B, D·H] by layer parity, then by unit of [D, B, H] mid, wx [GATES], rh [FIRST_PHASE_GATES].
+// the outputs of a layer below (in place, of any) [2, B, D·H] by layer parity, then by unit of [D, B, H] mid, wx [GATES], rh [FIRST_PHASE_GATES].
 // Needs weights_scalars.wgsl or weights_quads.wgsl.
 
 const THREADS = UNITS * LANES;
@@ -146,9 +146,8 @@ fn finish(layer: u32, phase: u32, direction: u32, b: u32, unit: u32, wx_products
     let column = direction * sizes.hidden + unit;
     if layer + 1u == sizes.layers {
         store_output(b * sizes.directions * sizes.hidden + column, next[0]);
-    } else {
-        scratch[inner_index(layer, b, column)] = next[0];
     }
+    if layer + 1u < sizes.layers || IN_PLACE == 1u { scratch[inner_index(layer, b, column)] = next[0]; }
     if sizes.has_final == 1u {
         // In place, other units still need the h that was.
         for (var s = IN_PLACE; s < STATES; s++) { final_state[state_index(s, layer, direction, b, unit)] = next[s]; }
@@ -161,9 +160,8 @@ fn update_in_place(layer: u32, row0: u32, thread: u32) {
     for (var i = thread; i < min(ROWS, sizes.batch - row0) * columns; i += THREADS) {
         let b = row0 + i / columns;
         let column = i % columns;
-        var h: f32;
-        if layer + 1u == sizes.layers { h = load_output(b * columns + column); } else { h = scratch[inner_index(layer, b, column)]; }
-        final_state[state_index(0u, layer, column / sizes.hidden, b, column % sizes.hidden)] = h;
+        let at = state_index(0u, layer, column / sizes.hidden, b, column % sizes.hidden);
+        final_state[at] = scratch[inner_index(layer, b, column)];
     }
 }
 

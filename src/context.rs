@@ -15,6 +15,7 @@ use wgpu::{Adapter, AdapterInfo, Backend, Buffer, BufferUsages, Device, DeviceTy
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, KernelSource, step_layout};
+use crate::storage::{Dtype, Element};
 use crate::strategy::persistent;
 
 /// Storage buffers that the widest kernel binds.
@@ -41,6 +42,8 @@ struct Inner {
     info: AdapterInfo,
     limits: Limits,
     immediates: bool,
+    /// Whether kernels may unpack f16.
+    unpacks_f16: bool,
     /// Natively, and on the GPU: browsers promise nothing of workgroups and watch over time.
     indirect: bool,
     /// Keyed by the whole WGSL text.
@@ -75,7 +78,8 @@ pub(crate) struct StepTable {
 impl Context {
     /// Features to ask for where the adapter has them; all optional.
     pub fn wanted_features(adapter: &Adapter) -> Features {
-        adapter.features() & (Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::SUBGROUP)
+        let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::SUBGROUP | Features::SHADER_F16;
+        adapter.features() & wanted
     }
 
     /// Limits to ask for: WebGPU's defaults, with the adapter's own sizes of buffers, bindings and workgroups, and enough bindings for
@@ -131,8 +135,10 @@ impl Context {
     fn new(adapter: &Adapter, device: &Device, queue: &Queue, lost: Arc<AtomicBool>) -> Result<Self> {
         let limits = device.limits();
         let immediates = device.features().contains(Features::IMMEDIATES) && limits.max_immediate_size >= 4;
-        let downlevel = adapter.get_downlevel_capabilities().flags.contains(DownlevelFlags::INDIRECT_EXECUTION);
-        let indirect = downlevel && adapter.get_info().backend != Backend::BrowserWebGpu;
+        let downlevel = adapter.get_downlevel_capabilities().flags;
+        let unpacks_f16 = downlevel.contains(DownlevelFlags::SHADER_F16_IN_F32);
+        let indirect =
+            downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && adapter.get_info().backend != Backend::BrowserWebGpu;
         let empty = ["read", "write"].map(|access| {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(&format!("tidegate empty {access}")),
@@ -153,6 +159,7 @@ impl Context {
             info: adapter.get_info(),
             limits,
             immediates,
+            unpacks_f16,
             indirect,
             kernels: Mutex::default(),
             step_table: Mutex::default(),
@@ -191,6 +198,19 @@ impl Context {
     /// Whether the step index goes by immediates, else by dynamic offset.
     pub(crate) fn immediates(&self) -> bool {
         self.inner.immediates
+    }
+
+    /// How numbers of this type are stored here.
+    pub(crate) fn element(&self, dtype: Dtype) -> Result<Element> {
+        let native = self.inner.device.features().contains(Features::SHADER_F16);
+        match dtype {
+            Dtype::F32 => Ok(Element::F32),
+            // Persistent's exchange is packed on every device.
+            Dtype::F16 if !self.inner.unpacks_f16 => {
+                Err(Error::Limit { limit: "unpack2x16float in shaders, for f16".into(), needed: 1, actual: 0 })
+            }
+            Dtype::F16 => Ok(if native { Element::F16 } else { Element::PackedF16 }),
+        }
     }
 
     /// Whether strategy persistent may be repaired here.

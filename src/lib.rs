@@ -35,5 +35,6 @@ pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
 pub use session::Session;
+pub use storage::Dtype;
 pub use strategy::Strategy;
 pub use tuning::Tuning;

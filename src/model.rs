@@ -12,6 +12,7 @@ use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
+use crate::storage::{Dtype, Element};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Class, Tuning};
 
@@ -30,7 +31,7 @@ impl Rnn {
         ctx.check_limits()?;
         let cell = Frozen::new(Arc::new(cell));
         let layout = ParamLayout::new(&cell, &config)?;
-        let network = Arc::new(Network { cell: Arc::new(cell), config, layout });
+        let network = Arc::new(Network { cell: Arc::new(cell), config, layout, element: Element::F32 });
         Ok(Self { ctx: ctx.clone(), network, recurrence: Recurrence::new(ctx), tuning: Arc::default() })
     }
 
@@ -43,6 +44,14 @@ impl Rnn {
     pub fn with_tuning(self, tuning: &Tuning) -> Result<Self> {
         tuning.check(&self.ctx)?;
         Ok(Self { tuning: Arc::new(tuning.clone()), ..self })
+    }
+
+    /// Chooses how parameters, input and output are stored on the GPU, f32 by default. f16 is read and written as such where the
+    /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and what they
+    /// write is packed by a dispatch more.
+    pub fn with_dtype(self, dtype: Dtype) -> Result<Self> {
+        let network = Network { element: self.ctx.element(dtype)?, ..(*self.network).clone() };
+        Ok(Self { network: Arc::new(network), ..self })
     }
 
     /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
@@ -84,6 +93,11 @@ impl Rnn {
         &*self.network.cell
     }
 
+    /// How its parameters, input and output are stored.
+    pub fn dtype(&self) -> Dtype {
+        self.network.element.dtype()
+    }
+
     /// Its shape and options.
     pub fn config(&self) -> &RnnConfig {
         &self.network.config
@@ -94,10 +108,14 @@ impl Rnn {
         &self.network.layout
     }
 
-    /// Uploads parameters into a new buffer; they must have this network's layout.
+    /// Uploads parameters into a new buffer, stored as the network's [`dtype`](Rnn::dtype); they must have its layout.
     pub fn upload(&self, params: &Params) -> Result<Buffer> {
         self.check_layout(params)?;
-        self.ctx.upload("tidegate params", params.values())
+        self.upload_stored("tidegate params", params.values())
+    }
+
+    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<Buffer> {
+        self.ctx.upload(label, &self.dtype().encode(values))
     }
 
     fn check_layout(&self, params: &Params) -> Result<()> {
@@ -120,7 +138,8 @@ impl Rnn {
     /// What this network and shape are to a tuning.
     pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
         let config = self.config();
-        Class::new(self.cell().name(), config.hidden_size, config.num_directions(), shape.batch_size, mode)
+        let class = Class::new(self.cell().name(), config.hidden_size, config.num_directions(), shape.batch_size, mode);
+        class.with_dtype(self.dtype())
     }
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
@@ -162,14 +181,14 @@ impl Rnn {
     /// activations with new weights.
     pub fn write_params(&self, buffer: &Buffer, params: &Params) -> Result<()> {
         self.check_layout(params)?;
-        let needed = 4 * params.values().len() as u64;
+        let needed = self.dtype().size_of(params.values().len() as u64);
         if buffer.size() < needed {
             return Err(Error::BufferSize { name: "params", needed, actual: buffer.size() });
         }
         if !buffer.usage().contains(BufferUsages::COPY_DST) {
             return Err(Error::BufferUsage { name: "params", needed: BufferUsages::COPY_DST, actual: buffer.usage() });
         }
-        self.ctx.queue().write_buffer(buffer, 0, bytemuck::cast_slice(params.values()));
+        self.ctx.queue().write_buffer(buffer, 0, &self.dtype().encode(params.values()));
         Ok(())
     }
 
@@ -206,6 +225,7 @@ impl Rnn {
 /// The buffers of one convenience call.
 #[derive(Debug)]
 pub(crate) struct HostRun<'a> {
+    rnn: &'a Rnn,
     ctx: &'a Context,
     plan: Plan,
     params: &'a Buffer,
@@ -231,9 +251,10 @@ impl<'a> HostRun<'a> {
         let sizes = plan.sizes();
         let scratch = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
         Ok(Self {
+            rnn,
             ctx,
             params,
-            input: ctx.upload("input", seq.input)?,
+            input: rnn.upload_stored("input", seq.input)?,
             output: scratch("output", sizes.output)?,
             initial_state: seq.initial_state.map(|s| ctx.upload("initial_state", s)).transpose()?,
             final_state: scratch("final_state", sizes.state)?,
@@ -278,7 +299,8 @@ impl<'a> HostRun<'a> {
 
     pub async fn output(&self) -> Result<Output> {
         let [output, final_state] = self.ctx.download([&self.output, &self.final_state]).await?;
-        Ok(Output { output, final_state })
+        let len = self.plan.shape().rows() * self.rnn.config().output_size();
+        Ok(Output { output: self.rnn.dtype().decode(output, len), final_state })
     }
 
     /// What the status holds since the run was made.
@@ -295,6 +317,43 @@ impl<'a> HostRun<'a> {
             self.ctx.record_repairs(repairs.wrapping_sub(known));
         }
         Ok(())
+    }
+}
+
+/// What the backward pass of a [`HostRun`] writes.
+#[derive(Debug)]
+pub(crate) struct GradientBuffers {
+    d_input: Buffer,
+    d_params: Buffer,
+    d_initial_state: Buffer,
+}
+
+impl GradientBuffers {
+    pub fn new(run: &HostRun<'_>) -> Result<Self> {
+        let sizes = run.plan.sizes();
+        let result = |label, size| run.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        Ok(Self {
+            d_input: result("d_input", sizes.input)?,
+            d_params: result("d_params", sizes.d_params)?,
+            d_initial_state: result("d_initial_state", sizes.state)?,
+        })
+    }
+
+    /// Without a gradient of the final state.
+    pub fn buffers<'a>(&'a self, run: &'a HostRun<'_>, d_output: &'a Buffer) -> BackwardBuffers<'a> {
+        let whole = Buffer::as_entire_buffer_binding;
+        BackwardBuffers {
+            d_input: Some(whole(&self.d_input)),
+            d_initial_state: Some(whole(&self.d_initial_state)),
+            ..BackwardBuffers::new(run.forward_buffers(), whole(d_output), whole(&self.d_params))
+        }
+    }
+
+    pub async fn download(&self, run: &HostRun<'_>) -> Result<Gradients> {
+        let [d_input, d_params, d_initial_state] =
+            run.ctx.download([&self.d_input, &self.d_params, &self.d_initial_state]).await?;
+        let len = run.plan.shape().rows() * run.rnn.config().input_size;
+        Ok(Gradients { d_input: run.rnn.dtype().decode(d_input, len), d_params, d_initial_state })
     }
 }
 
@@ -317,25 +376,18 @@ impl TrainingRun<'_> {
         let (run, ctx) = (&self.run, self.run.ctx);
         check_len("d_output", self.output.output.len(), d.d_output.len())?;
         d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", self.output.final_state.len(), d.len()))?;
-        let sizes = run.plan.sizes();
-        let d_output = ctx.upload("d_output", d.d_output)?;
+        let d_output = run.rnn.upload_stored("d_output", d.d_output)?;
         let d_final_state = d.d_final_state.map(|d| ctx.upload("d_final_state", d)).transpose()?;
-        let result = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
-        let [d_input, d_params] = [result("d_input", sizes.input)?, result("d_params", sizes.params)?];
-        let d_initial_state = result("d_initial_state", sizes.state)?;
-        let whole = Buffer::as_entire_buffer_binding;
+        let gradients = GradientBuffers::new(run)?;
         let buffers = BackwardBuffers {
-            d_final_state: d_final_state.as_ref().map(whole),
-            d_input: Some(whole(&d_input)),
-            d_initial_state: Some(whole(&d_initial_state)),
-            ..BackwardBuffers::new(run.forward_buffers(), whole(&d_output), whole(&d_params))
+            d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),
+            ..gradients.buffers(run, &d_output)
         };
         let mut encoder = run.encoder();
         run.plan.bind_backward(&buffers)?.encode(&mut encoder);
         ctx.queue().submit([encoder.finish()]);
         run.record().await?;
-        let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
-        Ok(Gradients { d_input, d_params, d_initial_state })
+        gradients.download(run).await
     }
 
     /// [`backward`](TrainingRun::backward) that waits.

@@ -81,12 +81,18 @@ impl Slot {
 
     /// A whole buffer of numbers.
     pub fn stored(role: Role, elements: u64, element: Element) -> Self {
-        if elements == 0 { Self::EMPTY } else { Self { role, offset: 0, size: element.size_of(elements), element } }
+        if elements == 0 { Self::EMPTY } else { Self { role, offset: 0, size: element.dtype().size_of(elements), element } }
     }
 
     /// How many it has room for.
     pub fn elements(&self) -> u64 {
-        self.size / self.element.bytes()
+        let bytes = if self.element == Element::F32 { 4 } else { 2 };
+        self.size / bytes
+    }
+
+    /// This slot if it is one, else another.
+    pub fn or(self, other: Self) -> Self {
+        if self == Self::EMPTY { other } else { self }
     }
 
     /// This slot if `present`, else the stand-in.
@@ -123,7 +129,7 @@ impl Arena {
         if elements == 0 {
             return Slot::EMPTY;
         }
-        let (offset, size) = (self.size.next_multiple_of(self.alignment), element.size_of(elements));
+        let (offset, size) = (self.size.next_multiple_of(self.alignment), element.dtype().size_of(elements));
         self.size = offset + size;
         Slot { role: self.role, offset, size, element }
     }

@@ -118,6 +118,23 @@ pub(crate) fn prepare(
     Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
 }
 
+sizes! {
+    PackHalvesSizes { len, }
+}
+
+fn pack_halves_source() -> KernelSource {
+    let bindings = [Binding::write("src"), Binding::write("dst").of_u32()];
+    let files = [PackHalvesSizes::WGSL, include_str!("../shaders/pack_halves.wgsl")];
+    KernelSource::new("pack_halves", &[], &bindings, StepIndex::None, &files)
+}
+
+/// Brings `src` in workspace, f32, to where it is wanted as packed f16.
+pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatch> {
+    let sizes = PackHalvesSizes { len: src.elements() as u32 };
+    let grid = elementwise(ctx, src.elements().div_ceil(2));
+    Dispatch::new(ctx, ctx.kernel(pack_halves_source())?, &[src, dst], &sizes, grid)
+}
+
 fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
     let bindings = [
         Binding::write("state"),
@@ -144,7 +161,7 @@ pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots:
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
-    let mut sources = vec![pack_source()];
+    let mut sources = vec![pack_source(), pack_halves_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));
         sources.push(prepare_source(Access::Read, [element, Element::F32]));

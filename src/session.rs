@@ -9,6 +9,7 @@ use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::model::Rnn;
 use crate::plan::{Forward, ForwardBuffers};
+use crate::storage::Dtype;
 use crate::strategy::Strategy;
 
 /// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
@@ -17,6 +18,9 @@ use crate::strategy::Strategy;
 pub struct Session {
     ctx: Context,
     shape: SeqShape,
+    dtype: Dtype,
+    /// Elements of the input and of the output.
+    lens: [usize; 2],
     forward: Forward,
     input: Buffer,
     output: Buffer,
@@ -82,6 +86,8 @@ impl Session {
         Ok(Self {
             ctx: ctx.clone(),
             shape,
+            dtype: rnn.dtype(),
+            lens: [rnn.config().input_size, rnn.config().output_size()].map(|size| shape.rows() * size),
             forward,
             input,
             output,
@@ -96,12 +102,12 @@ impl Session {
         })
     }
 
-    /// Where the app puts the next chunk: `[T, B, I]` f32, `[B, T, I]` if batch-first.
+    /// Where the app puts the next chunk: `[T, B, I]`, `[B, T, I]` if batch-first, stored as the network's [`Dtype`].
     pub fn input(&self) -> &Buffer {
         &self.input
     }
 
-    /// Where a chunk's output appears: `[T, B, H]` f32, `[B, T, H]` if batch-first.
+    /// Where a chunk's output appears: `[T, B, H]`, `[B, T, H]` if batch-first, stored likewise.
     pub fn output(&self) -> &Buffer {
         &self.output
     }
@@ -159,8 +165,8 @@ impl Session {
 
     /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.
     pub async fn advance(&mut self, input: &[f32]) -> Result<Vec<f32>> {
-        check_len("input", (self.input.size() / 4) as usize, input.len())?;
-        self.ctx.queue().write_buffer(&self.input, 0, bytemuck::cast_slice(input));
+        check_len("input", self.lens[0], input.len())?;
+        self.ctx.queue().write_buffer(&self.input, 0, &self.dtype.encode(input));
         let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate session") };
         let mut encoder = self.ctx.device().create_command_encoder(&descriptor);
         self.encode(&mut encoder);
@@ -173,7 +179,7 @@ impl Session {
         let mut values = self.ctx.map(&self.staging).await?;
         let status = values.split_off((self.output.size() / 4) as usize);
         self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
-        Ok(values)
+        Ok(self.dtype.decode(values, self.lens[1]))
     }
 
     /// [`advance`](Session::advance) that waits.

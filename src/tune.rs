@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wgpu::{Backend, Buffer, BufferUsages};
+use wgpu::{Backend, Buffer};
 
 use crate::check::Tolerance;
-use crate::config::{Mode, SeqShape, Sequence, state_len};
+use crate::config::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::error::{Error, Result};
-use crate::model::{HostRun, Rnn};
+use crate::model::{GradientBuffers, HostRun, Rnn};
 use crate::params::Params;
-use crate::plan::{Backward, BackwardBuffers, Forward};
+use crate::plan::{Backward, Forward};
 use crate::product::trial::{Orientation, fastest};
 use crate::product::{Tile, Tiles};
 use crate::strategy::{Recurrence, Strategy};
@@ -116,7 +116,7 @@ async fn measure(rnn: &Rnn, params: &Buffer, data: &Data, mode: Mode, truth: &mu
 }
 
 fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> bool {
-    let tolerance = Tolerance::new(rnn.config(), shape, mode == Mode::Training);
+    let tolerance = Tolerance::new(rnn.config(), shape, mode == Mode::Training).for_dtype(rnn.dtype());
     truth.iter().zip(results).all(|(truth, actual)| {
         let truth: Vec<f64> = truth.iter().map(|&v| v.into()).collect();
         tolerance.compare("a result", &truth, actual).is_ok()
@@ -151,29 +151,20 @@ struct Trial<'a> {
     run: HostRun<'a>,
     forward: Forward,
     backward: Option<Backward>,
-    gradients: Vec<Buffer>,
+    gradients: Option<GradientBuffers>,
 }
 
 impl<'a> Trial<'a> {
     fn new(rnn: &'a Rnn, params: &'a Buffer, data: &Data, mode: Mode) -> Result<Self> {
-        let ctx = rnn.context();
         let seq = Sequence::new(data.shape, &data.input).with_initial_state(&data.initial_state);
         let run = HostRun::new(rnn, params, &seq, mode)?;
         let forward = run.plan().bind_forward(&run.forward_buffers())?;
-        let (mut backward, mut gradients) = (None, Vec::new());
+        let (mut backward, mut gradients) = (None, None);
         if mode == Mode::Training {
-            let sizes = run.plan().sizes();
-            let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
-            for (label, size) in [("d_params", sizes.params), ("d_input", sizes.input), ("d_initial_state", sizes.state)] {
-                gradients.push(ctx.create_buffer(label, size, usage)?);
-            }
-            let d_output = ctx.upload("d_output", &data.d_output)?;
-            let whole = Buffer::as_entire_buffer_binding;
-            backward = Some(run.plan().bind_backward(&BackwardBuffers {
-                d_input: Some(whole(&gradients[1])),
-                d_initial_state: Some(whole(&gradients[2])),
-                ..BackwardBuffers::new(run.forward_buffers(), whole(&d_output), whole(&gradients[0]))
-            })?);
+            let results = GradientBuffers::new(&run)?;
+            let d_output = rnn.upload_stored("d_output", &data.d_output)?;
+            backward = Some(run.plan().bind_backward(&results.buffers(&run, &d_output))?);
+            gradients = Some(results);
         }
         Ok(Self { run, forward, backward, gradients })
     }
@@ -192,9 +183,9 @@ impl<'a> Trial<'a> {
     async fn results(&self) -> Result<Vec<Vec<f32>>> {
         let output = self.run.output().await?;
         let mut results = vec![output.output, output.final_state];
-        for gradient in &self.gradients {
-            let [values] = self.run.context().download([gradient]).await?;
-            results.push(values);
+        if let Some(gradients) = &self.gradients {
+            let Gradients { d_input, d_params, d_initial_state } = gradients.download(&self.run).await?;
+            results.extend([d_input, d_params, d_initial_state]);
         }
         Ok(results)
     }

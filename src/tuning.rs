@@ -5,6 +5,7 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::Rnn;
 use crate::product::Tiles;
+use crate::storage::Dtype;
 use crate::strategy::Strategy;
 
 /// Repaired runs after which strategy persistent is not chosen any more.
@@ -28,12 +29,20 @@ pub(crate) struct Class {
     pub num_directions: usize,
     pub batch_size: usize,
     pub training: bool,
+    /// f32 in what was stored before there was another.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub dtype: Dtype,
 }
 
 impl Class {
     pub fn new(cell: &str, hidden_size: usize, num_directions: usize, batch_size: usize, mode: Mode) -> Self {
         let batch_size = batch_size.checked_next_power_of_two().unwrap_or(batch_size);
-        Self { cell: cell.into(), hidden_size, num_directions, batch_size, training: mode == Mode::Training }
+        let (cell, training, dtype) = (cell.into(), mode == Mode::Training, Dtype::F32);
+        Self { cell, hidden_size, num_directions, batch_size, training, dtype }
+    }
+
+    pub fn with_dtype(self, dtype: Dtype) -> Self {
+        Self { dtype, ..self }
     }
 }
 
@@ -166,6 +175,7 @@ mod tests {
             class("lstm", 128, 2, 16, Mode::Inference),
             class("lstm", 128, 1, 17, Mode::Inference),
             class("lstm", 128, 1, 16, Mode::Training),
+            class("lstm", 128, 1, 16, Mode::Inference).with_dtype(Dtype::F16),
         ] {
             assert_eq!(tuning.choose(&other, 0), None);
             assert_eq!(tuning.tiles(&other), Tiles::default());

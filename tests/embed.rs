@@ -94,8 +94,7 @@ fn stacked() -> RnnConfig {
 /// The app's own device as apps have it: no feature, no limit beyond WebGPU's defaults. The step goes by dynamic offset.
 #[test]
 fn a_plain_borrowed_device_is_enough() {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let adapter = common::adapter();
     let (device, queue) = pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor::default())).unwrap();
     assert!(!device.features().contains(wgpu::Features::IMMEDIATES));
     let ctx = Context::from_device(&adapter, &device, &queue).unwrap();

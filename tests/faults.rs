@@ -220,8 +220,7 @@ fn buffers() {
 
 /// A device at WebGPU's defaults, but for what `change` does.
 fn device_with(change: impl Fn(&mut wgpu::Limits)) -> Context {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default())).unwrap();
+    let adapter = common::adapter();
     let mut required_limits = wgpu::Limits::default();
     change(&mut required_limits);
     let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };

@@ -16,10 +16,13 @@ use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
+use crate::storage::Dtype;
 use crate::strategy::Strategy;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;
+/// The same where what goes from layer to layer, and from step to step, is rounded to f16.
+const MARGIN_F16: f64 = 2e-3;
 
 /// One test case: a network, a shape, and which optional inputs it has. The data follow from the seed.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,6 +47,8 @@ pub struct Case {
     pub window_bytes: Option<u64>,
     /// Tile of the bulk products, if it is forced: see [`Rnn::with_tile`].
     pub tile: Option<Tile>,
+    /// How the GPU stores parameters, input and output; the data are numbers that it can store.
+    pub dtype: Dtype,
     /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
     pub workgroups: Option<u32>,
     /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
@@ -78,6 +83,7 @@ impl Case {
             dispatch_flops: None,
             window_bytes: None,
             tile: None,
+            dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
             seed: 1,
@@ -85,7 +91,7 @@ impl Case {
     }
 
     /// The case's data for a cell. If the cell has jumps, the first seed from `self.seed` on is taken whose every step stays
-    /// clear of them by 1e-5, so that f32 and f64 take the same side; if none of 50 does, an error.
+    /// clear of them by 1e-5 (with f16 storage 2e-3), so that f32 and f64 take the same side; if none of 50 does, an error.
     pub fn data(&self, cell: &dyn Cell) -> Result<CaseData> {
         for seed in self.seed..self.seed.saturating_add(50) {
             if let Some(data) = CaseData::new(self, cell, seed)? {
@@ -99,7 +105,7 @@ impl Case {
     /// Runs the case forward and backward on the GPU, into poisoned buffers, and compares every result with the reference.
     pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<Outcome> {
         let data = self.data(&**cell)?;
-        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy);
+        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy).with_dtype(self.dtype)?;
         let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
         let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
         let rnn = self.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
@@ -108,8 +114,8 @@ impl Case {
         let status = ctx.upload("status", &[0u32; 4])?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;
         let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training, &status).await?;
-        let forward = Tolerance::new(&self.config, self.shape, false);
-        let backward = Tolerance::new(&self.config, self.shape, true);
+        let [forward, backward] =
+            [false, true].map(|backward| Tolerance::new(&self.config, self.shape, backward).for_dtype(self.dtype));
         let truth = &data.inference;
         let mut worst = forward.compare("output in inference", &truth.output, &inference.output)?;
         worst = worst.max(forward.compare("final_state in inference", &truth.final_state, &inference.final_state)?);
@@ -167,7 +173,8 @@ impl CaseData {
         shape.validate()?;
         let layout = ParamLayout::new(cell, config)?;
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        let mut uniform = |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(rng.random_range(-1.0f32..=1.0))).collect() };
+        let mut uniform =
+            |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(case.dtype.round(rng.random_range(-1.0f32..=1.0)))).collect() };
         let mut input = uniform(shape.rows() * config.input_size);
         let initial_state = case.initial_state.then(|| uniform(state_len(cell, config, shape)));
         let mut d_output = uniform(shape.rows() * config.output_size());
@@ -175,7 +182,7 @@ impl CaseData {
         let lengths: Option<Vec<u32>> =
             case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
         let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());
-        let params_f32 = Params::uniform(&layout, seed).values().to_vec();
+        let params_f32: Vec<f32> = Params::uniform(&layout, seed).values().iter().map(|&p| case.dtype.round(p)).collect();
         let params: Vec<f64> = params_f32.iter().map(|&p| p.into()).collect();
         // Padding may hold anything.
         for (b, &length) in lengths.iter().flatten().enumerate() {
@@ -195,7 +202,7 @@ impl CaseData {
             margin = margin.min(without.margin());
             inference = without.output;
         }
-        if margin < MARGIN {
+        if margin < if case.dtype == Dtype::F32 { MARGIN } else { MARGIN_F16 } {
             return Ok(None);
         }
         let d = OutputGradients { d_output: &d_output, d_final_state: d_final_state.as_deref() };
@@ -241,15 +248,16 @@ async fn run_poisoned(
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
-    let stored = |label, values: &[f64]| ctx.upload(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
+    let f32s = |label, values: &[f64]| ctx.upload(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
+    let stored = |label, values: &[f64]| rnn.upload_stored(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
     let poisoned = |label, bytes: u64| ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]);
     fn whole(buffer: &Buffer) -> wgpu::BufferBinding<'_> {
         buffer.as_entire_buffer_binding()
     }
-    let params = ctx.upload("params", &data.params_f32)?;
+    let params = rnn.upload_stored("params", &data.params_f32)?;
     let input = stored("input", &data.input)?;
     let [output, final_state] = [poisoned("output", sizes.output)?, poisoned("final_state", sizes.state)?];
-    let initial_state = data.initial_state.as_ref().map(|s| stored("initial_state", s)).transpose()?;
+    let initial_state = data.initial_state.as_ref().map(|s| f32s("initial_state", s)).transpose()?;
     let lengths = data.lengths.as_ref().map(|l| ctx.upload("lengths", l)).transpose()?;
     let reset = data.reset.as_ref().map(|r| ctx.upload("reset", r)).transpose()?;
     let dropout_state = ctx.upload("dropout_state", &data.dropout.words())?;
@@ -268,13 +276,14 @@ async fn run_poisoned(
     plan.bind_forward(&forward)?.encode(&mut encoder);
     if mode == Mode::Inference {
         ctx.queue().submit([encoder.finish()]);
-        return Ok((download_output(ctx, &output, &final_state).await?, None));
+        return Ok((download_output(rnn, case, &output, &final_state).await?, None));
     }
 
     let d_output = stored("d_output", &data.d_output)?;
-    let d_final_state = data.d_final_state.as_ref().map(|d| stored("d_final_state", d)).transpose()?;
+    let d_final_state = data.d_final_state.as_ref().map(|d| f32s("d_final_state", d)).transpose()?;
     let [d_input, d_initial_state] = [poisoned("d_input", sizes.input)?, poisoned("d_initial_state", sizes.state)?];
-    let d_params = if case.accumulate { ctx.upload("d_params", &data.params_f32)? } else { poisoned("d_params", sizes.params)? };
+    let d_params =
+        if case.accumulate { ctx.upload("d_params", &data.params_f32)? } else { poisoned("d_params", sizes.d_params)? };
     // Nothing may flow from forward to backward but by the reserve and the output.
     let poison = poisoned("poison", sizes.workspace)?;
     encoder.copy_buffer_to_buffer(&poison, 0, &workspace, 0, sizes.workspace);
@@ -289,12 +298,14 @@ async fn run_poisoned(
     };
     plan.bind_backward(&backward)?.encode(&mut encoder);
     ctx.queue().submit([encoder.finish()]);
-    let output = download_output(ctx, &output, &final_state).await?;
+    let output = download_output(rnn, case, &output, &final_state).await?;
     let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
+    let d_input = case.dtype.decode(d_input, case.shape.rows() * case.config.input_size);
     Ok((output, Some(Gradients { d_input, d_params, d_initial_state })))
 }
 
-async fn download_output(ctx: &Context, output: &Buffer, final_state: &Buffer) -> Result<Output> {
-    let [output, final_state] = ctx.download([output, final_state]).await?;
+async fn download_output(rnn: &Rnn, case: &Case, output: &Buffer, final_state: &Buffer) -> Result<Output> {
+    let [output, final_state] = rnn.context().download([output, final_state]).await?;
+    let output = case.dtype.decode(output, case.shape.rows() * case.config.output_size());
     Ok(Output { output, final_state })
 }

@@ -3,6 +3,7 @@
 
 use crate::config::{RnnConfig, SeqShape};
 use crate::error::{Error, Result, check_len};
+use crate::storage::Dtype;
 
 /// How far f32 results may lie from the float64 reference on the same stored inputs, per tensor.
 ///
@@ -13,8 +14,12 @@ pub struct Tolerance {
     pub relative_l2: f64,
     /// Bound on the largest |actual − truth|, times 1 + the largest |truth|.
     pub absolute: f64,
-    /// What a tensor of under 8 elements may be off by, beyond 1e-5 of its largest truth: too few for errors to average out.
+    /// What a tensor of under 8 elements may be off by, beyond `small_relative` of its largest truth: too few for errors to
+    /// average out.
     pub small: f64,
+    /// See `small`.
+    pub small_relative: f64,
+    backward: bool,
 }
 
 /// Below this f32 is subnormal or near it: such a truth counts as 0.
@@ -27,11 +32,25 @@ impl Tolerance {
         let depth = ((widest + config.hidden_size) * shape.seq_len) as f64;
         // A parameter's gradient is a sum over T·B terms of about 1 that may cancel, each off by some 1e-7.
         let terms = if backward { (shape.rows() as f64).sqrt() / 2.0 } else { 1.0 };
-        let backward = f64::from(u8::from(backward));
+        let twice = f64::from(u8::from(backward));
         Self {
-            relative_l2: 4.0 * (1.0 + backward) * depth.log2().ceil().max(1.0) * 1.2e-7,
-            absolute: 1e-4 + 4e-4 * backward,
+            relative_l2: 4.0 * (1.0 + twice) * depth.log2().ceil().max(1.0) * 1.2e-7,
+            absolute: 1e-4 + 4e-4 * twice,
             small: 1e-6 * terms.max(1.0),
+            small_relative: 1e-5,
+            backward,
+        }
+    }
+
+    /// For results of a network of this storage, from parameters and inputs that f16 holds exactly: what lies between layers and
+    /// comes out is rounded.
+    pub fn for_dtype(self, dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => self,
+            Dtype::F16 => {
+                let relative_l2 = if self.backward { 2e-3 } else { 1e-3 };
+                Self { relative_l2, absolute: 2.0 * relative_l2, small: 1e3 * self.small, small_relative: 2e-3, ..self }
+            }
         }
     }
 
@@ -59,7 +78,8 @@ impl Tolerance {
         }
         let relative = (error2 / truth2).sqrt();
         if truth.len() < 8 {
-            within("largest error of a small tensor", largest_error, self.small + 1e-5 * largest_truth)?;
+            let allowed = self.small + self.small_relative * largest_truth;
+            within("largest error of a small tensor", largest_error, allowed)?;
             return Ok(relative.min(largest_error));
         }
         within("relative L2 error", relative, self.relative_l2)?;

@@ -3,11 +3,12 @@
 use crate::cell::unit_rows;
 use crate::error::{Error, Result};
 use crate::plan::Plan;
-use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::program::{Role, Segment, Slot};
-use crate::rows::{Pack, PackSizes, pack, prepare, previous};
+use crate::rows::{Pack, PackSizes, pack, pack_halves, prepare, previous};
+use crate::storage::Element;
 use crate::strategy::{BackwardSlots, StepSizes};
 
 impl Plan {
@@ -16,7 +17,7 @@ impl Plan {
         let map = self.maps.backward.as_ref().ok_or_else(missing)?;
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let reserve = &self.maps.reserve;
-        let user = UserSlots::new(&self.sizes, options);
+        let user = self.user(options);
         let first = Pack {
             lengths: user.lengths,
             reset: user.reset,
@@ -55,7 +56,7 @@ impl Plan {
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
             let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options };
             products.weight_gradients(&mut program, input)?;
-            products.input_gradient(&mut program)?;
+            products.input_gradient(&mut program, user.d_input)?;
         }
         Ok(program)
     }
@@ -143,17 +144,19 @@ impl LayerProducts<'_> {
     }
 
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
-    fn input_gradient(&self, program: &mut Vec<Segment>) -> Result<()> {
+    fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.recurrence.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
         }
         let columns = network.config.layer_input_size(layer) as u64;
-        let params = Slot::whole(Role::Params, network.layout.len() as u64);
         let dropout = plan.dropout_below(layer);
-        let dst = if layer == 0 { Slot::whole(Role::DInput, dims.rows * columns) } else { map.d_inner };
-        let raw = if dropout.is_some() { map.prepared } else { dst };
+        let dst = if layer == 0 { users } else { map.d_inner };
+        // What is stored as f16 is written once, when the sum over directions is there.
+        let direct = dst.element == Element::F32 || (dst.element == Element::F16 && dims.directions == 1);
+        let prepared = Slot { size: 4 * dims.rows * columns, ..map.prepared };
+        let raw = if dropout.is_some() || !direct { prepared } else { dst };
         for direction in 0..dims.directions {
             let weight_ih = network.layout.block(layer, direction as usize).weight_ih as u64;
             let product = Product {
@@ -162,7 +165,7 @@ impl LayerProducts<'_> {
                 k: dims.gate_rows,
                 batches: 1,
                 a: Matrix::rows(map.d_rows, dims.gate_rows).at(direction * dims.rows * dims.gate_rows),
-                b: Matrix::rows(params, columns).at(weight_ih),
+                b: Matrix::rows(plan.params(), columns).at(weight_ih),
                 c: Matrix::rows(raw, columns),
                 bias: None,
                 accumulate: direction > 0,
@@ -170,9 +173,13 @@ impl LayerProducts<'_> {
             };
             program.extend(matmuls(ctx, tiles, &product)?);
         }
-        if dropout.is_some() {
-            program.push(prepare(ctx, sizes, columns, [raw, dst, map.marks], dropout)?.into());
+        if raw == dst {
+            return Ok(());
         }
+        program.push(match dst.element {
+            Element::PackedF16 => pack_halves(ctx, raw, dst)?.into(),
+            _ => prepare(ctx, sizes, columns, [raw, dst, map.marks], dropout)?.into(),
+        });
         Ok(())
     }
 }

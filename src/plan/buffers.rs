@@ -5,13 +5,17 @@ use wgpu::BufferBinding;
 use crate::config::Mode;
 use crate::error::{Error, Result};
 use crate::program::{Role, Slot};
+use crate::storage::Element;
 
-/// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient has the size of what it is the gradient of.
+/// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
+/// gradient of. What is f32 here is f16 in a network of [`Dtype::F16`](crate::Dtype) where that says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferSizes {
-    /// The flat parameter block, f32; `d_params` too.
+    /// The flat parameter block, f32.
     pub params: u64,
+    /// Its gradient, f32 always.
+    pub d_params: u64,
     /// `[T, B, I]` f32; `d_input` too.
     pub input: u64,
     /// `[T, B, D·H]` f32; `d_output` too.
@@ -94,7 +98,7 @@ pub struct BackwardBuffers<'a> {
     pub d_output: BufferBinding<'a>,
     /// As `final_state`, zeros if absent. Read.
     pub d_final_state: Option<BufferBinding<'a>>,
-    /// As `params`. Written.
+    /// The flat parameter block, f32 whatever the parameters are. Written.
     pub d_params: BufferBinding<'a>,
     /// As `input`. Written; leaving it out saves a product.
     pub d_input: Option<BufferBinding<'a>>,
@@ -120,6 +124,7 @@ impl BufferSizes {
         let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
+            ("d_params", if mode == Mode::Training { self.d_params } else { 0 }, ""),
             ("input", self.input, hint),
             ("output", self.output, hint),
             ("initial_state", self.state, ""),
@@ -196,23 +201,27 @@ pub(super) struct UserSlots {
     pub reset: Slot,
     pub d_output: Slot,
     pub d_final_state: Slot,
+    pub d_input: Slot,
     pub d_initial_state: Slot,
     pub status: Slot,
 }
 
 impl UserSlots {
-    pub(super) fn new(sizes: &BufferSizes, options: Options) -> Self {
+    /// `element` is how parameters, input and output are stored.
+    pub(super) fn new(sizes: &BufferSizes, options: Options, element: Element) -> Self {
         let slot = |role, bytes: u64| Slot::whole(role, bytes / 4);
+        let stored = |role, size: u64| Slot { role, offset: 0, size, element };
         Self {
-            params: slot(Role::Params, sizes.params),
-            input: slot(Role::Input, sizes.input),
-            output: slot(Role::Output, sizes.output),
+            params: stored(Role::Params, sizes.params),
+            input: stored(Role::Input, sizes.input),
+            output: stored(Role::Output, sizes.output),
             initial_state: slot(Role::InitialState, sizes.state).only_if(options.initial_state),
             final_state: slot(Role::FinalState, sizes.state).only_if(options.final_state),
             lengths: slot(Role::Lengths, sizes.lengths).only_if(options.lengths),
             reset: slot(Role::Reset, sizes.reset).only_if(options.reset),
-            d_output: slot(Role::DOutput, sizes.output),
+            d_output: stored(Role::DOutput, sizes.output),
             d_final_state: slot(Role::DFinalState, sizes.state).only_if(options.d_final_state),
+            d_input: stored(Role::DInput, sizes.input),
             d_initial_state: slot(Role::DInitialState, sizes.state).only_if(options.d_initial_state),
             status: slot(Role::Status, sizes.status).only_if(options.status),
         }

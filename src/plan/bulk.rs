@@ -7,7 +7,7 @@ use crate::cell::{Cell, has_two_phases};
 use crate::context::Context;
 use crate::error::Result;
 use crate::kernel::{Binding, KernelSource, StepIndex};
-use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::plan::stream::phases;
 use crate::plan::{Network, Plan};
@@ -79,18 +79,19 @@ impl Plan {
     pub(super) fn bulk_program(&self, map: BulkMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let cell = &*network.cell;
-        let user = UserSlots::new(&self.sizes, options);
+        let user = self.user(options);
+        let output = self.maps.forward.unpacked.or(user.output);
         let input_part = self.maps.forward.input_part;
         // One buffer cannot be bound both for reading and for writing: in place, the kernel reads the state where it writes it.
         let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
-        let slots = [user.params, input_part, map.state_part, map.mid, initial, user.reset, user.output, user.final_state];
+        let slots = [user.params, input_part, map.state_part, map.mid, initial, user.reset, output, user.final_state];
         let mut program = Vec::new();
         for layer in 0..network.config.num_layers {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.part_len = 1;
             sizes.has_final = options.final_state.into();
             // A layer's kernel reads its input no more, so its output takes that place.
-            let input = if layer == 0 { user.input } else { user.output };
+            let input = if layer == 0 { user.input } else { output };
             self.input_product(&dims, layer, input, &sizes, &mut program)?;
 
             let first = cell.first_phase_gates() as u64 * dims.hidden;
@@ -115,7 +116,7 @@ impl Plan {
             let run = |phase| -> Result<Segment> {
                 let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
                 let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
-                let kernel = ctx.kernel(source(cell, variant, [user.params.element, user.output.element]))?;
+                let kernel = ctx.kernel(source(cell, variant, [user.params.element, output.element]))?;
                 Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, &sizes, groups)?))
             };
             if options.initial_state {
@@ -129,6 +130,7 @@ impl Plan {
                 program.push(run(phase)?);
             }
         }
+        program.extend(self.pack_output(output, user.output)?);
         Ok(program)
     }
 }

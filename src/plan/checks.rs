@@ -94,7 +94,7 @@ pub(super) fn check_backward(ctx: &Context, sizes: &BufferSizes, buffers: &Backw
     given.add("workspace", &forward.workspace, sizes.workspace, true);
     given.add("d_output", &buffers.d_output, sizes.output, false);
     given.add("d_final_state", buffers.d_final_state.as_ref(), sizes.state, false);
-    given.add("d_params", &buffers.d_params, sizes.params, true);
+    given.add("d_params", &buffers.d_params, sizes.d_params, true);
     given.add("d_input", buffers.d_input.as_ref(), sizes.input, true);
     given.add("d_initial_state", buffers.d_initial_state.as_ref(), sizes.state, true);
     given.check(ctx, &[["d_final_state", "d_initial_state"]])

@@ -3,18 +3,19 @@
 use crate::config::Mode;
 use crate::error::Result;
 use crate::plan::Plan;
-use crate::plan::buffers::{Options, UserSlots};
+use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::program::{Role, Segment, Slot};
-use crate::rows::{Pack, PackSizes, pack, prepare};
+use crate::rows::{Pack, PackSizes, pack, pack_halves, prepare};
 use crate::strategy::{ForwardSlots, StepSizes};
 
 impl Plan {
     pub(super) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
-        let user = UserSlots::new(&self.sizes, options);
+        let user = self.user(options);
+        let output = map.unpacked.or(user.output);
         let first = Pack {
             lengths: user.lengths,
             reset: user.reset,
@@ -28,12 +29,12 @@ impl Plan {
         let mut program = vec![pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into()];
         let last = network.config.num_layers - 1;
         let output_of = |layer| match self.mode {
-            _ if layer == last => user.output,
+            _ if layer == last => output,
             Mode::Training => reserve.outputs[layer],
             // A window's output takes the place of what it was made from.
-            Mode::Inference if dims.directions == 1 => user.output,
+            Mode::Inference if dims.directions == 1 => output,
             // The other direction still needs that: layers write to and from.
-            Mode::Inference if (last - layer) % 2 == 0 => user.output,
+            Mode::Inference if (last - layer) % 2 == 0 => output,
             Mode::Inference => map.inner,
         };
         for layer in 0..=last {
@@ -65,7 +66,13 @@ impl Plan {
                 program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
             }
         }
+        program.extend(self.pack_output(output, user.output)?);
         Ok(program)
+    }
+
+    /// The dispatch that brings the output to the caller's buffer, if it is not there.
+    pub(super) fn pack_output(&self, output: Slot, users: Slot) -> Result<Option<Segment>> {
+        Ok(if output == users { None } else { Some(pack_halves(&self.ctx, output, users)?.into()) })
     }
 
     /// x·W_ihᵀ + b_ih of a layer for the steps of a window, all directions.
@@ -78,7 +85,7 @@ impl Plan {
         program: &mut Vec<Segment>,
     ) -> Result<()> {
         let network = &*self.network;
-        let params = Slot::whole(Role::Params, network.layout.len() as u64);
+        let params = self.params();
         let columns = network.config.layer_input_size(layer) as u64;
         let block = network.layout.block(layer, 0);
         let (first, len) = (u64::from(window.first), u64::from(window.part_len));

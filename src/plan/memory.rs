@@ -6,9 +6,11 @@ use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::plan::Network;
 use crate::plan::bulk::BulkMap;
+use crate::plan::stream::StreamMap;
 use crate::product::{Tiles, splits};
 use crate::program::{Arena, Slot};
 use crate::rows::PackSizes;
+use crate::storage::Element;
 use crate::strategy::{self, StepSizes};
 
 /// Sizes that everything is computed from, in elements.
@@ -129,7 +131,7 @@ pub(super) enum SingleStep {
     /// As a sequence of one step.
     None,
     /// One dispatch a layer, or one in all.
-    Fused(Slot),
+    Fused(StreamMap),
     /// Products over all rows.
     Bulk(BulkMap),
 }
@@ -159,6 +161,8 @@ pub(super) struct ForwardMap {
     pub inner: Slot,
     /// Training with dropout: the input of a layer above the first.
     pub prepared: Slot,
+    /// The output until it is packed, where no kernel can write it as it is stored.
+    pub unpacked: Slot,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -190,7 +194,8 @@ impl ReserveMap {
         let header = arena.alloc(if dropout { 4 } else { 0 });
         let values = (network.cell.saved() + network.cell.states() - 1) as u64;
         let kept = (0..layers).map(|_| arena.alloc(dims.directions * dims.rows * values * dims.hidden)).collect();
-        let outputs = (1..layers).map(|_| arena.alloc(dims.rows * dims.output)).collect();
+        let element = network.element.written();
+        let outputs = (1..layers).map(|_| arena.alloc_stored(dims.rows * dims.output, element)).collect();
         Self { header, kept, outputs }
     }
 }
@@ -210,10 +215,16 @@ impl ForwardMap {
             exchange: arena.alloc(extra[0]),
             input_part: arena.alloc(dims.directions * window * dims.batch * dims.gate_rows),
             window,
-            inner: arena.alloc(inner),
+            inner: arena.alloc_stored(inner, network.element.written()),
             prepared: arena.alloc(if dropout { dims.rows * dims.output } else { 0 }),
+            unpacked: unpacked(network, dims, arena),
         }
     }
+}
+
+/// Room for the output where no kernel can write it as it is stored.
+pub(super) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slot {
+    arena.alloc(if network.element == Element::PackedF16 { dims.rows * dims.output } else { 0 })
 }
 
 impl BackwardMap {

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
-use buffers::{Options, SHORTER, forward_buffer};
+use buffers::{Options, SHORTER, UserSlots, forward_buffer};
 use bulk::BulkMap;
 use checks::{check_backward, check_forward};
 use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap, SingleStep};
+use stream::StreamMap;
 
 use crate::cell::Cell;
 use crate::config::{Mode, RnnConfig, SeqShape};
@@ -25,14 +26,17 @@ use crate::error::{Error, Result};
 use crate::params::ParamLayout;
 use crate::program::{Arena, Bound, Role, Segment, Slot};
 use crate::rows::Dropout;
+use crate::storage::{Dtype, Element};
 use crate::strategy::{Recurrence, Strategy};
 
 /// A network without a shape: what `Rnn` and its plans share.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Network {
     pub cell: Arc<dyn Cell>,
     pub config: RnnConfig,
     pub layout: ParamLayout,
+    /// How parameters, input and output are stored.
+    pub element: Element,
 }
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
@@ -62,7 +66,7 @@ impl Plan {
         let mut workspace = Arena::new(Role::Workspace, alignment);
         let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
         let step_sizes = dims.step_sizes(network, 0, false);
-        let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward);
+        let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward, network.element);
         // The workspace holds other things too.
         let most = ctx.limits().max_storage_buffer_binding_size.min(ctx.limits().max_buffer_size / 4);
         let window = dims.window(recurrence.window_bytes.min(most));
@@ -72,7 +76,7 @@ impl Plan {
             // Of a sequence it takes the product of the input.
             match BulkMap::new(ctx, network, &dims, &mut workspace) {
                 Some(map) => SingleStep::Bulk(map),
-                None => SingleStep::Fused(stream_workspace.alloc(stream::scratch(&*network.cell, &dims))),
+                None => SingleStep::Fused(StreamMap::new(network, &dims, &mut stream_workspace)),
             }
         } else {
             SingleStep::None
@@ -80,10 +84,13 @@ impl Plan {
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
         let backward = (mode == Mode::Training)
             .then(|| BackwardMap::new(ctx, network, &dims, recurrence.tiles, extra(true), &mut backward_workspace));
+        let dtype = network.element.dtype();
+        let params = network.layout.len() as u64;
         let sizes = BufferSizes {
-            params: 4 * network.layout.len() as u64,
-            input: 4 * dims.rows * network.config.input_size as u64,
-            output: 4 * dims.rows * dims.output,
+            params: dtype.size_of(params),
+            d_params: Dtype::F32.size_of(params),
+            input: dtype.size_of(dims.rows * network.config.input_size as u64),
+            output: dtype.size_of(dims.rows * dims.output),
             state: 4 * dims.block * dims.states,
             lengths: 4 * dims.batch,
             reset: 4 * dims.rows,
@@ -150,7 +157,7 @@ impl Plan {
 
     fn step_program(&self, options: Options) -> Result<Vec<Segment>> {
         match self.maps.step {
-            SingleStep::Fused(scratch) => self.stream_program(scratch, options),
+            SingleStep::Fused(map) => self.stream_program(map, options),
             SingleStep::Bulk(map) => self.bulk_program(map, options),
             SingleStep::None => self.sequence_program(options),
         }
@@ -161,6 +168,16 @@ impl Plan {
         let header = self.maps.reserve.header;
         let p = self.network.config.dropout;
         (layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: layer - 1, header })
+    }
+
+    fn params(&self) -> Slot {
+        let (size, element) = (self.sizes.params, self.network.element);
+        Slot { role: Role::Params, offset: 0, size, element }
+    }
+
+    /// The caller's buffers that a program with these options works on.
+    fn user(&self, options: Options) -> UserSlots {
+        UserSlots::new(&self.sizes, options, self.network.element)
     }
 
     /// Bytes that each buffer must hold.

@@ -7,10 +7,10 @@ use crate::cell::{Cell, has_two_phases};
 use crate::context::WORKGROUP_BYTES;
 use crate::error::Result;
 use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::plan::buffers::{Options, UserSlots};
-use crate::plan::memory::Dims;
+use crate::plan::buffers::Options;
+use crate::plan::memory::{Dims, unpacked};
 use crate::plan::{Network, Plan};
-use crate::program::{Dispatch, Segment, Slot};
+use crate::program::{Arena, Dispatch, Segment, Slot};
 use crate::storage::Element;
 
 /// Most weights of a network that one workgroup reads in the time that dispatches of their own would take.
@@ -100,10 +100,22 @@ pub(super) fn phases(cell: &dyn Cell) -> Range<u32> {
     if has_two_phases(cell) { 1..3 } else { 0..1 }
 }
 
-/// Elements of workspace: see the shader.
-pub(super) fn scratch(cell: &dyn Cell, dims: &Dims) -> u64 {
-    let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
-    2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64
+/// Workspace of a single step.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StreamMap {
+    /// See the shader.
+    scratch: Slot,
+    /// As in the forward map.
+    unpacked: Slot,
+}
+
+impl StreamMap {
+    pub fn new(network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
+        let cell = &*network.cell;
+        let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
+        let scratch = 2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64;
+        Self { scratch: arena.alloc(scratch), unpacked: unpacked(network, dims, arena) }
+    }
 }
 
 /// Every source of this module, for validation without a device.
@@ -117,18 +129,19 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 }
 
 impl Plan {
-    pub(super) fn stream_program(&self, scratch: Slot, options: Options) -> Result<Vec<Segment>> {
+    pub(super) fn stream_program(&self, map: StreamMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let cell = &*network.cell;
-        let user = UserSlots::new(&self.sizes, options);
+        let user = self.user(options);
+        let output = map.unpacked.or(user.output);
         // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
         let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
         let (small, layers) = (is_small(network), network.config.num_layers);
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
         let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
-        let stored = [user.params, user.input, user.output].map(|slot| slot.element);
+        let stored = [user.params, user.input, output].map(|slot| slot.element);
         let kernel = ctx.kernel(source(cell, tile, options.in_place, stored))?;
-        let slots = [user.params, user.input, initial, user.reset, user.output, user.final_state, scratch];
+        let slots = [user.params, user.input, initial, user.reset, output, user.final_state, map.scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
         let sizes = StreamSizes {
             input: network.config.input_size as u32,
@@ -155,13 +168,20 @@ impl Plan {
                 phase_end: phases.end,
                 ..sizes
             };
-            Ok(Segment::from(Dispatch::new(ctx, kernel.clone(), &slots, &sizes, groups)?))
+            Dispatch::new(ctx, kernel.clone(), &slots, &sizes, groups).map(Segment::from)
         };
+        let mut program = Vec::new();
         if small {
-            return Ok(vec![dispatch(0..layers, phases, [1, rows, 1])?]);
+            program.push(dispatch(0..layers, phases, [1, rows, 1])?);
+        } else {
+            let groups = [dims.hidden.div_ceil(tile.units.into()), rows, dims.directions];
+            for layer in 0..layers {
+                for phase in phases.clone() {
+                    program.push(dispatch(layer..layer + 1, phase..phase + 1, groups)?);
+                }
+            }
         }
-        let groups = [dims.hidden.div_ceil(tile.units.into()), rows, dims.directions];
-        let steps = (0..layers).flat_map(|layer| phases.clone().map(move |phase| (layer, phase)));
-        steps.map(|(layer, phase)| dispatch(layer..layer + 1, phase..phase + 1, groups)).collect()
+        program.extend(self.pack_output(output, user.output)?);
+        Ok(program)
     }
 }

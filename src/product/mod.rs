@@ -115,7 +115,8 @@ impl Product {
         // What a stack of one never takes counts for nothing.
         let stack = |matrix: &Matrix| matrix.batch * (self.batches - 1);
         let split = self.splits.stride * (self.splits.count - 1);
-        let first = |matrix: &Matrix| matrix.slot.offset / matrix.slot.element.bytes();
+        // A vector of four begins at a multiple of at most 16 bytes.
+        let first = |matrix: &Matrix| matrix.slot.offset / 4;
         let a = if self.a_along_k() { [self.k, self.a.row] } else { [self.m, self.a.col] };
         let b = if self.b_along_k() { [self.k, self.b.col] } else { [self.n, self.b.row] };
         Layout {

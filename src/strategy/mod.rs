@@ -189,8 +189,8 @@ fn all_forward_bindings() -> impl Iterator<Item = [Binding; 7]> {
 /// Every [`backward_bindings`]: `d_output` is stored as the output, or a layer's own, which is f32.
 fn all_backward_bindings() -> impl Iterator<Item = [Binding; 8]> {
     Element::ALL.into_iter().flat_map(|element| {
-        [(element, Access::Read), (Element::F32, Access::ReadWrite)]
-            .map(|(d_output, access)| backward_bindings([element, element, d_output], access))
+        let last = backward_bindings([element; 3], Access::Read);
+        [last, backward_bindings([element, element.written(), Element::F32], Access::ReadWrite)]
     })
 }
 
@@ -291,11 +291,11 @@ impl Recurrence {
     }
 
     /// Elements of workspace that strategy persistent needs: of exchange, and of a snapshot at the end of the state.
-    pub fn exchange(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> [u64; 2] {
+    pub fn exchange(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool, element: Element) -> [u64; 2] {
         if self.strategy != Strategy::Persistent {
             return [0; 2];
         }
-        let words = persistent::exchange_words(ctx, self, cell, sizes, backward);
+        let words = persistent::exchange_words(ctx, self, cell, sizes, persistent::Exchange::new(backward, element));
         [words, persistent::snapshot_words(cell, sizes, backward)]
     }
 }

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Segment, Slot};
+use crate::storage::Element;
 use crate::strategy::budget::Budget;
 use crate::strategy::{
     BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
@@ -137,7 +138,7 @@ impl Layout {
         loop {
             let (blocks, block) = blocks(pieces);
             let tile = blocks.max(1) * block * lanes;
-            if 4 * rows * (tile + units * lanes * work.accumulators) + 64 <= bytes {
+            if 4 * rows * (tile.max(units) + units * lanes * work.accumulators) + 64 <= bytes {
                 let pieces = work.k.map(|k| k.div_ceil(tile));
                 let held = if work.shared_pieces { pieces[0] * work.gates } else { pieces[0] + pieces[1] };
                 return Some(Self {
@@ -185,23 +186,47 @@ impl Layout {
     }
 }
 
+/// What the workgroups of a team tell each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exchange {
+    /// Forward: h and mid, as f32 or two to a word as f16.
+    States { halves: bool },
+    /// Backward: the gates' gradients, as f32 whatever the storage: f16 would lose the small ones.
+    Gradients,
+}
+
+impl Exchange {
+    pub fn new(backward: bool, element: Element) -> Self {
+        if backward { Self::Gradients } else { Self::States { halves: element != Element::F32 } }
+    }
+
+    fn is_backward(self) -> bool {
+        self == Self::Gradients
+    }
+}
+
 /// Values of h, and of mid, that a step exchanges for each unit.
 fn slots(cell: &dyn Cell) -> u32 {
     if has_two_phases(cell) { 2 } else { 1 }
 }
 
-/// Words of exchange of one step, forward or backward.
-fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    let of_unit = if backward { cell.gates().len() as u64 } else { slots(cell).into() };
-    u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden) * of_unit
+/// Words of exchange of one step.
+fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+    let hidden = u64::from(sizes.hidden);
+    let of_row = match exchange {
+        Exchange::States { halves: false } => u64::from(slots(cell)) * hidden,
+        Exchange::States { halves: true } => u64::from(slots(cell)) * hidden.div_ceil(2),
+        Exchange::Gradients => cell.gates().len() as u64 * hidden,
+    };
+    u64::from(sizes.directions) * u64::from(sizes.batch) * of_row
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
+fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
-    let fitting = (most / words_per_step(cell, sizes, backward)).clamp(1, u32::MAX.into()) as u32;
-    resident::chunk(ctx, r.dispatch_flops, cell, sizes, backward).min(fitting)
+    let fitting = (most / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
+    resident::chunk(ctx, r.dispatch_flops, cell, sizes, exchange.is_backward()).min(fitting)
 }
 
 /// Refuses a device that cannot run this strategy at all.
@@ -234,9 +259,9 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
 }
 
 /// Elements of exchange that a layer needs.
-pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    let steps = chunk(ctx, r, cell, sizes, backward).min(sizes.seq_len + u32::from(backward));
-    u64::from(steps) * words_per_step(cell, sizes, backward)
+pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+    let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
+    u64::from(steps) * words_per_step(cell, sizes, exchange)
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -285,7 +310,8 @@ fn together() -> [Binding; 3] {
     [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
-fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+/// `halves` as in [`Exchange`].
+fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 7], halves: bool) -> KernelSource {
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
@@ -294,7 +320,8 @@ fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [B
         include_str!("../../shaders/persistent_forward.wgsl"),
     ];
     let bindings = [&bindings[..], &together()].concat();
-    KernelSource::new("persistent_forward", &layout.constants(slots(cell)), &bindings, step, &files).with_cell(cell)
+    let constants = [&layout.constants(slots(cell))[..], &[("HALVES", halves.into())]].concat();
+    KernelSource::new("persistent_forward", &constants, &bindings, step, &files).with_cell(cell)
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
@@ -317,11 +344,13 @@ pub(super) fn forward(
     s: &ForwardSlots,
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::forward(cell, sizes))?;
-    let chunk = chunk(ctx, r, cell, sizes, false).min(sizes.part_len);
+    let exchange = Exchange::new(false, s.params.element);
+    let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings()))?;
+    let halves = exchange == Exchange::States { halves: true };
+    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings(), halves))?;
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
@@ -351,7 +380,7 @@ pub(super) fn backward(
 ) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let steps = resident::backward_steps(sizes, s);
-    let chunk = chunk(ctx, r, cell, sizes, true).min(steps);
+    let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
@@ -370,7 +399,9 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let layout = |work| Layout::new(budget, WORKGROUP_BYTES, workgroups, work);
             if let Some(layout) = layout(Work::forward(cell, &sizes)) {
-                sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, layout, step, bindings)));
+                for halves in [false, true] {
+                    sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, layout, step, bindings, halves)));
+                }
             }
             if let Some(layout) = layout(Work::backward(cell, &sizes)) {
                 sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, layout, step, bindings)));

@@ -88,6 +88,13 @@ pub fn own_context() -> Context {
     pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one")
 }
 
+/// The adapter that wgpu prefers, for a device of the test's own making.
+pub fn adapter() -> wgpu::Adapter {
+    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
+    adapter.expect("these tests need a GPU adapter: ./tests/run installs one")
+}
+
 /// Runs `check` on every item, on two devices side by side: a software adapter compiles shaders on one thread a device.
 pub fn side_by_side<T: Sync>(items: &[T], check: impl Fn(&Context, usize, &T) + Sync) {
     std::thread::scope(|scope| {

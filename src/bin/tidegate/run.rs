@@ -2,10 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::ValueEnum;
 use tidegate::import::Model;
 use tidegate::import::onnx::Part;
-use tidegate::{Context, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
+use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
 
 use crate::cpu::{self, CpuRun, narrow, widen};
 use crate::device::{self, Device};
@@ -41,21 +40,34 @@ pub struct Args {
     /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent; means nothing on `cpu`
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
-    /// Type of the values on the device
+    /// How parameters, input and output are stored on the device, and the gradients of both: f32 or f16. The files stay f32; what
+    /// f16 cannot hold is rounded
     #[arg(long, default_value = "f32")]
-    dtype: DataType,
+    dtype: Dtype,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DataType {
-    F32,
-    F16,
+/// Where and how a network runs.
+#[derive(Debug)]
+struct Target {
+    device: Device,
+    strategy: Strategy,
+    dtype: Dtype,
+}
+
+impl Target {
+    fn new(args: &Args) -> Result<Self> {
+        Ok(Self { device: device::select(args.device.as_deref())?, strategy: args.strategy, dtype: args.dtype })
+    }
+
+    fn run(&self, model: &Model, call: Call) -> Result<Results> {
+        match &self.device {
+            Device::Gpu(ctx) => on_gpu(ctx, self, model, &call),
+            Device::Cpu => on_cpu(self.dtype, model, call),
+        }
+    }
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    if args.dtype == DataType::F16 {
-        return Err("--dtype f16 is not supported yet".into());
-    }
     if args.model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
         let pytorch = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
         if let Some((option, _)) = pytorch.iter().find(|(_, given)| *given) {
@@ -68,23 +80,21 @@ pub fn run(args: &Args) -> Result<()> {
     model.config.batch_first = args.batch_first;
     let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
     let shape = call.shape;
-    let results = match device::select(args.device.as_deref())? {
-        Device::Cpu => on_cpu(&model, call)?,
-        Device::Gpu(ctx) => on_gpu(&ctx, &model, &call, args.strategy)?,
-    };
+    let results = Target::new(args)?.run(&model, call)?;
     files::write(&args.output, &serialize(&model, shape, &results)?)
 }
 
 fn run_onnx(args: &Args) -> Result<()> {
     let node = onnx::Prepared::read(&args.model, &args.input)?;
-    let device = device::select(args.device.as_deref())?;
-    let run = |part: &Part| forward(&device, args.strategy, &part.model, &node.call.sequence(part));
+    let target = Target::new(args)?;
+    let run = |part: &Part| forward(&target, &part.model, &node.call.sequence(part));
     let outputs: Vec<Output> = node.call.parts().iter().map(run).collect::<Result<_>>()?;
     files::write(&args.output, &node.serialize(&outputs)?)
 }
 
-fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Result<Results> {
-    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?.with_strategy(strategy);
+fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<Results> {
+    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?;
+    let rnn = rnn.with_strategy(target.strategy).with_dtype(target.dtype)?;
     // What `bench` found out earlier; nothing is measured here.
     let rnn = Tunings::load(ctx).apply(rnn)?;
     let params = rnn.upload(&model.params)?;
@@ -97,7 +107,7 @@ fn on_gpu(ctx: &Context, model: &Model, call: &Call, strategy: Strategy) -> Resu
 }
 
 /// One network of an ONNX node.
-fn forward(device: &Device, strategy: Strategy, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
+fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
     let call = Call {
         shape: seq.shape,
         input: seq.input.to_vec(),
@@ -106,31 +116,30 @@ fn forward(device: &Device, strategy: Strategy, model: &Model, seq: &Sequence<'_
         d_output: None,
         d_final_state: None,
     };
-    let (output, _) = match device {
-        Device::Gpu(ctx) => on_gpu(ctx, model, &call, strategy)?,
-        Device::Cpu => on_cpu(model, call)?,
-    };
-    Ok(output)
+    Ok(target.run(model, call)?.0)
 }
 
-fn on_cpu(model: &Model, call: Call) -> Result<Results> {
+/// The reference, from what a device would have stored to what it would store.
+fn on_cpu(dtype: Dtype, model: &Model, call: Call) -> Result<Results> {
     cpu::check_memory(&model.cell, &model.config, call.shape, call.d_output.is_some())?;
+    let stored = |values: &[f32]| values.iter().map(|&value| dtype.round(value).into()).collect::<Vec<f64>>();
     let run = CpuRun {
         cell: &model.cell,
         config: &model.config,
-        params: widen(model.params.values()),
+        params: stored(model.params.values()),
         shape: call.shape,
-        input: widen(&call.input),
+        input: stored(&call.input),
         initial_state: call.initial_state.as_deref().map(widen),
         lengths: call.lengths,
-        d_output: call.d_output.as_deref().map(widen),
+        d_output: call.d_output.as_deref().map(stored),
         d_final_state: call.d_final_state.as_deref().map(widen),
     };
     let (output, gradients) = run.run()?;
+    let result = |values: &[f64]| values.iter().map(|&value| dtype.round(value as f32)).collect();
     let gradients = gradients.map(|d| Gradients {
-        d_input: narrow(&d.d_input),
+        d_input: result(&d.d_input),
         d_params: narrow(&d.d_params),
         d_initial_state: narrow(&d.d_initial_state),
     });
-    Ok((Output { output: narrow(&output.output), final_state: narrow(&output.final_state) }, gradients))
+    Ok((Output { output: result(&output.output), final_state: narrow(&output.final_state) }, gradients))
 }
