@@ -592,8 +592,10 @@ fn bench_refuses_what_means_nothing() {
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--mode", "train"])).contains("--mode"));
     assert!(fail(["bench", "--stream"]).contains("--cell"));
     let refused = fail(["bench", "--suite", "slow"]);
-    assert!(["slow", "quick", "latency", "scaling"].iter().all(|name| refused.contains(name)), "{refused}");
+    assert!(["slow", "quick", "latency", "scaling", "product"].iter().all(|name| refused.contains(name)), "{refused}");
     assert!(fail(["bench", "--device", "none"]).contains("none"));
+    let refused = fail(["bench", "--tile", "16x16"]);
+    assert!(refused.contains("16x16") && refused.contains("128x64"), "{refused}");
 }
 
 #[test]

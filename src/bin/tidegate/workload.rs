@@ -14,6 +14,8 @@ pub enum Kind {
     Latency,
     /// Chunks of T steps, each going on from the state that the one before left on the GPU; for the same.
     Stream,
+    /// A single step of a linear RNN without an initial state, for the bulk products alone.
+    Product,
 }
 
 /// One network at one shape, forward or forward and backward.
@@ -27,19 +29,31 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// FLOPs of the products of a forward pass for each row of T·B, the input product included.
-    pub fn forward_flops_per_row(&self) -> f64 {
+    /// FLOPs of the products of a forward pass for each row of T·B: of the input, and of the state.
+    fn forward_flops(&self) -> [f64; 2] {
         let config = &self.config;
         let [gates, hidden, directions] =
             [self.cell.gates().len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
-        let inputs = |layer| hidden + config.layer_input_size(layer) as f64;
-        (0..config.num_layers).map(|layer| 2.0 * gates * hidden * inputs(layer) * directions).sum()
+        let inputs: f64 = (0..config.num_layers).map(|layer| config.layer_input_size(layer) as f64).sum();
+        [inputs, hidden * config.num_layers as f64].map(|columns| 2.0 * gates * hidden * columns * directions)
     }
 
-    /// FLOPs of one run; backward costs twice what forward does.
+    /// The sum of both.
+    pub fn forward_flops_per_row(&self) -> f64 {
+        self.forward_flops().iter().sum()
+    }
+
+    /// FLOPs of one run; backward costs twice what forward does. Of bulk products what runs: without an initial state inference
+    /// has no product of the state, and training that of a state of zeros and the gradient of its weights, but not of the state.
     pub fn flops(&self) -> f64 {
-        let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
-        passes * self.forward_flops_per_row() * self.shape.seq_len as f64 * self.shape.batch_size as f64
+        let passes = match (self.kind, self.mode) {
+            (Kind::Product, Mode::Inference) => [1.0, 0.0],
+            (Kind::Product, Mode::Training) => [3.0, 2.0],
+            (_, Mode::Inference) => [1.0, 1.0],
+            (_, Mode::Training) => [3.0, 3.0],
+        };
+        let [input, state] = self.forward_flops();
+        (passes[0] * input + passes[1] * state) * self.shape.seq_len as f64 * self.shape.batch_size as f64
     }
 
     /// Bytes that one run has to move, were everything but parameters, input and output kept on the chip; training reads and
@@ -54,6 +68,10 @@ impl Workload {
 
     pub fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
+    }
+
+    pub fn has_initial_state(&self) -> bool {
+        self.kind != Kind::Product
     }
 
     pub fn mode_name(&self) -> &'static str {
@@ -91,5 +109,16 @@ mod tests {
         let layers = 2 * (2 * 3 * 5 * (5 + 3)) + 2 * (2 * 3 * 5 * (5 + 10));
         assert_eq!(workload.flops(), f64::from(3 * layers * 7 * 11));
         assert_eq!(workload.bytes(), f64::from(3 * 4 * (layers / 2 + 7 * 11 * (3 + 10))));
+    }
+
+    #[test]
+    fn bulk_products_count_what_runs() {
+        let flops = |mode| {
+            let shape = SeqShape { seq_len: 1, batch_size: 7 };
+            let (cell, config) = (by_name("rnn_linear").unwrap(), RnnConfig::new(3, 5));
+            Workload { cell, config, shape, mode, kind: Kind::Product }.flops()
+        };
+        assert_eq!(flops(Mode::Inference), f64::from(2 * 7 * 3 * 5));
+        assert_eq!(flops(Mode::Training), f64::from(3 * 2 * 7 * 3 * 5 + 2 * 2 * 7 * 5 * 5));
     }
 }
