@@ -602,7 +602,7 @@ fn bench_lists_filters_and_ends_in_time() {
     assert!(list.starts_with("gru I=512 H=512 T=64 B=1 infer: 0.201 GFLOP\n"), "{list}");
     let folder = Folder::new();
     let json = folder.path("bench.json");
-    let command = ["bench", "--device", "cpu", "--seconds", "0", "--json"].map(OsStr::new);
+    let command = ["bench", "--device", "cpu", "--budget", "0", "--json"].map(OsStr::new);
     let table = succeed(command.into_iter().chain([json.as_os_str()]));
     assert!(table.contains("out of time: 16 of 16\n  lstm I=64 H=64 T=32 B=1 infer"), "{table}");
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();

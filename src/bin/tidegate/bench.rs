@@ -29,9 +29,9 @@ pub struct Args {
     /// Print the workloads and their GFLOP a run, and run none
     #[arg(long)]
     list: bool,
-    /// Start no workload after so many seconds
-    #[arg(long, value_name = "N")]
-    seconds: Option<u64>,
+    /// Start no workload after these
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u64>,
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long, default_value = "all")]
     device: String,
@@ -141,7 +141,7 @@ pub fn run(args: &Args) -> Result<()> {
         return print(&workloads.iter().map(line).collect::<String>());
     }
     let start = Instant::now();
-    let in_time = || args.seconds.is_none_or(|seconds| start.elapsed() < Duration::from_secs(seconds));
+    let in_time = || args.budget.is_none_or(|seconds| start.elapsed() < Duration::from_secs(seconds));
     let (devices, unopened) = args.devices()?;
     // It draws itself on stderr, and only if that is a terminal.
     let progress = ProgressBar::new((workloads.len() * devices.len()) as u64);
