@@ -68,7 +68,19 @@ impl Rnn {
 
     /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
     pub fn with_tile(self, tile: Tile) -> Self {
-        Self { recurrence: Recurrence { tiles: Tiles::all(tile), ..self.recurrence }, ..self }
+        let tiles = Tiles { cooperative: self.recurrence.tiles.cooperative, ..Tiles::all(tile) };
+        Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self }
+    }
+
+    /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
+    /// default, for **no device has run this yet**: its shaders are validated, its results are not. Hold them against those without.
+    ///
+    /// Needs a device that the app opened with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`, subgroups of 32, and
+    /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.
+    pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {
+        let cooperative = if on { Some(self.ctx.cooperative_size()?) } else { None };
+        let tiles = Tiles { cooperative, ..self.recurrence.tiles };
+        Ok(Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self })
     }
 
     /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,

@@ -512,6 +512,7 @@ fn check_result(result: &Value, mode: &str) {
         "us_per_step_p99",
         "us_per_step_host_p50",
         "us_per_step_host_p99",
+        "published_ms",
     ];
     expected.sort_unstable();
     assert_eq!(fields, expected);
@@ -519,6 +520,7 @@ fn check_result(result: &Value, mode: &str) {
     assert!(exact.iter().all(|&(name, value)| result[name] == value), "{result}");
     assert_eq!((&result["cell"], &result["mode"]), (&"gru".into(), &mode.into()));
     assert_eq!((&result["verified"], &result["includes_input"]), (&true.into(), &true.into()));
+    assert!(result["published_ms"].is_null(), "{result}");
     let number = |name: &str| result[name].as_f64().unwrap();
     assert!(number("ms_min") > 0.0 && number("ms_median") >= number("ms_min") && number("runs") >= 5.0);
     // 2·G·H·(H + I)·B·T FLOPs, three times as many in training.
@@ -579,6 +581,54 @@ fn bench_times_the_steps_of_a_stream() {
     }
 }
 
+/// The smallest row of suite deepbench: alone with one input feature, and as a whole layer; the rest is too much for a CPU.
+#[test]
+fn bench_runs_deepbench_as_far_as_a_cpu_can() {
+    let folder = Folder::new();
+    let json = folder.path("bench.json");
+    let command = ["bench", "--suite", "deepbench", "--filter", "gru ", "--device", "cpu", "--json"].map(OsStr::new);
+    let table = succeed(command.into_iter().chain([json.as_os_str()]));
+    for text in [
+        "gru 1→512, recurrence",
+        "gru 512→512",
+        "V100 cuDNN 7.6",
+        "0.0880",
+        "too many FLOPs for a CPU: 72 of 76",
+        "and 62 others",
+    ] {
+        assert!(table.contains(text), "{text} in {table}");
+    }
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    let results = report["results"].as_array().unwrap();
+    // FLOPs by H, and by I + H where the input's product counts; backward twice forward's.
+    let expected =
+        [("infer", 1, 512, 0.088), ("train", 1, 3 * 512, 0.278), ("infer", 512, 1024, 0.0), ("train", 512, 3 * 1024, 0.0)];
+    assert_eq!(results.len(), expected.len());
+    for (result, (mode, input, width, published)) in results.iter().zip(expected) {
+        assert_eq!((&result["mode"], &result["I"], &result["B"]), (&mode.into(), &input.into(), &32.into()));
+        assert_eq!((&result["includes_input"], &result["verified"]), (&(input > 1).into(), &true.into()));
+        assert_eq!(result["published_ms"].as_f64().unwrap_or_default(), published, "{result}");
+        let flops = f64::from(2 * 3 * 512 * 32 * width);
+        let counted = result["gflops"].as_f64().unwrap() * result["ms_median"].as_f64().unwrap() * 1e6;
+        assert!((counted / flops - 1.0).abs() < 1e-9, "{result}");
+    }
+}
+
+#[test]
+fn bench_lists_filters_and_ends_in_time() {
+    let list = succeed(["bench", "--suite", "latency", "--filter", "gru I=512", "--list"]);
+    assert_eq!(list.lines().count(), 4, "{list}");
+    // 2·3·512·1024·64 FLOPs.
+    assert!(list.starts_with("gru I=512 H=512 T=64 B=1 infer: 0.201 GFLOP\n"), "{list}");
+    let folder = Folder::new();
+    let json = folder.path("bench.json");
+    let command = ["bench", "--device", "cpu", "--budget", "0", "--json"].map(OsStr::new);
+    let table = succeed(command.into_iter().chain([json.as_os_str()]));
+    assert!(table.contains("out of time: 16 of 16\n  lstm I=64 H=64 T=32 B=1 infer"), "{table}");
+    let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
+    assert_eq!(report["results"], serde_json::json!([]));
+}
+
 #[test]
 fn bench_refuses_what_means_nothing() {
     let small = |args: &[&str]| {
@@ -592,7 +642,12 @@ fn bench_refuses_what_means_nothing() {
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--mode", "train"])).contains("--mode"));
     assert!(fail(["bench", "--stream"]).contains("--cell"));
     let refused = fail(["bench", "--suite", "slow"]);
-    assert!(["slow", "quick", "latency", "scaling", "product"].iter().all(|name| refused.contains(name)), "{refused}");
+    assert!(
+        ["slow", "quick", "deepbench", "latency", "scaling", "product"].iter().all(|name| refused.contains(name)),
+        "{refused}"
+    );
+    assert!(fail(["bench", "--filter", "vanilla"]).contains("vanilla"));
+    assert!(fail(small(&["--cell", "gru", "--input", "1", "--filter", "gru"])).contains("--filter"));
     assert!(fail(["bench", "--device", "none"]).contains("none"));
     let refused = fail(["bench", "--tile", "16x16"]);
     assert!(refused.contains("16x16") && refused.contains("128x64"), "{refused}");

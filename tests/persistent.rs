@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use tidegate::check::{Case, Outcome};
-use tidegate::{Cell, Context, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, Tuning, cell};
+use tidegate::{Cell, Context, Dtype, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, Tuning, cell};
 
 fn run(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case, strategy: Strategy) -> Outcome {
     let outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
@@ -52,6 +52,16 @@ fn members_of_a_team_keep_step() {
                 run_unrepaired(&ctx, &cell, &case);
             }
         }
+    }
+}
+
+/// Two values to a word of exchange, the last of an odd H alone.
+#[test]
+fn halves_are_exchanged_in_pairs() {
+    let ctx = context();
+    for (name, batch) in [("lstm", 1), ("gru_reset_before", 3)] {
+        let case = Case { dispatch_flops: Some(100_000), dtype: Dtype::F16, ..Case::new(RnnConfig::new(5, 37), 17, batch) };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { workgroups: Some(2), ..case });
     }
 }
 

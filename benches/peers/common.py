@@ -11,10 +11,12 @@ import time
 
 # Blocks of H rows in each weight.
 GATES = {"lstm": 4, "gru": 3, "gru_reset_before": 3, "rnn_tanh": 1, "rnn_relu": 1, "rnn_linear": 1}
+# FLOPs that a reference may take, as in `tidegate bench`.
+MOST_FLOPS = 2e10
 
 
-def parse_args(description):
-    """The flags that `tidegate bench` has for a workload of one's own."""
+def parser(description):
+    """The flags that `tidegate bench` has for a workload of one's own, and how long to time it."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--cell", default="lstm", choices=[*GATES, "binary_gate"])
     for name, default in [("input", 128), ("hidden", 128), ("seq", 100), ("batch", 1), ("layers", 1)]:
@@ -22,20 +24,31 @@ def parse_args(description):
     parser.add_argument("--bidirectional", action="store_true")
     parser.add_argument("--mode", choices=["infer", "train"], help="default: both")
     parser.add_argument("--json", metavar="FILE", help="default: stdout")
-    args = parser.parse_args()
+    parser.add_argument("--seconds", type=float, default=2, help="least time of a case's timed runs")
+    return parser
+
+
+def parse_args(description):
+    return parse(parser(description))
+
+
+def parse(parser, words=None):
+    """The words of one case, by default those of the command line."""
+    args = parser.parse_args(words)
     args.directions = 2 if args.bidirectional else 1
     args.modes = [args.mode] if args.mode else ["infer", "train"]
     return args
 
 
-def measure(run):
+def measure(run, seconds):
     """Milliseconds of `run`, which has to wait for its own results: (first, all the timed ones).
 
-    Compiling belongs to the first run; two more warm the caches up. At least 20 runs and 2 s are timed, unless that takes 30 s.
+    Compiling belongs to the first run; two more warm the caches up. At least 20 runs and so many seconds are timed, unless that takes
+    15 times as long.
     """
     first, *_ = (_milliseconds(run) for _ in range(3))
     times, start = [], time.perf_counter()
-    while len(times) < 5 or (elapsed := time.perf_counter() - start) < 2 or len(times) < 20 and elapsed < 30:
+    while len(times) < 5 or (elapsed := time.perf_counter() - start) < seconds or len(times) < 20 and elapsed < 15 * seconds:
         times.append(_milliseconds(run))
     return first, times
 
@@ -58,8 +71,17 @@ def flops(args, mode):
     return row * args.seq * args.batch * (3 if mode == "train" else 1)
 
 
-def entry(args, mode, device, dtype="f32", strategy=None, measured=None, error=None, tolerance=None, note=None):
-    """One result. `device` holds device, backend, driver and device_type; `note` says why nothing was measured."""
+def affordable(args):
+    """(T, B) that a reference can take forward and backward: as many as fit, by the rule of `tidegate bench`."""
+    rows = int(MOST_FLOPS * args.seq * args.batch / flops(args, "train"))
+    batch = min(args.batch, max(1, rows // min(args.seq, 32)))
+    return min(args.seq, max(1, rows // batch)), batch
+
+
+def entry(args, mode, device, dtype="f32", strategy=None, measured=None, error=None, tolerance=None, note=None, verified=None):
+    """One result. `device` holds device, backend, driver and device_type; `verified` is the (T, B) at which the error was found, if not
+    the case's own; `note` says why nothing was measured.
+    """
     result = dict(device)
     result |= {"cell": args.cell, "mode": mode, "I": args.input, "H": args.hidden, "L": args.layers, "D": args.directions}
     result |= {"T": args.seq, "B": args.batch, "dtype": dtype, "strategy": strategy, "dispatches": None, "includes_input": True}
@@ -67,13 +89,18 @@ def entry(args, mode, device, dtype="f32", strategy=None, measured=None, error=N
     median = statistics.median(times) if times else None
     result |= {"ms_median": median, "ms_min": min(times, default=None), "gpu_ms_median": None, "runs": len(times)}
     result |= {"gflops": flops(args, mode) / median * 1e-6 if median else None, "roofline_fraction": None}
-    verified = error is not None and error <= tolerance
-    result |= {"verified": verified, "verified_T": args.seq if times else None, "verified_B": args.batch if times else None}
+    seq, batch = (verified or (args.seq, args.batch)) if times else (None, None)
+    result |= {"verified": error is not None and error <= tolerance, "verified_T": seq, "verified_B": batch}
     return result | {"max_rel_err": error, "first_ms": first, "note": note}
 
 
 def report(args, peer, versions, results, **host):
-    """Prints the one object, or writes it."""
+    """Prints the one object, or writes it, and ends."""
+    write(args, peer, versions, results, **host)
+    sys.exit(any(r["ms_median"] is not None and not r["verified"] for r in results))
+
+
+def write(args, peer, versions, results, **host):
     host = {"os": platform.system().lower(), "arch": platform.machine(), "cpus": len(os.sched_getaffinity(0)), "cpu": cpu()} | host
     host["load_average"] = os.getloadavg()[0]
     versions = {"python": platform.python_version()} | versions
@@ -85,7 +112,6 @@ def report(args, peer, versions, results, **host):
             print(text, file=file)
     else:
         print(text)
-    sys.exit(any(r["ms_median"] is not None and not r["verified"] for r in results))
 
 
 def cpu():

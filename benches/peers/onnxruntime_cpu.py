@@ -31,7 +31,7 @@ def infer(args, device):
     x = rng.uniform(-1, 1, (args.seq, args.batch, args.input)).astype(np.float32)
     run = session(model, "CPUExecutionProvider")
     final = [output.name for output in run.get_outputs()][1:2]
-    measured = common.measure(lambda: run.run(final, {"x": x}))
+    measured = common.measure(lambda: run.run(final, {"x": x}), args.seconds)
     truth = ReferenceEvaluator(float64(model)).run(None, {"x": x.astype(np.float64)})
     pairs = zip(run.run(None, {"x": x}), truth)
     error = max(common.relative_error(a.astype(np.float64), b) for a, b in pairs)

@@ -63,12 +63,12 @@ def session(model, provider):
     return ort.InferenceSession(model, options, providers=[provider])
 
 
-def empty_ms():
+def empty_ms(seconds):
     """Median of one addition of one number: what submitting, waiting and reading back cost at least."""
     add = model([helper.make_node("Add", ["x", "x"], ["y"])], [value("x", 1)], [value("y", 1)])
     run = session(add, "WebGpuExecutionProvider")
     one = {"x": np.ones(1, np.float32)}
-    _, times = common.measure(lambda: run.run(None, one))
+    _, times = common.measure(lambda: run.run(None, one), seconds)
     return float(np.median(times))
 
 
@@ -87,7 +87,7 @@ def infer(args, device):
         return common.entry(args, "infer", device, note=note)
     # The final hidden state alone is read back: it is the least that waits for the last step.
     final = [output.name for output in gpu.get_outputs()][1:2]
-    measured = common.measure(lambda: gpu.run(final, x))
+    measured = common.measure(lambda: gpu.run(final, x), args.seconds)
     cpu = session(network_model, "CPUExecutionProvider")
     pairs = zip(gpu.run(None, x), cpu.run(None, x))
     error = max(common.relative_error(a.astype(np.float64), b.astype(np.float64)) for a, b in pairs)
@@ -105,7 +105,7 @@ def main():
     training = "the WebGPU execution provider has no training"
     results = [infer(args, device) if mode == "infer" else common.entry(args, mode, device, note=training) for mode in args.modes]
     versions = {"onnxruntime": ort.__version__, "onnx": onnx.__version__, "numpy": np.__version__}
-    common.report(args, "onnxruntime-webgpu", versions, results, empty_ms=empty_ms())
+    common.report(args, "onnxruntime-webgpu", versions, results, empty_ms=empty_ms(args.seconds))
 
 
 if __name__ == "__main__":

@@ -38,19 +38,26 @@ def check(result):
     return f"{result['max_rel_err']:.1e}" if result["verified"] else f"WRONG: {result['max_rel_err']:.1e}"
 
 
-def rows(reports):
-    """For each case tidegate first, then its peers with their ratios to it."""
+def rows(reports, cut_off):
+    """For each case tidegate first, then its peers with their ratios to it, then what is published of it."""
     grouped = {}
     for peer, report in reports:
         for result in report["results"]:
             grouped.setdefault(tuple(result[key] for key in KEYS), []).append((peer, result))
     for results in grouped.values():
+        first = results[0][1]
+        # Peers know of no recurrence alone: they run its one input feature as any other layer.
+        name = case_name(first) + ("" if first["includes_input"] else ", recurrence alone")
         own = next((result["ms_median"] for peer, result in results if peer == "tidegate"), None)
+        ratio = lambda ms: digits(ms / own if own and ms else None, "x")
         for peer, result in results:
-            ratio = result["ms_median"] / own if own and result["ms_median"] else None
-            name = f"{peer} ({result['strategy']})" if peer == "tidegate" else f"{peer} {result['backend']}"
-            times = [digits(result["ms_median"]), digits(result["ms_min"]), digits(ratio, "x"), str(result["runs"])]
-            yield [case_name(result), name, result["dtype"], *times, check(result)]
+            program = f"{peer} ({result['strategy']})" if peer == "tidegate" else f"{peer} {result['backend']}"
+            times = [digits(result["ms_median"]), digits(result["ms_min"]), ratio(result["ms_median"]), str(result["runs"])]
+            yield [name, program, result["dtype"], *times, check(result)]
+        for peer, why in cut_off.get(flags(first), []):
+            yield [name, peer, "", "-", "-", "-", "-", why]
+        if published := first.get("published_ms"):
+            yield [name, "V100, cuDNN 7.6.2, published", "f32", digits(published), "-", ratio(published), "-", ""]
 
 
 def print_table(header, lines):
@@ -63,12 +70,22 @@ def print_table(header, lines):
         previous = line[0]
 
 
+def read_cut_off(path):
+    """What `run` noted of peers that did not end in time: by case, who and why."""
+    found = {}
+    for line in path.read_text().splitlines() if path.exists() else []:
+        peer, why, case = line.split("\t")
+        found.setdefault(case, []).append((peer, why))
+    return found
+
+
 def main(folder):
     reports = []
     for path in [folder / "tidegate.json", *sorted(folder.glob("*-[0-9]*.json"))]:
         report = json.loads(path.read_text())
         reports.append((report.get("peer", "tidegate"), report))
-    print_table(["case", "program", "dtype", "median ms", "min ms", "ratio", "runs", "error or why not"], list(rows(reports)))
+    header = ["case", "program", "dtype", "median ms", "min ms", "ratio", "runs", "error or why not"]
+    print_table(header, list(rows(reports, read_cut_off(folder / "cut_off.tsv"))))
 
     host = reports[0][1]["host"]
     print(f"\nratio: median to tidegate's median, above 1 = slower than tidegate\n{host['cpu']}, {host['cpus']} CPUs, {host['os']} {host['arch']}")

@@ -8,17 +8,17 @@ use crate::program::{Role, Slot};
 use crate::storage::Element;
 
 /// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
-/// gradient of. What is f32 here is f16 in a network of [`Dtype::F16`](crate::Dtype) where that says so.
+/// gradient of. "Stored" means: as the network's [`Dtype`](crate::Dtype).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BufferSizes {
-    /// The flat parameter block, f32.
+    /// The flat parameter block, stored.
     pub params: u64,
-    /// Its gradient, f32 always.
+    /// Its gradient, f32.
     pub d_params: u64,
-    /// `[T, B, I]` f32; `d_input` too.
+    /// `[T, B, I]` stored; `d_input` too.
     pub input: u64,
-    /// `[T, B, D·H]` f32; `d_output` too.
+    /// `[T, B, D·H]` stored; `d_output` too.
     pub output: u64,
     /// `[S, L·D, B, H]` f32: initial and final states and their gradients.
     pub state: u64,
@@ -37,14 +37,14 @@ pub struct BufferSizes {
 }
 
 /// Buffers of a forward pass. Each binding must hold at least the bytes of [`Plan::sizes`](crate::Plan::sizes), start at a multiple of the
-/// device's storage offset alignment, and come from a buffer with usage `STORAGE`.
+/// device's storage offset alignment, and come from a buffer with usage `STORAGE`. "Stored" as in [`BufferSizes`].
 #[derive(Debug, Clone)]
 pub struct ForwardBuffers<'a> {
-    /// The flat parameter block, f32. Read.
+    /// The flat parameter block, stored. Read.
     pub params: BufferBinding<'a>,
-    /// `[T, B, I]` f32, `[B, T, I]` if batch-first. Read.
+    /// `[T, B, I]` stored, `[B, T, I]` if batch-first. Read.
     pub input: BufferBinding<'a>,
-    /// `[T, B, D·H]` f32 likewise. Written; backward reads it again.
+    /// `[T, B, D·H]` stored likewise. Written; backward reads it again.
     pub output: BufferBinding<'a>,
     /// `[S, L·D, B, H]` f32, zeros if absent. Read.
     pub initial_state: Option<BufferBinding<'a>>,

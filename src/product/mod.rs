@@ -1,6 +1,7 @@
 //! Bulk products and sums: everything that is not the recurrence itself.
 
 mod bounds;
+mod cooperative;
 mod tile;
 mod tiled;
 #[cfg(not(target_arch = "wasm32"))]
@@ -137,6 +138,8 @@ impl Product {
 enum Form {
     /// `matmul.wgsl`, for GPUs.
     Tiled(Tile),
+    /// `matmul_cooperative.wgsl`, for products of f16 on GPUs that have matrices of that size, where the app asks for it.
+    Cooperative { size: u32 },
     /// `matmul_held.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
     Held { shuffle: bool },
 }
@@ -151,10 +154,18 @@ impl Form {
         }
     }
 
+    fn of_product(ctx: &Context, tiles: Tiles, p: &Product) -> Self {
+        match tiles.cooperative {
+            Some(size) if [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16) => Self::Cooperative { size },
+            _ => Self::of(ctx, tiles.of(p), [p.m, p.n], p.batches * p.splits.count),
+        }
+    }
+
     /// Tiles of C, each of which one workgroup makes.
     fn tiles(self, m: u64, n: u64) -> u64 {
         match self {
             Self::Tiled(tile) => tile.count(m, n),
+            Self::Cooperative { .. } => m.div_ceil(cooperative::TILE.into()) * n.div_ceil(cooperative::TILE.into()),
             Self::Held { .. } => m.div_ceil(HELD_TILE[0].into()) * n.div_ceil(HELD_TILE[1].into()),
         }
     }
@@ -164,6 +175,7 @@ impl Form {
         let part = p.k.div_ceil(p.splits.count);
         match self {
             Self::Tiled(_) => part.next_multiple_of(TILE_K.into()),
+            Self::Cooperative { .. } => part.next_multiple_of(cooperative::TILE_K.into()),
             Self::Held { .. } => part,
         }
     }
@@ -171,6 +183,7 @@ impl Form {
     fn source(self, layout: Layout) -> KernelSource {
         let shuffle = match self {
             Self::Tiled(tile) => return tiled::source(tile, layout),
+            Self::Cooperative { size } => return cooperative::source(size, layout),
             Self::Held { shuffle } => shuffle,
         };
         let ([a, b], [a_element, b_element, c_element]) = (layout.access, layout.elements);
@@ -245,7 +258,7 @@ const DISCRETE_DISPATCH_FLOPS: u64 = 150_000_000_000;
 
 /// C = A·B, cut by rows of C into as many dispatches as keep each of them short, and by matrices of the stack to fit a grid.
 pub(crate) fn matmuls(ctx: &Context, tiles: Tiles, p: &Product) -> Result<Vec<Segment>> {
-    let form = Form::of(ctx, tiles.of(p), [p.m, p.n], p.batches * p.splits.count);
+    let form = Form::of_product(ctx, tiles, p);
     let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
     let batches = (most / p.splits.count).clamp(1, p.batches);
     let discrete = ctx.adapter_info().device_type == wgpu::DeviceType::DiscreteGpu;
@@ -342,6 +355,15 @@ pub(crate) fn sources() -> Vec<KernelSource> {
     let orientations = [[true, true], [true, false], [false, false]];
     for tile in Tile::ALL {
         sources.extend(orientations.map(|along_k| Form::Tiled(tile).source(Layout { along_k, ..plain })));
+    }
+    for size in [8, 16] {
+        for c in [Element::F32, Element::F16] {
+            let elements = [Element::F16, Element::F16, c];
+            for quads in [[true; 3], [false; 3]] {
+                let source = |along_k| Form::Cooperative { size }.source(Layout { along_k, quads, elements, ..plain });
+                sources.extend(orientations.map(source));
+            }
+        }
     }
     for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
         for elements in [
@@ -619,6 +641,33 @@ mod tests {
                 change(&mut p);
                 assert!(matches!(matmul(&ctx, form, &p), Err(crate::Error::Range { .. })), "{p:?}");
             }
+        }
+    }
+
+    /// Where the app asks for them, and both operands are f16.
+    #[test]
+    fn products_of_halves_take_cooperative_matrices() {
+        let ctx = context();
+        let case = Case {
+            shape: [4, 4, 4],
+            transposed: [false, true],
+            batches: 1,
+            splits: 1,
+            bias: false,
+            accumulate: false,
+            gaps: [4; 3],
+        };
+        let with = Tiles { cooperative: Some(16), ..Tiles::all(Tile::Of32x32) };
+        let mut p = case.product();
+        for (elements, form) in [
+            ([Element::F16, Element::F16], Form::Cooperative { size: 16 }),
+            ([Element::F32, Element::F16], Form::Tiled(Tile::Of32x32)),
+            ([Element::F16, Element::F32], Form::Tiled(Tile::Of32x32)),
+            ([Element::PackedF16, Element::PackedF16], Form::Tiled(Tile::Of32x32)),
+        ] {
+            [p.a.slot.element, p.b.slot.element] = elements;
+            assert_eq!(Form::of_product(&ctx, with, &p), form);
+            assert_eq!(Form::of_product(&ctx, Tiles::all(Tile::Of32x32), &p), Form::Tiled(Tile::Of32x32));
         }
     }
 

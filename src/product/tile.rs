@@ -92,7 +92,7 @@ impl FromStr for Tile {
     }
 }
 
-/// The tiles of a network's products by the orientation of their operands, where one is chosen.
+/// What kernels a network's products take: tiles by the orientation of their operands, where one is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Tiles {
@@ -102,17 +102,21 @@ pub(crate) struct Tiles {
     pub nn: Option<Tile>,
     /// Aᵀ·B: the gradients of weights.
     pub tn: Option<Tile>,
+    /// Size of the cooperative matrices that products of f16 take instead.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub cooperative: Option<u32>,
 }
 
 impl Tiles {
     /// One for all.
     pub fn all(tile: Tile) -> Self {
-        Self { nt: Some(tile), nn: Some(tile), tn: Some(tile) }
+        Self { nt: Some(tile), nn: Some(tile), tn: Some(tile), cooperative: None }
     }
 
     /// These, and the other's where there is none.
     pub fn or(self, other: Self) -> Self {
-        Self { nt: self.nt.or(other.nt), nn: self.nn.or(other.nn), tn: self.tn.or(other.tn) }
+        let cooperative = self.cooperative.or(other.cooperative);
+        Self { nt: self.nt.or(other.nt), nn: self.nn.or(other.nn), tn: self.tn.or(other.tn), cooperative }
     }
 
     pub fn of(self, product: &Product) -> Option<Tile> {

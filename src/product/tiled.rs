@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::product::{Layout, MatmulSizes, Tile};
+use crate::storage::Element;
 
 /// The k that a workgroup takes at a time.
 pub(super) const TILE_K: u32 = 16;
@@ -11,7 +12,6 @@ pub(super) const TILE_K: u32 = 16;
 pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
     let ([tile_m, tile_n], [block_m, block_n]) = (tile.size(), tile.block());
     let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], access, elements } = layout;
-    let width = |quads| if quads { 4 } else { 1 };
     let constants = [
         ("TILE_M", tile_m),
         ("TILE_N", tile_n),
@@ -23,7 +23,6 @@ pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
         ("A_WIDTH", width(a_quads)),
         ("B_WIDTH", width(b_quads)),
     ];
-    let stored = |binding: Binding, quads, element| if quads { binding.stored_quads(element) } else { binding.stored(element) };
     let bindings = [
         stored(Binding::new("a", access[0]), a_quads, elements[0]),
         stored(Binding::new("b", access[1]), b_quads, elements[1]),
@@ -35,8 +34,17 @@ pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
     KernelSource::new("matmul", &constants, &bindings, StepIndex::None, &files)
 }
 
+/// Numbers that a load takes.
+pub(super) fn width(quads: bool) -> u32 {
+    if quads { 4 } else { 1 }
+}
+
+pub(super) fn stored(binding: Binding, quads: bool, element: Element) -> Binding {
+    if quads { binding.stored_quads(element) } else { binding.stored(element) }
+}
+
 /// `fetch_NAME` and `quad_NAME` of an operand.
-fn fetch(name: &str, quads: bool) -> String {
+pub(super) fn fetch(name: &str, quads: bool) -> String {
     let load = if quads {
         "return load4_$x(at / 4u);"
     } else {

@@ -211,7 +211,7 @@ pub(crate) struct Recurrence {
     pub spin_limit: u32,
     /// Most bytes of workspace for the input's products of a layer.
     pub window_bytes: u64,
-    /// Tiles of bulk products that are not left to their shapes.
+    /// Kernels of bulk products that are not left to their shapes.
     pub tiles: Tiles,
 }
 

@@ -1,6 +1,7 @@
 //! `tidegate bench`: every workload on every device, verified, then timed.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,6 +23,15 @@ pub struct Args {
     /// Workloads to run [default: quick, unless --cell describes one]
     #[arg(long, conflicts_with = "cell")]
     suite: Option<Suite>,
+    /// Of the suite, the workloads alone whose line in --list contains this
+    #[arg(long, value_name = "TEXT", conflicts_with = "cell")]
+    filter: Option<String>,
+    /// Print the workloads and their GFLOP a run, and run none
+    #[arg(long)]
+    list: bool,
+    /// Start no workload after these
+    #[arg(long, value_name = "SECONDS")]
+    budget: Option<u64>,
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long, default_value = "all")]
     device: String,
@@ -31,7 +41,7 @@ pub struct Args {
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
-    /// Also write the results as JSON
+    /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     /// Cell of a workload of your own: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate
@@ -74,7 +84,14 @@ impl Args {
         let (Some(cell), Some(input), Some(hidden), Some(seq_len), Some(batch_size)) =
             (&self.cell, self.input, self.hidden, self.seq, self.batch)
         else {
-            return Ok(self.suite.unwrap_or(Suite::Quick).workloads()?);
+            let mut workloads = self.suite.unwrap_or(Suite::Quick).workloads()?;
+            if let Some(filter) = &self.filter {
+                workloads.retain(|workload| workload.to_string().contains(filter));
+                if workloads.is_empty() {
+                    return Err(format!("--filter: no workload of the suite contains {filter:?}, see --list").into());
+                }
+            }
+            return Ok(workloads);
         };
         let modes = match self.mode {
             _ if self.stream => vec![Mode::Inference],
@@ -91,6 +108,11 @@ impl Args {
     /// The suite, unless `--cell` describes a workload.
     fn suite(&self) -> Option<Suite> {
         if self.cell.is_some() { None } else { Some(self.suite.unwrap_or(Suite::Quick)) }
+    }
+
+    fn write(&self, report: &Report) -> Result<()> {
+        let Some(path) = &self.json else { return Ok(()) };
+        files::write(path, format!("{}\n", serde_json::to_string_pretty(report)?).as_bytes())
     }
 
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
@@ -117,6 +139,12 @@ impl Args {
 
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
+    if args.list {
+        let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
+        return print(&workloads.iter().map(line).collect::<String>());
+    }
+    let start = Instant::now();
+    let in_time = || args.budget.is_none_or(|seconds| start.elapsed() < Duration::from_secs(seconds));
     let (devices, unopened) = args.devices()?;
     // It draws itself on stderr, and only if that is a terminal.
     let progress = ProgressBar::new((workloads.len() * devices.len()) as u64);
@@ -142,8 +170,8 @@ pub fn run(args: &Args) -> Result<()> {
                 }
             },
         };
-        let mut entries = Vec::new();
-        for &workload in &runnable {
+        let first = report.results.len();
+        for &workload in runnable.iter().take_while(|_| in_time()) {
             progress.set_message(format!("{}, {workload}", description.device));
             progress.tick();
             let measured = on_gpu.as_mut().map_or_else(|| on_cpu(workload), |on_gpu| on_gpu.measure(workload));
@@ -151,34 +179,45 @@ pub fn run(args: &Args) -> Result<()> {
                 failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));
             }
-            entries.push(Entry::new(&description, workload, args.strategy, measured.ok(), roofline.as_ref()));
+            report.results.push(Entry::new(&description, workload, args.strategy, measured.ok(), roofline.as_ref()));
+            args.write(&report)?;
             progress.inc(1);
         }
-        let mut text = table(&description, &entries);
+        let entries = &report.results[first..];
+        let mut text = table(&description, entries);
         if let Some(roofline) = roofline {
             text += &roofline.line();
             report.rooflines.push(Peaks { description: description.clone(), roofline });
         }
-        for workload in left_out {
-            text += &format!("left out, {:.0} GFLOP a run, too many for a CPU: {workload}\n", workload.flops() * 1e-9);
-        }
+        text += &list("too many FLOPs for a CPU", &left_out, workloads.len());
+        text += &list("out of time", &runnable[entries.len()..], workloads.len());
         if args.suite() == Some(Suite::Scaling) {
-            let series = series(&description, &runnable, &entries);
+            let series = series(&description, &runnable, entries);
             text.extend(series.iter().map(|series| series.line() + "\n"));
             report.scaling.extend(series);
         }
         progress.suspend(|| print(&text))?;
-        report.results.extend(entries);
     }
     progress.finish_and_clear();
-    if let Some(path) = &args.json {
-        files::write(path, format!("{}\n", serde_json::to_string_pretty(&report)?).as_bytes())?;
-    }
+    args.write(&report)?;
     match (failed, unopened) {
         (0, 0) => Ok(()),
         (0, _) => Err(format!("{unopened} adapters did not open").into()),
         _ => Err(format!("{failed} of {} workloads failed", report.results.len()).into()),
     }
+}
+
+/// Names some of what did not run, and says how many there are.
+fn list(why: &str, workloads: &[&Workload], of: usize) -> String {
+    const NAMED: usize = 10;
+    if workloads.is_empty() {
+        return String::new();
+    }
+    let line = |workload: &&Workload| format!("  {workload}, {:.0} GFLOP a run\n", workload.flops() * 1e-9);
+    let named: String = workloads.iter().take(NAMED).map(line).collect();
+    let others = workloads.len().saturating_sub(NAMED);
+    let others = if others > 0 { format!("  and {others} others\n") } else { String::new() };
+    format!("left out, {why}: {} of {of}\n{named}{others}", workloads.len())
 }
 
 fn series(description: &Description, workloads: &[&Workload], entries: &[Entry]) -> Vec<Series> {

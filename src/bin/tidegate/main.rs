@@ -3,6 +3,7 @@
 
 mod bench;
 mod cpu;
+mod deepbench;
 mod device;
 mod devices;
 mod files;

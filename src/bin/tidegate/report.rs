@@ -89,7 +89,7 @@ pub struct Entry {
     pub dispatches: Option<usize>,
     /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
     pub repairs: Option<u32>,
-    /// Whether time and FLOPs include the input product.
+    /// Whether FLOPs include the input product. If not, the time still has the product of the one input feature.
     pub includes_input: bool,
     pub ms_median: Option<f64>,
     pub ms_min: Option<f64>,
@@ -114,6 +114,8 @@ pub struct Entry {
     /// Of streams: the same by a `Session`, with input and output on the host.
     pub us_per_step_host_p50: Option<f64>,
     pub us_per_step_host_p99: Option<f64>,
+    /// Of suite deepbench, the recurrence alone: what is published for cuDNN 7.6.2 on a V100.
+    pub published_ms: Option<f64>,
     /// Milliseconds, for the table.
     #[serde(skip)]
     pub first: Option<f64>,
@@ -147,7 +149,7 @@ impl Entry {
             strategy: measured.map_or(strategy.name(), |m| m.strategy),
             dispatches: measured.map(|m| m.dispatches),
             repairs: measured.map(|m| m.repairs),
-            includes_input: true,
+            includes_input: workload.includes_input(),
             ms_median: measured.map(|m| m.times.median()),
             ms_min: measured.map(|m| m.times.min()),
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
@@ -163,6 +165,7 @@ impl Entry {
             us_per_step_p99: timed.map(|m| per_step(m.times.p99())),
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
+            published_ms: workload.published_ms(),
             first: measured.map(|m| m.first),
             spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             description: description.clone(),

@@ -4,6 +4,7 @@ use clap::ValueEnum;
 use tidegate::cell::by_name;
 use tidegate::{Error, Mode, RnnConfig, SeqShape};
 
+use crate::deepbench;
 use crate::scaling;
 use crate::workload::{Kind, Workload};
 
@@ -11,6 +12,8 @@ use crate::workload::{Kind, Workload};
 pub enum Suite {
     /// Small and medium layers, two minutes on a software adapter
     Quick,
+    /// DeepBench's layers, the recurrence alone and whole, beside what is published for cuDNN on a V100
+    Deepbench,
     /// One row: the time of a step in sequences and in a stream
     Latency,
     /// T, B and H doubled, one at a time: how time grows with each
@@ -23,6 +26,7 @@ impl Suite {
     pub fn workloads(self) -> Result<Vec<Workload>, Error> {
         match self {
             Self::Quick => quick(),
+            Self::Deepbench => deepbench::workloads(),
             Self::Latency => latency(),
             Self::Scaling => scaling::workloads(),
             Self::Product => product(),
@@ -121,6 +125,8 @@ mod tests {
         let left_out_of_product = left_out(Suite::Product);
         assert!(left_out_of_product.iter().zip(product).all(|(name, end)| name.ends_with(end)), "{left_out_of_product:?}");
         assert_eq!(left_out_of_product.len(), product.len());
+        let deepbench = left_out(Suite::Deepbench);
+        assert!(deepbench.len() > 100 && !deepbench.contains(&"lstm I=512 H=512 T=25 B=16 train".into()), "{deepbench:?}");
         let scaling = left_out(Suite::Scaling);
         assert!(scaling.iter().all(|w| w.ends_with("train") || w.contains("H=1024")), "{scaling:?}");
     }

@@ -10,8 +10,9 @@ use crate::report::Entry;
 type Column = (&'static str, fn(&Entry) -> Option<String>);
 
 /// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
-/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median.
-const COLUMNS: [Column; 20] = [
+/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median;
+/// `V100 cuDNN 7.6` published milliseconds.
+const COLUMNS: [Column; 21] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
@@ -31,6 +32,7 @@ const COLUMNS: [Column; 20] = [
     ("p99", |e| e.us_per_step_p99.map(short)),
     ("host p50", |e| e.us_per_step_host_p50.map(short)),
     ("host p99", |e| e.us_per_step_host_p99.map(short)),
+    ("V100 cuDNN 7.6", |e| e.published_ms.map(short)),
     ("runs", |e| Some(e.runs.to_string())),
     ("error", |e| verification(e)),
 ];
@@ -42,6 +44,9 @@ fn network(entry: &Entry) -> String {
     }
     if entry.num_directions > 1 {
         network += " both ways";
+    }
+    if !entry.includes_input {
+        network += ", recurrence";
     }
     network
 }

