@@ -439,6 +439,21 @@ mod tests {
             Product { m, n, k, batches, a, b, c, bias, accumulate, splits: Splits { count, stride: batches * c.batch } }
         }
 
+        /// The same in slots that end with the last element that is needed.
+        fn cut(&self) -> Product {
+            let mut p = self.product();
+            let [m, n, k] = self.shape;
+            let end =
+                |x: &Matrix, [rows, columns]: [u64; 2], count: u64| 4 * (at(x, count - 1, rows - 1, columns - 1) as u64 + 1);
+            p.a.slot.size = end(&p.a, [m, k], p.batches);
+            p.b.slot.size = match p.bias {
+                Some(bias) => 4 * (bias + (p.batches - 1) * p.b.batch + n),
+                None => end(&p.b, [k, n], p.batches),
+            };
+            p.c.slot.size = end(&p.c, [m, n], p.batches * p.splits.count);
+            p
+        }
+
         /// What a buffer holds: NaN but for the elements that the product reads.
         fn filled(x: &Matrix, [rows, columns]: [u64; 2], count: u64, rng: &mut ChaCha8Rng) -> Vec<f32> {
             let mut values = vec![f32::NAN; (x.slot.size / 4) as usize];
@@ -467,7 +482,7 @@ mod tests {
                 true => Self::filled(&p.c, [m, n], p.batches * p.splits.count, &mut rng),
                 false => vec![f32::NAN; (p.c.slot.size / 4) as usize],
             };
-            let [first, second] = [0; 2].map(|_| run(ctx, form, &p, [&a, &b, &before]));
+            let [first, second] = [0; 2].map(|_| run(ctx, matmul(ctx, form, &p).unwrap(), [&a, &b, &before]));
             assert!(first.iter().map(|x| x.to_bits()).eq(second.iter().map(|x| x.to_bits())), "not repeatable");
 
             let mut written = vec![false; before.len()];
@@ -498,14 +513,13 @@ mod tests {
         }
     }
 
-    fn run(ctx: &Context, form: Form, p: &Product, [a, b, c]: [&[f32]; 3]) -> Vec<f32> {
+    fn run(ctx: &Context, dispatch: Dispatch, [a, b, c]: [&[f32]; 3]) -> Vec<f32> {
         let buffers = [a, b, c].map(|values| ctx.upload("product", values).unwrap());
-        let segment = Segment::from(matmul(ctx, form, p).unwrap());
         let buffer = |role| {
             let index = [Role::Input, Role::Params, Role::Output].into_iter().position(|r| r == role)?;
             Some(BufferBinding { buffer: &buffers[index], offset: 0, size: None })
         };
-        let bound = Bound::new(ctx, &[segment], buffer).unwrap();
+        let bound = Bound::new(ctx, &[dispatch.into()], buffer).unwrap();
         let mut encoder = ctx.device().create_command_encoder(&Default::default());
         bound.record(&mut encoder.begin_compute_pass(&Default::default()));
         ctx.queue().submit([encoder.finish()]);
@@ -610,11 +624,8 @@ mod tests {
             ORIENTATIONS.map(|t| (t, Form::Tiled(Tile::Of32x32))).into_iter().chain([([false; 2], Form::Held { shuffle: false })])
         {
             let case = Case { shape: [5, 7, 9], transposed, batches: 2, splits: 3, bias: true, accumulate: false, gaps: [3; 3] };
-            let mut p = case.product();
-            let last_of = |x: &Matrix, [rows, columns]: [u64; 2], count: u64| at(x, count - 1, rows - 1, columns - 1) as u64 + 1;
-            let c_last = last_of(&p.c, [5, 7], 2 * 3);
-            let ends = [last_of(&p.a, [5, 9], 2), p.bias.unwrap() + p.b.batch + 7, c_last];
-            [p.a.slot.size, p.b.slot.size, p.c.slot.size] = ends.map(|end| end * 4);
+            let p = case.cut();
+            let ends = [p.a, p.b, p.c].map(|matrix| matrix.slot.elements());
             matmul(&ctx, form, &p).unwrap();
             let refused = |p: &Product, words: [String; 3]| {
                 let error = matmul(&ctx, form, p).unwrap_err().to_string();
@@ -627,7 +638,7 @@ mod tests {
                 refused(&short, [name.into(), format!("needs {}", ends[operand]), format!("has {}", ends[operand] - 1)]);
             }
             let mut short = p;
-            let b_last = last_of(&p.b, [9, 7], 2);
+            let b_last = Case { bias: false, ..case }.cut().b.slot.elements();
             (short.bias, short.b.slot.size) = (None, 4 * (b_last - 1));
             refused(&short, ["`params`, B".into(), format!("needs {b_last}"), format!("has {}", b_last - 1)]);
             // Strides so long that their sum is beyond a u64 are refused, not added up.
@@ -640,6 +651,50 @@ mod tests {
                 let mut p = p;
                 change(&mut p);
                 assert!(matches!(matmul(&ctx, form, &p), Err(crate::Error::Range { .. })), "{p:?}");
+            }
+        }
+    }
+
+    /// A tiled product whose threads spoil their part of C where they read outside of a slot.
+    fn watched(ctx: &Context, p: &Product) -> Dispatch {
+        let form = Form::Tiled(Tile::Of32x32);
+        let mut source = form.source(p.layout());
+        for name in ["a", "b", "bias"] {
+            let load = format!("{{ let values = {name}[i];");
+            assert_eq!(source.wgsl.matches(&load).count(), 1, "{name}");
+            let watch = format!("{{ if i >= arrayLength(&{name}) {{ outside = 1e9; }} let values = {name}[i];");
+            source.wgsl = source.wgsl.replace(&load, &watch);
+        }
+        let put = "n: u32, sum: vec4f) {";
+        assert_eq!(source.wgsl.matches(put).count(), 1);
+        source.wgsl =
+            source.wgsl.replace(put, "n: u32, clean: vec4f) { let sum = clean + outside;") + "var<private> outside: f32;\n";
+        Dispatch { kernel: ctx.kernel(source).unwrap(), ..matmul(ctx, form, p).unwrap() }
+    }
+
+    /// The kernel reads nothing outside of slots that end with the last element.
+    #[test]
+    fn nothing_is_read_outside() {
+        let ctx = context();
+        let [nt, _, tn] = ORIENTATIONS;
+        // Of such sizes those who read the last elements have a part of C to spoil.
+        for (transposed, shape, gap) in
+            [(nt, [30, 31, 13], 3), (tn, [30, 31, 13], 3), (nt, [36, 28, 12], 4), (tn, [28, 28, 12], 4)]
+        {
+            for bias in [false, true] {
+                let case = Case { shape, transposed, batches: 2, splits: 2, bias, accumulate: false, gaps: [gap; 3] };
+                let p = case.cut();
+                assert_eq!(p.layout().quads, [gap == 4; 3]);
+                let values = [p.a, p.b, p.c].map(|matrix| vec![0.5; matrix.slot.elements() as usize]);
+                let values = [&values[0][..], &values[1], &values[2]];
+                let spoiled = |dispatch| run(&ctx, dispatch, values).iter().any(|&c| c > 1e8);
+                assert!(!spoiled(watched(&ctx, &p)), "{case:?}");
+                // B ends with the bias, if there is one.
+                for slot in if bias { [0, 2] } else { [0, 1] } {
+                    let mut short = watched(&ctx, &p);
+                    short.slots[slot].size -= if gap == 4 && slot < 2 { 16 } else { 4 };
+                    assert!(spoiled(short), "{case:?}: slot {slot}");
+                }
             }
         }
     }
