@@ -70,12 +70,13 @@ impl Verifier {
     fn check(&mut self, ctx: &Context, workload: &Workload, shape: SeqShape, strategy: Strategy) -> Result<f64, Error> {
         let Workload { cell, config, .. } = workload;
         // Every cell of `bench` is one of those that a name stands for.
-        let key = format!("{} {config:?} {shape:?} {strategy:?}", cell.name());
+        let key = format!("{} {config:?} {shape:?} {strategy:?} {:?}", cell.name(), workload.dtype);
         if let Some(&error) = self.cases.get(&key) {
             return Ok(error);
         }
         // The options of the timed run, so that these kernels are the ones checked.
-        let mut case = Case { ragged: false, resets: false, ..Case::new(config.clone(), shape.seq_len, shape.batch_size) };
+        let dtype = workload.dtype;
+        let mut case = Case { ragged: false, resets: false, dtype, ..Case::new(config.clone(), shape.seq_len, shape.batch_size) };
         let mut outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
         while matches!(outcome, Err(Error::Mismatch { .. })) && has_kink(workload) && case.seed < SEEDS_BY_KINKS {
             case.seed += 1;
@@ -115,9 +116,9 @@ fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) ->
     other.run()?;
     for ((name, values), (_, others)) in run.results()?.into_iter().zip(other.results()?) {
         let is_gradient = name.starts_with("d_");
-        let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient);
+        let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient).for_dtype(workload.dtype);
         if is_gradient && has_kink(workload) {
-            tolerance = Tolerance { relative_l2: GRADIENTS_BY_KINKS, absolute: f64::INFINITY, ..tolerance };
+            (tolerance.relative_l2, tolerance.absolute) = (GRADIENTS_BY_KINKS, f64::INFINITY);
         }
         tolerance.compare(name, &widen(&others), &values)?;
     }
@@ -135,7 +136,7 @@ fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Erro
     run.run()?;
     let truth = truth.go_on()?;
     let shape = SeqShape { seq_len: CHUNKS * workload.shape.seq_len, ..workload.shape };
-    let tolerance = Tolerance::new(&workload.config, shape, false);
+    let tolerance = Tolerance::new(&workload.config, shape, false).for_dtype(workload.dtype);
     let mut worst = 0.0f64;
     for (name, values) in run.results()? {
         let truth = if name == "output" { &truth.output } else { &truth.final_state };
@@ -147,7 +148,7 @@ fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Erro
 #[cfg(test)]
 mod tests {
     use tidegate::cell::by_name;
-    use tidegate::{Mode, RnnConfig};
+    use tidegate::{Dtype, Mode, RnnConfig};
 
     use super::*;
     use crate::workload::Kind;
@@ -155,8 +156,14 @@ mod tests {
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);
-        let shape =
-            affordable(&Workload { cell: by_name(cell).unwrap(), config, shape, mode: Mode::Inference, kind: Kind::Throughput });
+        let shape = affordable(&Workload {
+            cell: by_name(cell).unwrap(),
+            config,
+            shape,
+            mode: Mode::Inference,
+            kind: Kind::Throughput,
+            dtype: Dtype::F32,
+        });
         (shape.seq_len, shape.batch_size)
     }
 
