@@ -139,6 +139,12 @@ impl KernelSource {
         Self { entry, wgsl, bindings: bindings.to_vec(), step, trusted: true }
     }
 
+    /// Needs an extension of WGSL.
+    pub fn enabling(mut self, extension: &str) -> Self {
+        self.wgsl.insert_str(0, &format!("enable {extension};\n"));
+        self
+    }
+
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
     pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
         self.wgsl.push_str(&cell_wgsl(cell));

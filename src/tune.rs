@@ -1,4 +1,5 @@
-//! [`Rnn::tune`]: runs every strategy on a shape, holds them against each other, and times those that agree.
+//! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, holds them against each other, and times
+//! those that agree.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::model::{GradientBuffers, HostRun, Rnn};
 use crate::params::Params;
 use crate::plan::{Backward, Forward};
+use crate::product::trial::{Orientation, fastest};
+use crate::product::{Tile, Tiles};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Choice, Tuning};
 
@@ -28,6 +31,8 @@ const BUDGET: Duration = Duration::from_millis(200);
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
     /// same mode, B up to the next power of two, any T. Takes a few seconds, most of them for compiling, and memory of its own.
+    ///
+    /// On GPUs it also finds the fastest [`Tile`] of the bulk products, for every orientation that the mode has.
     ///
     /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
     /// [`Mode::Training`] all gradients, agree with those of stepwise.
@@ -63,7 +68,25 @@ impl Rnn {
         }
         let (_, strategy, workgroups) = best.unwrap_or((0.0, Strategy::Stepwise, 1));
         let fallback = fallback.map_or(Strategy::Stepwise, |(_, strategy)| strategy);
-        Ok(Tuning::new(self.context(), Choice { class: self.class(shape, mode), strategy, workgroups, fallback }))
+        // A CPU adapter has a kernel of its own.
+        let tiles = if self.context().is_software() { Tiles::default() } else { self.tune_tiles(shape, mode).await? };
+        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles };
+        Ok(Tuning::new(self.context(), choice))
+    }
+
+    /// The fastest tiles for the products of the layer with the widest input.
+    async fn tune_tiles(&self, shape: SeqShape, mode: Mode) -> Result<Tiles> {
+        let config = self.config();
+        let rows = shape.rows() as u64;
+        let gates = (self.cell().gates().len() * config.hidden_size) as u64;
+        let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
+        let fastest = |orientation, shape| fastest(self.context(), &Tile::ALL, orientation, shape);
+        let mut tiles = Tiles { nt: fastest(Orientation::Nt, [rows, gates, input]).await?, ..Tiles::default() };
+        if mode == Mode::Training {
+            tiles.nn = fastest(Orientation::Nn, [rows, input, gates]).await?;
+            tiles.tn = fastest(Orientation::Tn, [gates, input, rows]).await?;
+        }
+        Ok(tiles)
     }
 
     /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.

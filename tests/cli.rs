@@ -652,10 +652,15 @@ fn bench_refuses_what_means_nothing() {
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--stream", "--mode", "train"])).contains("--mode"));
     assert!(fail(["bench", "--stream"]).contains("--cell"));
     let refused = fail(["bench", "--suite", "slow"]);
-    assert!(["slow", "quick", "deepbench", "latency", "scaling"].iter().all(|name| refused.contains(name)), "{refused}");
+    assert!(
+        ["slow", "quick", "deepbench", "latency", "scaling", "product"].iter().all(|name| refused.contains(name)),
+        "{refused}"
+    );
     assert!(fail(["bench", "--filter", "vanilla"]).contains("vanilla"));
     assert!(fail(small(&["--cell", "gru", "--input", "1", "--filter", "gru"])).contains("--filter"));
     assert!(fail(["bench", "--device", "none"]).contains("none"));
+    let refused = fail(["bench", "--tile", "16x16"]);
+    assert!(refused.contains("16x16") && refused.contains("128x64"), "{refused}");
 }
 
 #[test]

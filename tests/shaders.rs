@@ -14,7 +14,7 @@ fn validate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     // What goes beyond plain WebGPU, and only where the device has it.
     let half = Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP | half;
+    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | half;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
@@ -38,8 +38,10 @@ fn every_shader_is_valid() {
         "held_backward",
         "held_forward",
         "matmul",
+        "matmul_cooperative",
         "matmul_held",
         "pack",
+        "pack_halves",
         "persistent_backward",
         "persistent_forward",
         "prepare",

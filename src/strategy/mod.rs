@@ -12,6 +12,7 @@ use crate::config::{RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::product::Tiles;
 use crate::program::{Segment, Slot};
 use crate::storage::Element;
 
@@ -210,6 +211,8 @@ pub(crate) struct Recurrence {
     pub spin_limit: u32,
     /// Most bytes of workspace for the input's products of a layer.
     pub window_bytes: u64,
+    /// Kernels of bulk products that are not left to their shapes.
+    pub tiles: Tiles,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
@@ -230,7 +233,14 @@ impl Recurrence {
         let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let (workgroups, spin_limit) =
             if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
-        Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit, window_bytes: WINDOW_BYTES }
+        Self {
+            strategy: Strategy::Auto,
+            dispatch_flops: DISPATCH_FLOPS,
+            workgroups,
+            spin_limit,
+            window_bytes: WINDOW_BYTES,
+            tiles: Tiles::default(),
+        }
     }
 
     /// What runs for a shape: whatever is forced, else what the tuning chose, else a table.

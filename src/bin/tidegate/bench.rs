@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate::cell::by_name;
-use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy};
+use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
 use crate::device::{self, Description, Device};
 use crate::measure::{OnGpu, on_cpu};
@@ -41,6 +41,9 @@ pub struct Args {
     /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
+    /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
+    #[arg(long)]
+    tile: Option<Tile>,
     /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -162,7 +165,7 @@ pub fn run(args: &Args) -> Result<()> {
         progress.inc(left_out.len() as u64);
         let mut on_gpu = match device {
             Device::Cpu => None,
-            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy)),
+            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy, args.tile)),
         };
         let roofline = match device {
             Device::Cpu => None,

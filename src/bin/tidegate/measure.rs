@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use tidegate::{Context, Error, Rnn, Strategy};
+use tidegate::{Context, Error, Rnn, Strategy, Tile};
 
 use crate::Result;
 use crate::times::{Effort, Times, milliseconds};
@@ -38,13 +38,14 @@ pub struct OnGpu<'a> {
 }
 
 impl<'a> OnGpu<'a> {
-    pub fn new(ctx: &'a Context, strategy: Strategy) -> Self {
-        Self { ctx, strategy, tunings: Tunings::load(ctx), verifier: Verifier::default() }
+    pub fn new(ctx: &'a Context, strategy: Strategy, tile: Option<Tile>) -> Self {
+        Self { ctx, strategy, tunings: Tunings::load(ctx), verifier: Verifier::new(tile) }
     }
 
     /// The network of a workload; left to choose, by what is fastest for it here.
     fn rnn(&mut self, workload: &Workload) -> Result<Rnn, Error> {
         let rnn = timing::rnn(self.ctx, workload, self.strategy)?;
+        let rnn = self.verifier.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
         if self.strategy != Strategy::Auto {
             return Ok(rnn);
         }

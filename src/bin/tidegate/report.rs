@@ -207,6 +207,7 @@ mod tests {
     fn time_per_step_is_that_of_a_run_over_t() {
         let times = |e: Entry| [e.us_per_step_p50, e.us_per_step_p99, e.us_per_step_host_p50, e.us_per_step_host_p99];
         assert_eq!(times(entry(Kind::Throughput, true)), [None; 4]);
+        assert_eq!(times(entry(Kind::Product, true)), [None; 4]);
         assert_eq!(times(entry(Kind::Latency, true)), [Some(500.0), Some(500.0), None, None]);
         assert_eq!(times(entry(Kind::Stream, true)), [500.0, 500.0, 750.0, 750.0].map(Some));
         assert_eq!(times(entry(Kind::Stream, false)), [None; 4]);

@@ -49,7 +49,7 @@ impl RunData {
             params: widen(&self.params),
             shape: workload.shape,
             input: widen(&self.input),
-            initial_state: Some(widen(&self.initial_state)),
+            initial_state: workload.has_initial_state().then(|| widen(&self.initial_state)),
             lengths: None,
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
@@ -114,7 +114,7 @@ impl GpuRun {
         let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
             status: Some(status.as_entire_buffer_binding()),
-            initial_state: Some(initial_state.as_entire_buffer_binding()),
+            initial_state: workload.has_initial_state().then(|| initial_state.as_entire_buffer_binding()),
             final_state: Some(final_state.as_entire_buffer_binding()),
             reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
             ..ForwardBuffers::new(
@@ -145,7 +145,7 @@ impl GpuRun {
                 d_final_state: Some(d_final_state.as_entire_buffer_binding()),
                 d_params: d_params.as_entire_buffer_binding(),
                 d_input: Some(d_input.as_entire_buffer_binding()),
-                d_initial_state: Some(d_initial_state.as_entire_buffer_binding()),
+                d_initial_state: workload.has_initial_state().then(|| d_initial_state.as_entire_buffer_binding()),
                 accumulate: false,
             })?);
             results.push(as_stored("d_input", d_input, shape.rows() * config.input_size));
