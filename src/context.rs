@@ -388,7 +388,7 @@ impl Context {
         Ok(buffer)
     }
 
-    /// Reads whole f32 buffers back, all in one submit.
+    /// Reads whole f32 buffers back, all in one submit. Of f16 it gives the words, for [`Dtype::decode`].
     pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
         for source in sources {
             let (needed, actual) = (BufferUsages::COPY_SRC, source.usage());

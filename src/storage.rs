@@ -49,8 +49,8 @@ impl Dtype {
         }
     }
 
-    /// The bytes of a buffer of these values.
-    pub(crate) fn encode(self, values: &[f32]) -> Cow<'_, [u8]> {
+    /// The bytes of a buffer of these values, for [`Context::upload`](crate::Context::upload).
+    pub fn encode(self, values: &[f32]) -> Cow<'_, [u8]> {
         match self {
             Self::F32 => bytemuck::cast_slice(values).into(),
             Self::F16 => {
@@ -61,8 +61,8 @@ impl Dtype {
         }
     }
 
-    /// The first `len` values of a buffer that was read back as if it were f32.
-    pub(crate) fn decode(self, words: Vec<f32>, len: usize) -> Vec<f32> {
+    /// The first `len` values of a buffer that [`Context::download`](crate::Context::download) gave the words of.
+    pub fn decode(self, words: Vec<f32>, len: usize) -> Vec<f32> {
         match self {
             Self::F32 => words,
             Self::F16 => {

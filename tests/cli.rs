@@ -561,6 +561,16 @@ fn bench_verifies_and_times_an_adapter() {
 }
 
 #[test]
+fn bench_times_f16_storage() {
+    let [one, two] = <[Value; 2]>::try_from(bench("0", &["--dtype", "f16"])).unwrap();
+    for entry in [one, two] {
+        assert_eq!((&entry["dtype"], &entry["verified"]), (&"f16".into(), &true.into()), "{entry}");
+        let error = entry["max_rel_err"].as_f64().unwrap();
+        assert!(error > 1e-5 && error < 2e-3, "an error of {error} is not that of f16");
+    }
+}
+
+#[test]
 fn bench_times_the_steps_of_a_stream() {
     for device in ["0", "cpu"] {
         let results = bench(device, &["--stream"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate::cell::by_name;
-use tidegate::{Mode, RnnConfig, SeqShape, Strategy, Tile};
+use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
 use crate::device::{self, Description, Device};
 use crate::measure::{OnGpu, on_cpu};
@@ -35,6 +35,9 @@ pub struct Args {
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long, default_value = "all")]
     device: String,
+    /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
     /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
@@ -91,6 +94,7 @@ impl Args {
                     return Err(format!("--filter: no workload of the suite contains {filter:?}, see --list").into());
                 }
             }
+            workloads.iter_mut().for_each(|workload| workload.dtype = self.dtype);
             return Ok(workloads);
         };
         let modes = match self.mode {
@@ -102,7 +106,10 @@ impl Args {
         let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
         let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
         let kind = if self.stream { Kind::Stream } else { Kind::Throughput };
-        Ok(modes.into_iter().map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind }).collect())
+        Ok(modes
+            .into_iter()
+            .map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind, dtype: self.dtype })
+            .collect())
     }
 
     /// The suite, unless `--cell` describes a workload.

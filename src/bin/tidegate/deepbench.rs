@@ -5,7 +5,7 @@
 //! `CUDNN_RNN_RELU`, its GRU cuDNN's, which resets after the product; forward there always keeps what backward needs.
 
 use tidegate::cell::by_name;
-use tidegate::{Error, Mode, RnnConfig, SeqShape};
+use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
 
 use crate::workload::{Kind, Workload};
 
@@ -83,7 +83,7 @@ fn row((cell, hidden_size, batch_size, seq_len, [forward, to_inputs, to_weights]
     let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
     let workload = |input_size, mode, kind| {
         let config = RnnConfig::new(input_size, hidden_size);
-        Workload { cell: cell.clone(), config, shape, mode, kind }
+        Workload { cell: cell.clone(), config, shape, mode, kind, dtype: Dtype::F32 }
     };
     let alone = |mode, published_ms| workload(1, mode, Kind::Recurrence { published_ms });
     let whole = |mode| workload(hidden_size, mode, Kind::Throughput);

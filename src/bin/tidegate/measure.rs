@@ -87,7 +87,7 @@ fn on_gpu(rnn: &Rnn, workload: &Workload, verifier: &mut Verifier) -> Result<Mea
 }
 
 fn session(rnn: &Rnn, workload: &Workload, data: &RunData, effort: Effort) -> Result<Times, Error> {
-    let params = rnn.context().upload("params", &data.params)?;
+    let params = rnn.context().upload("params", &rnn.dtype().encode(&data.params))?;
     let mut session = rnn.session(&params, workload.shape)?;
     session.advance_blocking(&data.input)?;
     Times::measure(effort, || session.advance_blocking(&data.input).map(drop))

@@ -145,7 +145,7 @@ impl Entry {
             num_directions: config.num_directions(),
             seq_len: shape.seq_len,
             batch_size: shape.batch_size,
-            dtype: if description.device_type == "cpu-reference" { "f64" } else { "f32" },
+            dtype: if description.device_type == "cpu-reference" { "f64" } else { workload.dtype.name() },
             strategy: measured.map_or(strategy.name(), |m| m.strategy),
             dispatches: measured.map(|m| m.dispatches),
             repairs: measured.map(|m| m.repairs),
@@ -176,7 +176,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use tidegate::cell::by_name;
-    use tidegate::{Mode, RnnConfig, SeqShape};
+    use tidegate::{Dtype, Mode, RnnConfig, SeqShape};
 
     use super::*;
     use crate::table::table;
@@ -187,7 +187,8 @@ mod tests {
     fn entry(kind: Kind, ran: bool) -> Entry {
         let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001 };
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
-        let workload = Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind };
+        let workload =
+            Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind, dtype: Dtype::F32 };
         let times = |ms| Times::collect(Effort::GPU, || Ok(Some(ms))).unwrap();
         let measured = Measured {
             strategy: "stepwise",

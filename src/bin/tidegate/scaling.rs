@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tidegate::cell::by_name;
-use tidegate::{Error, Mode, RnnConfig, SeqShape};
+use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
 
 use crate::device::Description;
 use crate::workload::{Kind, Workload};
@@ -41,7 +41,7 @@ pub fn workloads() -> Result<Vec<Workload>, Error> {
     let cases: Vec<_> = [BASE].into_iter().chain(doubled).collect();
     let workload = |mode, [seq_len, batch_size, size]: [usize; 3]| {
         let (config, shape) = (RnnConfig::new(size, size), SeqShape { seq_len, batch_size });
-        Workload { cell: cell.clone(), config, shape, mode, kind: Kind::Throughput }
+        Workload { cell: cell.clone(), config, shape, mode, kind: Kind::Throughput, dtype: Dtype::F32 }
     };
     let modes = [Mode::Inference, Mode::Training];
     Ok(modes.into_iter().flat_map(|mode| cases.iter().map(move |&sizes| (mode, sizes))).map(|(m, s)| workload(m, s)).collect())

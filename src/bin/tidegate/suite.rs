@@ -2,7 +2,7 @@
 
 use clap::ValueEnum;
 use tidegate::cell::by_name;
-use tidegate::{Error, Mode, RnnConfig, SeqShape};
+use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
 
 use crate::deepbench;
 use crate::scaling;
@@ -57,7 +57,7 @@ fn quick() -> Result<Vec<Workload>, Error> {
         let config = RnnConfig::new(size, size).with_num_layers(num_layers);
         for mode in [Mode::Inference, Mode::Training] {
             let (shape, kind) = (SeqShape { seq_len, batch_size }, Kind::Throughput);
-            workloads.push(Workload { cell: by_name(cell)?, config: config.clone(), shape, mode, kind });
+            workloads.push(Workload { cell: by_name(cell)?, config: config.clone(), shape, mode, kind, dtype: Dtype::F32 });
         }
     }
     Ok(workloads)
@@ -70,7 +70,7 @@ fn latency() -> Result<Vec<Workload>, Error> {
         for size in [32, 64, 128, 256, 512, 1024] {
             for (seq_len, kind) in [(64, Kind::Latency), (256, Kind::Latency), (1024, Kind::Latency), (1, Kind::Stream)] {
                 let (config, shape) = (RnnConfig::new(size, size), SeqShape { seq_len, batch_size: 1 });
-                workloads.push(Workload { cell: cell.clone(), config, shape, mode: Mode::Inference, kind });
+                workloads.push(Workload { cell: cell.clone(), config, shape, mode: Mode::Inference, kind, dtype: Dtype::F32 });
             }
         }
     }
@@ -83,7 +83,7 @@ fn product() -> Result<Vec<Workload>, Error> {
     let cell = by_name("rnn_linear")?;
     let workload = |mode, [batch_size, input_size, hidden_size]: [usize; 3]| {
         let (config, shape) = (RnnConfig::new(input_size, hidden_size), SeqShape { seq_len: 1, batch_size });
-        Workload { cell: cell.clone(), config, shape, mode, kind: Kind::Product }
+        Workload { cell: cell.clone(), config, shape, mode, kind: Kind::Product, dtype: Dtype::F32 }
     };
     let even = [256, 512, 1024, 2048, 4096].map(|size: usize| [size.max(1024), size, size]);
     let ragged = [[1025, 1023, 1021], [4097, 4095, 4093]];

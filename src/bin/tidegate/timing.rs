@@ -4,7 +4,9 @@ use std::cell::Cell;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tidegate::{Backward, BackwardBuffers, Context, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy};
+use tidegate::{
+    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy,
+};
 use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
 use crate::cpu::{self, CpuRun, widen};
@@ -23,12 +25,14 @@ pub struct RunData {
 
 impl RunData {
     pub fn new(workload: &Workload) -> Result<Self, Error> {
-        let Workload { cell, config, shape, .. } = workload;
+        let Workload { cell, config, shape, dtype, .. } = workload;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| rng.random_range(-1.0..=1.0)).collect() };
+        // Numbers that every device and the reference hold as they are.
+        let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| dtype.round(rng.random_range(-1.0..=1.0))).collect() };
+        let params = Params::uniform(&ParamLayout::new(cell, config)?, 1);
         let state = cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
         Ok(Self {
-            params: Params::uniform(&ParamLayout::new(cell, config)?, 1).values().to_vec(),
+            params: params.values().iter().map(|&p| dtype.round(p)).collect(),
             input: uniform(shape.rows() * config.input_size),
             initial_state: uniform(state),
             d_output: uniform(shape.rows() * config.output_size()),
@@ -55,7 +59,7 @@ impl RunData {
 
 /// The network of a workload.
 pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn, Error> {
-    Ok(Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy))
+    Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy).with_dtype(workload.dtype)
 }
 
 /// A workload bound to buffers on a GPU.
@@ -72,7 +76,28 @@ pub struct GpuRun {
     /// Initial and final state of the first of `forwards`.
     states: [Buffer; 2],
     /// But for the final state.
-    results: Vec<(&'static str, Buffer)>,
+    results: Vec<Stored>,
+}
+
+/// A buffer of so many results.
+#[derive(Debug)]
+struct Stored {
+    name: &'static str,
+    buffer: Buffer,
+    dtype: Dtype,
+    len: usize,
+}
+
+impl Stored {
+    fn f32(name: &'static str, buffer: Buffer) -> Self {
+        let len = buffer.size() as usize / 4;
+        Self { name, buffer, dtype: Dtype::F32, len }
+    }
+
+    fn read(&self, ctx: &Context) -> Result<(&'static str, Vec<f32>), Error> {
+        let [words] = pollster::block_on(ctx.download([&self.buffer]))?;
+        Ok((self.name, self.dtype.decode(words, self.len)))
+    }
 }
 
 impl GpuRun {
@@ -81,7 +106,8 @@ impl GpuRun {
         let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
         let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
-        let [params, input] = [ctx.upload("params", &data.params)?, ctx.upload("input", &data.input)?];
+        let stored = |label, values: &[f32]| ctx.upload(label, &workload.dtype.encode(values));
+        let [params, input] = [stored("params", &data.params)?, stored("input", &data.input)?];
         let initial_state = ctx.upload("initial_state", &data.initial_state)?;
         let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
         let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
@@ -105,11 +131,13 @@ impl GpuRun {
             forwards.push(plan.bind_forward(&swapped)?);
         }
         let mut backward = None;
-        let mut results = vec![("output", output.clone())];
+        let Workload { config, shape, dtype, .. } = workload;
+        let as_stored = |name, buffer: Buffer, len| Stored { name, buffer, dtype: *dtype, len };
+        let mut results = vec![as_stored("output", output.clone(), shape.rows() * config.output_size())];
         if workload.mode == Mode::Training {
-            let d_output = ctx.upload("d_output", &data.d_output)?;
+            let d_output = stored("d_output", &data.d_output)?;
             let d_final_state = ctx.upload("d_final_state", &data.d_final_state)?;
-            let [d_params, d_input] = [empty("d_params", sizes.params)?, empty("d_input", sizes.input)?];
+            let [d_params, d_input] = [empty("d_params", sizes.d_params)?, empty("d_input", sizes.input)?];
             let d_initial_state = empty("d_initial_state", sizes.state)?;
             backward = Some(plan.bind_backward(&BackwardBuffers {
                 forward: forward_buffers,
@@ -120,7 +148,8 @@ impl GpuRun {
                 d_initial_state: workload.has_initial_state().then(|| d_initial_state.as_entire_buffer_binding()),
                 accumulate: false,
             })?);
-            results.extend([("d_input", d_input), ("d_params", d_params), ("d_initial_state", d_initial_state)]);
+            results.push(as_stored("d_input", d_input, shape.rows() * config.input_size));
+            results.extend([Stored::f32("d_params", d_params), Stored::f32("d_initial_state", d_initial_state)]);
         }
         Ok(Self {
             ctx: ctx.clone(),
@@ -183,12 +212,8 @@ impl GpuRun {
 
     /// What the last run computed.
     pub fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>, Error> {
-        let read = |(name, buffer): (&'static str, &Buffer)| {
-            let [values] = pollster::block_on(self.ctx.download([buffer]))?;
-            Ok((name, values))
-        };
-        let results = self.results.iter().map(|(name, buffer)| (*name, buffer));
-        results.chain([("final_state", self.final_state())]).map(read).collect()
+        let final_state = Stored::f32("final_state", self.final_state().clone());
+        self.results.iter().chain([&final_state]).map(|stored| stored.read(&self.ctx)).collect()
     }
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.

@@ -77,7 +77,7 @@ impl Verifier {
         let Workload { cell, config, .. } = workload;
         // Every cell of `bench` is one of those that a name stands for.
         let initial_state = workload.has_initial_state();
-        let key = format!("{} {config:?} {shape:?} {strategy:?} {initial_state}", cell.name());
+        let key = format!("{} {config:?} {shape:?} {strategy:?} {:?} {initial_state}", cell.name(), workload.dtype);
         if let Some(&error) = self.cases.get(&key) {
             return Ok(error);
         }
@@ -85,6 +85,7 @@ impl Verifier {
         let mut case = Case {
             initial_state,
             tile: self.tile,
+            dtype: workload.dtype,
             ragged: false,
             resets: false,
             ..Case::new(config.clone(), shape.seq_len, shape.batch_size)
@@ -139,7 +140,7 @@ fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) ->
     other.run()?;
     for ((name, values), (_, others)) in run.results()?.into_iter().zip(other.results()?) {
         let is_gradient = name.starts_with("d_");
-        let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient);
+        let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient).for_dtype(workload.dtype);
         if is_gradient && has_kink(workload) {
             (tolerance.relative_l2, tolerance.absolute) = (GRADIENTS_BY_KINKS, f64::INFINITY);
         }
@@ -159,7 +160,7 @@ fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Erro
     run.run()?;
     let truth = truth.go_on()?;
     let shape = SeqShape { seq_len: CHUNKS * workload.shape.seq_len, ..workload.shape };
-    let tolerance = Tolerance::new(&workload.config, shape, false);
+    let tolerance = Tolerance::new(&workload.config, shape, false).for_dtype(workload.dtype);
     let mut worst = 0.0f64;
     for (name, values) in run.results()? {
         let truth = if name == "output" { &truth.output } else { &truth.final_state };
@@ -171,14 +172,20 @@ fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Erro
 #[cfg(test)]
 mod tests {
     use tidegate::cell::by_name;
-    use tidegate::{Mode, RnnConfig};
+    use tidegate::{Dtype, Mode, RnnConfig};
 
     use super::*;
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);
-        let shape =
-            affordable(&Workload { cell: by_name(cell).unwrap(), config, shape, mode: Mode::Inference, kind: Kind::Throughput });
+        let shape = affordable(&Workload {
+            cell: by_name(cell).unwrap(),
+            config,
+            shape,
+            mode: Mode::Inference,
+            kind: Kind::Throughput,
+            dtype: Dtype::F32,
+        });
         (shape.seq_len, shape.batch_size)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidegate::{Cell, Mode, RnnConfig, SeqShape};
+use tidegate::{Cell, Dtype, Mode, RnnConfig, SeqShape};
 
 /// How a workload runs, and what is read off its times.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Workload {
     pub shape: SeqShape,
     pub mode: Mode,
     pub kind: Kind,
+    /// How a GPU stores parameters, input and output.
+    pub dtype: Dtype,
 }
 
 impl Workload {
@@ -77,7 +79,8 @@ impl Workload {
         let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
         let weights = self.forward_flops_per_row() / 2.0;
         let io = (config.input_size + config.output_size()) as f64 * self.shape.seq_len as f64 * self.shape.batch_size as f64;
-        4.0 * passes * (weights + io)
+        let each = if self.dtype == Dtype::F16 { 2.0 } else { 4.0 };
+        each * passes * (weights + io)
     }
 
     pub fn is_stream(&self) -> bool {
@@ -105,6 +108,9 @@ impl fmt::Display for Workload {
         }
         let mode = if self.is_stream() { "stream" } else { self.mode_name() };
         write!(f, " T={} B={} {mode}", self.shape.seq_len, self.shape.batch_size)?;
+        if self.dtype != Dtype::F32 {
+            write!(f, " {}", self.dtype.name())?;
+        }
         if self.includes_input() { Ok(()) } else { write!(f, ", recurrence alone") }
     }
 }
@@ -120,10 +126,12 @@ mod tests {
         let config = RnnConfig::new(3, 5).with_num_layers(2).with_bidirectional(true);
         let shape = SeqShape { seq_len: 7, batch_size: 11 };
         let (cell, kind) = (by_name("gru").unwrap(), Kind::Throughput);
-        let workload = Workload { cell, config, shape, mode: Mode::Training, kind };
+        let workload = Workload { cell, config, shape, mode: Mode::Training, kind, dtype: Dtype::F32 };
         let layers = 2 * (2 * 3 * 5 * (5 + 3)) + 2 * (2 * 3 * 5 * (5 + 10));
         assert_eq!(workload.flops(), f64::from(3 * layers * 7 * 11));
         assert_eq!(workload.bytes(), f64::from(3 * 4 * (layers / 2 + 7 * 11 * (3 + 10))));
+        let halves = Workload { dtype: Dtype::F16, ..workload.clone() };
+        assert_eq!([halves.flops(), halves.bytes()], [workload.flops(), workload.bytes() / 2.0]);
     }
 
     #[test]
@@ -131,7 +139,7 @@ mod tests {
         let flops = |mode| {
             let shape = SeqShape { seq_len: 1, batch_size: 7 };
             let (cell, config) = (by_name("rnn_linear").unwrap(), RnnConfig::new(3, 5));
-            Workload { cell, config, shape, mode, kind: Kind::Product }.flops()
+            Workload { cell, config, shape, mode, kind: Kind::Product, dtype: Dtype::F32 }.flops()
         };
         assert_eq!(flops(Mode::Inference), f64::from(2 * 7 * 3 * 5));
         assert_eq!(flops(Mode::Training), f64::from(3 * 2 * 7 * 3 * 5 + 2 * 2 * 7 * 5 * 5));
