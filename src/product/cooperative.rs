@@ -38,15 +38,14 @@ fn matrices(size: u32) -> String {
     let [mut declare, mut multiply, mut write] = [const { String::new() }; 3];
     for part in 0..parts {
         // In memory both go along their other index first: A is column-major, and B row-major.
-        let _ = writeln!(multiply, "                let a{part} = coopLoad<{ty}<f16, A>>(&a_tile[ai + {part}u * SIZE], STRIDE);");
-        let _ =
-            writeln!(multiply, "                let b{part} = coopLoadT<{ty}<f16, B>>(&b_tile[bi + {part}u * SIZE], STRIDE);");
+        let _ = writeln!(multiply, "            let a{part} = coopLoad<{ty}<f16, A>>(&a_tile[ai + {part}u * SIZE], STRIDE);");
+        let _ = writeln!(multiply, "            let b{part} = coopLoadT<{ty}<f16, B>>(&b_tile[bi + {part}u * SIZE], STRIDE);");
     }
     for row in 0..parts {
         for column in 0..parts {
             let sum = format!("sum{row}{column}");
             let _ = writeln!(declare, "    var {sum} = {ty}<f32, C>();");
-            let _ = writeln!(multiply, "                {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});");
+            let _ = writeln!(multiply, "            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});");
             let _ = writeln!(write, "    coopStoreT({sum}, &c_part[subgroup * ELEMENTS], SIZE);");
             let _ = writeln!(write, "    workgroupBarrier();");
             let _ = writeln!(write, "    put(thread, c0, bias0, m0, n0, {row}u * SIZE, {column}u * SIZE);");
@@ -56,7 +55,7 @@ fn matrices(size: u32) -> String {
     let mut wgsl = include_str!("../../shaders/matmul_cooperative.wgsl").to_owned();
     for (mark, lines) in [
         ("    // for every matrix: var sum = coop_mat<f32, C>();\n", declare),
-        ("                // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", multiply),
+        ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", multiply),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", write),
     ] {
         debug_assert!(wgsl.contains(mark), "{mark}");

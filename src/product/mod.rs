@@ -679,7 +679,7 @@ mod tests {
         let [nt, _, tn] = ORIENTATIONS;
         // Of such sizes those who read the last elements have a part of C to spoil.
         for (transposed, shape, gap) in
-            [(nt, [30, 31, 13], 3), (tn, [30, 31, 13], 3), (nt, [36, 28, 12], 4), (tn, [28, 28, 12], 4)]
+            [(nt, [30, 31, 13], 3), (tn, [30, 31, 13], 3), (nt, [36, 28, 12], 4), (tn, [28, 32, 12], 4)]
         {
             for bias in [false, true] {
                 let case = Case { shape, transposed, batches: 2, splits: 2, bias, accumulate: false, gaps: [gap; 3] };
