@@ -1,5 +1,6 @@
 //! How a recurrence becomes dispatches.
 
+mod batched;
 mod budget;
 pub(crate) mod persistent;
 mod resident;
@@ -29,6 +30,9 @@ pub enum Strategy {
     /// rows has the input's product in it too, and is one dispatch in all for a small network; of many rows it is products over all
     /// of them, then the cell on each.
     Stepwise,
+    /// One product a step over all rows of the batch, by the kernels of bulk products, then the cell on each row: two dispatches a
+    /// step (four for a cell of two phases). Any size, any device; best for large B and H.
+    Batched,
     /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
     Resident,
     /// All steps in one dispatch, the hidden units spread over workgroups that exchange through memory while they run side by
@@ -41,7 +45,7 @@ pub enum Strategy {
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
     pub fn all(ctx: &Context) -> Vec<Self> {
-        let mut all = vec![Self::Stepwise, Self::Resident];
+        let mut all = vec![Self::Stepwise, Self::Batched, Self::Resident];
         all.extend(persistent::check(ctx).is_ok().then_some(Self::Persistent));
         all
     }
@@ -51,6 +55,7 @@ impl Strategy {
         match self {
             Self::Auto => "auto",
             Self::Stepwise => "stepwise",
+            Self::Batched => "batched",
             Self::Resident => "resident",
             Self::Persistent => "persistent",
         }
@@ -61,7 +66,7 @@ impl FromStr for Strategy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = [Self::Auto, Self::Stepwise, Self::Resident, Self::Persistent];
+        let known = [Self::Auto, Self::Stepwise, Self::Batched, Self::Resident, Self::Persistent];
         known.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| Error::UnknownName {
             kind: "strategy",
             name: name.into(),
@@ -94,10 +99,12 @@ sizes! {
         first, part_len,
         /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
         chunk, steps,
-        /// Where the state holds what a repair starts from; 0 if there is none.
+        /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
         snapshot,
         /// Workgroups of a team, and its rows; most polls of one wait.
         members, team_rows, spin_limit, has_status,
+        /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
+        part, splits, sent,
     }
 }
 
@@ -111,8 +118,9 @@ pub(crate) struct ForwardSlots {
     pub output: Slot,
     pub reserve: Slot,
     pub final_state: Slot,
-    /// Of strategy persistent alone.
+    /// What workgroups of strategy persistent tell each other, or batched's products multiply.
     pub exchange: Slot,
+    /// Of strategy persistent alone.
     pub status: Slot,
 }
 
@@ -192,6 +200,24 @@ fn all_backward_bindings() -> impl Iterator<Item = [Binding; 8]> {
         let last = backward_bindings([element; 3], Access::Read);
         [last, backward_bindings([element, element.written(), Element::F32], Access::ReadWrite)]
     })
+}
+
+/// A part of a step with a product of its own: the number that the shaders know, and its range of gates.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    number: u32,
+    first: u32,
+    count: u32,
+}
+
+/// Forward order; backward also starts with what its shader calls phase 1, but multiplies the same gates.
+fn phases(cell: &dyn Cell) -> Vec<Phase> {
+    let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    if first == gates {
+        vec![Phase { number: 0, first: 0, count: gates }]
+    } else {
+        vec![Phase { number: 1, first: 0, count: first }, Phase { number: 2, first, count: gates - first }]
+    }
 }
 
 fn step_index(ctx: &Context) -> StepIndex {
@@ -277,6 +303,7 @@ impl Recurrence {
         match self.strategy {
             Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
             Strategy::Persistent => persistent::forward(ctx, self, cell, sizes, slots),
+            Strategy::Batched => batched::forward(ctx, self.tiles, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
         }
     }
@@ -286,17 +313,24 @@ impl Recurrence {
         match self.strategy {
             Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
             Strategy::Persistent => persistent::backward(ctx, self, cell, sizes, slots),
+            Strategy::Batched => batched::backward(ctx, self.tiles, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
         }
     }
 
-    /// Elements of workspace that strategy persistent needs: of exchange, and of a snapshot at the end of the state.
+    /// Elements of workspace that a strategy needs: of exchange, and at the end of the state.
     pub fn exchange(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool, element: Element) -> [u64; 2] {
-        if self.strategy != Strategy::Persistent {
-            return [0; 2];
+        match self.strategy {
+            Strategy::Persistent => {
+                let words = persistent::exchange_words(ctx, self, cell, sizes, persistent::Exchange::new(backward, element));
+                [words, persistent::snapshot_words(cell, sizes, backward)]
+            }
+            Strategy::Batched => {
+                let operand = if backward { 0 } else { batched::operand_words(sizes) };
+                [operand, batched::room(ctx, self.tiles, cell, sizes, backward)]
+            }
+            _ => [0; 2],
         }
-        let words = persistent::exchange_words(ctx, self, cell, sizes, persistent::Exchange::new(backward, element));
-        [words, persistent::snapshot_words(cell, sizes, backward)]
     }
 }
 
@@ -309,6 +343,9 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter()
-        .flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step), persistent::sources(cell, step)].concat())
+        .flat_map(|step| {
+            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step)];
+            [by_steps.concat(), resident::sources(cell, step), persistent::sources(cell, step)].concat()
+        })
         .collect()
 }
