@@ -23,7 +23,8 @@ use crate::storage::Element;
 #[non_exhaustive]
 pub enum Strategy {
     /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128
-    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else stepwise. A single step: stepwise.
+    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else batched from B = 64 (CPU adapter: 4) on,
+    /// else stepwise. A single step: stepwise.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, of few
@@ -245,6 +246,9 @@ pub(crate) struct Recurrence {
 const DISPATCH_FLOPS: u64 = 2_200_000_000;
 /// H up to which resident is taken on a device of which nothing is known.
 const SMALL: usize = 128;
+/// B from which a product over all rows is taken on CPU adapters, as measured on llvmpipe (benches/NOTES.md), and on GPUs: a guess.
+const MANY_ROWS_SOFTWARE: usize = 4;
+const MANY_ROWS: usize = 64;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
 /// What a GPU of some size runs side by side; a small one may not.
@@ -295,7 +299,13 @@ impl Recurrence {
             ..Default::default()
         };
         let resident = config.hidden_size <= SMALL || ctx.is_software() && resident::holds_weights(ctx, cell, &sizes);
-        Self { strategy: if resident { Strategy::Resident } else { Strategy::Stepwise }, ..self }
+        let many = shape.batch_size >= if ctx.is_software() { MANY_ROWS_SOFTWARE } else { MANY_ROWS };
+        let strategy = match (resident, many) {
+            (true, _) => Strategy::Resident,
+            (false, true) => Strategy::Batched,
+            (false, false) => Strategy::Stepwise,
+        };
+        Self { strategy, ..self }
     }
 
     /// The forward recurrence of one layer, all directions.
