@@ -24,6 +24,8 @@ const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
 const HOPELESS: f64 = 1.2;
 /// A single step has nothing to choose, and what is found serves any T.
 const LEAST_STEPS: usize = 16;
+/// Fewer rows are no case for batched.
+const LEAST_BATCH: usize = 3;
 /// Fewest timed runs, most, and what they may take together beyond the fewest.
 const RUNS: [usize; 2] = [3, 20];
 const BUDGET: Duration = Duration::from_millis(200);
@@ -46,7 +48,7 @@ impl Rnn {
         let mut best: Option<(f64, Strategy, u32)> = None;
         let mut fallback: Option<(f64, Strategy)> = None;
         let mut persistent = f64::INFINITY;
-        for (strategy, workgroups) in self.candidates() {
+        for (strategy, workgroups) in self.candidates(shape.batch_size) {
             let rnn = self.clone().with_strategy(strategy).with_workgroups(workgroups);
             let time = match measure(&rnn, &params, &data, mode, &mut truth).await {
                 // Too large for this strategy or the memory beside the others, or its shader for the driver.
@@ -90,9 +92,12 @@ impl Rnn {
     }
 
     /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.
-    fn candidates(&self) -> Vec<(Strategy, u32)> {
+    fn candidates(&self, batch_size: usize) -> Vec<(Strategy, u32)> {
         let ctx = self.context();
         let mut candidates = vec![(Strategy::Stepwise, 1), (Strategy::Resident, 1)];
+        if batch_size >= LEAST_BATCH {
+            candidates.push((Strategy::Batched, 1));
+        }
         if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
             // A CPU adapter's are its threads, the default.
             let workgroups = if ctx.is_software() { vec![Recurrence::new(ctx).workgroups] } else { WORKGROUPS.to_vec() };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::covering::pairwise;
 use tidegate::check::Case;
-use tidegate::{Cell, Context, Direction, RnnConfig, SeqShape, Strategy, Tile, cell};
+use tidegate::{Cell, Context, Direction, Dtype, RnnConfig, SeqShape, Strategy, Tile, cell};
 
 const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
@@ -107,6 +107,17 @@ fn every_option_of_every_cell() {
     let everything = RnnConfig::new(7, 9).with_num_layers(2).with_bidirectional(true).with_batch_first(true).with_dropout(0.3);
     for (name, cell) in common::cell_variants().into_iter().skip(cell::registry().len()) {
         check(&ctx, &name, &cell, &Case::new(everything.clone(), 6, 5));
+    }
+}
+
+/// A step's product whose sum over H is cut into parts, which the cell's kernel adds up.
+#[test]
+fn batched_adds_up_the_parts_of_its_product() {
+    let ctx = common::context();
+    for dtype in [Dtype::F32, Dtype::F16] {
+        let cell = cell::by_name("rnn_tanh").unwrap();
+        let case = Case { tile: Some(Tile::Of64x64), dtype, ..Case::new(RnnConfig::new(3, 300), 3, 5) };
+        pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Batched)).unwrap_or_else(|e| panic!("{e}"));
     }
 }
 

@@ -38,7 +38,7 @@ pub struct Args {
     /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
-    /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent
+    /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
