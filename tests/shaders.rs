@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -21,17 +21,24 @@ fn validate(source: &str) -> Result<(), String> {
 
 #[test]
 fn every_shader_is_valid() {
-    let mut seen = BTreeSet::new();
     let mut entries = BTreeSet::new();
+    let mut sources = BTreeMap::new();
     for (name, cell) in common::cell_variants() {
         for (entry, source) in shader_sources(&*cell) {
             entries.insert(entry);
-            if seen.insert(source.clone()) {
-                validate(&source).unwrap_or_else(|e| panic!("{name}: {entry}: {e}"));
-            }
+            sources.entry(source).or_insert(format!("{name}: {entry}"));
         }
     }
+    let sources: Vec<_> = sources.into_iter().collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for sources in sources.chunks(sources.len().div_ceil(threads)) {
+            scope.spawn(|| sources.iter().for_each(|(source, what)| validate(source).unwrap_or_else(|e| panic!("{what}: {e}"))));
+        }
+    });
     let expected = [
+        "batched_backward",
+        "batched_forward",
         "bulk_forward",
         "clear_exchange",
         "column_sum",
