@@ -47,6 +47,8 @@ pub struct Case {
     pub window_bytes: Option<u64>,
     /// Tile of the bulk products, if it is forced: see [`Rnn::with_tile`].
     pub tile: Option<Tile>,
+    /// Whether products of f16 go by cooperative matrices: see [`Rnn::with_cooperative_matrices`].
+    pub cooperative: bool,
     /// How the GPU stores parameters, input and output; the data are numbers that it can store.
     pub dtype: Dtype,
     /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
@@ -83,6 +85,7 @@ impl Case {
             dispatch_flops: None,
             window_bytes: None,
             tile: None,
+            cooperative: false,
             dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
@@ -109,6 +112,7 @@ impl Case {
         let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
         let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
         let rnn = self.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
+        let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
         let status = ctx.upload("status", &[0u32; 4])?;

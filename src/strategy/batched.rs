@@ -15,7 +15,7 @@ use crate::strategy::{
 /// A slice of the state that a product binds begins at a multiple of so many elements: 256 bytes, the most that WebGPU asks for.
 const ALIGNMENT: u64 = 64;
 /// Least terms of a part of a split sum, and most parts.
-const SPLIT_TERMS: u64 = 128;
+const SPLIT_TERMS: u64 = 64;
 const SPLITS: u64 = 8;
 
 /// Where the product of a step and what backward's multiplies lie, in elements of the state.

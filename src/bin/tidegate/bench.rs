@@ -15,6 +15,7 @@ use crate::roofline::Roofline;
 use crate::scaling::{self, Series};
 use crate::suite::Suite;
 use crate::table::table;
+use crate::timing::Products;
 use crate::workload::{Kind, Workload};
 use crate::{Result, complain, files, print};
 
@@ -44,6 +45,10 @@ pub struct Args {
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
+    /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
+    /// adapter has them. wgpu calls that experimental, and tidegate's kernels for it wait for their first device
+    #[arg(long)]
+    cooperative: bool,
     /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -125,7 +130,7 @@ impl Args {
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
     fn devices(&self) -> Result<(Vec<Device>, usize)> {
         if self.device != "all" {
-            return Ok((vec![device::select(Some(&self.device))?], 0));
+            return Ok((vec![device::select(Some(&self.device), self.cooperative)?], 0));
         }
         let adapters = device::adapters();
         if adapters.is_empty() {
@@ -134,7 +139,7 @@ impl Args {
         }
         let mut devices = Vec::new();
         for adapter in &adapters {
-            match device::open(adapter) {
+            match device::open(adapter, self.cooperative) {
                 Ok(device) => devices.push(device),
                 Err(error) => complain(&format!("{}: {error}", adapter.get_info().name)),
             }
@@ -165,7 +170,7 @@ pub fn run(args: &Args) -> Result<()> {
         progress.inc(left_out.len() as u64);
         let mut on_gpu = match device {
             Device::Cpu => None,
-            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy, args.tile)),
+            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy, Products { tile: args.tile, cooperative: args.cooperative })),
         };
         let roofline = match device {
             Device::Cpu => None,

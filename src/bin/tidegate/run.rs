@@ -56,7 +56,7 @@ struct Target {
 
 impl Target {
     fn new(args: &Args) -> Result<Self> {
-        Ok(Self { device: device::select(args.device.as_deref())?, strategy: args.strategy, dtype: args.dtype })
+        Ok(Self { device: device::select(args.device.as_deref(), false)?, strategy: args.strategy, dtype: args.dtype })
     }
 
     fn run(&self, model: &Model, call: Call) -> Result<Results> {

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::{
-    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy,
+    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy, Tile,
 };
 use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
@@ -54,6 +54,20 @@ impl RunData {
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
         }
+    }
+}
+
+/// What `bench` was told of the kernels of bulk products.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Products {
+    pub tile: Option<Tile>,
+    pub cooperative: bool,
+}
+
+impl Products {
+    pub fn apply(self, rnn: Rnn) -> Result<Rnn, Error> {
+        let rnn = if let Some(tile) = self.tile { rnn.with_tile(tile) } else { rnn };
+        rnn.with_cooperative_matrices(self.cooperative)
     }
 }
 

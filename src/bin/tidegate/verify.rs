@@ -7,7 +7,7 @@ use tidegate::{Context, Error, Rnn, SeqShape, Strategy, Tile};
 
 use crate::Result;
 use crate::cpu::widen;
-use crate::timing::{GpuRun, RunData, rnn};
+use crate::timing::{GpuRun, Products, RunData, rnn};
 use crate::workload::{Kind, Workload};
 
 /// FLOPs that the reference may take for one case.
@@ -36,14 +36,14 @@ const CHUNKS: usize = 8;
 #[derive(Debug)]
 pub struct Verifier {
     /// What all runs are told to take.
-    pub tile: Option<Tile>,
+    pub products: Products,
     /// The error of each case.
     cases: HashMap<String, f64>,
 }
 
 impl Verifier {
-    pub fn new(tile: Option<Tile>) -> Self {
-        Self { tile, cases: HashMap::new() }
+    pub fn new(products: Products) -> Self {
+        Self { products, cases: HashMap::new() }
     }
 
     /// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
@@ -84,7 +84,8 @@ impl Verifier {
         // The options of the timed run, so that these kernels are the ones checked.
         let mut case = Case {
             initial_state,
-            tile: self.tile,
+            tile: self.products.tile,
+            cooperative: self.products.cooperative,
             dtype: workload.dtype,
             ragged: false,
             resets: false,
