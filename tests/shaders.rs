@@ -51,6 +51,7 @@ fn every_shader_is_valid() {
         "mean_squared_error",
         "norm_total",
         "pack",
+        "pack_halves",
         "persistent_backward",
         "persistent_forward",
         "prepare",

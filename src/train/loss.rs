@@ -40,6 +40,8 @@ pub struct Loss {
     objective: Objective,
     shape: LossShape,
     prediction: u64,
+    /// Threads that share a row of a cross-entropy.
+    lanes: u32,
 }
 
 /// Bytes of the buffers of a [`Loss`]; `d_prediction` has the size of `prediction`.
@@ -128,7 +130,7 @@ pub(super) fn sources() -> Vec<KernelSource> {
     sources
 }
 
-/// Threads that share a row of a cross-entropy: on a CPU adapter barriers cost more than they bring.
+/// How many threads share a row of a cross-entropy: on a CPU adapter barriers cost more than they bring.
 fn lanes(ctx: &Context, classes: usize) -> u32 {
     if ctx.is_software() { 1 } else { classes.div_ceil(4).next_power_of_two().min(64) as u32 }
 }
@@ -137,7 +139,7 @@ impl Loss {
     /// Checks the sizes against the device and builds the pipelines.
     pub fn new(ctx: &Context, objective: Objective, shape: LossShape) -> Result<Self> {
         let prediction = elements(&[("rows", shape.rows), ("features", shape.features)])?;
-        let loss = Self { ctx: ctx.clone(), objective, shape, prediction };
+        let loss = Self { ctx: ctx.clone(), objective, shape, prediction, lanes: lanes(ctx, shape.features) };
         loss.program(true)?;
         Ok(loss)
     }
@@ -159,12 +161,11 @@ impl Loss {
         let mask = Slot::whole(Role::Mask, rows as u64).only_if(mask);
         let (loss, row_loss) = (Slot::whole(Role::Loss, 2), Slot::whole(Role::Workspace, rows as u64));
         let d_prediction = Slot::whole(Role::DPrediction, self.prediction);
-        let lanes = lanes(ctx, features);
         let slots = [prediction, targets, mask, loss, d_prediction, row_loss];
-        let kernels =
-            [count_source(self.objective), rows_source(self.objective, lanes), total_source()].map(|source| ctx.kernel(source));
+        let kernels = [count_source(self.objective), rows_source(self.objective, self.lanes), total_source()]
+            .map(|source| ctx.kernel(source));
         let [count, each_row, total] = kernels;
-        let grid = elementwise(ctx, rows as u64 * if self.objective == Objective::CrossEntropy { lanes.into() } else { 1 });
+        let grid = elementwise(ctx, rows as u64 * if self.objective == Objective::CrossEntropy { self.lanes.into() } else { 1 });
         Ok(vec![
             Dispatch::new(ctx, count?, &[targets, mask, loss], &words, [1; 3])?.into(),
             Dispatch::new(ctx, each_row?, &slots, &words, grid)?.into(),
@@ -184,5 +185,58 @@ impl Loss {
             writes(Role::Workspace, &buffers.workspace, sizes.workspace),
         ];
         Pass::bind(&self.ctx, "tidegate loss", &self.program(buffers.mask.is_some())?, &uses)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A software adapter takes one thread a row, so here it runs what GPUs do too.
+    #[test]
+    fn any_number_of_lanes_gives_the_cross_entropy() {
+        let ctx = pollster::block_on(Context::request()).expect("this needs an adapter");
+        let (rows, features) = (131, 37);
+        let prediction: Vec<f32> = (0..rows * features).map(|i| (i * 7919 % 1013) as f32 / 50.0 - 10.0).collect();
+        let targets: Vec<u32> = (0..rows as u32).map(|row| row * 5 % 40).collect();
+        let labelled = || (0..rows).filter(|&row| targets[row] < features as u32);
+        let count = labelled().count() as f64;
+        let mut gradient = vec![0.0; rows * features];
+        let mut mean = 0.0;
+        for row in labelled() {
+            let logits: Vec<f64> = prediction[row * features..][..features].iter().copied().map(f64::from).collect();
+            let sum: f64 = logits.iter().map(|x| x.exp()).sum();
+            mean += (sum.ln() - logits[targets[row] as usize]) / count;
+            for (c, x) in logits.iter().enumerate() {
+                let one = f64::from(u8::from(c == targets[row] as usize));
+                gradient[row * features + c] = (x.exp() / sum - one) / count;
+            }
+        }
+        for lanes in [1, 2, 16, 64] {
+            let loss = Loss::new(&ctx, Objective::CrossEntropy, LossShape { rows, features }).unwrap();
+            let loss = Loss { lanes, ..loss };
+            let sizes = loss.sizes();
+            let given = [ctx.upload("prediction", &prediction).unwrap(), ctx.upload("targets", &targets).unwrap()];
+            let written = [sizes.prediction, sizes.loss, sizes.workspace]
+                .map(|size| ctx.upload("poisoned", &vec![u32::MAX; (size / 4) as usize]).unwrap());
+            let whole = wgpu::Buffer::as_entire_buffer_binding;
+            let buffers = LossBuffers {
+                prediction: whole(&given[0]),
+                targets: whole(&given[1]),
+                mask: None,
+                d_prediction: whole(&written[0]),
+                loss: whole(&written[1]),
+                workspace: whole(&written[2]),
+            };
+            let mut encoder = ctx.device().create_command_encoder(&Default::default());
+            loss.bind(&buffers).unwrap().encode(&mut encoder);
+            ctx.queue().submit([encoder.finish()]);
+            let [d, found] = pollster::block_on(ctx.download([&written[0], &written[1]])).unwrap();
+            assert_eq!(f64::from(found[1]), count, "{lanes} lanes");
+            assert!((f64::from(found[0]) - mean).abs() <= 1e-5, "{lanes} lanes: {} for {mean}", found[0]);
+            for (i, (d, truth)) in d.iter().zip(&gradient).enumerate() {
+                assert!((f64::from(*d) - truth).abs() <= 1e-7, "{lanes} lanes, element {i}: {d} for {truth}");
+            }
+        }
     }
 }
