@@ -47,6 +47,9 @@ pub enum Error {
     /// An ONNX model that is damaged, or that asks for what is not supported.
     #[error("ONNX: {0}")]
     Onnx(String),
+    /// A checkpoint of another training than this one, or of another format.
+    #[error("checkpoint: {0}")]
+    Checkpoint(String),
     /// A buffer binding that is too small.
     #[error("buffer `{name}`: needs {needed} bytes, got {actual}")]
     BufferSize { name: &'static str, needed: u64, actual: u64 },

@@ -21,6 +21,7 @@ mod rows;
 mod session;
 mod storage;
 mod strategy;
+pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod tuning;

@@ -151,7 +151,7 @@ impl Session {
     /// Records the pending resets and one chunk.
     pub fn encode(&mut self, encoder: &mut CommandEncoder) {
         let has_resets = self.shared_mask || !self.pending.is_empty();
-        for (first, count) in runs(std::mem::take(&mut self.pending)) {
+        for (first, count) in runs(&std::mem::take(&mut self.pending)) {
             encoder.copy_buffer_to_buffer(&self.ones, 0, &self.reset_mask, 4 * first as u64, 4 * count as u64);
         }
         self.forward.encode(encoder);
@@ -190,9 +190,9 @@ impl Session {
 }
 
 /// First and number of each run of consecutive rows.
-fn runs(rows: BTreeSet<usize>) -> Vec<(usize, usize)> {
+pub(crate) fn runs(rows: &BTreeSet<usize>) -> Vec<(usize, usize)> {
     let mut runs: Vec<(usize, usize)> = Vec::new();
-    for row in rows {
+    for &row in rows {
         match runs.last_mut() {
             Some((first, count)) if *first + *count == row => *count += 1,
             _ => runs.push((row, 1)),

@@ -16,6 +16,7 @@ use crate::config::{OutputGradients, RnnConfig};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::strategy::{self, Strategy};
+use crate::train;
 
 /// What [`check_cell`] did.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +107,7 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
-    let sources = sources.chain(crate::plan::stream::sources(cell)).chain(crate::plan::bulk::sources(cell));
+    let sources =
+        sources.chain(crate::plan::stream::sources(cell)).chain(crate::plan::bulk::sources(cell)).chain(train::sources());
     sources.map(|source| (source.entry, source.wgsl)).collect()
 }

@@ -1,7 +1,7 @@
 //! The container of safetensors files. What the `safetensors` crate lets pass, or refuses without a name and numbers, is refused
 //! here before the crate sees it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use safetensors::tensor::TensorInfo;
@@ -32,6 +32,12 @@ pub fn open_safetensors(bytes: &[u8]) -> Result<SafeTensors<'_>> {
     let Entries(entries) = serde_json::from_str(header).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
     check(entries, data.len()).map_err(Error::Header)?;
     Ok(SafeTensors::deserialize(bytes)?)
+}
+
+/// The metadata of a file that [`open_safetensors`] took.
+pub(crate) fn safetensors_metadata(bytes: &[u8]) -> Result<HashMap<String, String>> {
+    let (_, metadata) = SafeTensors::read_metadata(bytes)?;
+    Ok(metadata.metadata().clone().unwrap_or_default())
 }
 
 /// What the header says of each tensor, in its order, twice where a name is there twice.

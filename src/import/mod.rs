@@ -10,6 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub use container::open_safetensors;
+pub(crate) use container::safetensors_metadata;
 
 use crate::cell::Cell;
 use crate::config::RnnConfig;

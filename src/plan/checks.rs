@@ -16,15 +16,16 @@ struct Given<'a> {
 }
 
 /// Collects bindings, absent ones left out.
-struct Bindings<'a>(Vec<Given<'a>>);
+#[derive(Default)]
+pub(crate) struct Bindings<'a>(Vec<Given<'a>>);
 
 impl<'a> Bindings<'a> {
-    fn add(&mut self, name: &'static str, binding: impl Into<Option<&'a BufferBinding<'a>>>, needed: u64, written: bool) {
+    pub fn add(&mut self, name: &'static str, binding: impl Into<Option<&'a BufferBinding<'a>>>, needed: u64, written: bool) {
         self.0.extend(binding.into().map(|binding| Given { name, binding, needed, written }));
     }
 
     /// Refuses wrong usages, offsets and sizes, and written memory that another binding shares, but for the pairs in `same`.
-    fn check(&self, ctx: &Context, same: &[[&str; 2]]) -> Result<()> {
+    pub fn check(&self, ctx: &Context, same: &[[&str; 2]]) -> Result<()> {
         let alignment = u64::from(ctx.limits().min_storage_buffer_offset_alignment);
         for &Given { name, binding, needed, .. } in &self.0 {
             let usage = binding.buffer.usage();
@@ -59,7 +60,7 @@ impl<'a> Bindings<'a> {
 
 /// Forward's buffers. Only inference may update the state in place: backward reads the initial one again.
 pub(super) fn check_forward(ctx: &Context, sizes: &BufferSizes, mode: Mode, buffers: &ForwardBuffers<'_>) -> Result<()> {
-    let mut given = Bindings(Vec::new());
+    let mut given = Bindings::default();
     given.add("params", &buffers.params, sizes.params, false);
     given.add("input", &buffers.input, sizes.input, false);
     given.add("output", &buffers.output, sizes.output, true);
@@ -80,7 +81,7 @@ pub(super) fn check_forward(ctx: &Context, sizes: &BufferSizes, mode: Mode, buff
 /// Backward's buffers. The final state's gradient is read before the initial one's is written, so they may be one.
 pub(super) fn check_backward(ctx: &Context, sizes: &BufferSizes, buffers: &BackwardBuffers<'_>) -> Result<()> {
     let forward = &buffers.forward;
-    let mut given = Bindings(Vec::new());
+    let mut given = Bindings::default();
     given.add("params", &forward.params, sizes.params, false);
     given.add("input", &forward.input, sizes.input, false);
     given.add("output", &forward.output, sizes.output, false);

@@ -3,7 +3,7 @@
 mod backward;
 mod buffers;
 pub(crate) mod bulk;
-mod checks;
+pub(crate) mod checks;
 mod forward;
 mod memory;
 pub(crate) mod stream;

@@ -1,0 +1,103 @@
+//! Checkpoints: a safetensors file from which training goes on, bit for bit.
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Weights;
+use super::tensors::{Tensor, read_f32, read_u32, write};
+use super::trainer::Trainer;
+use crate::error::{Error, Result};
+use crate::import::{open_safetensors, safetensors_metadata};
+
+/// What the file's metadata says under [`KEY`], as JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Header {
+    version: u32,
+    optimizer: String,
+    step: u64,
+}
+
+const KEY: &str = "tidegate_checkpoint";
+const VERSION: u32 = 1;
+const STATE: &str = "carried_state";
+const DROPOUT: &str = "dropout_state";
+
+impl Trainer {
+    /// Weights, moments, step, carried state and the position of dropout, as the bytes of a safetensors file; two of the same
+    /// training are the same bytes.
+    ///
+    /// Weights have the names of [`Layout`](super::Layout), moments those names behind `optimizer.exp_avg.`, `optimizer.exp_avg_sq.` or
+    /// `optimizer.momentum_buffer.`; `carried_state` is `[S, L, B, H]`. The rest is JSON in the metadata. It does not hold the
+    /// config, the rates and decays of the optimizer, nor which chunk is next.
+    pub async fn checkpoint(&self) -> Result<Vec<u8>> {
+        let mut tensors = self.weights().await?.tensors("");
+        for (moment, buffer) in self.optimizer.moments().iter().zip(self.moments()) {
+            let [values] = self.ctx.download([buffer]).await?;
+            tensors.extend(Weights::from_values(&self.layout, values)?.tensors(&format!("optimizer.{moment}.")));
+        }
+        if self.config().carry_state {
+            tensors.push(Tensor::f32(STATE.into(), self.state_shape(), &self.state().await?));
+        }
+        if self.has_dropout() {
+            let [words] = self.ctx.download([&self.buffers.dropout_state]).await?;
+            tensors.push(Tensor::u32(DROPOUT.into(), &words.iter().map(|word| word.to_bits()).collect::<Vec<_>>()));
+        }
+        let header = Header { version: VERSION, optimizer: self.optimizer.name().into(), step: self.step };
+        let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(e.to_string()))?;
+        write(&tensors, Some((KEY, json)))
+    }
+
+    /// [`checkpoint`](Trainer::checkpoint) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn checkpoint_blocking(&self) -> Result<Vec<u8>> {
+        pollster::block_on(self.checkpoint())
+    }
+
+    /// Goes on from a checkpoint of the same model, shape and kind of optimizer, from the next submit on. On the same device, driver
+    /// and strategy the steps that follow give the bits that they would have given without a stop. A file that lacks a tensor, has one
+    /// too many or one of another shape is refused, and changes nothing. Losses that were not read are dropped.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
+        let file = open_safetensors(bytes)?;
+        let metadata = safetensors_metadata(bytes)?;
+        let json = metadata.get(KEY).ok_or_else(|| Error::Checkpoint(format!("the file's metadata have no `{KEY}`")))?;
+        let header: Header = serde_json::from_str(json).map_err(|e| Error::Checkpoint(format!("`{KEY}`: {e}")))?;
+        if header.version != VERSION {
+            return Err(Error::Checkpoint(format!("format version {}, this library reads {VERSION}", header.version)));
+        }
+        if header.optimizer != self.optimizer.name() {
+            let (found, ours) = (&header.optimizer, self.optimizer.name());
+            return Err(Error::Checkpoint(format!("it is of optimizer {found}, this trainer's is {ours}")));
+        }
+        let blocks = 1 + self.optimizer.moments().len();
+        let mut wanted = Vec::new();
+        for prefix in std::iter::once(String::new()).chain(self.optimizer.moments().iter().map(|m| format!("optimizer.{m}."))) {
+            wanted.extend(self.layout.iter().map(|spec| (format!("{prefix}{}", spec.name), spec.shape.clone())));
+        }
+        let count = wanted.len() / blocks;
+        if self.config().carry_state {
+            wanted.push((STATE.into(), self.state_shape()));
+        }
+        let others: &[&str] = if self.has_dropout() { &[DROPOUT] } else { &[] };
+        let tensors = read_f32(&file, &wanted, others)?;
+        let dropout = self.has_dropout().then(|| read_u32::<4>(&file, DROPOUT)).transpose()?;
+
+        let queue = self.ctx.queue().clone();
+        for (tensors, buffer) in tensors.chunks(count).zip(std::iter::once(&self.buffers.params).chain(self.moments())) {
+            let block = Weights::from_tensors(&self.layout, tensors);
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(block.values()));
+        }
+        if let Some(carried) = self.buffers.carried() {
+            queue.write_buffer(&carried.state, 0, bytemuck::cast_slice(&tensors[blocks * count]));
+            queue.write_buffer(&carried.reset, 0, &vec![0; carried.reset.size() as usize]);
+        }
+        if let Some(words) = dropout {
+            queue.write_buffer(&self.buffers.dropout_state, 0, bytemuck::cast_slice(&words));
+        }
+        (self.step, self.unread, self.has_resets) = (header.step, 0, false);
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn moments(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+        self.buffers.first_moment.iter().chain(&self.buffers.second_moment)
+    }
+}

@@ -1,0 +1,250 @@
+//! What a [`Trainer`](super::Trainer) is made of, and what it takes.
+
+use super::{Clip, IGNORE, Objective, Readout};
+use crate::config::{Direction, RnnConfig, SeqShape};
+use crate::error::{Error, Result, check_len};
+use crate::model::Rnn;
+use crate::storage::Dtype;
+
+/// What stands around the network, and how it is trained.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct TrainConfig {
+    /// T and B of every chunk.
+    pub shape: SeqShape,
+    /// V: how many tokens the embedding in front of the network knows; without one the network reads features.
+    pub vocabulary: Option<usize>,
+    /// C: classes, or features of a target.
+    pub out_features: usize,
+    /// What is made small.
+    pub objective: Objective,
+    /// Which outputs the head reads.
+    pub readout: Readout,
+    /// Whether the head has a bias.
+    pub head_bias: bool,
+    /// Whether rows have lengths of their own.
+    pub ragged: bool,
+    /// Whether a chunk goes on with the states that the one before it left: truncated BPTT. Else each starts from zeros.
+    pub carry_state: bool,
+    /// A bound on the gradients.
+    pub clip: Option<Clip>,
+    /// How many losses are kept until they are read, and most steps that go into one submit.
+    pub log_len: usize,
+    /// Chooses the masks of dropout.
+    pub dropout_seed: u64,
+}
+
+impl TrainConfig {
+    /// Features in, predictions at every step through a head with a bias, full lengths, no state carried, no clipping.
+    pub fn new(shape: SeqShape, objective: Objective, out_features: usize) -> Self {
+        Self {
+            shape,
+            vocabulary: None,
+            out_features,
+            objective,
+            readout: Readout::EveryStep,
+            head_bias: true,
+            ragged: false,
+            carry_state: false,
+            clip: None,
+            log_len: 128,
+            dropout_seed: 0,
+        }
+    }
+
+    /// Puts an embedding of that many tokens in front; their features are the network's `input_size`.
+    pub fn with_vocabulary(self, vocabulary: usize) -> Self {
+        Self { vocabulary: Some(vocabulary), ..self }
+    }
+
+    /// Which outputs the head reads.
+    pub fn with_readout(self, readout: Readout) -> Self {
+        Self { readout, ..self }
+    }
+
+    /// The head's bias on or off.
+    pub fn with_head_bias(self, head_bias: bool) -> Self {
+        Self { head_bias, ..self }
+    }
+
+    /// Rows with lengths of their own: every batch gives them.
+    pub fn with_ragged(self, ragged: bool) -> Self {
+        Self { ragged, ..self }
+    }
+
+    /// Carries states from chunk to chunk. Needs a network that runs forward only.
+    pub fn with_carry_state(self, carry_state: bool) -> Self {
+        Self { carry_state, ..self }
+    }
+
+    /// Bounds the gradients.
+    pub fn with_clip(self, clip: Clip) -> Self {
+        Self { clip: Some(clip), ..self }
+    }
+
+    /// How many losses are kept until they are read.
+    pub fn with_log_len(self, log_len: usize) -> Self {
+        Self { log_len, ..self }
+    }
+
+    /// Chooses the masks of dropout.
+    pub fn with_dropout_seed(self, dropout_seed: u64) -> Self {
+        Self { dropout_seed, ..self }
+    }
+
+    /// Predictions of one chunk: T·B, or B.
+    pub fn predictions(&self) -> usize {
+        if self.readout == Readout::EveryStep { self.shape.rows() } else { self.shape.batch_size }
+    }
+
+    pub(super) fn validate(&self, rnn: &Rnn) -> Result<()> {
+        self.shape.validate()?;
+        if rnn.dtype() != Dtype::F32 {
+            let name = rnn.dtype().name();
+            return Err(Error::Config(format!("training needs a network of dtype f32, this one is {name}")));
+        }
+        if self.carry_state && rnn.config().direction != Direction::Forward {
+            let direction = rnn.config().direction;
+            return Err(Error::Config(format!("`carry_state` needs direction Forward, the network has {direction:?}")));
+        }
+        if self.log_len == 0 || self.log_len > MOST_LOGGED {
+            return Err(Error::Range { name: "log_len".into(), value: self.log_len as u64, min: 1, max: MOST_LOGGED as u64 });
+        }
+        Ok(())
+    }
+}
+
+/// So that the log is a small buffer.
+const MOST_LOGGED: usize = 1 << 20;
+
+/// What goes into the network.
+#[derive(Debug, Clone, Copy)]
+pub enum Inputs<'a> {
+    /// `[T, B]`, `[B, T]` if batch-first: of a model with an embedding.
+    Tokens(&'a [u32]),
+    /// `[T, B, I]`, `[B, T, I]` if batch-first: of a model without.
+    Features(&'a [f32]),
+}
+
+/// What should come out: one for each prediction, in the order of the inputs, or `[B]` with [`Readout::Final`].
+#[derive(Debug, Clone, Copy)]
+pub enum Targets<'a> {
+    /// Labels below C, or [`IGNORE`], for [`Objective::CrossEntropy`].
+    Labels(&'a [u32]),
+    /// C features each, for [`Objective::MeanSquaredError`].
+    Values(&'a [f32]),
+}
+
+/// Host data of one chunk.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// What goes in; past a length it may be anything.
+    pub inputs: Inputs<'a>,
+    /// What should come out; past a length it may be anything.
+    pub targets: Targets<'a>,
+    /// `[B]`, each in 1..=T: needed if the config is ragged, else refused. With [`Readout::EveryStep`] nothing past a length counts.
+    pub lengths: Option<&'a [u32]>,
+    /// One for each prediction: 0 where it does not count.
+    pub mask: Option<&'a [u32]>,
+    /// `[T, B]`, always time-major: non-zero at t makes the state zero before step t, for the next step that is recorded. Needs carried
+    /// states.
+    pub reset: Option<&'a [u32]>,
+}
+
+impl<'a> Batch<'a> {
+    /// Full lengths, all predictions count, no resets.
+    pub fn new(inputs: Inputs<'a>, targets: Targets<'a>) -> Self {
+        Self { inputs, targets, lengths: None, mask: None, reset: None }
+    }
+
+    /// Ragged rows, `[B]`.
+    pub fn with_lengths(self, lengths: &'a [u32]) -> Self {
+        Self { lengths: Some(lengths), ..self }
+    }
+
+    /// Which predictions count.
+    pub fn with_mask(self, mask: &'a [u32]) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// Resets within the chunk, `[T, B]`.
+    pub fn with_reset(self, reset: &'a [u32]) -> Self {
+        Self { reset: Some(reset), ..self }
+    }
+
+    /// Checks everything against the model, and writes into `counted` which predictions count.
+    pub(super) fn check(&self, config: &TrainConfig, network: &RnnConfig, counted: &mut Vec<u32>) -> Result<()> {
+        let shape = config.shape;
+        self.check_lengths(config)?;
+        let is_valid = |t: usize, b: usize| self.lengths.is_none_or(|lengths| t < lengths[b] as usize);
+        counted.clear();
+        counted.resize(config.predictions(), 1);
+        let check_below = |what: &str, row: usize, value: u32, count: usize| {
+            let max = count as u64 - 1;
+            if u64::from(value) <= max {
+                return Ok(());
+            }
+            Err(Error::Range { name: format!("{what}[{row}]"), value: value.into(), min: 0, max })
+        };
+        match (self.inputs, config.vocabulary) {
+            (Inputs::Tokens(tokens), Some(vocabulary)) => {
+                check_len("tokens", shape.rows(), tokens.len())?;
+                for (t, b) in steps(shape).filter(|&(t, b)| is_valid(t, b)) {
+                    let row = network.row(shape, t, b);
+                    check_below("tokens", row, tokens[row], vocabulary)?;
+                }
+            }
+            (Inputs::Features(features), None) => check_len("features", shape.rows() * network.input_size, features.len())?,
+            (Inputs::Features(_), Some(_)) => return Err(Error::Config("the model has an embedding: it takes tokens".into())),
+            (Inputs::Tokens(_), None) => return Err(Error::Config("the model has no embedding: it takes features".into())),
+        }
+        if config.readout == Readout::EveryStep {
+            for (t, b) in steps(shape) {
+                counted[network.row(shape, t, b)] = is_valid(t, b).into();
+            }
+        }
+        if let Some(mask) = self.mask {
+            check_len("mask", counted.len(), mask.len())?;
+            counted.iter_mut().zip(mask).for_each(|(counted, &mask)| *counted &= u32::from(mask != 0));
+        }
+        match (self.targets, config.objective) {
+            (Targets::Labels(labels), Objective::CrossEntropy) => {
+                check_len("labels", counted.len(), labels.len())?;
+                for (row, &label) in labels.iter().enumerate().filter(|&(row, &label)| counted[row] != 0 && label != IGNORE) {
+                    check_below("labels", row, label, config.out_features)?;
+                }
+            }
+            (Targets::Values(values), Objective::MeanSquaredError) => {
+                check_len("values", counted.len() * config.out_features, values.len())?;
+            }
+            (Targets::Labels(_), _) => return Err(Error::Config("MeanSquaredError takes values as targets, not labels".into())),
+            (Targets::Values(_), _) => return Err(Error::Config("CrossEntropy takes labels as targets, not values".into())),
+        }
+        match self.reset {
+            Some(_) if !config.carry_state => Err(Error::Config("`reset` needs a config with `carry_state`".into())),
+            Some(reset) => check_len("reset", shape.rows(), reset.len()),
+            None => Ok(()),
+        }
+    }
+
+    fn check_lengths(&self, config: &TrainConfig) -> Result<()> {
+        match self.lengths {
+            None if config.ragged => Err(Error::Config("the config is ragged: a batch needs `lengths`".into())),
+            None => Ok(()),
+            Some(_) if !config.ragged => Err(Error::Config("`lengths` need a config that is ragged".into())),
+            Some(lengths) => {
+                check_len("lengths", config.shape.batch_size, lengths.len())?;
+                let max = config.shape.seq_len as u64;
+                match lengths.iter().position(|&length| length == 0 || u64::from(length) > max) {
+                    Some(b) => Err(Error::Range { name: format!("lengths[{b}]"), value: lengths[b].into(), min: 1, max }),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+/// All (t, b) of a chunk.
+fn steps(shape: SeqShape) -> impl Iterator<Item = (usize, usize)> {
+    (0..shape.seq_len).flat_map(move |t| (0..shape.batch_size).map(move |b| (t, b)))
+}

@@ -1,0 +1,47 @@
+//! Training on the GPU: what stands around a recurrent network, and [`Trainer`], which puts it together.
+//!
+//! Each piece works alone on the app's own buffers, as [`Plan`](crate::Plan) does: ask for its `sizes`, allocate, `bind` once, record
+//! the [`Pass`] any number of times.
+//!
+//! | piece | PyTorch | |
+//! |---|---|---|
+//! | [`Embedding`] | `nn.Embedding` | its gradient is a scatter-add in a fixed order |
+//! | [`Linear`] | `nn.Linear` | |
+//! | [`Loss`] | `CrossEntropyLoss`, `MSELoss` | means over the rows that a mask leaves |
+//! | [`Clipping`] | `clip_grad_norm_`, `clip_grad_value_` | |
+//! | [`Update`] | `SGD`, `Adam`, `AdamW` | one dispatch over the flat parameter block |
+//!
+//! Nothing uses float atomics and every sum has a fixed order: on one device, driver and strategy the same run gives the same bits.
+//! All of it is f32.
+
+mod checkpoint;
+mod clip;
+mod config;
+mod embedding;
+mod layout;
+mod linear;
+mod loss;
+mod optimizer;
+mod pass;
+mod readout;
+pub mod schedule;
+mod tensors;
+mod trainer;
+
+pub use clip::{Clip, ClipBuffers, ClipSizes, Clipping};
+pub use config::{Batch, Inputs, Targets, TrainConfig};
+pub use embedding::{Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, EmbeddingSizes};
+pub use layout::{Layout, Weights};
+pub use linear::{Linear, LinearBackward, LinearForward, LinearShape, LinearSizes};
+pub use loss::{IGNORE, Loss, LossBuffers, LossShape, LossSizes, Objective};
+pub use optimizer::{Optimizer, Update, UpdateBuffers, UpdateSizes};
+pub use pass::Pass;
+pub use readout::Readout;
+pub use trainer::Trainer;
+
+use crate::kernel::KernelSource;
+
+/// Every source that this module can ask for, for validation without a device.
+pub(crate) fn sources() -> Vec<KernelSource> {
+    [embedding::sources(), readout::sources(), loss::sources(), clip::sources(), optimizer::sources()].concat()
+}

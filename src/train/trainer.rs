@@ -1,0 +1,679 @@
+//! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use wgpu::{Buffer, BufferBinding, BufferUsages, CommandEncoder, ComputePass};
+
+use super::config::{Batch, Inputs, Targets, TrainConfig};
+use super::layout::{Layout, Weights};
+use super::readout::{FinalReadout, Readout};
+use super::{
+    ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward, LinearForward,
+    LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
+};
+use crate::config::{DropoutKey, Mode};
+use crate::context::Context;
+use crate::error::{Error, Result, check_len};
+use crate::model::Rnn;
+use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers, Plan};
+use crate::session::runs;
+use crate::strategy::Strategy;
+
+/// Trains a whole model: an embedding if there is one, a recurrent network, a linear head, a loss.
+///
+/// All of it stays on the GPU: parameters, gradients and moments are one flat block each, allocated when the trainer is made, and a
+/// step submits one list of dispatches. Losses are kept there until they are asked for.
+///
+/// ```no_run
+/// # fn main() -> tidegate::Result<()> {
+/// use tidegate::train::{Batch, Clip, Inputs, Layout, Objective, Optimizer, Targets, TrainConfig, Trainer, Weights, schedule};
+/// use tidegate::{Context, Lstm, Rnn, RnnConfig, SeqShape};
+///
+/// let ctx = pollster::block_on(Context::request())?;
+/// let lstm = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(32, 128))?;
+/// let shape = SeqShape { seq_len: 64, batch_size: 16 };
+/// let config = TrainConfig::new(shape, Objective::CrossEntropy, 65)
+///     .with_vocabulary(65)
+///     .with_carry_state(true)
+///     .with_clip(Clip::Norm(1.0));
+/// let weights = Weights::init(&Layout::new(&lstm, &config)?, 1);
+/// let mut trainer = Trainer::new(&lstm, &config, Optimizer::adam(), &weights)?;
+/// # let chunks: Vec<(Vec<u32>, Vec<u32>)> = Vec::new();
+/// for (tokens, next) in &chunks {
+///     trainer.write_batch(&Batch::new(Inputs::Tokens(tokens), Targets::Labels(next)))?;
+///     trainer.step(schedule::warmup_cosine(trainer.steps(), 100, 5000, 3e-3, 1e-4))?;
+///     if trainer.steps() % 100 == 0 {
+///         println!("{:?}", trainer.losses_blocking()?);
+///     }
+/// }
+/// std::fs::write("checkpoint.safetensors", trainer.checkpoint_blocking()?).expect("the folder can be written");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct Trainer {
+    pub(super) ctx: Context,
+    config: TrainConfig,
+    rnn: Rnn,
+    pub(super) layout: Layout,
+    pub(super) optimizer: Optimizer,
+    strategy: Strategy,
+    pub(super) buffers: Buffers,
+    training: Vec<Work>,
+    evaluation: Vec<Work>,
+    /// Steps since the first weights.
+    pub(super) step: u64,
+    /// Losses in the log that were not read.
+    pub(super) unread: usize,
+    /// Rows to reset before the next chunk.
+    pub(super) pending: BTreeSet<usize>,
+    /// Whether the reset mask may hold anything but zeros.
+    pub(super) has_resets: bool,
+    /// Scratch of `write_batch`.
+    counted: Vec<u32>,
+}
+
+/// What one part of a step records.
+#[derive(Debug)]
+enum Work {
+    Pass(Pass),
+    Forward(Forward),
+    Backward(Backward),
+}
+
+impl Work {
+    fn dispatch(&self, pass: &mut ComputePass<'_>) {
+        match self {
+            Self::Pass(work) => work.dispatch(pass),
+            Self::Forward(work) => work.dispatch(pass),
+            Self::Backward(work) => work.dispatch(pass),
+        }
+    }
+
+    fn dispatches(&self) -> usize {
+        match self {
+            Self::Pass(work) => work.dispatches(),
+            Self::Forward(work) => work.dispatches(),
+            Self::Backward(work) => work.dispatches(),
+        }
+    }
+}
+
+/// Everything that a trainer has on the GPU.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    pub params: Buffer,
+    pub d_params: Buffer,
+    pub first_moment: Option<Buffer>,
+    pub second_moment: Option<Buffer>,
+    hyper: Buffer,
+    /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
+    hypers: Buffer,
+    tokens: Option<Buffer>,
+    input: Buffer,
+    d_input: Option<Buffer>,
+    output: Buffer,
+    d_output: Buffer,
+    /// What the head reads and its gradient, where that is not the output.
+    features: Option<(Buffer, Buffer)>,
+    prediction: Buffer,
+    d_prediction: Buffer,
+    targets: Buffer,
+    mask: Buffer,
+    lengths: Option<Buffer>,
+    carried: Option<Carried>,
+    pub dropout_state: Buffer,
+    reserve: Option<Buffer>,
+    status: Buffer,
+    loss: Buffer,
+    /// Two f32 a step, `[log_len, 2]`.
+    log: Buffer,
+    norm: Buffer,
+    workspace: Buffer,
+    /// The log, and behind it the status.
+    staging: Buffer,
+}
+
+/// What goes on from chunk to chunk.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// `[S, L, B, H]`: where a chunk starts.
+    pub state: Buffer,
+    /// Where it ends: backward reads the start again.
+    next_state: Buffer,
+    /// `[T, B]` u32.
+    pub reset: Buffer,
+    /// `[B]` u32, each 1: what resets copy into the mask.
+    ones: Buffer,
+}
+
+/// The parts of a model at a shape.
+struct Parts {
+    embedding: Option<Embedding>,
+    training: Plan,
+    inference: Plan,
+    readout: Option<FinalReadout>,
+    head: Linear,
+    loss: Loss,
+    clipping: Option<Clipping>,
+    update: Update,
+}
+
+impl Parts {
+    fn new(rnn: &Rnn, config: &TrainConfig, optimizer: Optimizer, layout: &Layout) -> Result<Self> {
+        let (ctx, network, rows) = (rnn.context(), rnn.config(), config.shape.rows());
+        let embedding = config
+            .vocabulary
+            .map(|vocabulary| Embedding::new(ctx, EmbeddingShape { rows, vocabulary, features: network.input_size }));
+        let head = LinearShape {
+            rows: config.predictions(),
+            in_features: network.output_size(),
+            out_features: config.out_features,
+            bias: config.head_bias,
+        };
+        let loss = LossShape { rows: config.predictions(), features: config.out_features };
+        Ok(Self {
+            embedding: embedding.transpose()?,
+            training: rnn.plan(config.shape, Mode::Training)?,
+            inference: rnn.plan(config.shape, Mode::Inference)?,
+            readout: (config.readout == Readout::Final).then(|| FinalReadout::new(ctx, network, config.shape)),
+            head: Linear::new(ctx, head)?,
+            loss: Loss::new(ctx, config.objective, loss)?,
+            clipping: config.clip.map(|clip| Clipping::new(ctx, clip, layout.len())).transpose()?,
+            update: Update::new(ctx, optimizer, layout.len())?,
+        })
+    }
+
+    fn workspace(&self) -> u64 {
+        let pieces = [
+            self.training.sizes().workspace,
+            self.inference.sizes().workspace,
+            self.embedding.as_ref().map_or(0, |embedding| embedding.sizes().workspace),
+            self.head.sizes().workspace,
+            self.loss.sizes().workspace,
+            self.clipping.as_ref().map_or(0, |clipping| clipping.sizes().workspace),
+        ];
+        pieces.into_iter().fold(0, u64::max)
+    }
+}
+
+impl Buffers {
+    fn new(ctx: &Context, config: &TrainConfig, parts: &Parts, weights: &Weights) -> Result<Self> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let zeros = |name: &str, size: u64| ctx.create_buffer(&format!("tidegate train {name}"), size, usage);
+        let some = |name: &str, size: u64| (size > 0).then(|| zeros(name, size)).transpose();
+        let (plan, update, loss) = (parts.training.sizes(), parts.update.sizes(), parts.loss.sizes());
+        let has_embedding = parts.embedding.is_some();
+        let log_len = config.log_len as u64;
+        let batch = config.shape.batch_size;
+        let carried = config.carry_state.then(|| -> Result<_> {
+            Ok(Carried {
+                state: zeros("state", plan.state)?,
+                next_state: zeros("next_state", plan.state)?,
+                reset: zeros("reset", plan.reset)?,
+                ones: ctx.upload("tidegate train ones", &vec![1u32; batch])?,
+            })
+        });
+        let features = if parts.readout.is_some() { parts.head.sizes().input } else { 0 };
+        Ok(Self {
+            params: ctx.upload("tidegate train params", weights.values())?,
+            d_params: zeros("d_params", update.params)?,
+            first_moment: some("first_moment", update.first_moment)?,
+            second_moment: some("second_moment", update.second_moment)?,
+            hyper: zeros("hyper", update.hyper)?,
+            hypers: zeros("hypers", update.hyper * log_len)?,
+            tokens: parts.embedding.as_ref().map(|embedding| zeros("tokens", embedding.sizes().tokens)).transpose()?,
+            input: zeros("input", plan.input)?,
+            d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
+            output: zeros("output", plan.output)?,
+            d_output: zeros("d_output", plan.output)?,
+            features: some("features", features)?.zip(some("d_features", features)?),
+            prediction: zeros("prediction", loss.prediction)?,
+            d_prediction: zeros("d_prediction", loss.prediction)?,
+            targets: zeros("targets", loss.targets)?,
+            mask: ctx.upload("tidegate train mask", &vec![1u32; config.predictions()])?,
+            lengths: config
+                .ragged
+                .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
+                .transpose()?,
+            carried: carried.transpose()?,
+            dropout_state: ctx
+                .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
+            reserve: some("reserve", plan.reserve)?,
+            status: zeros("status", plan.status)?,
+            loss: zeros("loss", loss.loss)?,
+            log: zeros("log", loss.loss * log_len)?,
+            norm: zeros("norm", 8)?,
+            workspace: zeros("workspace", parts.workspace())?,
+            staging: ctx.create_buffer(
+                "tidegate train staging",
+                loss.loss * log_len + plan.status,
+                BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            )?,
+        })
+    }
+
+    fn forward<'a>(&'a self, layout: &Layout) -> ForwardBuffers<'a> {
+        let carried = self.carried.as_ref();
+        ForwardBuffers {
+            initial_state: carried.map(|carried| whole(&carried.state)),
+            final_state: carried.map(|carried| whole(&carried.next_state)),
+            reset: carried.map(|carried| whole(&carried.reset)),
+            lengths: self.lengths.as_ref().map(whole),
+            dropout_state: Some(whole(&self.dropout_state)),
+            reserve: self.reserve.as_ref().map(whole),
+            status: Some(whole(&self.status)),
+            ..ForwardBuffers::new(
+                part(&self.params, layout.rnn()),
+                whole(&self.input),
+                whole(&self.output),
+                whole(&self.workspace),
+            )
+        }
+    }
+
+    /// What the head reads, and where its gradient goes.
+    fn head_input(&self) -> [&Buffer; 2] {
+        self.features.as_ref().map_or([&self.output, &self.d_output], |(features, d_features)| [features, d_features])
+    }
+
+    /// From inputs to the loss and the gradient of the predictions, through one of the plans.
+    fn bind_forward(&self, parts: &Parts, plan: &Plan, layout: &Layout) -> Result<Vec<Work>> {
+        let mut work = Vec::new();
+        if let (Some(embedding), Some(tokens), Some(range)) = (&parts.embedding, &self.tokens, layout.embedding()) {
+            let buffers =
+                EmbeddingForward { params: part(&self.params, range), tokens: whole(tokens), output: whole(&self.input) };
+            work.push(Work::Pass(embedding.bind_forward(&buffers)?));
+        }
+        work.push(Work::Forward(plan.bind_forward(&self.forward(layout))?));
+        if let (Some(readout), Some((features, _))) = (&parts.readout, &self.features) {
+            let lengths = self.lengths.as_ref().map(whole);
+            work.push(Work::Pass(readout.bind_forward(lengths, whole(&self.output), whole(features))?));
+        }
+        let [input, _] = self.head_input();
+        let buffers =
+            LinearForward { params: part(&self.params, layout.head()), input: whole(input), output: whole(&self.prediction) };
+        work.push(Work::Pass(parts.head.bind_forward(&buffers)?));
+        let buffers = LossBuffers {
+            prediction: whole(&self.prediction),
+            targets: whole(&self.targets),
+            mask: Some(whole(&self.mask)),
+            d_prediction: whole(&self.d_prediction),
+            loss: whole(&self.loss),
+            workspace: whole(&self.workspace),
+        };
+        work.push(Work::Pass(parts.loss.bind(&buffers)?));
+        Ok(work)
+    }
+
+    /// From the gradient of the predictions to new parameters.
+    fn bind_backward(&self, parts: &Parts, layout: &Layout) -> Result<Vec<Work>> {
+        let [input, d_input] = self.head_input();
+        let buffers = LinearBackward {
+            params: part(&self.params, layout.head()),
+            input: whole(input),
+            d_output: whole(&self.d_prediction),
+            d_params: part(&self.d_params, layout.head()),
+            d_input: Some(whole(d_input)),
+            workspace: whole(&self.workspace),
+        };
+        let mut work = vec![Work::Pass(parts.head.bind_backward(&buffers)?)];
+        if let (Some(readout), Some((_, d_features))) = (&parts.readout, &self.features) {
+            let lengths = self.lengths.as_ref().map(whole);
+            work.push(Work::Pass(readout.bind_backward(lengths, whole(d_features), whole(&self.d_output))?));
+        }
+        let d_params = part(&self.d_params, layout.rnn());
+        let buffers = BackwardBuffers {
+            d_input: self.d_input.as_ref().map(whole),
+            ..BackwardBuffers::new(self.forward(layout), whole(&self.d_output), d_params)
+        };
+        work.push(Work::Backward(parts.training.bind_backward(&buffers)?));
+        if let (Some(embedding), Some(tokens), Some(d_input), Some(range)) =
+            (&parts.embedding, &self.tokens, &self.d_input, layout.embedding())
+        {
+            let buffers = EmbeddingBackward {
+                tokens: whole(tokens),
+                d_output: whole(d_input),
+                d_params: part(&self.d_params, range),
+                workspace: whole(&self.workspace),
+            };
+            work.push(Work::Pass(embedding.bind_backward(&buffers)?));
+        }
+        if let Some(clipping) = &parts.clipping {
+            let buffers =
+                ClipBuffers { d_params: whole(&self.d_params), norm: whole(&self.norm), workspace: whole(&self.workspace) };
+            work.push(Work::Pass(clipping.bind(&buffers)?));
+        }
+        let buffers = UpdateBuffers {
+            params: whole(&self.params),
+            d_params: whole(&self.d_params),
+            first_moment: self.first_moment.as_ref().map(whole),
+            second_moment: self.second_moment.as_ref().map(whole),
+            hyper: whole(&self.hyper),
+        };
+        work.push(Work::Pass(parts.update.bind(&buffers)?));
+        Ok(work)
+    }
+}
+
+fn whole(buffer: &Buffer) -> BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+/// Elements of a flat block.
+fn part(buffer: &Buffer, range: Range<usize>) -> BufferBinding<'_> {
+    let size = std::num::NonZeroU64::new(4 * range.len() as u64);
+    BufferBinding { buffer, offset: 4 * range.start as u64, size }
+}
+
+impl Trainer {
+    /// Allocates and builds everything that steps of this shape need, and uploads the weights, which must have the layout
+    /// [`Layout::new`] gives for the same network and config.
+    pub fn new(rnn: &Rnn, config: &TrainConfig, optimizer: Optimizer, weights: &Weights) -> Result<Self> {
+        config.validate(rnn)?;
+        let ctx = rnn.context();
+        let layout = Layout::new(rnn, config)?;
+        check_layout(&layout, weights.layout())?;
+        let parts = Parts::new(rnn, config, optimizer, &layout)?;
+        let buffers = Buffers::new(ctx, config, &parts, weights)?;
+        let mut training = buffers.bind_forward(&parts, &parts.training, &layout)?;
+        training.extend(buffers.bind_backward(&parts, &layout)?);
+        let evaluation = buffers.bind_forward(&parts, &parts.inference, &layout)?;
+        Ok(Self {
+            ctx: ctx.clone(),
+            config: config.clone(),
+            rnn: rnn.clone(),
+            layout,
+            optimizer,
+            strategy: parts.training.strategy(),
+            buffers,
+            training,
+            evaluation,
+            step: 0,
+            unread: 0,
+            pending: BTreeSet::new(),
+            has_resets: false,
+            counted: Vec::new(),
+        })
+    }
+
+    /// How it trains.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The network that it trains, but for its weights.
+    pub fn rnn(&self) -> &Rnn {
+        &self.rnn
+    }
+
+    /// Names, shapes and ranges of the tensors in the flat blocks.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Steps that were recorded since the first weights, those before a restored checkpoint included.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// How many dispatches a step is.
+    pub fn dispatches(&self) -> usize {
+        self.training.iter().map(Work::dispatches).sum()
+    }
+
+    /// Checks a chunk and sends it to the GPU, for the next submit; it stays until another takes its place, but for the resets.
+    pub fn write_batch(&mut self, batch: &Batch<'_>) -> Result<()> {
+        batch.check(&self.config, self.rnn.config(), &mut self.counted)?;
+        let (queue, buffers) = (self.ctx.queue(), &self.buffers);
+        match (batch.inputs, &buffers.tokens) {
+            (Inputs::Tokens(tokens), Some(buffer)) => queue.write_buffer(buffer, 0, bytemuck::cast_slice(tokens)),
+            (Inputs::Features(features), _) => queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(features)),
+            (Inputs::Tokens(_), None) => {}
+        }
+        match batch.targets {
+            Targets::Labels(labels) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels)),
+            Targets::Values(values) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(values)),
+        }
+        if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
+            queue.write_buffer(buffer, 0, bytemuck::cast_slice(lengths));
+        }
+        queue.write_buffer(&buffers.mask, 0, bytemuck::cast_slice(&self.counted));
+        if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
+            queue.write_buffer(&carried.reset, 0, bytemuck::cast_slice(reset));
+            self.has_resets = true;
+        }
+        Ok(())
+    }
+
+    /// Makes the carried state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder.
+    pub fn reset_rows(&mut self, rows: &[usize]) -> Result<()> {
+        if !self.config.carry_state {
+            return Err(Error::Config("`reset_rows` needs a config with `carry_state`".into()));
+        }
+        let max = self.config.shape.batch_size as u64 - 1;
+        if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
+            return Err(Error::Range { name: "row to reset".into(), value: row as u64, min: 0, max });
+        }
+        self.pending.extend(rows);
+        Ok(())
+    }
+
+    /// Records one step on the chunk that is there: forward, loss, backward, clipping, update. Allocates no GPU object.
+    ///
+    /// Up to `log_len` steps may go into one submit, each with its own learning rate; but as [`write_batch`](Trainer::write_batch) writes
+    /// before a submit, all of them see the last chunk, unless the encoder brings another to [`tokens`](Trainer::tokens) and
+    /// [`targets`](Trainer::targets).
+    pub fn encode(&mut self, learning_rate: f64, encoder: &mut CommandEncoder) -> Result<()> {
+        if !(learning_rate >= 0.0 && learning_rate <= f64::from(f32::MAX)) {
+            return Err(Error::Config(format!("`learning_rate` is {learning_rate}, must be a finite number, 0 or above")));
+        }
+        let buffers = &self.buffers;
+        let slot = self.step % self.config.log_len as u64;
+        let hyper = self.optimizer.hyper(learning_rate, self.step + 1);
+        let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
+        self.ctx.queue().write_buffer(&buffers.hypers, hyper_bytes * slot, bytemuck::cast_slice(&hyper));
+        encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);
+        let pending = std::mem::take(&mut self.pending);
+        buffers.record(&self.training, &pending, self.has_resets, encoder);
+        self.has_resets = false;
+        encoder.copy_buffer_to_buffer(&buffers.loss, 0, &buffers.log, loss_bytes * slot, loss_bytes);
+        self.step += 1;
+        self.unread = (self.unread + 1).min(self.config.log_len);
+        Ok(())
+    }
+
+    /// Records and submits one step.
+    pub fn step(&mut self, learning_rate: f64) -> Result<()> {
+        let mut encoder = self.encoder();
+        self.encode(learning_rate, &mut encoder)?;
+        self.ctx.queue().submit([encoder.finish()]);
+        Ok(())
+    }
+
+    fn encoder(&self) -> CommandEncoder {
+        self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate train") })
+    }
+
+    /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
+    /// training needs: ask every so many steps.
+    pub async fn losses(&mut self) -> Result<Vec<f32>> {
+        let buffers = &self.buffers;
+        let log_bytes = buffers.log.size();
+        let mut encoder = self.encoder();
+        encoder.copy_buffer_to_buffer(&buffers.log, 0, &buffers.staging, 0, log_bytes);
+        encoder.copy_buffer_to_buffer(&buffers.status, 0, &buffers.staging, log_bytes, buffers.status.size());
+        encoder.clear_buffer(&buffers.status, 0, None);
+        self.ctx.queue().submit([encoder.finish()]);
+        let mut log = self.ctx.map(&buffers.staging).await?;
+        let status = log.split_off((log_bytes / 4) as usize);
+        if self.strategy == Strategy::Persistent {
+            self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+        }
+        let first = self.step - self.unread as u64;
+        let losses = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
+        self.unread = 0;
+        Ok(losses)
+    }
+
+    /// [`losses`](Trainer::losses) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn losses_blocking(&mut self) -> Result<Vec<f32>> {
+        pollster::block_on(self.losses())
+    }
+
+    /// The loss of the chunk that is there, without dropout and without an update. Carried states go on as in a step:
+    /// [`reset_rows`](Trainer::reset_rows), or [`state`](Trainer::state) and [`set_state`](Trainer::set_state), keep them apart.
+    pub async fn evaluate(&mut self) -> Result<f32> {
+        let mut encoder = self.encoder();
+        let pending = std::mem::take(&mut self.pending);
+        self.buffers.record(&self.evaluation, &pending, self.has_resets, &mut encoder);
+        self.has_resets = false;
+        self.ctx.queue().submit([encoder.finish()]);
+        let [loss] = self.ctx.download([&self.buffers.loss]).await?;
+        Ok(loss[0])
+    }
+
+    /// [`evaluate`](Trainer::evaluate) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn evaluate_blocking(&mut self) -> Result<f32> {
+        pollster::block_on(self.evaluate())
+    }
+
+    /// The weights as they are now.
+    pub async fn weights(&self) -> Result<Weights> {
+        let [values] = self.ctx.download([&self.buffers.params]).await?;
+        Weights::from_values(&self.layout, values)
+    }
+
+    /// [`weights`](Trainer::weights) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn weights_blocking(&self) -> Result<Weights> {
+        pollster::block_on(self.weights())
+    }
+
+    /// Overwrites the weights, for the next submit. Moments, step and state stay.
+    pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
+        check_layout(&self.layout, weights.layout())?;
+        self.ctx.queue().write_buffer(&self.buffers.params, 0, bytemuck::cast_slice(weights.values()));
+        Ok(())
+    }
+
+    /// The carried state `[S, L, B, H]`, resets that are pending applied.
+    pub async fn state(&self) -> Result<Vec<f32>> {
+        let carried = self.carried()?;
+        let [mut state] = self.ctx.download([&carried.state]).await?;
+        let hidden = self.rnn.config().hidden_size;
+        for (at, values) in state.chunks_exact_mut(hidden).enumerate() {
+            if self.pending.contains(&(at % self.config.shape.batch_size)) {
+                values.fill(0.0);
+            }
+        }
+        Ok(state)
+    }
+
+    /// Overwrites the carried state `[S, L, B, H]`, for the next submit. Resets that are pending are dropped.
+    pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
+        let carried = self.carried()?;
+        check_len("state", (carried.state.size() / 4) as usize, state.len())?;
+        self.ctx.queue().write_buffer(&carried.state, 0, bytemuck::cast_slice(state));
+        self.pending.clear();
+        Ok(())
+    }
+
+    fn carried(&self) -> Result<&Carried> {
+        let missing = || Error::Config("a state is carried only with `carry_state`".into());
+        self.buffers.carried.as_ref().ok_or_else(missing)
+    }
+
+    pub(super) fn state_shape(&self) -> Vec<usize> {
+        let network = self.rnn.config();
+        vec![self.rnn.cell().states(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
+    }
+
+    pub(super) fn has_dropout(&self) -> bool {
+        self.rnn.config().dropout > 0.0
+    }
+
+    /// The flat parameter block, f32.
+    pub fn params(&self) -> &Buffer {
+        &self.buffers.params
+    }
+
+    /// The flat gradient block of the last step, clipped, f32.
+    pub fn d_params(&self) -> &Buffer {
+        &self.buffers.d_params
+    }
+
+    /// Two f32 of the last step: the norm of all gradients, and what they were multiplied by; zeros without
+    /// [`Clip::Norm`](super::Clip::Norm).
+    pub fn norm(&self) -> &Buffer {
+        &self.buffers.norm
+    }
+
+    /// Where the tokens of a chunk lie, u32; none without an embedding.
+    pub fn tokens(&self) -> Option<&Buffer> {
+        self.buffers.tokens.as_ref()
+    }
+
+    /// What the network reads, `[T, B, I]` f32: the features of a chunk, or what the embedding made of its tokens.
+    pub fn input(&self) -> &Buffer {
+        &self.buffers.input
+    }
+
+    /// Where the targets of a chunk lie: u32 labels or f32 values.
+    pub fn targets(&self) -> &Buffer {
+        &self.buffers.targets
+    }
+
+    /// What the head made of the last chunk: logits or values, `[T, B, C]` f32 in the order of the inputs, or `[B, C]`.
+    pub fn predictions(&self) -> &Buffer {
+        &self.buffers.prediction
+    }
+}
+
+impl Buffers {
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
+    }
+
+    /// One pass with its resets before and the state's copy behind it.
+    fn record(&self, work: &[Work], pending: &BTreeSet<usize>, has_resets: bool, encoder: &mut CommandEncoder) {
+        if let Some(carried) = &self.carried {
+            for (first, count) in runs(pending) {
+                encoder.copy_buffer_to_buffer(&carried.ones, 0, &carried.reset, 4 * first as u64, 4 * count as u64);
+            }
+        }
+        {
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate train"), timestamp_writes: None };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            work.iter().for_each(|work| work.dispatch(&mut pass));
+        }
+        if let Some(carried) = &self.carried {
+            encoder.copy_buffer_to_buffer(&carried.next_state, 0, &carried.state, 0, carried.state.size());
+            if has_resets || !pending.is_empty() {
+                encoder.clear_buffer(&carried.reset, 0, None);
+            }
+        }
+    }
+}
+
+fn check_layout(expected: &Layout, actual: &Layout) -> Result<()> {
+    let mut found = actual.iter();
+    for spec in expected.iter() {
+        match found.next() {
+            Some(other) if other == spec => {}
+            Some(other) if other.name == spec.name && other.shape != spec.shape => {
+                return Err(Error::Shape { name: spec.name.clone(), expected: spec.shape.clone(), actual: other.shape.clone() });
+            }
+            Some(other) if other.name == spec.name => {
+                let (expected, actual) = (spec.range.start, other.range.start);
+                let name = &spec.name;
+                return Err(Error::Config(format!("`{name}` starts at {actual}, here at {expected}: weights of another device")));
+            }
+            _ => return Err(Error::MissingTensor { name: spec.name.clone() }),
+        }
+    }
+    found.next().map_or(Ok(()), |spec| Err(Error::UnusedTensor { name: spec.name.clone() }))
+}
