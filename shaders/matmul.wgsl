@@ -2,15 +2,49 @@
 //
 // A(m,k) = a[a_offset + batch·a_batch + m·a_row + k·a_col], B(k,n) likewise with rows k and columns n,
 // C(m,n) = c[c_offset + batch·c_batch + split·c_split + m·c_row + n]; group.z = split·batches + batch.
-// A workgroup makes a TILE_M x TILE_N tile of C, a thread 4x4 of it, from tiles of A and B in workgroup memory.
-// The direction of the loads follows the contiguous index: A_ALONG_K, B_ALONG_N.
+// A is contiguous along k (A_ALONG_K), else along m; B likewise along k (B_ALONG_K), else along n.
+//
+// A workgroup makes a TILE_M x TILE_N tile of C from tiles of A and B in workgroup memory, a thread BLOCK_M x BLOCK_N of it in
+// registers. While it multiplies one pair of tiles, its 4x4 block of the next is on its way from memory.
+//
+// Generated with this: fetch_a and fetch_b from matmul_fetch.wgsl; Sums, multiply and write, straight-line code so that the sums
+// stay in registers; put, by fours where C allows it.
 
-const THREADS_M = TILE_M / 4u;
-const THREADS_N = TILE_N / 4u;
+const QUADS_K = TILE_K / 4u;
+const QUADS_M = TILE_M / 4u;
+const QUADS_N = TILE_N / 4u;
+const THREADS_M = TILE_M / BLOCK_M;
+const THREADS_N = TILE_N / BLOCK_N;
 const THREADS = THREADS_M * THREADS_N;
+// A thread fetches one of these, or none.
+const A_BLOCKS = QUADS_K * QUADS_M;
+const B_BLOCKS = QUADS_K * QUADS_N;
+const FOUR = vec4u(0u, 1u, 2u, 3u);
 
-var<workgroup> a_tile: array<f32, TILE_K * TILE_M>; // [k][m]
-var<workgroup> b_tile: array<f32, TILE_K * TILE_N>; // [k][n]
+// Of A, then of B, for each k quads along m, or n.
+var<workgroup> tiles: array<vec4f, TILE_K * (QUADS_M + QUADS_N)>;
+const B_TILE = TILE_K * QUADS_M;
+
+// What the place of a quad is XORed with. Blocks side by side along k are written by neighbours: this way any 8 of them meet no
+// bank twice, nor do 8 that read side by side.
+fn swizzle(k_quad: u32) -> u32 {
+    return k_quad * (8u / QUADS_K);
+}
+
+// Where a 4x4 block lies in its tile.
+struct Block { quad: u32, k_quad: u32 }
+
+// Neighbours follow the contiguous index.
+fn block_of(i: u32, quads: u32, along_k: bool) -> Block {
+    if along_k { return Block(i / QUADS_K, i % QUADS_K); }
+    return Block(i % quads, i / quads);
+}
+
+fn bias_quad(first: u32, n: u32) -> vec4f {
+    if sizes.has_bias == 0u { return vec4f(); }
+    let at = first + min(n + FOUR, vec4u(sizes.n - 1u));
+    return vec4f(load_bias(at.x), load_bias(at.y), load_bias(at.z), load_bias(at.w));
+}
 
 @compute @workgroup_size(THREADS)
 fn matmul(
@@ -30,54 +64,49 @@ fn matmul(
     let b0 = sizes.b_offset + batch * sizes.b_batch;
     let k_start = split * sizes.k_per_split;
     let k_end = min(sizes.k, k_start + sizes.k_per_split);
-    let tm = thread / THREADS_N * 4u;
-    let tn = thread % THREADS_N * 4u;
+    let a_stride = select(sizes.a_col, sizes.a_row, A_ALONG_K == 1u);
+    let b_stride = select(sizes.b_row, sizes.b_col, B_ALONG_K == 1u);
+    let of_a = thread < A_BLOCKS;
+    let of_b = !of_a && thread < A_BLOCKS + B_BLOCKS;
+    var block = block_of(thread, QUADS_M, A_ALONG_K == 1u);
+    if of_b { block = block_of(thread - A_BLOCKS, QUADS_N, B_ALONG_K == 1u); }
+    let quads = select(QUADS_N, QUADS_M, of_a);
+    let to = select(B_TILE, 0u, of_a) + block.k_quad * 4u * quads + (block.quad ^ swizzle(block.k_quad));
+    // Each 32 threads make 4 x 8 blocks of C: they then share most of what they read.
+    let tm = thread / 32u / (THREADS_N / 8u) * 4u + thread % 32u / 8u;
+    let tn = thread / 32u % (THREADS_N / 8u) * 8u + thread % 8u;
 
-    var acc: array<vec4f, 4>;
-    for (var k0 = k_start; k0 < k_end; k0 += TILE_K) {
-        for (var i = thread; i < TILE_K * TILE_M; i += THREADS) {
-            let k = select(i / TILE_M, i % TILE_K, A_ALONG_K == 1u);
-            let m = select(i % TILE_M, i / TILE_K, A_ALONG_K == 1u);
-            var value = 0.0;
-            if k0 + k < k_end && m0 + m < sizes.m {
-                value = load_a(a0 + (m0 + m) * sizes.a_row + (k0 + k) * sizes.a_col);
+    var sums: Sums;
+    for (var k0 = k_start; ; k0 += TILE_K) {
+        var next: mat4x4f;
+        if k0 < k_end {
+            if of_a {
+                next = fetch_a(a0, a_stride, m0 + block.quad * 4u, sizes.m, k0 + block.k_quad * 4u, k_end);
+            } else if of_b {
+                next = fetch_b(b0, b_stride, n0 + block.quad * 4u, sizes.n, k0 + block.k_quad * 4u, k_end);
             }
-            a_tile[k * TILE_M + m] = value;
         }
-        for (var i = thread; i < TILE_K * TILE_N; i += THREADS) {
-            let k = select(i % TILE_K, i / TILE_N, B_ALONG_N == 1u);
-            let n = select(i / TILE_K, i % TILE_N, B_ALONG_N == 1u);
-            var value = 0.0;
-            if k0 + k < k_end && n0 + n < sizes.n {
-                value = load_b(b0 + (k0 + k) * sizes.b_row + (n0 + n) * sizes.b_col);
+        if k0 > k_start {
+            let there = min(QUADS_K, (k_end - k0 + TILE_K + 3u) / 4u);
+            for (var q = 0u; q < there; q++) {
+                let ai = q * 4u * QUADS_M + (tm ^ swizzle(q));
+                let bi = B_TILE + q * 4u * QUADS_N + (tn ^ swizzle(q));
+                multiply(&sums, ai, bi);
+                multiply(&sums, ai + QUADS_M, bi + QUADS_N);
+                multiply(&sums, ai + 2u * QUADS_M, bi + 2u * QUADS_N);
+                multiply(&sums, ai + 3u * QUADS_M, bi + 3u * QUADS_N);
             }
-            b_tile[k * TILE_N + n] = value;
+            workgroupBarrier();
         }
-        workgroupBarrier();
-        for (var k = 0u; k < TILE_K; k++) {
-            let ai = k * TILE_M + tm;
-            let bi = k * TILE_N + tn;
-            let row = vec4f(b_tile[bi], b_tile[bi + 1u], b_tile[bi + 2u], b_tile[bi + 3u]);
-            acc[0] += a_tile[ai] * row;
-            acc[1] += a_tile[ai + 1u] * row;
-            acc[2] += a_tile[ai + 2u] * row;
-            acc[3] += a_tile[ai + 3u] * row;
+        if k0 >= k_end { break; }
+        if of_a || of_b {
+            tiles[to] = next[0];
+            tiles[to + quads] = next[1];
+            tiles[to + 2u * quads] = next[2];
+            tiles[to + 3u * quads] = next[3];
         }
         workgroupBarrier();
     }
-
     let c0 = sizes.c_offset + batch * sizes.c_batch + split * sizes.c_split;
-    for (var i = 0u; i < 4u; i++) {
-        let m = m0 + tm + i;
-        for (var j = 0u; j < 4u; j++) {
-            let n = n0 + tn + j;
-            if m < sizes.m && n < sizes.n {
-                var value = acc[i][j];
-                if sizes.has_bias == 1u { value += load_bias(sizes.bias_offset + batch * sizes.bias_batch + n); }
-                let at = c0 + m * sizes.c_row + n;
-                if sizes.accumulate == 1u { value += load_c(at); }
-                store_c(at, value);
-            }
-        }
-    }
+    write(&sums, c0, sizes.bias_offset + batch * sizes.bias_batch, m0 + tm * 4u, n0 + tn * 4u);
 }

@@ -11,7 +11,10 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use futures_intrusive::channel::shared::oneshot_channel;
-use wgpu::{Adapter, AdapterInfo, Backend, Buffer, BufferUsages, Device, DeviceType, DownlevelFlags, Features, Limits, Queue};
+use wgpu::{
+    Adapter, AdapterInfo, Backend, Buffer, BufferUsages, CooperativeMatrixProperties, CooperativeScalarType, Device, DeviceType,
+    DownlevelFlags, Features, Limits, Queue,
+};
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, KernelSource, step_layout};
@@ -44,6 +47,8 @@ struct Inner {
     immediates: bool,
     /// Whether kernels may unpack f16.
     unpacks_f16: bool,
+    /// Size of cooperative matrices of f16 with sums in f32.
+    cooperative: Option<u32>,
     /// Natively, and on the GPU: browsers promise nothing of workgroups and watch over time.
     indirect: bool,
     /// Keyed by the whole WGSL text.
@@ -65,6 +70,21 @@ impl fmt::Debug for Inner {
         let Self { device, info, .. } = self;
         f.debug_struct("Context").field("device", device).field("adapter", &info.name).finish_non_exhaustive()
     }
+}
+
+/// The largest of the cooperative matrices that `matmul_cooperative.wgsl` can take, if any.
+fn cooperative_size(info: &AdapterInfo, features: Features, has: &[CooperativeMatrixProperties]) -> Option<u32> {
+    let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP;
+    // Metal tells a range, and has 32 on every GPU with such matrices.
+    let subgroups = info.backend == Backend::Metal || (info.subgroup_min_size, info.subgroup_max_size) == (32, 32);
+    let suits = |size: u32| {
+        has.iter().any(|m| {
+            [m.m_size, m.n_size, m.k_size] == [size; 3]
+                && (m.ab_type, m.cr_type) == (CooperativeScalarType::F16, CooperativeScalarType::F32)
+                && !m.saturating_accumulation
+        })
+    };
+    [16, 8].into_iter().find(|&size| features.contains(needed) && subgroups && suits(size))
 }
 
 /// A uniform buffer of step indices, bound at a dynamic offset of `step · stride`.
@@ -161,6 +181,7 @@ impl Context {
             immediates,
             unpacks_f16,
             indirect,
+            cooperative: cooperative_size(&adapter.get_info(), device.features(), &adapter.cooperative_matrix_properties()),
             kernels: Mutex::default(),
             step_table: Mutex::default(),
             empty,
@@ -211,6 +232,12 @@ impl Context {
             }
             Dtype::F16 => Ok(if native { Element::F16 } else { Element::PackedF16 }),
         }
+    }
+
+    /// The size of matrices that subgroups can multiply together.
+    pub(crate) fn cooperative_size(&self) -> Result<u32> {
+        let (name, feature) = (self.inner.info.name.clone(), "cooperative matrices of f16 with sums in f32 on this device");
+        self.inner.cooperative.ok_or(Error::Unsupported { name, feature })
     }
 
     /// Whether strategy persistent may be repaired here.
@@ -420,4 +447,45 @@ impl Context {
 /// wgpu copies whole 4-byte words.
 fn check_words(name: &str, bytes: u64) -> Result<()> {
     if bytes.is_multiple_of(4) { Ok(()) } else { Err(Error::Config(format!("`{name}` has {bytes} bytes, not a multiple of 4"))) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cooperative_matrices_need_everything_at_once() {
+        let ctx = pollster::block_on(Context::request()).expect("this needs an adapter");
+        let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP;
+        let info = |backend, subgroups: [u32; 2]| {
+            let mut info = AdapterInfo { backend, ..ctx.adapter_info().clone() };
+            [info.subgroup_min_size, info.subgroup_max_size] = subgroups;
+            info
+        };
+        let (half, single) = (CooperativeScalarType::F16, CooperativeScalarType::F32);
+        let matrix = |size: u32, ab_type, cr_type| CooperativeMatrixProperties {
+            m_size: size,
+            n_size: size,
+            k_size: size,
+            ab_type,
+            cr_type,
+            saturating_accumulation: false,
+        };
+        let nvidia = info(Backend::Vulkan, [32, 32]);
+        let both = [matrix(8, half, single), matrix(16, half, single)];
+        assert_eq!(cooperative_size(&nvidia, needed, &both), Some(16));
+        assert_eq!(cooperative_size(&info(Backend::Metal, [4, 64]), needed, &both[..1]), Some(8));
+        for missing in [Features::EXPERIMENTAL_COOPERATIVE_MATRIX, Features::SHADER_F16, Features::SUBGROUP] {
+            assert_eq!(cooperative_size(&nvidia, needed - missing, &both), None);
+        }
+        assert_eq!(cooperative_size(&info(Backend::Vulkan, [32, 64]), needed, &both), None);
+        let oblong = CooperativeMatrixProperties { k_size: 8, ..both[1] };
+        let saturating = CooperativeMatrixProperties { saturating_accumulation: true, ..both[1] };
+        for unsuited in [matrix(16, half, half), matrix(16, single, single), oblong, saturating] {
+            assert_eq!(cooperative_size(&nvidia, needed, &[unsuited]), None, "{unsuited:?}");
+        }
+        // Asked for by nobody unless the app opens the device itself.
+        let error = ctx.cooperative_size().unwrap_err().to_string();
+        assert!(error.contains(&ctx.adapter_info().name) && error.contains("cooperative"), "{error}");
+    }
 }

@@ -139,6 +139,12 @@ impl KernelSource {
         Self { entry, wgsl, bindings: bindings.to_vec(), step, trusted: true }
     }
 
+    /// Needs an extension of WGSL.
+    pub fn enabling(mut self, extension: &str) -> Self {
+        self.wgsl.insert_str(0, &format!("enable {extension};\n"));
+        self
+    }
+
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
     pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
         self.wgsl.push_str(&cell_wgsl(cell));
@@ -244,8 +250,8 @@ fn create_module(device: &Device, source: &KernelSource) -> wgpu::ShaderModule {
     #[expect(unsafe_code, reason = "bounds checks cost 17 to 41 percent in products")]
     // SAFETY: the text is wholly this crate's. Its loops are bounded by sizes, its divisors are at least 1, and every
     // index lies within its binding: `plan/checks.rs` holds the caller's buffers to `BufferSizes`, `program.rs` binds each
-    // slot with its exact size, `Dims::new` and `Dispatch::new` keep indices within u32, and `Frozen` keeps a user's cell from
-    // changing its counts in between.
+    // slot with its exact size, `Dims::new` and `Dispatch::new` keep indices within u32, `product/bounds.rs` proves each product,
+    // and `Frozen` keeps a user's cell from changing its counts in between.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

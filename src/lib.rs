@@ -34,6 +34,7 @@ pub use error::{Error, Result};
 pub use model::{Rnn, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
+pub use product::Tile;
 pub use session::Session;
 pub use storage::Dtype;
 pub use strategy::Strategy;

@@ -11,6 +11,7 @@ use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
+use crate::product::{Tile, Tiles};
 use crate::storage::{Dtype, Element};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Class, Tuning};
@@ -63,6 +64,23 @@ impl Rnn {
     /// windows of as many steps as fit, so that the memory for a forward pass in inference does not grow with G·H·T.
     pub fn with_window_bytes(self, window_bytes: u64) -> Self {
         Self { recurrence: Recurrence { window_bytes, ..self.recurrence }, ..self }
+    }
+
+    /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
+    pub fn with_tile(self, tile: Tile) -> Self {
+        let tiles = Tiles { cooperative: self.recurrence.tiles.cooperative, ..Tiles::all(tile) };
+        Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self }
+    }
+
+    /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
+    /// default, for **no device has run this yet**: its shaders are validated, its results are not. Hold them against those without.
+    ///
+    /// Needs a device that the app opened with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`, subgroups of 32, and
+    /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.
+    pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {
+        let cooperative = if on { Some(self.ctx.cooperative_size()?) } else { None };
+        let tiles = Tiles { cooperative, ..self.recurrence.tiles };
+        Ok(Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self })
     }
 
     /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
@@ -142,6 +160,7 @@ impl Rnn {
         let class = self.class(shape, mode);
         let tuned = self.tuning.choose(&class, self.ctx.repairs());
         let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
+        let recurrence = Recurrence { tiles: recurrence.tiles.or(self.tuning.tiles(&class)), ..recurrence };
         let plan = |recurrence| Plan::new(&self.ctx, &self.network, shape, mode, recurrence);
         match (plan(recurrence), self.tuning.fallback(&class)) {
             // Chosen on a device with more bindings or memory to it than the app asked for.

@@ -1,4 +1,5 @@
-//! [`Rnn::tune`]: runs every strategy on a shape, holds them against each other, and times those that agree.
+//! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, holds them against each other, and times
+//! those that agree.
 
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use crate::error::{Error, Result};
 use crate::model::{GradientBuffers, HostRun, Rnn};
 use crate::params::Params;
 use crate::plan::{Backward, Forward};
+use crate::product::trial::{Orientation, fastest};
+use crate::product::{Tile, Tiles};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Choice, Tuning};
 
@@ -21,6 +24,8 @@ const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
 const HOPELESS: f64 = 1.2;
 /// A single step has nothing to choose, and what is found serves any T.
 const LEAST_STEPS: usize = 16;
+/// Fewer rows are no case for batched.
+const LEAST_BATCH: usize = 3;
 /// Fewest timed runs, most, and what they may take together beyond the fewest.
 const RUNS: [usize; 2] = [3, 20];
 const BUDGET: Duration = Duration::from_millis(200);
@@ -28,6 +33,8 @@ const BUDGET: Duration = Duration::from_millis(200);
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
     /// same mode, B up to the next power of two, any T. Takes a few seconds, most of them for compiling, and memory of its own.
+    ///
+    /// On GPUs it also finds the fastest [`Tile`] of the bulk products, for every orientation that the mode has.
     ///
     /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
     /// [`Mode::Training`] all gradients, agree with those of stepwise.
@@ -41,7 +48,7 @@ impl Rnn {
         let mut best: Option<(f64, Strategy, u32)> = None;
         let mut fallback: Option<(f64, Strategy)> = None;
         let mut persistent = f64::INFINITY;
-        for (strategy, workgroups) in self.candidates() {
+        for (strategy, workgroups) in self.candidates(shape.batch_size) {
             let rnn = self.clone().with_strategy(strategy).with_workgroups(workgroups);
             let time = match measure(&rnn, &params, &data, mode, &mut truth).await {
                 // Too large for this strategy or the memory beside the others, or its shader for the driver.
@@ -63,13 +70,34 @@ impl Rnn {
         }
         let (_, strategy, workgroups) = best.unwrap_or((0.0, Strategy::Stepwise, 1));
         let fallback = fallback.map_or(Strategy::Stepwise, |(_, strategy)| strategy);
-        Ok(Tuning::new(self.context(), Choice { class: self.class(shape, mode), strategy, workgroups, fallback }))
+        // A CPU adapter has a kernel of its own.
+        let tiles = if self.context().is_software() { Tiles::default() } else { self.tune_tiles(shape, mode).await? };
+        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles };
+        Ok(Tuning::new(self.context(), choice))
+    }
+
+    /// The fastest tiles for the products of the layer with the widest input.
+    async fn tune_tiles(&self, shape: SeqShape, mode: Mode) -> Result<Tiles> {
+        let config = self.config();
+        let rows = shape.rows() as u64;
+        let gates = (self.cell().gates().len() * config.hidden_size) as u64;
+        let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
+        let fastest = |orientation, shape| fastest(self.context(), &Tile::ALL, orientation, shape);
+        let mut tiles = Tiles { nt: fastest(Orientation::Nt, [rows, gates, input]).await?, ..Tiles::default() };
+        if mode == Mode::Training {
+            tiles.nn = fastest(Orientation::Nn, [rows, input, gates]).await?;
+            tiles.tn = fastest(Orientation::Tn, [gates, input, rows]).await?;
+        }
+        Ok(tiles)
     }
 
     /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.
-    fn candidates(&self) -> Vec<(Strategy, u32)> {
+    fn candidates(&self, batch_size: usize) -> Vec<(Strategy, u32)> {
         let ctx = self.context();
         let mut candidates = vec![(Strategy::Stepwise, 1), (Strategy::Resident, 1)];
+        if batch_size >= LEAST_BATCH {
+            candidates.push((Strategy::Batched, 1));
+        }
         if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
             // A CPU adapter's are its threads, the default.
             let workgroups = if ctx.is_software() { vec![Recurrence::new(ctx).workgroups] } else { WORKGROUPS.to_vec() };

@@ -4,13 +4,14 @@ use crate::config::{Mode, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::Rnn;
+use crate::product::Tiles;
 use crate::storage::Dtype;
 use crate::strategy::Strategy;
 
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
 
-/// Which strategy is fastest on one device, by cell and shape. With feature `serde` it can be stored.
+/// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. With feature `serde` it can be stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Tuning {
@@ -55,6 +56,9 @@ pub(crate) struct Choice {
     pub workgroups: u32,
     /// The fastest other than persistent.
     pub fallback: Strategy,
+    /// The fastest of its products, where they were tried.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub tiles: Tiles,
 }
 
 impl Tuning {
@@ -137,6 +141,11 @@ impl Tuning {
         self.choice(class).map(|choice| choice.fallback)
     }
 
+    /// The tiles of bulk products.
+    pub(crate) fn tiles(&self, class: &Class) -> Tiles {
+        self.choice(class).map_or_else(Tiles::default, |choice| choice.tiles)
+    }
+
     fn choice(&self, class: &Class) -> Option<&Choice> {
         self.choices.iter().find(|choice| choice.class == *class)
     }
@@ -145,10 +154,12 @@ impl Tuning {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::product::Tile;
 
     fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
         let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
-        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise };
+        let tiles = Tiles { nt: Some(Tile::Of128x64), ..Tiles::default() };
+        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles };
         Tuning { device: device.into(), choices: vec![choice], failures: 0 }
     }
 
@@ -157,6 +168,7 @@ mod tests {
         let tuning = tuning("a", 12, Strategy::Resident);
         let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
         assert_eq!(tuning.choose(&class("lstm", 128, 1, 16, Mode::Inference), 0), Some((Strategy::Resident, 7)));
+        assert_eq!(tuning.tiles(&class("lstm", 128, 1, 16, Mode::Inference)).nt, Some(Tile::Of128x64));
         for other in [
             class("gru", 128, 1, 16, Mode::Inference),
             class("lstm", 127, 1, 16, Mode::Inference),
@@ -166,6 +178,7 @@ mod tests {
             class("lstm", 128, 1, 16, Mode::Inference).with_dtype(Dtype::F16),
         ] {
             assert_eq!(tuning.choose(&other, 0), None);
+            assert_eq!(tuning.tiles(&other), Tiles::default());
         }
     }
 
@@ -180,6 +193,19 @@ mod tests {
         assert_eq!(tuning.choose(&class, 0).map(|c| c.0), Some(Strategy::Persistent));
         tuning.record([9, 3, 0, 0]);
         assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
+    }
+
+    /// A file from before there were tiles.
+    #[cfg(feature = "serde")]
+    #[test]
+    fn a_tuning_without_tiles_is_read() {
+        let tuning = tuning("a", 1, Strategy::Persistent);
+        let mut stored = serde_json::to_value(&tuning).unwrap();
+        assert_eq!(stored["choices"][0]["tiles"]["nt"], "128x64");
+        assert_eq!(serde_json::from_value::<Tuning>(stored.clone()).unwrap(), tuning);
+        stored["choices"][0].as_object_mut().unwrap().remove("tiles");
+        let read: Tuning = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), ..tuning.choices[0].clone() });
     }
 
     #[test]

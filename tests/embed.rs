@@ -145,6 +145,7 @@ fn one_plan_serves_many_bindings_in_one_encoder() {
     for (cell, strategy) in [
         ("lstm", Strategy::Resident),
         ("gru_reset_before", Strategy::Stepwise),
+        ("gru_reset_before", Strategy::Batched),
         ("lstm", Strategy::Persistent),
         ("gru_reset_before", Strategy::Persistent),
     ] {
@@ -185,7 +186,7 @@ fn one_plan_serves_many_bindings_in_one_encoder() {
 /// The app's pass before, ours in the same open pass, the app's pass after; one submit.
 #[test]
 fn dispatch_joins_the_apps_own_pass() {
-    for strategy in [Strategy::Stepwise, Strategy::Resident, Strategy::Persistent] {
+    for strategy in [Strategy::Stepwise, Strategy::Batched, Strategy::Resident, Strategy::Persistent] {
         joins_the_apps_own_pass(strategy);
     }
 }
@@ -326,6 +327,36 @@ fn a_persistent_layer_takes_five_dispatches() {
             let buffers = Buffers::new(&rnn, &plan, 1);
             assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 5, "{cell}, T {seq_len}");
         }
+    }
+}
+
+/// Before anything is measured.
+#[test]
+fn auto_goes_by_the_shape() {
+    let ctx = common::context();
+    let plan = |hidden, seq_len, batch_size| {
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden)).unwrap();
+        rnn.plan(SeqShape { seq_len, batch_size }, Mode::Inference).unwrap()
+    };
+    for (hidden, seq_len, batch, strategy) in [
+        (64, 3, 1, Strategy::Resident),
+        (64, 3, 100, Strategy::Resident),
+        (600, 3, 1, Strategy::Stepwise),
+        (600, 3, 100, Strategy::Batched),
+        (600, 1, 100, Strategy::Stepwise),
+    ] {
+        assert_eq!(plan(hidden, seq_len, batch).strategy(), strategy, "H {hidden}, T {seq_len}, B {batch}");
+    }
+}
+
+/// As README says.
+#[test]
+fn batched_makes_two_dispatches_a_step() {
+    let ctx = common::context();
+    for (cell, dispatches) in [("lstm", 2 * 7 + 3), ("gru_reset_before", 4 * 7 + 3)] {
+        let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4)).unwrap().with_strategy(Strategy::Batched);
+        let plan = rnn.plan(SeqShape { seq_len: 7, batch_size: 2 }, Mode::Inference).unwrap();
+        assert_eq!(plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap().dispatches(), dispatches, "{cell}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::covering::pairwise;
 use tidegate::check::Case;
-use tidegate::{Cell, Context, Direction, RnnConfig, SeqShape, Strategy, cell};
+use tidegate::{Cell, Context, Direction, RnnConfig, SeqShape, Strategy, Tile, cell};
 
 const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
@@ -110,6 +110,15 @@ fn every_option_of_every_cell() {
     }
 }
 
+/// A step's product whose sum over H is cut into parts, which the cell's kernel adds up.
+#[test]
+fn batched_adds_up_the_parts_of_its_product() {
+    let ctx = common::context();
+    let cell = cell::by_name("gru").unwrap();
+    let case = Case { tile: Some(Tile::Of64x64), ..Case::new(RnnConfig::new(3, 130), 3, 5) };
+    pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Batched)).unwrap_or_else(|e| panic!("{e}"));
+}
+
 /// Enough rows that a workgroup takes several of them on any device.
 #[test]
 fn many_rows() {
@@ -155,4 +164,19 @@ fn binary_gate_flips_only_where_it_may() {
     }
     assert!(wrong <= undecided, "{wrong} units are wrong, {undecided} lie within 1e-4 of the jump");
     assert!(undecided < 10 && (1000..3000).contains(&open), "{undecided} undecided, {open} open: not the data this test wants");
+}
+
+/// Whole networks on the products of GPUs: by fours, ragged, in windows, and in splits of the sums of weight gradients.
+#[test]
+fn networks_on_tiles() {
+    let ctx = common::context();
+    let stacked = RnnConfig::new(20, 12).with_num_layers(2).with_bidirectional(true).with_batch_first(true);
+    for (name, config) in [("lstm", stacked), ("gru", RnnConfig::new(7, 11))] {
+        let cell = cell::by_name(name).unwrap();
+        for window_bytes in [None, Some(50_000)] {
+            let case = Case { tile: Some(Tile::Of32x32), window_bytes, ..Case::new(config.clone(), 9, 17) };
+            let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Resident));
+            outcome.unwrap_or_else(|e| panic!("{name}: {e}\n{case:?}"));
+        }
+    }
 }

@@ -38,7 +38,7 @@ fn the_workspace_hardly_grows() {
     let ctx = common::context();
     let stacked = RnnConfig::new(8, 64).with_num_layers(3);
     let rnn = Rnn::new(&ctx, Lstm::default(), stacked).unwrap();
-    for strategy in [Strategy::Stepwise, Strategy::Resident] {
+    for strategy in [Strategy::Stepwise, Strategy::Batched, Strategy::Resident] {
         let size = |seq_len| {
             let plan = bounded(&rnn, strategy).plan(SeqShape { seq_len, batch_size: 4 }, Mode::Inference).unwrap();
             plan.sizes().workspace

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -14,25 +14,32 @@ fn validate(source: &str) -> Result<(), String> {
     let module = naga::front::wgsl::parse_str(source).map_err(|e| e.emit_to_string(source))?;
     // What goes beyond plain WebGPU, and only where the device has it.
     let half = Capabilities::SHADER_FLOAT16 | Capabilities::SHADER_FLOAT16_IN_FLOAT32;
-    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP | half;
+    let capabilities = Capabilities::IMMEDIATES | Capabilities::SUBGROUP | Capabilities::COOPERATIVE_MATRIX | half;
     let mut validator = Validator::new(ValidationFlags::all(), capabilities);
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
 
 #[test]
 fn every_shader_is_valid() {
-    let mut seen = BTreeSet::new();
     let mut entries = BTreeSet::new();
+    let mut sources = BTreeMap::new();
     for (name, cell) in common::cell_variants() {
         for (entry, source) in shader_sources(&*cell) {
             entries.insert(entry);
-            if seen.insert(source.clone()) {
-                validate(&source).unwrap_or_else(|e| panic!("{name}: {entry}: {e}"));
-            }
+            sources.entry(source).or_insert(format!("{name}: {entry}"));
         }
     }
+    let sources: Vec<_> = sources.into_iter().collect();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for sources in sources.chunks(sources.len().div_ceil(threads)) {
+            scope.spawn(|| sources.iter().for_each(|(source, what)| validate(source).unwrap_or_else(|e| panic!("{what}: {e}"))));
+        }
+    });
     let expected = [
         "adam",
+        "batched_backward",
+        "batched_forward",
         "bulk_forward",
         "clear_exchange",
         "clip_norm",
@@ -47,6 +54,7 @@ fn every_shader_is_valid() {
         "loss_count",
         "loss_total",
         "matmul",
+        "matmul_cooperative",
         "matmul_held",
         "mean_squared_error",
         "norm_total",

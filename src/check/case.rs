@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::model::Rnn;
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
+use crate::product::Tile;
 use crate::reference;
 use crate::storage::Dtype;
 use crate::strategy::Strategy;
@@ -44,6 +45,10 @@ pub struct Case {
     pub dispatch_flops: Option<u64>,
     /// Bound on the workspace for the input's products, if not the default: see [`Rnn::with_window_bytes`].
     pub window_bytes: Option<u64>,
+    /// Tile of the bulk products, if it is forced: see [`Rnn::with_tile`].
+    pub tile: Option<Tile>,
+    /// Whether products of f16 go by cooperative matrices: see [`Rnn::with_cooperative_matrices`].
+    pub cooperative: bool,
     /// How the GPU stores parameters, input and output; the data are numbers that it can store.
     pub dtype: Dtype,
     /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
@@ -79,6 +84,8 @@ impl Case {
             accumulate: false,
             dispatch_flops: None,
             window_bytes: None,
+            tile: None,
+            cooperative: false,
             dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
@@ -104,6 +111,8 @@ impl Case {
         let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy).with_dtype(self.dtype)?;
         let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
         let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
+        let rnn = self.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
+        let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
         let status = ctx.upload("status", &[0u32; 4])?;

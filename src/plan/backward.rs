@@ -76,7 +76,7 @@ impl LayerProducts<'_> {
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
-        let (ctx, network) = (&plan.ctx, &*plan.network);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.recurrence.tiles);
         let cell = &*network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
@@ -88,7 +88,7 @@ impl LayerProducts<'_> {
         }
         let block = network.layout.block(layer, 0);
         let len = block.len as u64 * dims.directions;
-        let count = weight_splits(ctx, network, dims, layer);
+        let count = weight_splits(ctx, network, dims, layer, tiles);
         let splits = Splits { count, stride: len };
         let partial = |offset: usize, columns: u64| {
             let slot = Slot { size: 4 * len * count, ..map.partial };
@@ -109,7 +109,11 @@ impl LayerProducts<'_> {
         };
         let d_rh = u64::from(sizes.d_rh);
         let weight_ih = partial(block.weight_ih, columns);
-        program.extend(matmuls(ctx, &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih))?);
+        program.extend(matmuls(
+            ctx,
+            tiles,
+            &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih),
+        )?);
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
         let first = cell.first_phase_gates() as u64;
         let operand_len = dims.directions * dims.rows * dims.hidden;
@@ -118,7 +122,7 @@ impl LayerProducts<'_> {
                 let a = d_gates(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).batched(dims.rows * dims.hidden);
                 let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
-                program.extend(matmuls(ctx, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
+                program.extend(matmuls(ctx, tiles, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
             }
         }
         let mut sums = Vec::new();
@@ -142,7 +146,7 @@ impl LayerProducts<'_> {
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
-        let (ctx, network) = (&plan.ctx, &*plan.network);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.recurrence.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
         }
@@ -167,7 +171,7 @@ impl LayerProducts<'_> {
                 accumulate: direction > 0,
                 splits: Splits::NONE,
             };
-            program.extend(matmuls(ctx, &product)?);
+            program.extend(matmuls(ctx, tiles, &product)?);
         }
         if raw == dst {
             return Ok(());

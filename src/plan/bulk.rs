@@ -111,7 +111,7 @@ impl Plan {
                     accumulate: false,
                     splits: Splits::NONE,
                 };
-                matmuls(ctx, &product)
+                matmuls(ctx, self.recurrence.tiles, &product)
             };
             let run = |phase| -> Result<Segment> {
                 let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };

@@ -109,7 +109,7 @@ impl Plan {
             splits: Splits::NONE,
         };
         if len == dims.seq_len {
-            program.extend(matmuls(&self.ctx, &product)?);
+            program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
             return Ok(());
         }
         // Else the directions read different rows, and batch-first those of every row of the batch lie apart.
@@ -125,7 +125,7 @@ impl Plan {
                 product.a = product.a.batched(dims.seq_len * columns);
                 product.c = product.c.batched(len * dims.gate_rows);
             }
-            program.extend(matmuls(&self.ctx, &product)?);
+            program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
         }
         Ok(())
     }

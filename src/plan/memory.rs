@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::plan::Network;
 use crate::plan::bulk::BulkMap;
 use crate::plan::stream::StreamMap;
-use crate::product::tiles;
+use crate::product::{Tiles, splits};
 use crate::program::{Arena, Slot};
 use crate::rows::PackSizes;
 use crate::storage::Element;
@@ -229,7 +229,7 @@ pub(super) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slo
 
 impl BackwardMap {
     /// `extra` as in [`ForwardMap::new`].
-    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: [u64; 2], arena: &mut Arena) -> Self {
         let (cell, config) = (&*network.cell, &network.config);
         let stacked = config.num_layers > 1;
         let two_phases = has_two_phases(cell);
@@ -237,7 +237,7 @@ impl BackwardMap {
         let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
         let partial = |layer| {
             let block = network.layout.block(layer, 0).len as u64;
-            block * dims.directions * weight_splits(ctx, network, dims, layer)
+            block * dims.directions * weight_splits(ctx, network, dims, layer, tiles)
         };
         Self {
             marks: arena.alloc(dims.marks()),
@@ -253,13 +253,12 @@ impl BackwardMap {
     }
 }
 
-/// How many parts the sum over T·B of a layer's weight gradients is cut into: enough workgroups to fill the device, but
-/// parts of at least 64 rows, and partial results that one binding holds.
-pub(super) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize) -> u64 {
-    let wanted = if ctx.is_software() { 8 } else { 512 };
+/// How many parts the sum over T·B of a layer's weight gradients is cut into: parts of at least 64 rows, and partial results that
+/// one binding holds.
+pub(super) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize, tiles: Tiles) -> u64 {
     let block = network.layout.block(layer, 0).len as u64 * dims.directions;
     let columns = network.config.layer_input_size(layer).min(network.config.hidden_size) as u64;
-    let tiles = tiles(ctx, dims.gate_rows, columns) * dims.directions;
     let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * block);
-    u64::div_ceil(wanted, tiles).min(dims.rows.div_ceil(64)).min(64).min(fitting).max(1)
+    let most = dims.rows.div_ceil(64).min(64).min(fitting).max(1);
+    splits(ctx, tiles, [dims.gate_rows, columns], dims.directions, most)
 }

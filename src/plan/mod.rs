@@ -82,8 +82,8 @@ impl Plan {
             SingleStep::None
         };
         let mut backward_workspace = Arena::new(Role::Workspace, alignment);
-        let backward =
-            (mode == Mode::Training).then(|| BackwardMap::new(ctx, network, &dims, extra(true), &mut backward_workspace));
+        let backward = (mode == Mode::Training)
+            .then(|| BackwardMap::new(ctx, network, &dims, recurrence.tiles, extra(true), &mut backward_workspace));
         let dtype = network.element.dtype();
         let params = network.layout.len() as u64;
         let sizes = BufferSizes {
@@ -280,3 +280,31 @@ macro_rules! recording {
 
 recording!(Forward, "tidegate forward");
 recording!(Backward, "tidegate backward");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::{Tile, Tiles};
+    use crate::tuning::{Choice, Tuning};
+    use crate::{Lstm, Rnn};
+
+    /// A tuning's where none is forced, in whatever strategy, and for a single step too.
+    #[test]
+    fn tiles_come_from_the_tuning() {
+        let ctx = pollster::block_on(Context::request()).expect("this needs an adapter");
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(3, 5)).unwrap();
+        let tiles = Tiles { nt: Some(Tile::Of64x64), ..Tiles::default() };
+        for seq_len in [1, 4] {
+            let shape = SeqShape { seq_len, batch_size: 2 };
+            let class = rnn.class(shape, Mode::Inference);
+            let fallback = Strategy::Stepwise;
+            let tuning = Tuning::new(&ctx, Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles });
+            let tuned = rnn.clone().with_tuning(&tuning).unwrap();
+            let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().recurrence.tiles;
+            assert_eq!(tiles_of(&rnn), Tiles::default());
+            assert_eq!(tiles_of(&tuned), tiles);
+            assert_eq!(tiles_of(&tuned.clone().with_strategy(Strategy::Stepwise)), tiles);
+            assert_eq!(tiles_of(&tuned.with_tile(Tile::Of32x32)), Tiles::all(Tile::Of32x32));
+        }
+    }
+}

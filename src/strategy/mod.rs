@@ -1,5 +1,6 @@
 //! How a recurrence becomes dispatches.
 
+mod batched;
 mod budget;
 pub(crate) mod persistent;
 mod resident;
@@ -12,6 +13,7 @@ use crate::config::{RnnConfig, SeqShape};
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::product::Tiles;
 use crate::program::{Segment, Slot};
 use crate::storage::Element;
 
@@ -21,13 +23,17 @@ use crate::storage::Element;
 #[non_exhaustive]
 pub enum Strategy {
     /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128
-    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else stepwise. A single step: stepwise.
+    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else batched from B = 64 (CPU adapter: 4) on,
+    /// else stepwise. A single step: stepwise.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, of few
     /// rows has the input's product in it too, and is one dispatch in all for a small network; of many rows it is products over all
     /// of them, then the cell on each.
     Stepwise,
+    /// One product a step over all rows of the batch, by the kernels of bulk products, then the cell on each row: two dispatches a
+    /// step (four for a cell of two phases). Any size, any device; best for large B and H.
+    Batched,
     /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
     Resident,
     /// All steps in one dispatch, the hidden units spread over workgroups that exchange through memory while they run side by
@@ -40,7 +46,7 @@ pub enum Strategy {
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
     pub fn all(ctx: &Context) -> Vec<Self> {
-        let mut all = vec![Self::Stepwise, Self::Resident];
+        let mut all = vec![Self::Stepwise, Self::Batched, Self::Resident];
         all.extend(persistent::check(ctx).is_ok().then_some(Self::Persistent));
         all
     }
@@ -50,6 +56,7 @@ impl Strategy {
         match self {
             Self::Auto => "auto",
             Self::Stepwise => "stepwise",
+            Self::Batched => "batched",
             Self::Resident => "resident",
             Self::Persistent => "persistent",
         }
@@ -60,7 +67,7 @@ impl FromStr for Strategy {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let known = [Self::Auto, Self::Stepwise, Self::Resident, Self::Persistent];
+        let known = [Self::Auto, Self::Stepwise, Self::Batched, Self::Resident, Self::Persistent];
         known.into_iter().find(|strategy| strategy.name() == name).ok_or_else(|| Error::UnknownName {
             kind: "strategy",
             name: name.into(),
@@ -93,10 +100,12 @@ sizes! {
         first, part_len,
         /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
         chunk, steps,
-        /// Where the state holds what a repair starts from; 0 if there is none.
+        /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
         snapshot,
         /// Workgroups of a team, and its rows; most polls of one wait.
         members, team_rows, spin_limit, has_status,
+        /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
+        part, splits, sent,
     }
 }
 
@@ -110,8 +119,9 @@ pub(crate) struct ForwardSlots {
     pub output: Slot,
     pub reserve: Slot,
     pub final_state: Slot,
-    /// Of strategy persistent alone.
+    /// What workgroups of strategy persistent tell each other, or batched's products multiply.
     pub exchange: Slot,
+    /// Of strategy persistent alone.
     pub status: Slot,
 }
 
@@ -193,6 +203,24 @@ fn all_backward_bindings() -> impl Iterator<Item = [Binding; 8]> {
     })
 }
 
+/// A part of a step with a product of its own: the number that the shaders know, and its range of gates.
+#[derive(Debug, Clone, Copy)]
+struct Phase {
+    number: u32,
+    first: u32,
+    count: u32,
+}
+
+/// Forward order; backward also starts with what its shader calls phase 1, but multiplies the same gates.
+fn phases(cell: &dyn Cell) -> Vec<Phase> {
+    let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    if first == gates {
+        vec![Phase { number: 0, first: 0, count: gates }]
+    } else {
+        vec![Phase { number: 1, first: 0, count: first }, Phase { number: 2, first, count: gates - first }]
+    }
+}
+
 fn step_index(ctx: &Context) -> StepIndex {
     if ctx.immediates() { StepIndex::Immediate } else { StepIndex::DynamicOffset }
 }
@@ -210,12 +238,17 @@ pub(crate) struct Recurrence {
     pub spin_limit: u32,
     /// Most bytes of workspace for the input's products of a layer.
     pub window_bytes: u64,
+    /// Kernels of bulk products that are not left to their shapes.
+    pub tiles: Tiles,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
 const DISPATCH_FLOPS: u64 = 2_200_000_000;
 /// H up to which resident is taken on a device of which nothing is known.
 const SMALL: usize = 128;
+/// B from which a product over all rows is taken on CPU adapters, as measured on llvmpipe (benches/NOTES.md), and on GPUs: a guess.
+const MANY_ROWS_SOFTWARE: usize = 4;
+const MANY_ROWS: usize = 64;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
 /// What a GPU of some size runs side by side; a small one may not.
@@ -230,7 +263,14 @@ impl Recurrence {
         let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let (workgroups, spin_limit) =
             if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
-        Self { strategy: Strategy::Auto, dispatch_flops: DISPATCH_FLOPS, workgroups, spin_limit, window_bytes: WINDOW_BYTES }
+        Self {
+            strategy: Strategy::Auto,
+            dispatch_flops: DISPATCH_FLOPS,
+            workgroups,
+            spin_limit,
+            window_bytes: WINDOW_BYTES,
+            tiles: Tiles::default(),
+        }
     }
 
     /// What runs for a shape: whatever is forced, else what the tuning chose, else a table.
@@ -259,7 +299,13 @@ impl Recurrence {
             ..Default::default()
         };
         let resident = config.hidden_size <= SMALL || ctx.is_software() && resident::holds_weights(ctx, cell, &sizes);
-        Self { strategy: if resident { Strategy::Resident } else { Strategy::Stepwise }, ..self }
+        let many = shape.batch_size >= if ctx.is_software() { MANY_ROWS_SOFTWARE } else { MANY_ROWS };
+        let strategy = match (resident, many) {
+            (true, _) => Strategy::Resident,
+            (false, true) => Strategy::Batched,
+            (false, false) => Strategy::Stepwise,
+        };
+        Self { strategy, ..self }
     }
 
     /// The forward recurrence of one layer, all directions.
@@ -267,6 +313,7 @@ impl Recurrence {
         match self.strategy {
             Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
             Strategy::Persistent => persistent::forward(ctx, self, cell, sizes, slots),
+            Strategy::Batched => batched::forward(ctx, self.tiles, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
         }
     }
@@ -276,17 +323,24 @@ impl Recurrence {
         match self.strategy {
             Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
             Strategy::Persistent => persistent::backward(ctx, self, cell, sizes, slots),
+            Strategy::Batched => batched::backward(ctx, self.tiles, cell, sizes, slots),
             Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
         }
     }
 
-    /// Elements of workspace that strategy persistent needs: of exchange, and of a snapshot at the end of the state.
+    /// Elements of workspace that a strategy needs: of exchange, and at the end of the state.
     pub fn exchange(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool, element: Element) -> [u64; 2] {
-        if self.strategy != Strategy::Persistent {
-            return [0; 2];
+        match self.strategy {
+            Strategy::Persistent => {
+                let words = persistent::exchange_words(ctx, self, cell, sizes, persistent::Exchange::new(backward, element));
+                [words, persistent::snapshot_words(cell, sizes, backward)]
+            }
+            Strategy::Batched => {
+                let operand = if backward { 0 } else { batched::operand_words(sizes) };
+                [operand, batched::room(ctx, self.tiles, cell, sizes, backward)]
+            }
+            _ => [0; 2],
         }
-        let words = persistent::exchange_words(ctx, self, cell, sizes, persistent::Exchange::new(backward, element));
-        [words, persistent::snapshot_words(cell, sizes, backward)]
     }
 }
 
@@ -299,6 +353,9 @@ pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden
 pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter()
-        .flat_map(|step| [stepwise::sources(cell, step), resident::sources(cell, step), persistent::sources(cell, step)].concat())
+        .flat_map(|step| {
+            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step)];
+            [by_steps.concat(), resident::sources(cell, step), persistent::sources(cell, step)].concat()
+        })
         .collect()
 }

@@ -5,7 +5,9 @@ use crate::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
 use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
-use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::strategy::{
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+};
 
 /// What a workgroup of a step kernel makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,24 +53,6 @@ impl Tile {
     /// Grid over units, batch rows and directions.
     fn groups(self, sizes: &StepSizes) -> [u64; 3] {
         [sizes.hidden.div_ceil(self.units).into(), sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
-    }
-}
-
-/// A part of a step with a product of its own: the number that the shaders know, and its range of gates.
-#[derive(Debug, Clone, Copy)]
-struct Phase {
-    number: u32,
-    first: u32,
-    count: u32,
-}
-
-/// Forward order; backward also starts with what its shader calls phase 1, but multiplies the same gates.
-fn phases(cell: &dyn Cell) -> Vec<Phase> {
-    let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
-    if first == gates {
-        vec![Phase { number: 0, first: 0, count: gates }]
-    } else {
-        vec![Phase { number: 1, first: 0, count: first }, Phase { number: 2, first, count: gates - first }]
     }
 }
 

@@ -5,7 +5,7 @@ use wgpu::BufferBinding;
 use super::pass::{Pass, elements, reads, writes};
 use crate::context::Context;
 use crate::error::Result;
-use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce, tiles};
+use crate::product::{Matrix, Product, Splits, Tiles, column_sum, matmuls, reduce, splits};
 use crate::program::{Role, Segment, Slot};
 
 /// Sizes of a [`Linear`].
@@ -83,11 +83,10 @@ impl Linear {
         let output = elements(&[("rows", rows), ("out_features", out_features)])?;
         let columns = in_features.saturating_add(bias.into());
         let params = elements(&[("out_features", out_features), ("in_features + bias", columns)])?;
-        // Enough workgroups to fill the device, but parts of at least 64 rows, and partial sums that one binding holds.
-        let wanted: u64 = if ctx.is_software() { 8 } else { 512 };
-        let fitting = ctx.limits().max_storage_buffer_binding_size.min(1 << 33) / (4 * params);
-        let filling = wanted.div_ceil(tiles(ctx, out_features as u64, in_features as u64));
-        let splits = filling.min((rows as u64).div_ceil(64)).min(64).min(fitting).max(1);
+        // Parts of at least 64 rows, and partial sums that one binding holds.
+        let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * params);
+        let most = (rows as u64).div_ceil(64).min(64).min(fitting).max(1);
+        let splits = splits(ctx, Tiles::default(), [out_features as u64, in_features as u64], 1, most);
         let linear = Self { ctx: ctx.clone(), shape, input, output, params, splits };
         linear.forward()?;
         linear.backward(true)?;
@@ -118,7 +117,7 @@ impl Linear {
             accumulate: false,
             splits: Splits::NONE,
         };
-        matmuls(&self.ctx, &product)
+        matmuls(&self.ctx, Tiles::default(), &product)
     }
 
     fn backward(&self, d_input: bool) -> Result<Vec<Segment>> {
@@ -139,7 +138,7 @@ impl Linear {
             accumulate: false,
             splits,
         };
-        let mut program = matmuls(ctx, &weight)?;
+        let mut program = matmuls(ctx, Tiles::default(), &weight)?;
         if self.shape.bias {
             let bias = partial.at(classes * features);
             program.push(column_sum(ctx, [rows, classes, 1], d_output, bias, splits)?.into());
@@ -157,7 +156,7 @@ impl Linear {
                 splits: Splits::NONE,
                 ..weight
             };
-            program.extend(matmuls(ctx, &product)?);
+            program.extend(matmuls(ctx, Tiles::default(), &product)?);
         }
         Ok(program)
     }

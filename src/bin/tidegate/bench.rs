@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use tidegate::cell::by_name;
-use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy};
+use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
 use crate::device::{self, Description, Device};
 use crate::measure::{OnGpu, on_cpu};
@@ -15,6 +15,7 @@ use crate::roofline::Roofline;
 use crate::scaling::{self, Series};
 use crate::suite::Suite;
 use crate::table::table;
+use crate::timing::Products;
 use crate::workload::{Kind, Workload};
 use crate::{Result, complain, files, print};
 
@@ -38,9 +39,16 @@ pub struct Args {
     /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16
     #[arg(long, default_value = "f32")]
     dtype: Dtype,
-    /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent
+    /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
+    /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
+    #[arg(long)]
+    tile: Option<Tile>,
+    /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
+    /// adapter has them. wgpu calls that experimental, and tidegate's kernels for it wait for their first device
+    #[arg(long)]
+    cooperative: bool,
     /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -122,7 +130,7 @@ impl Args {
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
     fn devices(&self) -> Result<(Vec<Device>, usize)> {
         if self.device != "all" {
-            return Ok((vec![device::select(Some(&self.device))?], 0));
+            return Ok((vec![device::select(Some(&self.device), self.cooperative)?], 0));
         }
         let adapters = device::adapters();
         if adapters.is_empty() {
@@ -131,7 +139,7 @@ impl Args {
         }
         let mut devices = Vec::new();
         for adapter in &adapters {
-            match device::open(adapter) {
+            match device::open(adapter, self.cooperative) {
                 Ok(device) => devices.push(device),
                 Err(error) => complain(&format!("{}: {error}", adapter.get_info().name)),
             }
@@ -162,7 +170,7 @@ pub fn run(args: &Args) -> Result<()> {
         progress.inc(left_out.len() as u64);
         let mut on_gpu = match device {
             Device::Cpu => None,
-            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy)),
+            Device::Gpu(ctx) => Some(OnGpu::new(ctx, args.strategy, Products { tile: args.tile, cooperative: args.cooperative })),
         };
         let roofline = match device {
             Device::Cpu => None,

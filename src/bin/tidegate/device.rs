@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use tidegate::{Context, Error};
-use wgpu::{Adapter, AdapterInfo, DeviceType};
+use wgpu::{Adapter, AdapterInfo, DeviceType, Features};
 
 use crate::{Result, complain};
 
@@ -83,18 +83,34 @@ pub fn preferred() -> Option<AdapterInfo> {
     pollster::block_on(instance().request_adapter(&options)).ok().map(|adapter| adapter.get_info())
 }
 
-pub fn open(adapter: &Adapter) -> Result<Device, Error> {
-    Ok(Device::Gpu(pollster::block_on(Context::from_adapter(adapter))?))
+/// With cooperative matrices on a device that may use them, if the adapter has them.
+pub fn open(adapter: &Adapter, cooperative: bool) -> Result<Device, Error> {
+    let opened = if cooperative { open_experimental(adapter) } else { pollster::block_on(Context::from_adapter(adapter)) };
+    Ok(Device::Gpu(opened?))
+}
+
+fn open_experimental(adapter: &Adapter) -> Result<Context, Error> {
+    let descriptor = wgpu::DeviceDescriptor {
+        label: Some("tidegate"),
+        required_features: Context::wanted_features(adapter) | (adapter.features() & Features::EXPERIMENTAL_COOPERATIVE_MATRIX),
+        required_limits: Context::wanted_limits(adapter),
+        #[expect(unsafe_code, reason = "the token says that we know of wgpu's experimental features that they may have bugs")]
+        // SAFETY: whoever asks for --cooperative asks for this.
+        experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor))?;
+    Context::from_device(adapter, &device, &queue)
 }
 
 /// The device of that number or name, or the preferred one.
-pub fn select(wanted: Option<&str>) -> Result<Device> {
+pub fn select(wanted: Option<&str>, cooperative: bool) -> Result<Device> {
     match wanted {
         Some("cpu") => Ok(Device::Cpu),
         Some(wanted) => {
             let adapters = adapters();
             let names: Vec<_> = adapters.iter().map(|adapter| Description::adapter(&adapter.get_info())).collect();
-            Ok(open(&adapters[find(&names, wanted)?])?)
+            Ok(open(&adapters[find(&names, wanted)?], cooperative)?)
         }
         None => match pollster::block_on(Context::request()) {
             Ok(ctx) => Ok(Device::Gpu(ctx)),

@@ -6,7 +6,7 @@ use tidegate::{Context, Error, Rnn, Strategy};
 
 use crate::Result;
 use crate::times::{Effort, Times, milliseconds};
-use crate::timing::{self, GpuRun, RunData};
+use crate::timing::{self, GpuRun, Products, RunData};
 use crate::tunings::Tunings;
 use crate::verify::{Verified, Verifier};
 use crate::workload::Workload;
@@ -23,6 +23,8 @@ pub struct Measured {
     pub gpu_times: Option<Times>,
     /// Of a stream: the same chunks by a `Session`, so from input on the host to output on the host.
     pub host_times: Option<Times>,
+    /// Whether products of f16 go by cooperative matrices.
+    pub cooperative: bool,
     pub verified: Verified,
     /// Of strategy persistent, of all its dispatches since it was bound.
     pub repairs: u32,
@@ -38,14 +40,15 @@ pub struct OnGpu<'a> {
 }
 
 impl<'a> OnGpu<'a> {
-    pub fn new(ctx: &'a Context, strategy: Strategy) -> Self {
-        Self { ctx, strategy, tunings: Tunings::load(ctx), verifier: Verifier::default() }
+    pub fn new(ctx: &'a Context, strategy: Strategy, products: Products) -> Self {
+        Self { ctx, strategy, tunings: Tunings::load(ctx), verifier: Verifier::new(products) }
     }
 
     /// The network of a workload; left to choose, by what is fastest for it here.
     fn rnn(&mut self, workload: &Workload) -> Result<Rnn, Error> {
-        let rnn = timing::rnn(self.ctx, workload, self.strategy)?;
-        if self.strategy != Strategy::Auto {
+        let rnn = self.verifier.products.apply(timing::rnn(self.ctx, workload, self.strategy)?)?;
+        // What is kept of tuning is about kernels that every device runs.
+        if self.strategy != Strategy::Auto || self.verifier.products.cooperative {
             return Ok(rnn);
         }
         self.tunings.tune(&rnn, workload.shape, workload.mode)?;
@@ -80,6 +83,7 @@ fn on_gpu(rnn: &Rnn, workload: &Workload, verifier: &mut Verifier) -> Result<Mea
         times: Times::measure(effort, || run.run())?,
         gpu_times: run.gpu_times()?,
         host_times: workload.is_stream().then(|| session(rnn, workload, &data, effort)).transpose()?,
+        cooperative: verifier.products.cooperative,
         verified,
         repairs: run.repairs()?,
     })
@@ -102,5 +106,15 @@ pub fn on_cpu(workload: &Workload) -> Result<Measured> {
     let first = milliseconds(start);
     let times = Times::measure(Effort::of(workload.kind), once)?;
     let verified = Verified { shape: workload.shape, max_rel_err: 0.0 };
-    Ok(Measured { strategy: "reference", dispatches: 0, first, times, gpu_times: None, host_times: None, verified, repairs: 0 })
+    Ok(Measured {
+        strategy: "reference",
+        dispatches: 0,
+        first,
+        times,
+        gpu_times: None,
+        host_times: None,
+        cooperative: false,
+        verified,
+        repairs: 0,
+    })
 }

@@ -86,6 +86,8 @@ pub struct Entry {
     pub batch_size: usize,
     pub dtype: &'static str,
     pub strategy: &'static str,
+    /// Whether products of f16 went by cooperative matrices.
+    pub cooperative: bool,
     pub dispatches: Option<usize>,
     /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
     pub repairs: Option<u32>,
@@ -147,6 +149,7 @@ impl Entry {
             batch_size: shape.batch_size,
             dtype: if description.device_type == "cpu-reference" { "f64" } else { workload.dtype.name() },
             strategy: measured.map_or(strategy.name(), |m| m.strategy),
+            cooperative: measured.is_some_and(|m| m.cooperative),
             dispatches: measured.map(|m| m.dispatches),
             repairs: measured.map(|m| m.repairs),
             includes_input: workload.includes_input(),
@@ -193,6 +196,7 @@ mod tests {
         let measured = Measured {
             strategy: "stepwise",
             dispatches: 6,
+            cooperative: false,
             repairs: 0,
             first: 7.0,
             times: times(2.0).unwrap(),
@@ -207,6 +211,7 @@ mod tests {
     fn time_per_step_is_that_of_a_run_over_t() {
         let times = |e: Entry| [e.us_per_step_p50, e.us_per_step_p99, e.us_per_step_host_p50, e.us_per_step_host_p99];
         assert_eq!(times(entry(Kind::Throughput, true)), [None; 4]);
+        assert_eq!(times(entry(Kind::Product, true)), [None; 4]);
         assert_eq!(times(entry(Kind::Latency, true)), [Some(500.0), Some(500.0), None, None]);
         assert_eq!(times(entry(Kind::Stream, true)), [500.0, 500.0, 750.0, 750.0].map(Some));
         assert_eq!(times(entry(Kind::Stream, false)), [None; 4]);

@@ -37,7 +37,7 @@ pub struct Args {
     /// `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long)]
     device: Option<String>,
-    /// How the recurrence becomes dispatches: auto, stepwise, resident or persistent; means nothing on `cpu`
+    /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent; means nothing on `cpu`
     #[arg(long, default_value = "auto")]
     strategy: Strategy,
     /// How parameters, input and output are stored on the device, and the gradients of both: f32 or f16. The files stay f32; what
@@ -56,7 +56,7 @@ struct Target {
 
 impl Target {
     fn new(args: &Args) -> Result<Self> {
-        Ok(Self { device: device::select(args.device.as_deref())?, strategy: args.strategy, dtype: args.dtype })
+        Ok(Self { device: device::select(args.device.as_deref(), false)?, strategy: args.strategy, dtype: args.dtype })
     }
 
     fn run(&self, model: &Model, call: Call) -> Result<Results> {

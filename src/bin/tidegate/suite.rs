@@ -18,6 +18,8 @@ pub enum Suite {
     Latency,
     /// T, B and H doubled, one at a time: how time grows with each
     Scaling,
+    /// Bulk products, 256 to 4096 cubed and ragged: what part of the peak they reach
+    Product,
 }
 
 impl Suite {
@@ -27,6 +29,7 @@ impl Suite {
             Self::Deepbench => deepbench::workloads(),
             Self::Latency => latency(),
             Self::Scaling => scaling::workloads(),
+            Self::Product => product(),
         }
     }
 
@@ -74,6 +77,21 @@ fn latency() -> Result<Vec<Workload>, Error> {
     Ok(workloads)
 }
 
+/// A linear RNN of a single step. In inference that is exactly one product, B x H x I, and the cell on each row; of fewer rows than
+/// 1024 GPUs make no product. In training, the three products of I share a run with two of H x H, which the small H keeps small.
+fn product() -> Result<Vec<Workload>, Error> {
+    let cell = by_name("rnn_linear")?;
+    let workload = |mode, [batch_size, input_size, hidden_size]: [usize; 3]| {
+        let (config, shape) = (RnnConfig::new(input_size, hidden_size), SeqShape { seq_len: 1, batch_size });
+        Workload { cell: cell.clone(), config, shape, mode, kind: Kind::Product, dtype: Dtype::F32 }
+    };
+    let even = [256, 512, 1024, 2048, 4096].map(|size: usize| [size.max(1024), size, size]);
+    let ragged = [[1025, 1023, 1021], [4097, 4095, 4093]];
+    let training = [1024, 2048, 4096].map(|size| [size, 2 * size, size / 8]);
+    let inference = even.into_iter().chain(ragged).map(|sizes| workload(Mode::Inference, sizes));
+    Ok(inference.chain(training.into_iter().chain([[4097, 8191, 511]]).map(|sizes| workload(Mode::Training, sizes))).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +121,10 @@ mod tests {
         assert!(left_out(Suite::Quick).is_empty());
         let latency = ["lstm I=1024 H=1024 T=1024 B=1 infer", "gru I=1024 H=1024 T=1024 B=1 infer"];
         assert_eq!(left_out(Suite::Latency), latency);
+        let product = ["B=2048 infer", "B=4096 infer", "B=4097 infer", "B=2048 train", "B=4096 train", "B=4097 train"];
+        let left_out_of_product = left_out(Suite::Product);
+        assert!(left_out_of_product.iter().zip(product).all(|(name, end)| name.ends_with(end)), "{left_out_of_product:?}");
+        assert_eq!(left_out_of_product.len(), product.len());
         let deepbench = left_out(Suite::Deepbench);
         assert!(deepbench.len() > 100 && !deepbench.contains(&"lstm I=512 H=512 T=25 B=16 train".into()), "{deepbench:?}");
         let scaling = left_out(Suite::Scaling);

@@ -33,7 +33,7 @@ impl Effort {
     pub fn of(kind: Kind) -> Self {
         let effort = Self { least: 5, most: 1000, until_stable: false };
         match kind {
-            Kind::Throughput | Kind::Recurrence { .. } => Self { until_stable: true, ..effort },
+            Kind::Throughput | Kind::Recurrence { .. } | Kind::Product => Self { until_stable: true, ..effort },
             Kind::Latency => effort,
             // Fewer have no 99th percentile.
             Kind::Stream => Self { least: 100, ..effort },

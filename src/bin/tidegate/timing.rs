@@ -5,7 +5,7 @@ use std::cell::Cell;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::{
-    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy,
+    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy, Tile,
 };
 use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
@@ -49,11 +49,25 @@ impl RunData {
             params: widen(&self.params),
             shape: workload.shape,
             input: widen(&self.input),
-            initial_state: Some(widen(&self.initial_state)),
+            initial_state: workload.has_initial_state().then(|| widen(&self.initial_state)),
             lengths: None,
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
         }
+    }
+}
+
+/// What `bench` was told of the kernels of bulk products.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Products {
+    pub tile: Option<Tile>,
+    pub cooperative: bool,
+}
+
+impl Products {
+    pub fn apply(self, rnn: Rnn) -> Result<Rnn, Error> {
+        let rnn = if let Some(tile) = self.tile { rnn.with_tile(tile) } else { rnn };
+        rnn.with_cooperative_matrices(self.cooperative)
     }
 }
 
@@ -114,7 +128,7 @@ impl GpuRun {
         let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
             status: Some(status.as_entire_buffer_binding()),
-            initial_state: Some(initial_state.as_entire_buffer_binding()),
+            initial_state: workload.has_initial_state().then(|| initial_state.as_entire_buffer_binding()),
             final_state: Some(final_state.as_entire_buffer_binding()),
             reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
             ..ForwardBuffers::new(
@@ -145,7 +159,7 @@ impl GpuRun {
                 d_final_state: Some(d_final_state.as_entire_buffer_binding()),
                 d_params: d_params.as_entire_buffer_binding(),
                 d_input: Some(d_input.as_entire_buffer_binding()),
-                d_initial_state: Some(d_initial_state.as_entire_buffer_binding()),
+                d_initial_state: workload.has_initial_state().then(|| d_initial_state.as_entire_buffer_binding()),
                 accumulate: false,
             })?);
             results.push(as_stored("d_input", d_input, shape.rows() * config.input_size));

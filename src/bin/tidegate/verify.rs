@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 
 use tidegate::check::{Case, Tolerance};
-use tidegate::{Context, Error, SeqShape, Strategy};
+use tidegate::{Context, Error, Rnn, SeqShape, Strategy, Tile};
 
 use crate::Result;
 use crate::cpu::widen;
-use crate::timing::{GpuRun, RunData, rnn};
-use crate::workload::Workload;
+use crate::timing::{GpuRun, Products, RunData, rnn};
+use crate::workload::{Kind, Workload};
 
 /// FLOPs that the reference may take for one case.
 const MOST_FLOPS: f64 = 2e10;
@@ -33,13 +33,19 @@ const CHUNKS: usize = 8;
 
 /// Verifies the workloads of one device. A case that two of them share, such as inference and training of one network at one
 /// shape, is run once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
+    /// What all runs are told to take.
+    pub products: Products,
     /// The error of each case.
     cases: HashMap<String, f64>,
 }
 
 impl Verifier {
+    pub fn new(products: Products) -> Self {
+        Self { products, cases: HashMap::new() }
+    }
+
     /// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
     /// affordable; where that is not all, every other strategy must agree at the full shape. A stream is also followed.
     pub fn verify(&mut self, ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
@@ -51,14 +57,14 @@ impl Verifier {
         }
         // A tuned persistent run is laid out for other workgroups than the case was.
         if shape != workload.shape || run.strategy() == Strategy::Persistent {
-            for other in Strategy::all(ctx).into_iter().filter(|&other| other != run.strategy()) {
-                let other_run = match GpuRun::new(&rnn(ctx, workload, other)?, workload, data) {
+            for (name, other) in others(ctx, workload, run.strategy())? {
+                let other_run = match GpuRun::new(&other, workload, data) {
                     // Too large for this one.
                     Err(Error::Limit { .. }) => continue,
                     run => run?,
                 };
                 let compared = compare(workload, run, &other_run, data);
-                compared.map_err(|error| format!("{} against {}: {error}", run.strategy().name(), other.name()))?;
+                compared.map_err(|error| format!("{} against {name}: {error}", run.strategy().name()))?;
             }
         } else if workload.is_stream() {
             let followed = follow(workload, run, data).map_err(|error| format!("after {CHUNKS} chunks: {error}"))?;
@@ -70,13 +76,21 @@ impl Verifier {
     fn check(&mut self, ctx: &Context, workload: &Workload, shape: SeqShape, strategy: Strategy) -> Result<f64, Error> {
         let Workload { cell, config, .. } = workload;
         // Every cell of `bench` is one of those that a name stands for.
-        let key = format!("{} {config:?} {shape:?} {strategy:?} {:?}", cell.name(), workload.dtype);
+        let initial_state = workload.has_initial_state();
+        let key = format!("{} {config:?} {shape:?} {strategy:?} {:?} {initial_state}", cell.name(), workload.dtype);
         if let Some(&error) = self.cases.get(&key) {
             return Ok(error);
         }
         // The options of the timed run, so that these kernels are the ones checked.
-        let dtype = workload.dtype;
-        let mut case = Case { ragged: false, resets: false, dtype, ..Case::new(config.clone(), shape.seq_len, shape.batch_size) };
+        let mut case = Case {
+            initial_state,
+            tile: self.products.tile,
+            cooperative: self.products.cooperative,
+            dtype: workload.dtype,
+            ragged: false,
+            resets: false,
+            ..Case::new(config.clone(), shape.seq_len, shape.batch_size)
+        };
         let mut outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
         while matches!(outcome, Err(Error::Mismatch { .. })) && has_kink(workload) && case.seed < SEEDS_BY_KINKS {
             case.seed += 1;
@@ -98,6 +112,17 @@ fn affordable(workload: &Workload) -> SeqShape {
     }
     let batch_size = batch_size.min((rows / seq_len.min(32)).max(1));
     SeqShape { seq_len: seq_len.min((rows / batch_size).max(1)), batch_size }
+}
+
+/// What a run at full shape is held against: the other strategies, but bulk products, which all of them share, against the
+/// smallest tile. That is the one of the few rows that the reference met.
+fn others(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Vec<(&'static str, Rnn)>, Error> {
+    if workload.kind == Kind::Product {
+        let tile = Tile::ALL[0];
+        return Ok(vec![(tile.name(), rnn(ctx, workload, strategy)?.with_tile(tile))]);
+    }
+    let others = Strategy::all(ctx).into_iter().filter(|&other| other != strategy);
+    others.map(|other| Ok((other.name(), rnn(ctx, workload, other)?))).collect()
 }
 
 fn has_jumps(workload: &Workload) -> bool {
@@ -151,8 +176,6 @@ mod tests {
     use tidegate::{Dtype, Mode, RnnConfig};
 
     use super::*;
-    use crate::workload::Kind;
-
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);

@@ -17,6 +17,8 @@ pub enum Kind {
     Latency,
     /// Chunks of T steps, each going on from the state that the one before left on the GPU; for the same.
     Stream,
+    /// A single step of a linear RNN without an initial state, for the bulk products alone.
+    Product,
 }
 
 /// One network at one shape, forward or forward and backward.
@@ -32,21 +34,32 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// FLOPs of the products of a forward pass for each row of T·B, the input product included.
-    pub fn forward_flops_per_row(&self) -> f64 {
+    /// FLOPs of the products of a forward pass for each row of T·B: of the input, and of the state.
+    fn forward_flops(&self) -> [f64; 2] {
         let config = &self.config;
         let [gates, hidden, directions] =
             [self.cell.gates().len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
-        let inputs = |layer| hidden + config.layer_input_size(layer) as f64;
-        (0..config.num_layers).map(|layer| 2.0 * gates * hidden * inputs(layer) * directions).sum()
+        let inputs: f64 = (0..config.num_layers).map(|layer| config.layer_input_size(layer) as f64).sum();
+        [inputs, hidden * config.num_layers as f64].map(|columns| 2.0 * gates * hidden * columns * directions)
     }
 
-    /// FLOPs of one run; backward costs twice what forward does.
+    /// The sum of both.
+    pub fn forward_flops_per_row(&self) -> f64 {
+        self.forward_flops().iter().sum()
+    }
+
+    /// FLOPs of one run; backward costs twice what forward does. Of bulk products what runs: without an initial state inference
+    /// has no product of the state, and training that of a state of zeros and the gradient of its weights, but not of the state.
     pub fn flops(&self) -> f64 {
-        let passes = if self.mode == Mode::Training { 3.0 } else { 1.0 };
-        let [gates, hidden] = [self.cell.gates().len(), self.config.hidden_size].map(|n| n as f64);
-        let row = if self.includes_input() { self.forward_flops_per_row() } else { 2.0 * gates * hidden * hidden };
-        passes * row * self.shape.seq_len as f64 * self.shape.batch_size as f64
+        let passes = match (self.kind, self.mode) {
+            (Kind::Product, Mode::Inference) => [1.0, 0.0],
+            (Kind::Product, Mode::Training) => [3.0, 2.0],
+            (_, Mode::Inference) => [1.0, 1.0],
+            (_, Mode::Training) => [3.0, 3.0],
+        };
+        let [input, state] = self.forward_flops();
+        let input = if self.includes_input() { input } else { 0.0 };
+        (passes[0] * input + passes[1] * state) * self.shape.seq_len as f64 * self.shape.batch_size as f64
     }
 
     /// Whether FLOPs include those of the input's product.
@@ -72,6 +85,10 @@ impl Workload {
 
     pub fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
+    }
+
+    pub fn has_initial_state(&self) -> bool {
+        self.kind != Kind::Product
     }
 
     pub fn mode_name(&self) -> &'static str {
@@ -115,5 +132,16 @@ mod tests {
         assert_eq!(workload.bytes(), f64::from(3 * 4 * (layers / 2 + 7 * 11 * (3 + 10))));
         let halves = Workload { dtype: Dtype::F16, ..workload.clone() };
         assert_eq!([halves.flops(), halves.bytes()], [workload.flops(), workload.bytes() / 2.0]);
+    }
+
+    #[test]
+    fn bulk_products_count_what_runs() {
+        let flops = |mode| {
+            let shape = SeqShape { seq_len: 1, batch_size: 7 };
+            let (cell, config) = (by_name("rnn_linear").unwrap(), RnnConfig::new(3, 5));
+            Workload { cell, config, shape, mode, kind: Kind::Product, dtype: Dtype::F32 }.flops()
+        };
+        assert_eq!(flops(Mode::Inference), f64::from(2 * 7 * 3 * 5));
+        assert_eq!(flops(Mode::Training), f64::from(3 * 2 * 7 * 3 * 5 + 2 * 2 * 7 * 5 * 5));
     }
 }

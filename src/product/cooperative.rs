@@ -1,0 +1,65 @@
+//! The WGSL of products by cooperative matrices: `matmul_cooperative.wgsl` and the lines that name each matrix.
+
+use std::fmt::Write;
+
+use crate::kernel::{Binding, KernelSource, StepIndex};
+use crate::product::tiled::{fetch, stored, width};
+use crate::product::{Layout, MatmulSizes};
+
+/// Rows and columns of C that a workgroup makes.
+pub(super) const TILE: u32 = 64;
+/// The k that it takes at a time.
+pub(super) const TILE_K: u32 = 32;
+
+/// `size` is that of the matrices, 8 or 16.
+pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
+    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], access, elements } = layout;
+    let constants = [
+        ("SIZE", size),
+        ("A_ALONG_K", a_along_k.into()),
+        ("B_ALONG_K", b_along_k.into()),
+        ("A_WIDTH", width(a_quads)),
+        ("B_WIDTH", width(b_quads)),
+    ];
+    let bindings = [
+        stored(Binding::new("a", access[0]), a_quads, elements[0]),
+        stored(Binding::new("b", access[1]), b_quads, elements[1]),
+        Binding::read("bias").stored(elements[1]),
+        Binding::write("c").stored(elements[2]),
+    ];
+    let files = [MatmulSizes::WGSL, &matrices(size), &fetch("a", a_quads), &fetch("b", b_quads)];
+    let source = KernelSource::new("matmul_cooperative", &constants, &bindings, StepIndex::None, &files);
+    source.enabling("wgpu_cooperative_matrix")
+}
+
+/// The kernel with its marked lines written out: matrices have no names that a loop could count.
+fn matrices(size: u32) -> String {
+    let (parts, ty) = (TILE / 2 / size, format!("coop_mat{size}x{size}"));
+    let [mut declare, mut multiply, mut write] = [const { String::new() }; 3];
+    for part in 0..parts {
+        // In memory both go along their other index first: A is column-major, and B row-major.
+        let _ = writeln!(multiply, "            let a{part} = coopLoad<{ty}<f16, A>>(&a_tile[ai + {part}u * SIZE], STRIDE);");
+        let _ = writeln!(multiply, "            let b{part} = coopLoadT<{ty}<f16, B>>(&b_tile[bi + {part}u * SIZE], STRIDE);");
+    }
+    for row in 0..parts {
+        for column in 0..parts {
+            let sum = format!("sum{row}{column}");
+            let _ = writeln!(declare, "    var {sum} = {ty}<f32, C>();");
+            let _ = writeln!(multiply, "            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});");
+            let _ = writeln!(write, "    coopStoreT({sum}, &c_part[subgroup * ELEMENTS], SIZE);");
+            let _ = writeln!(write, "    workgroupBarrier();");
+            let _ = writeln!(write, "    put(thread, c0, bias0, m0, n0, {row}u * SIZE, {column}u * SIZE);");
+            let _ = writeln!(write, "    workgroupBarrier();");
+        }
+    }
+    let mut wgsl = include_str!("../../shaders/matmul_cooperative.wgsl").to_owned();
+    for (mark, lines) in [
+        ("    // for every matrix: var sum = coop_mat<f32, C>();\n", declare),
+        ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", multiply),
+        ("    // for every matrix: coopStoreT(sum, c_part); put\n", write),
+    ] {
+        debug_assert!(wgsl.contains(mark), "{mark}");
+        wgsl = wgsl.replace(mark, &lines);
+    }
+    wgsl
+}

@@ -1,0 +1,170 @@
+//! The tiles of bulk products on GPUs, and which of them a product takes.
+
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::product::Product;
+
+/// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
+/// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
+/// shape decides; CPU adapters have a kernel of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[non_exhaustive]
+pub enum Tile {
+    /// 32 x 32.
+    #[cfg_attr(feature = "serde", serde(rename = "32x32"))]
+    Of32x32,
+    /// 64 x 64.
+    #[cfg_attr(feature = "serde", serde(rename = "64x64"))]
+    Of64x64,
+    /// 128 x 64.
+    #[cfg_attr(feature = "serde", serde(rename = "128x64"))]
+    Of128x64,
+    /// 128 x 128.
+    #[cfg_attr(feature = "serde", serde(rename = "128x128"))]
+    Of128x128,
+}
+
+/// Workgroups that fill a large GPU; a small one has more to do of each.
+const FILLING: u64 = 256;
+
+impl Tile {
+    /// All, the smallest first.
+    pub const ALL: [Self; 4] = [Self::Of32x32, Self::Of64x64, Self::Of128x64, Self::Of128x128];
+
+    /// The name that the command uses.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Of32x32 => "32x32",
+            Self::Of64x64 => "64x64",
+            Self::Of128x64 => "128x64",
+            Self::Of128x128 => "128x128",
+        }
+    }
+
+    /// Rows and columns.
+    pub(crate) fn size(self) -> [u32; 2] {
+        match self {
+            Self::Of32x32 => [32, 32],
+            Self::Of64x64 => [64, 64],
+            Self::Of128x64 => [128, 64],
+            Self::Of128x128 => [128, 128],
+        }
+    }
+
+    /// Rows and columns of it that one thread makes.
+    pub(super) fn block(self) -> [u32; 2] {
+        match self {
+            Self::Of32x32 => [4, 4],
+            Self::Of64x64 | Self::Of128x64 => [8, 4],
+            Self::Of128x128 => [8, 8],
+        }
+    }
+
+    /// Tiles that a product of m rows and n columns is cut into.
+    pub(crate) fn count(self, m: u64, n: u64) -> u64 {
+        let [tile_m, tile_n] = self.size().map(u64::from);
+        m.div_ceil(tile_m) * n.div_ceil(tile_n)
+    }
+
+    /// What is taken before anything is known of the device: the largest that gives enough workgroups, `parts` of them for each
+    /// tile, and whose ragged edges waste at most a third.
+    pub(crate) fn by_shape(m: u64, n: u64, parts: u64) -> Self {
+        let fits = |tile: &Self| {
+            let [tile_m, tile_n] = tile.size().map(u64::from);
+            let computed = m.next_multiple_of(tile_m) * n.next_multiple_of(tile_n);
+            tile.count(m, n) * parts >= FILLING && 2 * computed <= 3 * m * n
+        };
+        Self::ALL.into_iter().rev().find(fits).unwrap_or(Self::Of32x32)
+    }
+}
+
+impl FromStr for Tile {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|tile| tile.name() == name).ok_or_else(|| Error::UnknownName {
+            kind: "tile",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
+/// What kernels a network's products take: tiles by the orientation of their operands, where one is chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub(crate) struct Tiles {
+    /// A·Bᵀ: the input's product, and the state's of a single step of many rows.
+    pub nt: Option<Tile>,
+    /// A·B: the gradient of an input.
+    pub nn: Option<Tile>,
+    /// Aᵀ·B: the gradients of weights.
+    pub tn: Option<Tile>,
+    /// Size of the cooperative matrices that products of f16 take instead.
+    #[cfg_attr(feature = "serde", serde(skip))]
+    pub cooperative: Option<u32>,
+}
+
+impl Tiles {
+    /// One for all.
+    pub fn all(tile: Tile) -> Self {
+        Self { nt: Some(tile), nn: Some(tile), tn: Some(tile), cooperative: None }
+    }
+
+    /// These, and the other's where there is none.
+    pub fn or(self, other: Self) -> Self {
+        let cooperative = self.cooperative.or(other.cooperative);
+        Self { nt: self.nt.or(other.nt), nn: self.nn.or(other.nn), tn: self.tn.or(other.tn), cooperative }
+    }
+
+    pub fn of(self, product: &Product) -> Option<Tile> {
+        match (product.a_along_k(), product.b_along_k()) {
+            (true, true) => self.nt,
+            (true, false) => self.nn,
+            (false, _) => self.tn,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tile_fills_the_device_and_wastes_little() {
+        for (m, n, parts, tile) in [
+            (4096, 4096, 1, Tile::Of128x128),
+            (2048, 2048, 1, Tile::Of128x128),
+            (1024, 1024, 1, Tile::Of64x64),
+            (1024, 1024, 2, Tile::Of128x64),
+            (1024, 1024, 4, Tile::Of128x128),
+            (256, 256, 1, Tile::Of32x32),
+            (256, 256, 64, Tile::Of128x128),
+            // 65 rows fill 96 by three of 32, and 128 by two of 64.
+            (65, 65_536, 1, Tile::Of32x32),
+            (96, 65_536, 1, Tile::Of128x128),
+            (1, 1, 1, Tile::Of32x32),
+        ] {
+            assert_eq!(Tile::by_shape(m, n, parts), tile, "{m} x {n}, {parts} parts");
+        }
+    }
+
+    /// What the kernel counts on: see `matmul.wgsl`.
+    #[test]
+    fn every_tile_suits_the_kernel() {
+        for tile in Tile::ALL {
+            let ([m, n], [block_m, block_n]) = (tile.size(), tile.block());
+            let threads = [m / block_m, n / block_n];
+            assert!(m % 32 == 0 && n % 32 == 0, "{tile:?}: 8 quads may trade places");
+            assert!(threads[0] % 8 == 0 && threads[1] % 8 == 0, "{tile:?}: a thread's blocks lie multiples of 8 quads apart");
+            let threads = threads[0] * threads[1];
+            assert!(threads <= crate::context::INVOCATIONS && (m + n) / 4 * (super::super::TILE_K / 4) <= threads, "{tile:?}");
+            assert!((m + n) * super::super::TILE_K * 4 <= crate::context::WORKGROUP_BYTES, "{tile:?}");
+            assert_eq!(tile.name().parse::<Tile>().unwrap(), tile);
+        }
+        let error = "16x16".parse::<Tile>().unwrap_err().to_string();
+        assert!(error.contains("16x16") && error.contains("128x64"), "{error}");
+    }
+}
