@@ -249,9 +249,9 @@ fn create_module(device: &Device, source: &KernelSource) -> wgpu::ShaderModule {
     }
     #[expect(unsafe_code, reason = "bounds checks cost 17 to 41 percent in products")]
     // SAFETY: the text is wholly this crate's. Its loops are bounded by sizes, its divisors are at least 1, and every
-    // index lies within its binding: `plan/checks.rs` holds the caller's buffers to `BufferSizes`, `program.rs` binds each
-    // slot with its exact size, `Dims::new` and `Dispatch::new` keep indices within u32, `product/bounds.rs` proves each product,
-    // and `Frozen` keeps a user's cell from changing its counts in between.
+    // index lies within its binding: `plan/checks.rs` holds the caller's buffers to `BufferSizes` and to the sizes of training's
+    // pieces, `program.rs` binds each slot with its exact size, `Dims::new`, `train/pass.rs` and `Dispatch::new` keep indices
+    // within u32, `product/bounds.rs` proves each product, and `Frozen` keeps a user's cell from changing its counts in between.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -75,9 +75,6 @@ pub struct LinearBackward<'a> {
     pub workspace: BufferBinding<'a>,
 }
 
-/// By shape.
-const TILES: Tiles = Tiles { nt: None, nn: None, tn: None, cooperative: None };
-
 impl Linear {
     /// Checks the sizes against the device and builds the pipelines.
     pub fn new(ctx: &Context, shape: LinearShape) -> Result<Self> {
@@ -87,9 +84,9 @@ impl Linear {
         let columns = in_features.saturating_add(bias.into());
         let params = elements(&[("out_features", out_features), ("in_features + bias", columns)])?;
         // Parts of at least 64 rows, and partial sums that one binding holds.
-        let fitting = ctx.limits().max_storage_buffer_binding_size.min(1 << 33) / (4 * params);
+        let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * params);
         let most = (rows as u64).div_ceil(64).min(64).min(fitting).max(1);
-        let splits = splits(ctx, TILES, [out_features as u64, in_features as u64], 1, most);
+        let splits = splits(ctx, Tiles::default(), [out_features as u64, in_features as u64], 1, most);
         let linear = Self { ctx: ctx.clone(), shape, input, output, params, splits };
         linear.forward()?;
         linear.backward(true)?;
@@ -120,7 +117,7 @@ impl Linear {
             accumulate: false,
             splits: Splits::NONE,
         };
-        matmuls(&self.ctx, TILES, &product)
+        matmuls(&self.ctx, Tiles::default(), &product)
     }
 
     fn backward(&self, d_input: bool) -> Result<Vec<Segment>> {
@@ -141,7 +138,7 @@ impl Linear {
             accumulate: false,
             splits,
         };
-        let mut program = matmuls(ctx, TILES, &weight)?;
+        let mut program = matmuls(ctx, Tiles::default(), &weight)?;
         if self.shape.bias {
             let bias = partial.at(classes * features);
             program.push(column_sum(ctx, [rows, classes, 1], d_output, bias, splits)?.into());
@@ -159,7 +156,7 @@ impl Linear {
                 splits: Splits::NONE,
                 ..weight
             };
-            program.extend(matmuls(ctx, TILES, &product)?);
+            program.extend(matmuls(ctx, Tiles::default(), &product)?);
         }
         Ok(program)
     }

@@ -97,18 +97,17 @@ impl<'a> Case<'a> {
     }
 
     fn write(&self, trainer: &mut Trainer, step: usize) {
-        let [tokens, labels] = [("inputs", "vocabulary"), ("targets", "objective")].map(|(name, key)| {
+        let [tokens, mut labels] = [("inputs", "vocabulary"), ("targets", "objective")].map(|(name, key)| {
             let is_words = self.options[key].is_u64() || self.options[key] == "cross_entropy";
             if is_words { self.words(name, step) } else { Vec::new() }
         });
         let mut mask = self.words("mask", step);
-        let mut labels = labels;
         // Both ways to leave a prediction out, by turns.
         if step % 2 == 1 && !labels.is_empty() {
             labels.iter_mut().zip(&mask).filter(|(_, mask)| **mask == 0).for_each(|(label, _)| *label = IGNORE);
             mask.fill(1);
         }
-        let (mut features, mut values) = (Vec::new(), Vec::new());
+        let (features, values);
         let inputs = if tokens.is_empty() {
             features = self.values("inputs", step);
             Inputs::Features(&features)
@@ -132,13 +131,12 @@ impl<'a> Case<'a> {
             batch = batch.with_reset(&reset);
         }
         trainer.write_batch(&batch).unwrap();
-        if step % 2 == 0 {
+        if step.is_multiple_of(2) {
             let rows: Vec<usize> = (0..rows.len()).filter(|&row| rows[row] != 0).collect();
             if !rows.is_empty() {
                 trainer.reset_rows(&rows).unwrap();
             }
         }
-        drop((features, values));
     }
 
     fn run(&self, ctx: &Context, name: &str) {

@@ -191,14 +191,14 @@ fn a_run_gives_the_same_bits_again_and_goes_on_from_a_checkpoint() {
         // What is pending or in the log at a stop goes with the file or not at all.
         again.reset_rows(&[1]).unwrap();
         again.restore(&middle).unwrap();
-        assert_eq!(again.checkpoint_blocking().unwrap(), middle, "{optimizer:?}");
+        assert!(again.checkpoint_blocking().unwrap() == middle, "{optimizer:?}");
 
         let mut resumed = model.trainer(&ctx, optimizer);
         train(&model, &mut resumed, 2..4);
         resumed.restore(&middle).unwrap();
         assert_eq!(resumed.steps(), 5);
         assert_eq!(bits(&train(&model, &mut resumed, 5..9)), bits(&rest), "{optimizer:?}");
-        assert_eq!(resumed.checkpoint_blocking().unwrap(), end, "{optimizer:?}");
+        assert!(resumed.checkpoint_blocking().unwrap() == end, "{optimizer:?}");
     }
 }
 
@@ -236,7 +236,7 @@ fn steps_of_one_submit_are_those_of_many() {
     rates.iter().for_each(|&rate| many.step(rate).unwrap());
     let losses = [&mut one, &mut many].map(|trainer| bits(&trainer.losses_blocking().unwrap()));
     assert_eq!(losses[0], losses[1]);
-    assert_eq!(one.checkpoint_blocking().unwrap(), many.checkpoint_blocking().unwrap());
+    assert!(one.checkpoint_blocking().unwrap() == many.checkpoint_blocking().unwrap());
 
     let mut all = Vec::new();
     for _ in 0..6 {
