@@ -99,9 +99,13 @@ fn rows_are_parts_of_the_text_one_after_another() {
     let vocabulary = Vocabulary::of(text);
     let tokens = vocabulary.encode(text).unwrap();
     let rows = Rows::new("it", &tokens, SeqShape { seq_len: 4, batch_size: 2 }).unwrap();
-    let chunk = |k| rows.chunk(k).iter().map(|&token| vocabulary.char(token as usize)).collect::<String>();
+    let decode = |tokens: &[u32]| tokens.iter().map(|&token| vocabulary.char(token as usize)).collect::<String>();
+    let chunk = |k| decode(&rows.chunk(k));
     assert_eq!(rows.chunks(), 3);
     assert_eq!([chunk(0), chunk(1), chunk(2)], ["anbocpdqer", "erfsgthuiv", "ivjwkxlymz"]);
+    let last = rows.chunk(2);
+    let (inputs, targets) = rows.inputs_and_targets(&last);
+    assert_eq!((decode(inputs), decode(targets)), ("ivjwkxly".into(), "jwkxlymz".into()));
     assert_eq!(split(&tokens), (&tokens[..25], &tokens[25..]));
 }
 

@@ -13,8 +13,8 @@ use crate::Result;
 use crate::args::Settings;
 use crate::text::Vocabulary;
 
-/// The bound on the norm of the gradients.
-pub const CLIP: f32 = 1.0;
+/// The bound on the norm of the gradients. Low enough that it acts at the beginning of a run.
+pub const CLIP: f32 = 0.25;
 
 /// What a checkpoint's metadata say under [`KEY`], as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

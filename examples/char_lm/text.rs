@@ -73,10 +73,15 @@ impl<'a> Rows<'a> {
         self.row_len().saturating_sub(1) / self.shape.seq_len
     }
 
-    /// `[T + 1, B]`: the inputs are the first T steps, the targets the last T.
+    /// `[T + 1, B]`, see [`inputs_and_targets`](Rows::inputs_and_targets).
     pub fn chunk(&self, k: usize) -> Vec<u32> {
         let SeqShape { seq_len, batch_size } = self.shape;
         let at = |t: usize, b: usize| self.tokens[b * self.row_len() + k * seq_len + t];
         (0..=seq_len).flat_map(|t| (0..batch_size).map(move |b| at(t, b))).collect()
+    }
+
+    /// The first T steps of a chunk, and the last T: what comes after each.
+    pub fn inputs_and_targets<'c>(&self, chunk: &'c [u32]) -> (&'c [u32], &'c [u32]) {
+        (&chunk[..self.shape.rows()], &chunk[self.shape.batch_size..])
     }
 }

@@ -93,8 +93,8 @@ fn reset(trainer: &mut Trainer) -> Result<()> {
 }
 
 fn write(trainer: &mut Trainer, rows: &Rows<'_>, k: usize) -> Result<()> {
-    let (chunk, predictions) = (rows.chunk(k), trainer.config().predictions());
-    let (inputs, targets) = (&chunk[..predictions], &chunk[chunk.len() - predictions..]);
+    let chunk = rows.chunk(k);
+    let (inputs, targets) = rows.inputs_and_targets(&chunk);
     Ok(trainer.write_batch(&Batch::new(Inputs::Tokens(inputs), Targets::Labels(targets)))?)
 }
 
