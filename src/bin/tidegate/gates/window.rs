@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 use tidegate::Sequence;
 
-use crate::{Failure, Result};
+use crate::Result;
 
 /// `FROM..TO`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -16,13 +16,13 @@ pub struct Steps {
 }
 
 impl FromStr for Steps {
-    type Err = Failure;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| text.parse::<usize>().ok();
         let ends = text.split_once("..").and_then(|(from, to)| Some((number(from)?, number(to)?)));
         let (from, to) = ends.ok_or("expected FROM..TO, such as 100..300")?;
-        if from < to { Ok(Self { from, to }) } else { Err(format!("from {from} up to {to} there is no step").into()) }
+        if from < to { Ok(Self { from, to }) } else { Err(format!("from {from} up to {to} there is no step")) }
     }
 }
 
@@ -67,7 +67,7 @@ impl Window {
 
     /// For each row and each of its steps that is shown, the index of that row of `[T, B, .]` data; nothing past a length.
     pub fn indices(&self) -> impl Iterator<Item = Option<usize>> + '_ {
-        let indices = |row: &Row| {
+        let indices = move |row: &Row| {
             let (number, active) = (row.number, row.active);
             self.steps.clone().enumerate().map(move |(at, t)| (at < active).then_some(t * self.batch + number))
         };
