@@ -198,7 +198,7 @@ function gateScale(map) {
   const theme = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
   const line = theme === "dark" ? "rgba(255, 255, 255, 0.75)" : "rgba(0, 0, 0, 0.65)";
   const diverging = map.low < 0 || !map.gate;
-  const most = Math.max(Math.abs(map.low), Math.abs(map.high));
+  const most = typicalSize(map);
   const high = diverging ? most || 1 : Math.max(1, map.high);
   const low = diverging ? -high : 0;
   const stops = GATE_COLOURS[theme][diverging ? "diverging" : "sequential"];
@@ -208,6 +208,18 @@ function gateScale(map) {
     return stops[from].map((channel, k) => Math.round(channel + (at - from) * (stops[from + 1][k] - channel)));
   };
   return { low, high, line, colour };
+}
+
+// The end of a scale around 0: the largest size, unless 99 of 100 values are below half of it; a few units would hide all others.
+function typicalSize(map) {
+  const value = (byte) => Math.abs(map.low + (byte / 255) * (map.high - map.low));
+  const counts = new Float64Array(256);
+  for (const byte of map.bytes) counts[byte] += 1;
+  const levels = Array.from(counts.keys()).sort((a, b) => value(a) - value(b));
+  let left = 0.99 * map.bytes.length;
+  const usual = value(levels.find((byte) => (left -= counts[byte]) <= 0));
+  const most = Math.max(Math.abs(map.low), Math.abs(map.high));
+  return usual > 0 && usual < most / 2 ? usual : most;
 }
 
 // Units in the order in which they are drawn: as they are numbered, or from the highest mean of a map to the lowest.

@@ -32,7 +32,7 @@ pub fn meaning(cell: &str, name: &str) -> (&'static str, Option<Meaning>) {
         ("gru" | "gru_reset_before", "z") => gate("update gate", "h is renewed by n", "h is copied"),
         ("binary_gate", "g") => gate("binary gate", "h is copied", "h is renewed by n"),
         (_, "g" | "n") => ("candidate", None),
-        (_, "c") => ("cell state, after the step", None),
-        _ => ("hidden state, after the step", None),
+        (_, "c") => ("cell state", None),
+        _ => ("hidden state", None),
     }
 }
