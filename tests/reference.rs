@@ -209,14 +209,14 @@ fn cells_compute_their_formulas() {
         let check = |cell: &Lstm, (states, gates): ([f64; 2], [f64; 4])| check(cell, &states, &gates);
         let plain = Lstm::default();
         let g = a[2].tanh();
-        check(&plain, &lstm(sigmoid(a[0]), sigmoid(a[1]), g, &|_| sigmoid(a[3]), 9.0));
+        check(&plain, lstm(sigmoid(a[0]), sigmoid(a[1]), g, &|_| sigmoid(a[3]), 9.0));
         let (i, f) = (sigmoid(a[0] + p_i * c), sigmoid(a[1] + p_f * c));
         let o = |next: f64| sigmoid(a[3] + p_o * next);
-        check(&plain.clone().with_peepholes(true), &lstm(i, f, g, &o, 9.0));
+        check(&plain.clone().with_peepholes(true), lstm(i, f, g, &o, 9.0));
         let all = plain.clone().with_peepholes(true).with_input_forget(true).with_cell_clip(0.25);
-        check(&all, &lstm(i, 1.0 - i, g, &o, 0.25));
+        check(&all, lstm(i, 1.0 - i, g, &o, 0.25));
         let [i, f, g, o] = a.map(|a| a.clamp(-0.25, 0.25));
-        check(&plain.with_clip(0.25), &lstm(sigmoid(i), sigmoid(f), g.tanh(), &|_| sigmoid(o), 9.0));
+        check(&plain.with_clip(0.25), lstm(sigmoid(i), sigmoid(f), g.tanh(), &|_| sigmoid(o), 9.0));
     }
 }
 

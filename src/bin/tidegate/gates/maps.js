@@ -210,13 +210,13 @@ function gateScale(map) {
   return { low, high, line, colour };
 }
 
-// The end of a scale around 0: the largest size, unless 99 of 100 values are below half of it; a few units would hide all others.
+// The end of a scale around 0: the largest size, unless 95 of 100 values are below half of it; a few units would hide all others.
 function typicalSize(map) {
   const value = (byte) => Math.abs(map.low + (byte / 255) * (map.high - map.low));
   const counts = new Float64Array(256);
   for (const byte of map.bytes) counts[byte] += 1;
   const levels = Array.from(counts.keys()).sort((a, b) => value(a) - value(b));
-  let left = 0.99 * map.bytes.length;
+  let left = 0.95 * map.bytes.length;
   const usual = value(levels.find((byte) => (left -= counts[byte]) <= 0));
   const most = Math.max(Math.abs(map.low), Math.abs(map.high));
   return usual > 0 && usual < most / 2 ? usual : most;
