@@ -56,6 +56,57 @@ impl Trace {
         let directions = self.layers.iter().flat_map(|layer| &layer.directions);
         directions.map(|direction| direction.margin).fold(f64::INFINITY, f64::min)
     }
+
+    /// `[T, B, H]`: what a state of a layer and direction is after each step; 0 past a row's length. Time-major, whatever the
+    /// config. State 0 is h, 1 of an LSTM is c. Needs a training forward.
+    pub fn state(&self, layer: usize, direction: usize, state: usize) -> Result<&[f64]> {
+        check_index("state", state, self.states)?;
+        let len = self.shape.rows() * self.config.hidden_size;
+        Ok(&self.direction(layer, direction)?.next[state * len..][..len])
+    }
+
+    /// `[T, B, H]`: the output of a gate, by its index in [`Cell::gates`], at each step; time-major, and without meaning past a row's
+    /// length. `cell` is that of the forward, which must have been one of training.
+    ///
+    /// What a cell saved is not always this: where backward needs a gate's pre-activation, that is kept in its place.
+    pub fn gate(&self, cell: &dyn Cell, layer: usize, direction: usize, gate: usize) -> Result<Vec<f64>> {
+        if self.states != cell.states() || self.saved != cell.saved() {
+            return Err(Error::Config(format!("the trace is of a call with another cell than `{}`", cell.name())));
+        }
+        check_index("gate", gate, cell.gates().len())?;
+        let kept = self.direction(layer, direction)?;
+        let stride = self.shape.rows() * self.config.hidden_size;
+        let (mut saved, mut next) = (vec![0.0; self.saved], vec![0.0; self.states]);
+        let value = |at| {
+            gather(&mut saved, &kept.saved, at, stride);
+            gather(&mut next, &kept.next, at, stride);
+            cell.gate_value(gate, &saved, &next)
+        };
+        let values: Option<Vec<f64>> = (0..stride).map(value).collect();
+        values.ok_or_else(|| Error::Config(format!("cell `{}` does not tell the values of its gates", cell.name())))
+    }
+
+    fn direction(&self, layer: usize, direction: usize) -> Result<&DirectionTrace> {
+        self.check_training()?;
+        check_index("layer", layer, self.layers.len())?;
+        check_index("direction", direction, self.config.num_directions())?;
+        Ok(&self.layers[layer].directions[direction])
+    }
+
+    /// An inference forward keeps nothing.
+    fn check_training(&self) -> Result<()> {
+        if self.layers.is_empty() {
+            return Err(Error::Config("the trace is of an inference forward, must be of a training forward".into()));
+        }
+        Ok(())
+    }
+}
+
+fn check_index(name: &str, index: usize, len: usize) -> Result<()> {
+    if index < len {
+        return Ok(());
+    }
+    Err(Error::Range { name: name.into(), value: index as u64, min: 0, max: len as u64 - 1 })
 }
 
 /// Runs the network; `params` is the flat block that [`ParamLayout`] describes.
@@ -135,9 +186,7 @@ impl<'a> Call<'a> {
 
     /// A trace of another call would be read out of bounds.
     fn check_trace(&self, trace: &Trace) -> Result<()> {
-        if trace.layers.is_empty() {
-            return Err(Error::Config("the trace is of an inference forward, must be of a training forward".into()));
-        }
+        trace.check_training()?;
         let same = trace.config == *self.config && trace.shape == self.seq.shape;
         if !(same && trace.states == self.cell.states() && trace.saved == self.cell.saved()) {
             return Err(Error::Config("the trace is of a call with another cell, config or shape".into()));

@@ -153,7 +153,8 @@ fn chunks_carry_their_state() {
     }
 }
 
-/// One step of one unit by hand, all weights different: row order, peephole order and options of every cell.
+/// One step of one unit by hand, all weights different: row order, peephole order and options of every cell, and what its gates
+/// were, also where it saves something else.
 #[test]
 fn cells_compute_their_formulas() {
     // In block order: W_ih, W_hh, b_ih and b_hh of all gates, then the peepholes of i, o, f. The binary gate is open at
@@ -162,48 +163,60 @@ fn cells_compute_their_formulas() {
     let (h, c) = (0.6, 0.8);
     let sigmoid = |a: f64| 1.0 / (1.0 + (-a).exp());
     for x in [0.9, -0.9] {
-        let check = |cell: &dyn Cell, expected: &[f64]| {
+        let check = |cell: &dyn Cell, expected: &[f64], gates: &[f64]| {
             let config = RnnConfig::new(1, 1);
             let params = &w[..ParamLayout::new(cell, &config).unwrap().len()];
             let (input, initial) = ([x], [h, c]);
             let seq = Sequence::new(SeqShape { seq_len: 1, batch_size: 1 }, &input);
             let seq = seq.with_initial_state(&initial[..cell.states()]);
-            let step = forward(cell, &config, params, &seq, Mode::Inference).unwrap();
+            let step = forward(cell, &config, params, &seq, Mode::Training).unwrap();
             assert_close(&format!("{cell:?}"), &step.output.final_state, expected);
+            let states: Vec<f64> = (0..cell.states()).map(|k| step.state(0, 0, k).unwrap()[0]).collect();
+            assert_eq!(states, step.output.final_state, "{cell:?}");
+            let actual: Vec<f64> = (0..cell.gates().len()).map(|k| step.gate(cell, 0, 0, k).unwrap()[0]).collect();
+            assert_close(&format!("gates of {cell:?}"), &actual, gates);
         };
 
         let a = w[0] * x + w[1] * h + w[2] + w[3];
-        check(&Elman::linear(), &[a]);
-        check(&Elman::relu(), &[a.max(0.0)]);
-        check(&Elman::tanh().with_clip(0.25), &[a.clamp(-0.25, 0.25).tanh()]);
+        check(&Elman::linear(), &[a], &[a]);
+        check(&Elman::relu(), &[a.max(0.0)], &[a.max(0.0)]);
+        let clipped = a.clamp(-0.25, 0.25).tanh();
+        check(&Elman::tanh().with_clip(0.25), &[clipped], &[clipped]);
 
         let a = [0, 1].map(|gate| w[gate] * x + w[2 + gate] * h + w[4 + gate] + w[6 + gate]);
-        check(&BinaryGate, &[if a[0] > 0.0 { a[1].tanh() } else { h }]);
+        let (g, n) = (if a[0] > 0.0 { 1.0 } else { 0.0 }, a[1].tanh());
+        check(&BinaryGate, &[if a[0] > 0.0 { n } else { h }], &[g, n]);
 
         let wx = [0, 1, 2].map(|gate| w[gate] * x + w[6 + gate]);
         let rh = [0, 1, 2].map(|gate| w[3 + gate] * h + w[9 + gate]);
         let (r, z) = (sigmoid(wx[0] + rh[0]), sigmoid(wx[1] + rh[1]));
         let after = (wx[2] + r * (w[5] * h + w[11])).tanh();
-        check(&Gru::default(), &[(1.0 - z) * after + z * h]);
+        check(&Gru::default(), &[(1.0 - z) * after + z * h], &[r, z, after]);
         let before = (wx[2] + w[5] * (r * h) + w[11]).tanh();
-        check(&GruResetBefore::default(), &[(1.0 - z) * before + z * h]);
+        check(&GruResetBefore::default(), &[(1.0 - z) * before + z * h], &[r, z, before]);
+        let [r, z] = [0, 1].map(|gate| sigmoid((wx[gate] + rh[gate]).clamp(-0.25, 0.25)));
+        let after = (wx[2] + r * (w[5] * h + w[11])).clamp(-0.25, 0.25).tanh();
+        check(&Gru::default().with_clip(0.25), &[(1.0 - z) * after + z * h], &[r, z, after]);
+        let before = (wx[2] + w[5] * (r * h) + w[11]).clamp(-0.25, 0.25).tanh();
+        check(&GruResetBefore::default().with_clip(0.25), &[(1.0 - z) * before + z * h], &[r, z, before]);
 
         let a = [0, 1, 2, 3].map(|gate| w[gate] * x + w[4 + gate] * h + w[8 + gate] + w[12 + gate]);
         let (p_i, p_o, p_f) = (w[16], w[17], w[18]);
         let lstm = |i: f64, f: f64, g: f64, o: &dyn Fn(f64) -> f64, cell_clip: f64| {
             let next = (f * c + i * g).clamp(-cell_clip, cell_clip);
-            [o(next) * next.tanh(), next]
+            ([o(next) * next.tanh(), next], [i, f, g, o(next)])
         };
+        let check = |cell: &Lstm, (states, gates): ([f64; 2], [f64; 4])| check(cell, &states, &gates);
         let plain = Lstm::default();
         let g = a[2].tanh();
-        check(&plain, &lstm(sigmoid(a[0]), sigmoid(a[1]), g, &|_| sigmoid(a[3]), 9.0));
+        check(&plain, lstm(sigmoid(a[0]), sigmoid(a[1]), g, &|_| sigmoid(a[3]), 9.0));
         let (i, f) = (sigmoid(a[0] + p_i * c), sigmoid(a[1] + p_f * c));
         let o = |next: f64| sigmoid(a[3] + p_o * next);
-        check(&plain.clone().with_peepholes(true), &lstm(i, f, g, &o, 9.0));
+        check(&plain.clone().with_peepholes(true), lstm(i, f, g, &o, 9.0));
         let all = plain.clone().with_peepholes(true).with_input_forget(true).with_cell_clip(0.25);
-        check(&all, &lstm(i, 1.0 - i, g, &o, 0.25));
+        check(&all, lstm(i, 1.0 - i, g, &o, 0.25));
         let [i, f, g, o] = a.map(|a| a.clamp(-0.25, 0.25));
-        check(&plain.with_clip(0.25), &lstm(sigmoid(i), sigmoid(f), g.tanh(), &|_| sigmoid(o), 9.0));
+        check(&plain.with_clip(0.25), lstm(sigmoid(i), sigmoid(f), g.tanh(), &|_| sigmoid(o), 9.0));
     }
 }
 
@@ -304,4 +317,31 @@ fn refuses_the_trace_of_another_call() {
     };
     let trace = rnn(Elman::tanh()).run(Mode::Training, None).unwrap();
     refused(&rnn(Elman::tanh().with_clip(1.0)), Some(&trace), Mode::Training);
+}
+
+#[test]
+fn refuses_to_show_what_is_not_there() {
+    let good = Call::good();
+    let trace = good.run(Mode::Training, None).unwrap();
+    let message = |result: Result<()>| result.unwrap_err().to_string();
+    for (index, named) in [
+        ([2, 0, 0], "`layer`: 2 is outside 0..=1"),
+        ([0, 2, 0], "`direction`: 2 is outside 0..=1"),
+        ([1, 1, 2], "`state`: 2 is outside 0..=1"),
+        ([1, 1, 4], "`gate`: 4 is outside 0..=3"),
+    ] {
+        let [layer, direction, k] = index;
+        let shown = if k == 4 {
+            trace.gate(&good.cell, layer, direction, k).map(|_| ())
+        } else {
+            trace.state(layer, direction, k).map(|_| ())
+        };
+        assert_eq!(message(shown), named);
+    }
+    assert!(message(trace.gate(&Gru::default(), 0, 0, 0).map(|_| ())).contains("another cell than `gru`"));
+    let params = vec![0.0; good.params];
+    let input = vec![0.0; good.input];
+    let seq = Sequence::new(SHAPE, &input);
+    let trace = forward(&good.cell, &config(), &params, &seq, Mode::Inference).unwrap();
+    assert!(message(trace.state(0, 0, 0).map(|_| ())).contains("inference"));
 }

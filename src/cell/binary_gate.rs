@@ -56,6 +56,11 @@ impl Cell for BinaryGate {
         if saved[0] == 0.0 { f64::INFINITY } else { saved[0].abs() }
     }
 
+    /// Saved are G's pre-activation and n.
+    fn gate_value(&self, gate: usize, saved: &[f64], _: &[f64]) -> Option<f64> {
+        [heaviside(saved[0]), saved[1]].get(gate).copied()
+    }
+
     fn backward(&self, s: BackwardStep<'_>) {
         let (a, n) = (s.saved[0], s.saved[1]);
         let g = heaviside(a);

@@ -85,6 +85,11 @@ impl Cell for Elman {
         }
     }
 
+    /// The only gate is the new state.
+    fn gate_value(&self, gate: usize, _: &[f64], next: &[f64]) -> Option<f64> {
+        (gate == 0).then(|| next[0])
+    }
+
     fn backward(&self, s: BackwardStep<'_>) {
         let kept = if self.gate.keeps_input() { s.saved[0] } else { s.next[0] };
         let d_a = s.d_next[0] * self.gate.slope(kept);

@@ -84,6 +84,9 @@ impl Cell for Frozen {
     fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
         self.cell.mid_saved(saved, prev)
     }
+    fn gate_value(&self, gate: usize, saved: &[f64], next: &[f64]) -> Option<f64> {
+        self.cell.gate_value(gate, saved, next)
+    }
     fn backward(&self, step: BackwardStep<'_>) {
         self.cell.backward(step);
     }

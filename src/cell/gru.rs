@@ -82,6 +82,15 @@ impl Cell for Gru {
         s.saved.copy_from_slice(&[self.gate.keep(a_r, r), self.gate.keep(a_z, z), self.candidate.keep(a_n, n), s.rh[2]]);
     }
 
+    /// Saved is one value a gate, in their order, then rh_n.
+    fn gate_value(&self, gate: usize, saved: &[f64], _: &[f64]) -> Option<f64> {
+        match gate {
+            0 | 1 => Some(self.gate.restore(saved[gate])),
+            2 => Some(self.candidate.restore(saved[2])),
+            _ => None,
+        }
+    }
+
     fn backward(&self, s: BackwardStep<'_>) {
         let r = self.gate.restore(s.saved[0]);
         let z = self.gate.restore(s.saved[1]);
@@ -179,6 +188,15 @@ impl Cell for GruResetBefore {
     fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
         let r = self.gate.restore(saved[0]);
         r * prev[0]
+    }
+
+    /// Saved is one value a gate, in their order.
+    fn gate_value(&self, gate: usize, saved: &[f64], _: &[f64]) -> Option<f64> {
+        match gate {
+            0 | 1 => Some(self.gate.restore(saved[gate])),
+            2 => Some(self.candidate.restore(saved[2])),
+            _ => None,
+        }
     }
 
     fn backward(&self, s: BackwardStep<'_>) {

@@ -134,6 +134,17 @@ impl Cell for Lstm {
         s.saved.copy_from_slice(&kept);
     }
 
+    /// Saved is one value a gate, in their order.
+    fn gate_value(&self, gate: usize, saved: &[f64], _: &[f64]) -> Option<f64> {
+        let value = match gate {
+            1 if self.input_forget => 1.0 - self.gate.restore(saved[0]),
+            0 | 1 | 3 => self.gate.restore(saved[gate]),
+            2 => self.candidate.restore(saved[2]),
+            _ => return None,
+        };
+        Some(value)
+    }
+
     fn backward(&self, s: BackwardStep<'_>) {
         let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
         let output = Gate::new(self.output);

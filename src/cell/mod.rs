@@ -118,6 +118,13 @@ pub trait Cell: Debug + Send + Sync {
         prev[0]
     }
 
+    /// The output of a gate, by its index in [`gates`](Cell::gates), from what forward saved and the states after the step; nothing
+    /// if the cell does not tell. Asked for pictures alone: see [`Trace::gate`](crate::reference::Trace::gate).
+    fn gate_value(&self, gate: usize, saved: &[f64], next: &[f64]) -> Option<f64> {
+        let _ = (gate, saved, next);
+        None
+    }
+
     /// One step of one unit, backward. With two phases it is called twice: first with `d_mid` 0 for the gradients of the
     /// second phase's gates, which must not depend on it, then with the true `d_mid` for all.
     fn backward(&self, step: BackwardStep<'_>);
@@ -268,6 +275,9 @@ impl<C: Cell + ?Sized> Cell for Arc<C> {
     }
     fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
         (**self).mid_saved(saved, prev)
+    }
+    fn gate_value(&self, gate: usize, saved: &[f64], next: &[f64]) -> Option<f64> {
+        (**self).gate_value(gate, saved, next)
     }
     fn backward(&self, step: BackwardStep<'_>) {
         (**self).backward(step);

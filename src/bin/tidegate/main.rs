@@ -7,6 +7,7 @@ mod deepbench;
 mod device;
 mod devices;
 mod files;
+mod gates;
 mod measure;
 mod onnx;
 mod report;
@@ -46,6 +47,8 @@ enum Command {
     Devices(devices::Args),
     /// Run a network from a file on tensors from a file
     Run(run::Args),
+    /// Draw what the gates and states of a network do, as a page of heat maps
+    Gates(gates::Args),
     /// Verify and time networks on devices
     Bench(bench::Args),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let command = || match &cli.command {
         Command::Devices(args) => devices::run(args),
         Command::Run(args) => run::run(args),
+        Command::Gates(args) => gates::run(args),
         Command::Bench(args) => bench::run(args),
     };
     let result = panic::catch_unwind(AssertUnwindSafe(command));

@@ -10,6 +10,15 @@ use tidegate::{Error, Output};
 use crate::tensors::to_safetensors;
 use crate::{Result, files};
 
+/// Whether the file's name is that of an ONNX model; if so, refuses options that were given and are for others alone.
+pub fn is_model(path: &Path, not_onnx: &[(&str, bool)]) -> Result<bool> {
+    let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    match not_onnx.iter().find(|(_, given)| *given) {
+        Some((option, _)) if is_model => Err(format!("{option} is not for ONNX models").into()),
+        _ => Ok(is_model),
+    }
+}
+
 /// A node with its inputs, ready to run.
 pub struct Prepared {
     pub call: Call,

@@ -68,11 +68,8 @@ impl Target {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    if args.model.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx")) {
-        let pytorch = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
-        if let Some((option, _)) = pytorch.iter().find(|(_, given)| *given) {
-            return Err(format!("{option} is not for ONNX models").into());
-        }
+    let not_onnx = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
+    if onnx::is_model(&args.model, &not_onnx)? {
         return run_onnx(args);
     }
     let mut model =
@@ -98,8 +95,7 @@ fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<
     // What `bench` found out earlier; nothing is measured here.
     let rnn = Tunings::load(ctx).apply(rnn)?;
     let params = rnn.upload(&model.params)?;
-    let mut seq = Sequence::new(call.shape, &call.input);
-    (seq.initial_state, seq.lengths) = (call.initial_state.as_deref(), call.lengths.as_deref());
+    let seq = call.sequence();
     let Some(d_output) = &call.d_output else { return Ok((rnn.forward_blocking(&params, &seq)?, None)) };
     let d = OutputGradients { d_output, d_final_state: call.d_final_state.as_deref() };
     let (output, gradients) = rnn.backward_blocking(&params, &seq, &d)?;

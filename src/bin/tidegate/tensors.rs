@@ -3,7 +3,7 @@
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tidegate::import::{Model, open_safetensors};
-use tidegate::{Error, Gradients, Output, SeqShape};
+use tidegate::{Error, Gradients, Output, SeqShape, Sequence};
 
 use crate::Result;
 
@@ -65,6 +65,12 @@ impl Call {
             d_output,
             d_final_state: file.states(&d_final, model, batch_size)?,
         })
+    }
+
+    /// What forward is to run on.
+    pub fn sequence(&self) -> Sequence<'_> {
+        let seq = Sequence::new(self.shape, &self.input);
+        Sequence { initial_state: self.initial_state.as_deref(), lengths: self.lengths.as_deref(), ..seq }
     }
 }
 

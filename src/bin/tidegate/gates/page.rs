@@ -1,0 +1,110 @@
+//! The page: one file of text, tables, data and script.
+
+use std::fmt::Write;
+
+use serde::Serialize;
+
+use super::map::{Map, Shares};
+use super::meaning::formula;
+use super::window::{Row, Window};
+use crate::Result;
+
+#[derive(Debug)]
+pub struct Page {
+    pub title: String,
+    pub window: Window,
+    /// H.
+    pub units: usize,
+    pub groups: Vec<Group>,
+}
+
+/// A layer and direction.
+#[derive(Debug, Serialize)]
+pub struct Group {
+    pub name: String,
+    pub cell: String,
+    pub maps: Vec<Map>,
+}
+
+/// What the script reads.
+#[derive(Serialize)]
+struct Data<'a> {
+    units: usize,
+    steps: usize,
+    /// Number of the first step.
+    first: usize,
+    rows: &'a [Row],
+    groups: &'a [Group],
+}
+
+impl Page {
+    pub fn html(&self) -> Result<String> {
+        let Self { window, units, groups, .. } = self;
+        let (rows, steps) = (&window.rows, &window.steps);
+        let data = Data { units: *units, steps: steps.len(), first: steps.start, rows, groups };
+        let about = format!(
+            "<code>{cell}</code>: {formula}. {units} units; steps {first} to {last}; {rows}.",
+            cell = groups[0].cell,
+            formula = formula(&groups[0].cell),
+            first = steps.start,
+            last = steps.end - 1,
+            rows = if let [row] = &**rows { format!("row {}", row.number) } else { format!("{} rows", rows.len()) },
+        );
+        Ok(format!(
+            include_str!("page.html"),
+            title = escape(&self.title),
+            style = concat!(include_str!("page.css"), include_str!("maps.css")),
+            version = env!("CARGO_PKG_VERSION"),
+            about = about,
+            sections = groups.iter().enumerate().map(|(index, group)| group.section(index)).collect::<String>(),
+            // No `<` may end the script element that holds it.
+            data = serde_json::to_string(&data)?.replace('<', "\\u003c"),
+            script = concat!(include_str!("maps.js"), include_str!("page.js")),
+        ))
+    }
+}
+
+impl Group {
+    fn section(&self, index: usize) -> String {
+        let mut rows = String::new();
+        for map in &self.maps {
+            // Writing to a string cannot fail.
+            let _ = writeln!(rows, "{}", row(map));
+        }
+        let (first, rest) = self.name.split_at(1);
+        format!(
+            "<section>
+<h2>{}{rest}</h2>
+<div class=\"table\"><table>
+<thead><tr><th scope=\"col\"></th><th scope=\"col\">mean</th><th scope=\"col\">shut, under 0.1</th>\
+<th scope=\"col\">open, over 0.9</th><th scope=\"col\">from</th><th scope=\"col\">to</th></tr></thead>
+<tbody>
+{rows}</tbody>
+</table></div>
+<div class=\"maps\" data-group=\"{index}\"></div>
+</section>
+",
+            first.to_uppercase()
+        )
+    }
+}
+
+fn row(map: &Map) -> String {
+    let [shut, open] = match &map.shares {
+        Some(Shares { shut, open, meaning }) => {
+            [(shut, meaning.shut), (open, meaning.open)].map(|(share, meaning)| format!("{:.1} %: {meaning}", 100.0 * share))
+        }
+        None => [const { String::new() }; 2],
+    };
+    let cells = [number(map.mean), shut, open, number(map.low), number(map.high)].map(|cell| format!("<td>{cell}</td>"));
+    format!("<tr><th scope=\"row\">{}</th>{}</tr>", map.name, cells.concat())
+}
+
+/// Four digits behind the point; very large numbers with an exponent.
+fn number(value: f64) -> String {
+    if value.abs() < 1e6 { format!("{value:.4}") } else { format!("{value:.4e}") }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
