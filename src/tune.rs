@@ -1,7 +1,7 @@
 //! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, holds them against each other, and times
 //! those that agree.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::model::{GradientBuffers, HostRun, Rnn};
 use crate::params::Params;
 use crate::plan::{Backward, Forward};
-use crate::product::trial::{Orientation, fastest};
+use crate::product::trial::{Orientation, fastest, median_time};
 use crate::product::{Tile, Tiles};
 use crate::strategy::{Recurrence, Strategy};
 use crate::tuning::{Choice, Tuning};
@@ -26,8 +26,7 @@ const HOPELESS: f64 = 1.2;
 const LEAST_STEPS: usize = 16;
 /// Fewer rows are no case for batched.
 const LEAST_BATCH: usize = 3;
-/// Fewest timed runs, most, and what they may take together beyond the fewest.
-const RUNS: [usize; 2] = [3, 20];
+/// What the runs of one strategy may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(200);
 
 impl Rnn {
@@ -197,13 +196,6 @@ impl<'a> Trial<'a> {
 
     /// The median in seconds.
     fn time(&self) -> Result<f64> {
-        let (mut times, start) = (Vec::new(), Instant::now());
-        while times.len() < RUNS[0] || times.len() < RUNS[1] && start.elapsed() < BUDGET {
-            let start = Instant::now();
-            self.run()?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(times[times.len() / 2])
+        median_time(BUDGET, || self.run())
     }
 }

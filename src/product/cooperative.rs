@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use crate::kernel::{Binding, KernelSource, StepIndex};
-use crate::product::tiled::{fetch, stored, width};
+use crate::kernel::{KernelSource, StepIndex};
+use crate::product::tiled::{fetch, width};
 use crate::product::{Layout, MatmulSizes};
 
 /// Rows and columns of C that a workgroup makes.
@@ -13,7 +13,7 @@ pub(super) const TILE_K: u32 = 32;
 
 /// `size` is that of the matrices, 8 or 16.
 pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], access, elements } = layout;
+    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
     let constants = [
         ("SIZE", size),
         ("A_ALONG_K", a_along_k.into()),
@@ -21,13 +21,8 @@ pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
         ("A_WIDTH", width(a_quads)),
         ("B_WIDTH", width(b_quads)),
     ];
-    let bindings = [
-        stored(Binding::new("a", access[0]), a_quads, elements[0]),
-        stored(Binding::new("b", access[1]), b_quads, elements[1]),
-        Binding::read("bias").stored(elements[1]),
-        Binding::write("c").stored(elements[2]),
-    ];
     let files = [MatmulSizes::WGSL, &matrices(size), &fetch("a", a_quads), &fetch("b", b_quads)];
+    let bindings = layout.bindings([a_quads, b_quads, false]);
     let source = KernelSource::new("matmul_cooperative", &constants, &bindings, StepIndex::None, &files);
     source.enabling("wgpu_cooperative_matrix")
 }

@@ -101,6 +101,22 @@ struct Layout {
     elements: [Element; 3],
 }
 
+impl Layout {
+    /// A, B, bias and C; all but the bias by fours where `quads` says.
+    fn bindings(&self, quads: [bool; 3]) -> [Binding; 4] {
+        let ([a, b], [a_element, b_element, c_element]) = (self.access, self.elements);
+        let stored = |binding: Binding, quads: bool, element| {
+            if quads { binding.stored_quads(element) } else { binding.stored(element) }
+        };
+        [
+            stored(Binding::new("a", a), quads[0], a_element),
+            stored(Binding::new("b", b), quads[1], b_element),
+            Binding::read("bias").stored(b_element),
+            stored(Binding::write("c"), quads[2], c_element),
+        ]
+    }
+}
+
 impl Product {
     fn a_along_k(&self) -> bool {
         self.a.col == 1
@@ -186,28 +202,20 @@ impl Form {
             Self::Cooperative { size } => return cooperative::source(size, layout),
             Self::Held { shuffle } => shuffle,
         };
-        let ([a, b], [a_element, b_element, c_element]) = (layout.access, layout.elements);
-        let bindings = [
-            Binding::new("a", a).stored(a_element),
-            Binding::new("b", b).stored(b_element),
-            Binding::read("bias").stored(b_element),
-            Binding::write("c").stored(c_element),
-        ];
         let take = match shuffle {
             true => include_str!("../../shaders/matmul_held_shuffle.wgsl"),
             false => include_str!("../../shaders/matmul_held_memory.wgsl"),
         };
         let constants = [("TILE_M", HELD_TILE[0]), ("TILE_N", HELD_TILE[1])];
         let files = [MatmulSizes::WGSL, take, include_str!("../../shaders/matmul_held.wgsl")];
-        KernelSource::new("matmul_held", &constants, &bindings, StepIndex::None, &files)
+        KernelSource::new("matmul_held", &constants, &layout.bindings([false; 3]), StepIndex::None, &files)
     }
 }
 
 /// Rows and columns of C that a workgroup of `matmul_held.wgsl` makes.
 const HELD_TILE: [u32; 2] = [128, 32];
 
-/// How many parts a sum of `k` terms is best cut into for `batches` products of m x n: enough workgroups to fill the device, but
-/// `least` terms in each part, and at most `most` parts.
+/// How many parts a sum is best cut into for `batches` products of m x n: enough workgroups to fill the device, but at most `most`.
 pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
     let wanted = if ctx.is_software() { 8 } else { 512 };
     let tiles = Form::of(ctx, tiles.tn, [m, n], batches * most).tiles(m, n) * batches;

@@ -2,16 +2,15 @@
 
 use std::fmt::Write;
 
-use crate::kernel::{Binding, KernelSource, StepIndex};
+use crate::kernel::{KernelSource, StepIndex};
 use crate::product::{Layout, MatmulSizes, Tile};
-use crate::storage::Element;
 
 /// The k that a workgroup takes at a time.
 pub(super) const TILE_K: u32 = 16;
 
 pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
     let ([tile_m, tile_n], [block_m, block_n]) = (tile.size(), tile.block());
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], access, elements } = layout;
+    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], .. } = layout;
     let constants = [
         ("TILE_M", tile_m),
         ("TILE_N", tile_n),
@@ -23,24 +22,14 @@ pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
         ("A_WIDTH", width(a_quads)),
         ("B_WIDTH", width(b_quads)),
     ];
-    let bindings = [
-        stored(Binding::new("a", access[0]), a_quads, elements[0]),
-        stored(Binding::new("b", access[1]), b_quads, elements[1]),
-        Binding::read("bias").stored(elements[1]),
-        stored(Binding::write("c"), c_quads, elements[2]),
-    ];
     let generated = [fetch("a", a_quads), fetch("b", b_quads), sums(tile), put(c_quads).into()].concat();
     let files = [MatmulSizes::WGSL, include_str!("../../shaders/matmul.wgsl"), &generated];
-    KernelSource::new("matmul", &constants, &bindings, StepIndex::None, &files)
+    KernelSource::new("matmul", &constants, &layout.bindings(layout.quads), StepIndex::None, &files)
 }
 
 /// Numbers that a load takes.
 pub(super) fn width(quads: bool) -> u32 {
     if quads { 4 } else { 1 }
-}
-
-pub(super) fn stored(binding: Binding, quads: bool, element: Element) -> Binding {
-    if quads { binding.stored_quads(element) } else { binding.stored(element) }
 }
 
 /// `fetch_NAME` and `quad_NAME` of an operand.

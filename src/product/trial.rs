@@ -15,8 +15,9 @@ use crate::program::{Bound, Role, Segment, Slot};
 const FLOPS: u64 = 20_000_000_000;
 /// Most repetitions of a run.
 const REPEATS: u64 = 50;
-/// Fewest timed runs, most, and what they may take together beyond the fewest.
+/// Fewest timed runs, and most.
 const RUNS: [usize; 2] = [3, 20];
+/// What the runs of one tile may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(100);
 /// Largest relative L2 distance of two tiles' results: they add in other orders.
 const TOLERANCE: f64 = 1e-5;
@@ -58,6 +59,18 @@ pub(crate) async fn fastest(
     Ok(best.map(|(_, tile)| tile))
 }
 
+/// The median in seconds of as many runs as the budget allows.
+pub(crate) fn median_time(budget: Duration, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    let (mut times, start) = (Vec::new(), Instant::now());
+    while times.len() < RUNS[0] || times.len() < RUNS[1] && start.elapsed() < budget {
+        let start = Instant::now();
+        run()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
 /// One product on buffers of its own.
 struct Trial<'a> {
     ctx: &'a Context,
@@ -96,14 +109,7 @@ impl<'a> Trial<'a> {
         }
         let [m, n, k] = self.shape;
         let repeats = (FLOPS / (2 * m * n * k)).clamp(1, REPEATS);
-        let (mut times, start) = (Vec::new(), Instant::now());
-        while times.len() < RUNS[0] || times.len() < RUNS[1] && start.elapsed() < BUDGET {
-            let start = Instant::now();
-            self.run(&bound, repeats)?;
-            times.push(start.elapsed().as_secs_f64());
-        }
-        times.sort_by(f64::total_cmp);
-        Ok(Some(times[times.len() / 2]))
+        median_time(BUDGET, || self.run(&bound, repeats)).map(Some)
     }
 
     fn segments(&self, tile: Tile) -> Result<Vec<Segment>> {
