@@ -147,6 +147,11 @@ impl Rnn {
         Ok(())
     }
 
+    /// What it was given by [`with_tuning`](Rnn::with_tuning); empty if nothing.
+    pub fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
     /// What this network and shape are to a tuning.
     pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
         let config = self.config();

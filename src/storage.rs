@@ -11,8 +11,8 @@ use crate::kernel::Access;
 
 /// How a network's parameters, input and output, and the gradients of input and output, are stored on the GPU. All arithmetic is
 /// in f32, and so are initial and final states, their gradients, and the gradients of parameters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Dtype {
     /// 4 bytes each.

@@ -11,9 +11,8 @@ use crate::strategy::Strategy;
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
 
-/// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. With feature `serde` it can be stored.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+/// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. serde stores it.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Tuning {
     device: String,
     choices: Vec<Choice>,
@@ -21,8 +20,7 @@ pub struct Tuning {
 }
 
 /// What shapes share a choice: all but T and I, with B rounded up to a power of two.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Class {
     pub cell: String,
     pub hidden_size: usize,
@@ -30,7 +28,7 @@ pub(crate) struct Class {
     pub batch_size: usize,
     pub training: bool,
     /// f32 in what was stored before there was another.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[serde(default)]
     pub dtype: Dtype,
 }
 
@@ -47,8 +45,7 @@ impl Class {
 }
 
 /// The fastest strategy of a class.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Choice {
     pub class: Class,
     pub strategy: Strategy,
@@ -57,7 +54,7 @@ pub(crate) struct Choice {
     /// The fastest other than persistent.
     pub fallback: Strategy,
     /// The fastest of its products, where they were tried.
-    #[cfg_attr(feature = "serde", serde(default))]
+    #[serde(default)]
     pub tiles: Tiles,
 }
 
@@ -196,7 +193,6 @@ mod tests {
     }
 
     /// A file from before there were tiles.
-    #[cfg(feature = "serde")]
     #[test]
     fn a_tuning_without_tiles_is_read() {
         let tuning = tuning("a", 1, Strategy::Persistent);

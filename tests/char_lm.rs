@@ -22,8 +22,8 @@ use common::command::{Folder, fixtures};
 use model::Model;
 use sample::{Draw, choose, generate};
 use text::{Rows, Vocabulary, split};
-use tidegate::SeqShape;
 use tidegate::train::Trainer;
+use tidegate::{SeqShape, Tuning};
 use train::{Options, bits_per_character};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
@@ -62,7 +62,7 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     assert_eq!(rows.chunks(), 31);
     let held_out = Rows::new("unseen", unseen, model.shape()).unwrap();
 
-    let mut whole = model.trainer(&ctx).unwrap();
+    let mut whole = model.trainer(&ctx, &Tuning::default()).unwrap();
     let before = bits_per_character(&mut whole, &held_out, 8).unwrap();
     let losses = train(&mut whole, &model, &rows, &held_out);
     assert_eq!(losses.len(), 40);
@@ -73,13 +73,13 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     let folder = Folder::new();
     let path = folder.path("checkpoint.safetensors");
     // The report at step 30 saves it.
-    let mut first = model.trainer(&ctx).unwrap();
+    let mut first = model.trainer(&ctx, &Tuning::default()).unwrap();
     let stop = AtomicBool::new(false);
     let options = Options { report_every: 30, checkpoint: Some(&path), draw: DRAW, stop: &stop };
     train::train(&mut first, &model, &rows, &held_out, &options).unwrap();
     let (saved, bytes) = Model::load(&path).unwrap();
     assert_eq!(saved, model);
-    let mut second = saved.trainer(&ctx).unwrap();
+    let mut second = saved.trainer(&ctx, &Tuning::default()).unwrap();
     second.restore(&bytes).unwrap();
     assert_eq!(second.steps(), 30);
     assert_eq!(train(&mut second, &saved, &rows, &held_out), losses[30..]);
@@ -134,8 +134,11 @@ fn what_cannot_be_is_named() {
     let folder = Folder::new();
     let path = folder.path("missing.safetensors");
     assert!(message(Model::load(&path).map(drop)).starts_with(&format!("{}: ", path.display())));
+    let nowhere = folder.path("missing/checkpoint.safetensors");
+    assert!(message(Model::check_writable(&nowhere)).starts_with(&format!("{}: ", nowhere.display())));
+    assert!(Model::check_writable(&path).is_ok() && !path.exists());
     let other = fixtures().join("silero/lstm.safetensors");
-    let reason = "its metadata have no `char_lm`: not a checkpoint of this example";
+    let reason = "checkpoint: the file's metadata have no `tidegate_checkpoint`";
     assert_eq!(message(Model::load(&other).map(drop)), format!("{}: {reason}", other.display()));
 
     for refused in

@@ -19,8 +19,11 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub checkpoint: Option<PathBuf>,
     /// Go on from the checkpoint, on the same text and with its settings
-    #[arg(long, requires = "text", conflicts_with_all = ["settings", "record", "generate"])]
+    #[arg(long, requires = "text", conflicts_with_all = ["settings", "record", "generate", "tune"])]
     pub resume: bool,
+    /// First find the fastest strategy on this device, a few seconds; without it a table decides
+    #[arg(long)]
+    pub tune: bool,
     /// Steps between reports: held-out loss and a sample [default: a tenth of all, at least 20]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub report: Option<u64>,
@@ -28,7 +31,7 @@ pub struct Args {
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Train nothing: write N characters with the checkpoint
-    #[arg(long, value_name = "N", requires = "checkpoint", conflicts_with_all = ["settings", "text", "steps", "report", "record"])]
+    #[arg(long, value_name = "N", requires = "checkpoint", conflicts_with_all = ["settings", "text", "steps", "report", "record", "tune"])]
     pub generate: Option<usize>,
     /// What generated text starts from [default: a line break]
     #[arg(long, requires = "generate")]

@@ -25,7 +25,8 @@ use clap::Parser;
 use model::Model;
 use sample::Draw;
 use text::{Rows, Vocabulary, split};
-use tidegate::Context;
+use tidegate::train::{Checkpoint, Layout};
+use tidegate::{Context, Mode, Tuning};
 use train::{Options, bits_per_character, characters, train};
 
 type Result<T, E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
@@ -53,10 +54,10 @@ fn run(args: Args) -> Result<()> {
 
 fn write_text(checkpoint: &Path, prompt: Option<&str>, length: usize, draw: Draw) -> Result<()> {
     let (model, bytes) = Model::load(checkpoint)?;
-    let mut trainer = model.trainer(&pollster::block_on(Context::request())?)?;
-    trainer.restore(&bytes).map_err(|e| format!("{}: {e}", checkpoint.display()))?;
-    let weights = trainer.weights_blocking()?;
-    let text = sample::generate(trainer.rnn(), &weights, &model.vocabulary(), prompt, length, draw)?;
+    let (rnn, config) = model.network(&pollster::block_on(Context::request())?)?;
+    let weights = Checkpoint::open(&bytes)?.weights(&Layout::new(&rnn, &config)?);
+    let weights = weights.map_err(|e| format!("{}: {e}", checkpoint.display()))?;
+    let text = sample::generate(&rnn, &weights, &model.vocabulary(), prompt, length, draw)?;
     println!("{}{text}", prompt.unwrap_or_default());
     Ok(())
 }
@@ -77,6 +78,7 @@ fn train_model(args: Args, draw: Draw) -> Result<()> {
         } else if checkpoint.exists() {
             return Err(format!("{}: is there already; --resume goes on from it", checkpoint.display()).into());
         }
+        Model::check_writable(checkpoint)?;
     }
     model.steps = args.steps.unwrap_or(model.steps);
     let vocabulary = model.vocabulary();
@@ -86,7 +88,12 @@ fn train_model(args: Args, draw: Draw) -> Result<()> {
     let held_out = Rows::new("the last 5 % of the text", unseen, model.shape())?;
 
     let ctx = pollster::block_on(Context::request())?;
-    let mut trainer = model.trainer(&ctx)?;
+    let tuning = match &before {
+        Some(bytes) => Checkpoint::open(bytes)?.tuning().clone(),
+        None if args.tune => pollster::block_on(model.network(&ctx)?.0.tune(model.shape(), Mode::Training))?,
+        None => Tuning::default(),
+    };
+    let mut trainer = model.trainer(&ctx, &tuning)?;
     if let (Some(bytes), Some(checkpoint)) = (&before, &checkpoint) {
         trainer.restore(bytes).map_err(|e| format!("{}: {e}", checkpoint.display()))?;
     }

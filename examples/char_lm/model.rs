@@ -1,13 +1,12 @@
-//! The model that settings mean, and its checkpoint: the trainer's own, with what else it takes to go on in its metadata.
+//! The model that settings mean, and its checkpoint: the trainer's own, with what else it takes to go on in its note.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use tidegate::cell::by_name;
-use tidegate::train::{Clip, Layout, Objective, Optimizer, TrainConfig, Trainer, Weights, schedule};
-use tidegate::{Context, Rnn, RnnConfig, SeqShape};
+use tidegate::train::{Checkpoint, Clip, Layout, Objective, Optimizer, TrainConfig, Trainer, Weights, schedule};
+use tidegate::{Context, Rnn, RnnConfig, SeqShape, Tuning};
 
 use crate::Result;
 use crate::args::Settings;
@@ -16,7 +15,7 @@ use crate::text::Vocabulary;
 /// The bound on the norm of the gradients. Low enough that it acts at the beginning of a run.
 pub const CLIP: f32 = 0.25;
 
-/// What a checkpoint's metadata say under [`KEY`], as JSON.
+/// What a checkpoint's note says, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Model {
     pub settings: Settings,
@@ -25,8 +24,6 @@ pub struct Model {
     /// The characters in the order of their tokens.
     vocabulary: String,
 }
-
-const KEY: &str = "char_lm";
 
 impl Model {
     pub fn new(settings: Settings, steps: u64, vocabulary: &Vocabulary) -> Self {
@@ -41,8 +38,8 @@ impl Model {
         SeqShape { seq_len: self.settings.seq, batch_size: self.settings.batch }
     }
 
-    /// With the initial weights of the settings' seed.
-    pub fn trainer(&self, ctx: &Context) -> Result<Trainer> {
+    /// The network, and what stands around it.
+    pub fn network(&self, ctx: &Context) -> Result<(Rnn, TrainConfig)> {
         let settings = &self.settings;
         let rate = settings.learning_rate;
         if !(rate >= 0.0 && rate.is_finite()) {
@@ -55,7 +52,14 @@ impl Model {
             .with_vocabulary(tokens)
             .with_carry_state(true)
             .with_clip(Clip::Norm(CLIP));
-        let weights = Weights::init(&Layout::new(&rnn, &config)?, settings.seed);
+        Ok((rnn, config))
+    }
+
+    /// With the initial weights of the settings' seed.
+    pub fn trainer(&self, ctx: &Context, tuning: &Tuning) -> Result<Trainer> {
+        let (rnn, config) = self.network(ctx)?;
+        let rnn = rnn.with_tuning(tuning)?;
+        let weights = Weights::init(&Layout::new(&rnn, &config)?, self.settings.seed);
         Ok(Trainer::new(&rnn, &config, Optimizer::adam(), &weights)?)
     }
 
@@ -65,24 +69,29 @@ impl Model {
     }
 
     pub fn save(&self, trainer: &Trainer, path: &Path) -> Result<()> {
-        let bytes = trainer.checkpoint_blocking()?;
-        let (_, header) = SafeTensors::read_metadata(&bytes)?;
-        let mut metadata = header.metadata().clone().unwrap_or_default();
-        metadata.insert(KEY.into(), serde_json::to_string(self)?);
-        let bytes = safetensors::serialize(SafeTensors::deserialize(&bytes)?.iter(), Some(metadata))?;
+        let bytes = trainer.checkpoint_blocking(&serde_json::to_string(self)?)?;
         // Renamed when it is whole: whatever happens meanwhile, the one before it stays.
-        let part = path.with_extension("part");
+        let part = part(path);
         fs::write(&part, bytes).and_then(|()| fs::rename(&part, path)).map_err(|e| format!("{}: {e}", path.display()).into())
     }
 
-    /// The model, and the bytes that its trainer restores.
+    /// Whether [`save`](Model::save) will be able to write there, asked before hours of training.
+    pub fn check_writable(path: &Path) -> Result<()> {
+        let part = part(path);
+        fs::write(&part, []).and_then(|()| fs::remove_file(&part)).map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+
+    /// The model, and the whole file.
     pub fn load(path: &Path) -> Result<(Self, Vec<u8>)> {
         let named = |e: &dyn std::fmt::Display| format!("{}: {e}", path.display());
         let bytes = fs::read(path).map_err(|e| named(&e))?;
-        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| named(&e))?;
-        let json = header.metadata().as_ref().and_then(|metadata| metadata.get(KEY));
-        let json = json.ok_or_else(|| named(&format!("its metadata have no `{KEY}`: not a checkpoint of this example")))?;
-        let model = serde_json::from_str(json).map_err(|e| named(&e))?;
+        let checkpoint = Checkpoint::open(&bytes).map_err(|e| named(&e))?;
+        let model = serde_json::from_str(checkpoint.note());
+        let model = model.map_err(|e| named(&format!("not a checkpoint of this example, by its note: {e}")))?;
         Ok((model, bytes))
     }
+}
+
+fn part(path: &Path) -> PathBuf {
+    path.with_extension("part")
 }

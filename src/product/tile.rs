@@ -8,21 +8,20 @@ use crate::product::Product;
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
 /// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
 /// shape decides; CPU adapters have a kernel of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Tile {
     /// 32 x 32.
-    #[cfg_attr(feature = "serde", serde(rename = "32x32"))]
+    #[serde(rename = "32x32")]
     Of32x32,
     /// 64 x 64.
-    #[cfg_attr(feature = "serde", serde(rename = "64x64"))]
+    #[serde(rename = "64x64")]
     Of64x64,
     /// 128 x 64.
-    #[cfg_attr(feature = "serde", serde(rename = "128x64"))]
+    #[serde(rename = "128x64")]
     Of128x64,
     /// 128 x 128.
-    #[cfg_attr(feature = "serde", serde(rename = "128x128"))]
+    #[serde(rename = "128x128")]
     Of128x128,
 }
 
@@ -93,8 +92,7 @@ impl FromStr for Tile {
 }
 
 /// What kernels a network's products take: tiles by the orientation of their operands, where one is chosen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Tiles {
     /// A·Bᵀ: the input's product, and the state's of a single step of many rows.
     pub nt: Option<Tile>,
@@ -103,7 +101,7 @@ pub(crate) struct Tiles {
     /// Aᵀ·B: the gradients of weights.
     pub tn: Option<Tile>,
     /// Size of the cooperative matrices that products of f16 take instead.
-    #[cfg_attr(feature = "serde", serde(skip))]
+    #[serde(skip)]
     pub cooperative: Option<u32>,
 }
 

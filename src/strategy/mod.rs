@@ -18,8 +18,8 @@ use crate::program::{Segment, Slot};
 use crate::storage::Element;
 
 /// How the recurrence is scheduled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "lowercase"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Strategy {
     /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128

@@ -1,38 +1,91 @@
 //! Checkpoints: a safetensors file from which training goes on, bit for bit.
 
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
-use super::layout::Weights;
+use super::layout::{Layout, Weights};
 use super::tensors::{Tensor, read_f32, read_u32, write};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::import::{open_safetensors, safetensors_metadata};
+use crate::tuning::Tuning;
 
-/// What the file's metadata says under [`KEY`], as JSON.
+/// What the file's metadata say under [`KEY`], as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Header {
     version: u32,
     optimizer: String,
     step: u64,
+    #[serde(default)]
+    tuning: Tuning,
+    #[serde(default)]
+    note: String,
 }
 
 const KEY: &str = "tidegate_checkpoint";
 const VERSION: u32 = 1;
 const STATE: &str = "carried_state";
 const DROPOUT: &str = "dropout_state";
+/// Before the names of moments.
+const OPTIMIZER: &str = "optimizer.";
+
+/// The bytes that [`Trainer::checkpoint`] gave, opened.
+#[derive(Debug)]
+pub struct Checkpoint<'a> {
+    file: SafeTensors<'a>,
+    header: Header,
+}
+
+impl<'a> Checkpoint<'a> {
+    /// Reads what the file says of itself; its tensors are looked at when they are asked for.
+    pub fn open(bytes: &'a [u8]) -> Result<Self> {
+        let file = open_safetensors(bytes)?;
+        let metadata = safetensors_metadata(bytes)?;
+        let json = metadata.get(KEY).ok_or_else(|| Error::Checkpoint(format!("the file's metadata have no `{KEY}`")))?;
+        let header: Header = serde_json::from_str(json).map_err(|e| Error::Checkpoint(format!("`{KEY}`: {e}")))?;
+        if header.version != VERSION {
+            return Err(Error::Checkpoint(format!("format version {}, this library reads {VERSION}", header.version)));
+        }
+        Ok(Self { file, header })
+    }
+
+    /// Steps that were done.
+    pub fn step(&self) -> u64 {
+        self.header.step
+    }
+
+    /// What the network's [`Strategy::Auto`](crate::Strategy::Auto) chose by; empty if it was given no tuning. A network that is given
+    /// it again by [`Rnn::with_tuning`](crate::Rnn::with_tuning), on the same device, runs the same kernels.
+    pub fn tuning(&self) -> &Tuning {
+        &self.header.tuning
+    }
+
+    /// The app's own words.
+    pub fn note(&self) -> &str {
+        &self.header.note
+    }
+
+    /// The weights alone, without an optimizer: for inference, or for a training of another kind.
+    pub fn weights(&self, layout: &Layout) -> Result<Weights> {
+        let wanted: Vec<_> = layout.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
+        let others = self.file.names().into_iter().filter(|name| [STATE, DROPOUT].contains(name) || name.starts_with(OPTIMIZER));
+        Ok(Weights::from_tensors(layout, &read_f32(&self.file, &wanted, &others.collect::<Vec<_>>())?))
+    }
+}
 
 impl Trainer {
     /// Weights, moments, step, carried state and the position of dropout, as the bytes of a safetensors file; two of the same
     /// training are the same bytes.
     ///
     /// Weights have the names of [`Layout`](super::Layout), moments those names behind `optimizer.exp_avg.`, `optimizer.exp_avg_sq.` or
-    /// `optimizer.momentum_buffer.`; `carried_state` is `[S, L, B, H]`. The rest is JSON in the metadata. It does not hold the
-    /// config, the rates and decays of the optimizer, nor which chunk is next.
-    pub async fn checkpoint(&self) -> Result<Vec<u8>> {
+    /// `optimizer.momentum_buffer.`; `carried_state` is `[S, L, B, H]`. The rest is JSON in the metadata, with the network's
+    /// [`Tuning`] and a note: whatever the app needs to go on. The file does not hold the config, the rates and decays of the
+    /// optimizer, nor which chunk is next.
+    pub async fn checkpoint(&self, note: &str) -> Result<Vec<u8>> {
         let mut tensors = self.weights().await?.tensors("");
         for (moment, buffer) in self.optimizer.moments().iter().zip(self.moments()) {
             let [values] = self.ctx.download([buffer]).await?;
-            tensors.extend(Weights::from_values(&self.layout, values)?.tensors(&format!("optimizer.{moment}.")));
+            tensors.extend(Weights::from_values(&self.layout, values)?.tensors(&format!("{OPTIMIZER}{moment}.")));
         }
         if self.config().carry_state {
             tensors.push(Tensor::f32(STATE.into(), self.state_shape(), &self.state().await?));
@@ -41,35 +94,35 @@ impl Trainer {
             let [words] = self.ctx.download([&self.buffers.dropout_state]).await?;
             tensors.push(Tensor::u32(DROPOUT.into(), &words.iter().map(|word| word.to_bits()).collect::<Vec<_>>()));
         }
-        let header = Header { version: VERSION, optimizer: self.optimizer.name().into(), step: self.step };
+        let header = Header {
+            version: VERSION,
+            optimizer: self.optimizer.name().into(),
+            step: self.step,
+            tuning: self.rnn().tuning().clone(),
+            note: note.into(),
+        };
         let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(e.to_string()))?;
         write(&tensors, Some((KEY, json)))
     }
 
     /// [`checkpoint`](Trainer::checkpoint) that waits.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn checkpoint_blocking(&self) -> Result<Vec<u8>> {
-        pollster::block_on(self.checkpoint())
+    pub fn checkpoint_blocking(&self, note: &str) -> Result<Vec<u8>> {
+        pollster::block_on(self.checkpoint(note))
     }
 
     /// Goes on from a checkpoint of the same model, shape and kind of optimizer, from the next submit on. On the same device, driver
-    /// and strategy the steps that follow give the bits that they would have given without a stop. A file that lacks a tensor, has one
+    /// and strategy (see [`Checkpoint::tuning`]) the steps that follow give the bits that they would have given without a stop. A file that lacks a tensor, has one
     /// too many or one of another shape is refused, and changes nothing. Losses that were not read are dropped.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {
-        let file = open_safetensors(bytes)?;
-        let metadata = safetensors_metadata(bytes)?;
-        let json = metadata.get(KEY).ok_or_else(|| Error::Checkpoint(format!("the file's metadata have no `{KEY}`")))?;
-        let header: Header = serde_json::from_str(json).map_err(|e| Error::Checkpoint(format!("`{KEY}`: {e}")))?;
-        if header.version != VERSION {
-            return Err(Error::Checkpoint(format!("format version {}, this library reads {VERSION}", header.version)));
-        }
+        let Checkpoint { file, header } = Checkpoint::open(bytes)?;
         if header.optimizer != self.optimizer.name() {
             let (found, ours) = (&header.optimizer, self.optimizer.name());
             return Err(Error::Checkpoint(format!("it is of optimizer {found}, this trainer's is {ours}")));
         }
         let blocks = 1 + self.optimizer.moments().len();
         let mut wanted = Vec::new();
-        for prefix in std::iter::once(String::new()).chain(self.optimizer.moments().iter().map(|m| format!("optimizer.{m}."))) {
+        for prefix in std::iter::once(String::new()).chain(self.optimizer.moments().iter().map(|m| format!("{OPTIMIZER}{m}."))) {
             wanted.extend(self.layout.iter().map(|spec| (format!("{prefix}{}", spec.name), spec.shape.clone())));
         }
         let count = wanted.len() / blocks;
@@ -85,7 +138,7 @@ impl Trainer {
             let block = Weights::from_tensors(&self.layout, tensors);
             queue.write_buffer(buffer, 0, bytemuck::cast_slice(block.values()));
         }
-        if let Some(carried) = self.buffers.carried() {
+        if let Some(carried) = &self.buffers.carried {
             queue.write_buffer(&carried.state, 0, bytemuck::cast_slice(&tensors[blocks * count]));
             queue.write_buffer(&carried.reset, 0, &vec![0; carried.reset.size() as usize]);
         }

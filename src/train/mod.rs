@@ -14,6 +14,7 @@
 //! Nothing uses float atomics and every sum has a fixed order: on one device, driver and strategy the same run gives the same bits.
 //! All of it is f32.
 
+mod buffers;
 mod checkpoint;
 mod clip;
 mod config;
@@ -22,12 +23,14 @@ mod layout;
 mod linear;
 mod loss;
 mod optimizer;
+mod parts;
 mod pass;
 mod readout;
 pub mod schedule;
 mod tensors;
 mod trainer;
 
+pub use checkpoint::Checkpoint;
 pub use clip::{Clip, ClipBuffers, ClipSizes, Clipping};
 pub use config::{Batch, Inputs, Targets, TrainConfig};
 pub use embedding::{Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, EmbeddingSizes};

@@ -1,23 +1,17 @@
 //! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages, CommandEncoder, ComputePass};
+use wgpu::{Buffer, CommandEncoder};
 
+use super::Optimizer;
+use super::buffers::{Buffers, Carried};
 use super::config::{Batch, Inputs, Targets, TrainConfig};
 use super::layout::{Layout, Weights};
-use super::readout::{FinalReadout, Readout};
-use super::{
-    ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward, LinearForward,
-    LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
-};
-use crate::config::{DropoutKey, Mode};
+use super::parts::{Parts, Work};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
 use crate::model::Rnn;
-use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers, Plan};
-use crate::session::runs;
 use crate::strategy::Strategy;
 
 /// Trains a whole model: an embedding if there is one, a recurrent network, a linear head, a loss.
@@ -47,7 +41,7 @@ use crate::strategy::Strategy;
 ///         println!("{:?}", trainer.losses_blocking()?);
 ///     }
 /// }
-/// std::fs::write("checkpoint.safetensors", trainer.checkpoint_blocking()?).expect("the folder can be written");
+/// std::fs::write("checkpoint.safetensors", trainer.checkpoint_blocking("")?).expect("the folder can be written");
 /// # Ok(())
 /// # }
 /// ```
@@ -74,299 +68,6 @@ pub struct Trainer {
     counted: Vec<u32>,
 }
 
-/// What one part of a step records.
-#[derive(Debug)]
-enum Work {
-    Pass(Pass),
-    Forward(Forward),
-    Backward(Backward),
-}
-
-impl Work {
-    fn dispatch(&self, pass: &mut ComputePass<'_>) {
-        match self {
-            Self::Pass(work) => work.dispatch(pass),
-            Self::Forward(work) => work.dispatch(pass),
-            Self::Backward(work) => work.dispatch(pass),
-        }
-    }
-
-    fn dispatches(&self) -> usize {
-        match self {
-            Self::Pass(work) => work.dispatches(),
-            Self::Forward(work) => work.dispatches(),
-            Self::Backward(work) => work.dispatches(),
-        }
-    }
-}
-
-/// Everything that a trainer has on the GPU.
-#[derive(Debug)]
-pub(super) struct Buffers {
-    pub params: Buffer,
-    pub d_params: Buffer,
-    pub first_moment: Option<Buffer>,
-    pub second_moment: Option<Buffer>,
-    hyper: Buffer,
-    /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
-    hypers: Buffer,
-    tokens: Option<Buffer>,
-    input: Buffer,
-    d_input: Option<Buffer>,
-    output: Buffer,
-    d_output: Buffer,
-    /// What the head reads and its gradient, where that is not the output.
-    features: Option<(Buffer, Buffer)>,
-    prediction: Buffer,
-    d_prediction: Buffer,
-    targets: Buffer,
-    mask: Buffer,
-    lengths: Option<Buffer>,
-    carried: Option<Carried>,
-    pub dropout_state: Buffer,
-    reserve: Option<Buffer>,
-    status: Buffer,
-    loss: Buffer,
-    /// Two f32 a step, `[log_len, 2]`.
-    log: Buffer,
-    norm: Buffer,
-    workspace: Buffer,
-    /// The log, and behind it the status.
-    staging: Buffer,
-}
-
-/// What goes on from chunk to chunk.
-#[derive(Debug)]
-pub(super) struct Carried {
-    /// `[S, L, B, H]`: where a chunk starts.
-    pub state: Buffer,
-    /// Where it ends: backward reads the start again.
-    next_state: Buffer,
-    /// `[T, B]` u32.
-    pub reset: Buffer,
-    /// `[B]` u32, each 1: what resets copy into the mask.
-    ones: Buffer,
-}
-
-/// The parts of a model at a shape.
-struct Parts {
-    embedding: Option<Embedding>,
-    training: Plan,
-    inference: Plan,
-    readout: Option<FinalReadout>,
-    head: Linear,
-    loss: Loss,
-    clipping: Option<Clipping>,
-    update: Update,
-}
-
-impl Parts {
-    fn new(rnn: &Rnn, config: &TrainConfig, optimizer: Optimizer, layout: &Layout) -> Result<Self> {
-        let (ctx, network, rows) = (rnn.context(), rnn.config(), config.shape.rows());
-        let embedding = config
-            .vocabulary
-            .map(|vocabulary| Embedding::new(ctx, EmbeddingShape { rows, vocabulary, features: network.input_size }));
-        let head = LinearShape {
-            rows: config.predictions(),
-            in_features: network.output_size(),
-            out_features: config.out_features,
-            bias: config.head_bias,
-        };
-        let loss = LossShape { rows: config.predictions(), features: config.out_features };
-        Ok(Self {
-            embedding: embedding.transpose()?,
-            training: rnn.plan(config.shape, Mode::Training)?,
-            inference: rnn.plan(config.shape, Mode::Inference)?,
-            readout: (config.readout == Readout::Final).then(|| FinalReadout::new(ctx, network, config.shape)),
-            head: Linear::new(ctx, head)?,
-            loss: Loss::new(ctx, config.objective, loss)?,
-            clipping: config.clip.map(|clip| Clipping::new(ctx, clip, layout.len())).transpose()?,
-            update: Update::new(ctx, optimizer, layout.len())?,
-        })
-    }
-
-    fn workspace(&self) -> u64 {
-        let pieces = [
-            self.training.sizes().workspace,
-            self.inference.sizes().workspace,
-            self.embedding.as_ref().map_or(0, |embedding| embedding.sizes().workspace),
-            self.head.sizes().workspace,
-            self.loss.sizes().workspace,
-            self.clipping.as_ref().map_or(0, |clipping| clipping.sizes().workspace),
-        ];
-        pieces.into_iter().fold(0, u64::max)
-    }
-}
-
-impl Buffers {
-    fn new(ctx: &Context, config: &TrainConfig, parts: &Parts, weights: &Weights) -> Result<Self> {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let zeros = |name: &str, size: u64| ctx.create_buffer(&format!("tidegate train {name}"), size, usage);
-        let some = |name: &str, size: u64| (size > 0).then(|| zeros(name, size)).transpose();
-        let (plan, update, loss) = (parts.training.sizes(), parts.update.sizes(), parts.loss.sizes());
-        let has_embedding = parts.embedding.is_some();
-        let log_len = config.log_len as u64;
-        let batch = config.shape.batch_size;
-        let carried = config.carry_state.then(|| -> Result<_> {
-            Ok(Carried {
-                state: zeros("state", plan.state)?,
-                next_state: zeros("next_state", plan.state)?,
-                reset: zeros("reset", plan.reset)?,
-                ones: ctx.upload("tidegate train ones", &vec![1u32; batch])?,
-            })
-        });
-        let features = if parts.readout.is_some() { parts.head.sizes().input } else { 0 };
-        Ok(Self {
-            params: ctx.upload("tidegate train params", weights.values())?,
-            d_params: zeros("d_params", update.params)?,
-            first_moment: some("first_moment", update.first_moment)?,
-            second_moment: some("second_moment", update.second_moment)?,
-            hyper: zeros("hyper", update.hyper)?,
-            hypers: zeros("hypers", update.hyper * log_len)?,
-            tokens: parts.embedding.as_ref().map(|embedding| zeros("tokens", embedding.sizes().tokens)).transpose()?,
-            input: zeros("input", plan.input)?,
-            d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
-            output: zeros("output", plan.output)?,
-            d_output: zeros("d_output", plan.output)?,
-            features: some("features", features)?.zip(some("d_features", features)?),
-            prediction: zeros("prediction", loss.prediction)?,
-            d_prediction: zeros("d_prediction", loss.prediction)?,
-            targets: zeros("targets", loss.targets)?,
-            mask: ctx.upload("tidegate train mask", &vec![1u32; config.predictions()])?,
-            lengths: config
-                .ragged
-                .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
-                .transpose()?,
-            carried: carried.transpose()?,
-            dropout_state: ctx
-                .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
-            reserve: some("reserve", plan.reserve)?,
-            status: zeros("status", plan.status)?,
-            loss: zeros("loss", loss.loss)?,
-            log: zeros("log", loss.loss * log_len)?,
-            norm: zeros("norm", 8)?,
-            workspace: zeros("workspace", parts.workspace())?,
-            staging: ctx.create_buffer(
-                "tidegate train staging",
-                loss.loss * log_len + plan.status,
-                BufferUsages::MAP_READ | BufferUsages::COPY_DST,
-            )?,
-        })
-    }
-
-    fn forward<'a>(&'a self, layout: &Layout) -> ForwardBuffers<'a> {
-        let carried = self.carried.as_ref();
-        ForwardBuffers {
-            initial_state: carried.map(|carried| whole(&carried.state)),
-            final_state: carried.map(|carried| whole(&carried.next_state)),
-            reset: carried.map(|carried| whole(&carried.reset)),
-            lengths: self.lengths.as_ref().map(whole),
-            dropout_state: Some(whole(&self.dropout_state)),
-            reserve: self.reserve.as_ref().map(whole),
-            status: Some(whole(&self.status)),
-            ..ForwardBuffers::new(
-                part(&self.params, layout.rnn()),
-                whole(&self.input),
-                whole(&self.output),
-                whole(&self.workspace),
-            )
-        }
-    }
-
-    /// What the head reads, and where its gradient goes.
-    fn head_input(&self) -> [&Buffer; 2] {
-        self.features.as_ref().map_or([&self.output, &self.d_output], |(features, d_features)| [features, d_features])
-    }
-
-    /// From inputs to the loss and the gradient of the predictions, through one of the plans.
-    fn bind_forward(&self, parts: &Parts, plan: &Plan, layout: &Layout) -> Result<Vec<Work>> {
-        let mut work = Vec::new();
-        if let (Some(embedding), Some(tokens), Some(range)) = (&parts.embedding, &self.tokens, layout.embedding()) {
-            let buffers =
-                EmbeddingForward { params: part(&self.params, range), tokens: whole(tokens), output: whole(&self.input) };
-            work.push(Work::Pass(embedding.bind_forward(&buffers)?));
-        }
-        work.push(Work::Forward(plan.bind_forward(&self.forward(layout))?));
-        if let (Some(readout), Some((features, _))) = (&parts.readout, &self.features) {
-            let lengths = self.lengths.as_ref().map(whole);
-            work.push(Work::Pass(readout.bind_forward(lengths, whole(&self.output), whole(features))?));
-        }
-        let [input, _] = self.head_input();
-        let buffers =
-            LinearForward { params: part(&self.params, layout.head()), input: whole(input), output: whole(&self.prediction) };
-        work.push(Work::Pass(parts.head.bind_forward(&buffers)?));
-        let buffers = LossBuffers {
-            prediction: whole(&self.prediction),
-            targets: whole(&self.targets),
-            mask: Some(whole(&self.mask)),
-            d_prediction: whole(&self.d_prediction),
-            loss: whole(&self.loss),
-            workspace: whole(&self.workspace),
-        };
-        work.push(Work::Pass(parts.loss.bind(&buffers)?));
-        Ok(work)
-    }
-
-    /// From the gradient of the predictions to new parameters.
-    fn bind_backward(&self, parts: &Parts, layout: &Layout) -> Result<Vec<Work>> {
-        let [input, d_input] = self.head_input();
-        let buffers = LinearBackward {
-            params: part(&self.params, layout.head()),
-            input: whole(input),
-            d_output: whole(&self.d_prediction),
-            d_params: part(&self.d_params, layout.head()),
-            d_input: Some(whole(d_input)),
-            workspace: whole(&self.workspace),
-        };
-        let mut work = vec![Work::Pass(parts.head.bind_backward(&buffers)?)];
-        if let (Some(readout), Some((_, d_features))) = (&parts.readout, &self.features) {
-            let lengths = self.lengths.as_ref().map(whole);
-            work.push(Work::Pass(readout.bind_backward(lengths, whole(d_features), whole(&self.d_output))?));
-        }
-        let d_params = part(&self.d_params, layout.rnn());
-        let buffers = BackwardBuffers {
-            d_input: self.d_input.as_ref().map(whole),
-            ..BackwardBuffers::new(self.forward(layout), whole(&self.d_output), d_params)
-        };
-        work.push(Work::Backward(parts.training.bind_backward(&buffers)?));
-        if let (Some(embedding), Some(tokens), Some(d_input), Some(range)) =
-            (&parts.embedding, &self.tokens, &self.d_input, layout.embedding())
-        {
-            let buffers = EmbeddingBackward {
-                tokens: whole(tokens),
-                d_output: whole(d_input),
-                d_params: part(&self.d_params, range),
-                workspace: whole(&self.workspace),
-            };
-            work.push(Work::Pass(embedding.bind_backward(&buffers)?));
-        }
-        if let Some(clipping) = &parts.clipping {
-            let buffers =
-                ClipBuffers { d_params: whole(&self.d_params), norm: whole(&self.norm), workspace: whole(&self.workspace) };
-            work.push(Work::Pass(clipping.bind(&buffers)?));
-        }
-        let buffers = UpdateBuffers {
-            params: whole(&self.params),
-            d_params: whole(&self.d_params),
-            first_moment: self.first_moment.as_ref().map(whole),
-            second_moment: self.second_moment.as_ref().map(whole),
-            hyper: whole(&self.hyper),
-        };
-        work.push(Work::Pass(parts.update.bind(&buffers)?));
-        Ok(work)
-    }
-}
-
-fn whole(buffer: &Buffer) -> BufferBinding<'_> {
-    buffer.as_entire_buffer_binding()
-}
-
-/// Elements of a flat block.
-fn part(buffer: &Buffer, range: Range<usize>) -> BufferBinding<'_> {
-    let size = std::num::NonZeroU64::new(4 * range.len() as u64);
-    BufferBinding { buffer, offset: 4 * range.start as u64, size }
-}
-
 impl Trainer {
     /// Allocates and builds everything that steps of this shape need, and uploads the weights, which must have the layout
     /// [`Layout::new`] gives for the same network and config.
@@ -377,9 +78,9 @@ impl Trainer {
         check_layout(&layout, weights.layout())?;
         let parts = Parts::new(rnn, config, optimizer, &layout)?;
         let buffers = Buffers::new(ctx, config, &parts, weights)?;
-        let mut training = buffers.bind_forward(&parts, &parts.training, &layout)?;
-        training.extend(buffers.bind_backward(&parts, &layout)?);
-        let evaluation = buffers.bind_forward(&parts, &parts.inference, &layout)?;
+        let mut training = parts.bind_forward(&parts.training, &buffers, &layout)?;
+        training.extend(parts.bind_backward(&buffers, &layout)?);
+        let evaluation = parts.bind_forward(&parts.inference, &buffers, &layout)?;
         Ok(Self {
             ctx: ctx.clone(),
             config: config.clone(),
@@ -560,7 +261,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// The carried state `[S, L, B, H]`, resets that are pending applied.
+    /// The carried state `[S, L, B, H]`, pending resets applied.
     pub async fn state(&self) -> Result<Vec<f32>> {
         let carried = self.carried()?;
         let [mut state] = self.ctx.download([&carried.state]).await?;
@@ -571,6 +272,12 @@ impl Trainer {
             }
         }
         Ok(state)
+    }
+
+    /// [`state`](Trainer::state) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn state_blocking(&self) -> Result<Vec<f32>> {
+        pollster::block_on(self.state())
     }
 
     /// Overwrites the carried state `[S, L, B, H]`, for the next submit. Resets that are pending are dropped.
@@ -630,32 +337,6 @@ impl Trainer {
     /// What the head made of the last chunk: logits or values, `[T, B, C]` f32 in the order of the inputs, or `[B, C]`.
     pub fn predictions(&self) -> &Buffer {
         &self.buffers.prediction
-    }
-}
-
-impl Buffers {
-    pub fn carried(&self) -> Option<&Carried> {
-        self.carried.as_ref()
-    }
-
-    /// One pass with its resets before and the state's copy behind it.
-    fn record(&self, work: &[Work], pending: &BTreeSet<usize>, has_resets: bool, encoder: &mut CommandEncoder) {
-        if let Some(carried) = &self.carried {
-            for (first, count) in runs(pending) {
-                encoder.copy_buffer_to_buffer(&carried.ones, 0, &carried.reset, 4 * first as u64, 4 * count as u64);
-            }
-        }
-        {
-            let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate train"), timestamp_writes: None };
-            let mut pass = encoder.begin_compute_pass(&descriptor);
-            work.iter().for_each(|work| work.dispatch(&mut pass));
-        }
-        if let Some(carried) = &self.carried {
-            encoder.copy_buffer_to_buffer(&carried.next_state, 0, &carried.state, 0, carried.state.size());
-            if has_resets || !pending.is_empty() {
-                encoder.clear_buffer(&carried.reset, 0, None);
-            }
-        }
     }
 }
 

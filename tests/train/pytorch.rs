@@ -181,7 +181,7 @@ impl<'a> Case<'a> {
             let state = pollster::block_on(trainer.state()).unwrap();
             close(&format!("{name}: state"), &self.f64("state"), &state, 1e-5);
         }
-        let checkpoint = trainer.checkpoint_blocking().unwrap();
+        let checkpoint = trainer.checkpoint_blocking("").unwrap();
         let checkpoint = SafeTensors::deserialize(&checkpoint).unwrap();
         for spec in layout.iter() {
             let moments = optimizer.moments().iter().map(|moment| format!("optimizer.{moment}."));

@@ -1,9 +1,9 @@
 //! Whole models: against float64 and finite differences, bit for bit the same again, and what a trainer refuses.
 
 use tidegate::train::{
-    Batch, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
+    Batch, Checkpoint, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
 };
-use tidegate::{Cell, Context, Dtype, Gru, GruResetBefore, Lstm, Result, Rnn, RnnConfig, SeqShape};
+use tidegate::{Cell, Context, Dtype, Gru, GruResetBefore, Lstm, Result, Rnn, RnnConfig, SeqShape, Tuning};
 
 use crate::close;
 use crate::common::{self, uniform};
@@ -181,9 +181,9 @@ fn a_run_gives_the_same_bits_again_and_goes_on_from_a_checkpoint() {
     for optimizer in [Optimizer::adamw(), Optimizer::sgd(0.9), Optimizer::sgd(0.0)] {
         let mut whole = model.trainer(&ctx, optimizer);
         let first = train(&model, &mut whole, 0..5);
-        let middle = whole.checkpoint_blocking().unwrap();
+        let middle = whole.checkpoint_blocking("").unwrap();
         let rest = train(&model, &mut whole, 5..9);
-        let end = whole.checkpoint_blocking().unwrap();
+        let end = whole.checkpoint_blocking("").unwrap();
         assert!(rest[3] != first[0] && first.iter().chain(&rest).all(|loss| loss.is_finite()));
 
         let mut again = model.trainer(&ctx, optimizer);
@@ -191,15 +191,57 @@ fn a_run_gives_the_same_bits_again_and_goes_on_from_a_checkpoint() {
         // What is pending or in the log at a stop goes with the file or not at all.
         again.reset_rows(&[1]).unwrap();
         again.restore(&middle).unwrap();
-        assert!(again.checkpoint_blocking().unwrap() == middle, "{optimizer:?}");
+        assert!(again.checkpoint_blocking("").unwrap() == middle, "{optimizer:?}");
 
         let mut resumed = model.trainer(&ctx, optimizer);
         train(&model, &mut resumed, 2..4);
         resumed.restore(&middle).unwrap();
         assert_eq!(resumed.steps(), 5);
         assert_eq!(bits(&train(&model, &mut resumed, 5..9)), bits(&rest), "{optimizer:?}");
-        assert!(resumed.checkpoint_blocking().unwrap() == end, "{optimizer:?}");
+        assert!(resumed.checkpoint_blocking("").unwrap() == end, "{optimizer:?}");
     }
+}
+
+/// What the app and the network had to go on by comes back, and the weights come without the rest.
+#[test]
+fn a_checkpoint_holds_a_note_the_tuning_and_weights_on_their_own() {
+    let ctx = common::context();
+    let model = characters();
+    // Stepwise, where the table would say resident.
+    let stored = serde_json::json!({
+        "device": Tuning::device_of(&ctx),
+        "choices": [{
+            "class": { "cell": "lstm", "hidden_size": 9, "num_directions": 1, "batch_size": 8, "training": true },
+            "strategy": "stepwise", "workgroups": 1, "fallback": "stepwise",
+        }],
+        "failures": 0,
+    });
+    let tuning: Tuning = serde_json::from_value(stored).unwrap();
+    let rnn = model.rnn(&ctx).with_tuning(&tuning).unwrap();
+    let layout = Layout::new(&rnn, &model.config).unwrap();
+    let trainer = |rnn: &Rnn| Trainer::new(rnn, &model.config, Optimizer::adam(), &Weights::init(&layout, 5)).unwrap();
+    let mut tuned = trainer(&rnn);
+    assert!(tuned.dispatches() > trainer(&model.rnn(&ctx)).dispatches());
+    let first = train(&model, &mut tuned, 0..3);
+    let file = tuned.checkpoint_blocking("chunk 3 of \"The Tempest\"").unwrap();
+    let rest = train(&model, &mut tuned, 3..5);
+
+    let checkpoint = Checkpoint::open(&file).unwrap();
+    assert_eq!((checkpoint.step(), checkpoint.note()), (3, "chunk 3 of \"The Tempest\""));
+    assert_eq!(checkpoint.tuning(), &tuning);
+    let mut resumed = trainer(&model.rnn(&ctx).with_tuning(checkpoint.tuning()).unwrap());
+    resumed.restore(&file).unwrap();
+    assert_eq!(resumed.weights_blocking().unwrap(), checkpoint.weights(&layout).unwrap());
+    assert_eq!(resumed.dispatches(), tuned.dispatches());
+    assert_eq!(bits(&train(&model, &mut resumed, 3..5)), bits(&rest));
+    assert_ne!(bits(&first[..2]), bits(&rest));
+
+    let wider = Layout::new(&rnn, &model.config.clone().with_vocabulary(14)).unwrap();
+    assert!(message(checkpoint.weights(&wider)).contains("`embedding.weight`: expected shape [14, 5], got [13, 5]"));
+    let mut headless = model.config.clone();
+    headless.head_bias = false;
+    let without = Layout::new(&rnn, &headless).unwrap();
+    assert!(message(checkpoint.weights(&without)).contains("unused tensor `head.bias`"));
 }
 
 /// A reset that waits is in the checkpoint as the zeros that it will be.
@@ -210,7 +252,7 @@ fn a_pending_reset_is_in_the_checkpoint() {
     let mut whole = model.trainer(&ctx, Optimizer::adam());
     train(&model, &mut whole, 0..2);
     whole.reset_rows(&[1, 4]).unwrap();
-    let file = whole.checkpoint_blocking().unwrap();
+    let file = whole.checkpoint_blocking("").unwrap();
     let rest = train(&model, &mut whole, 2..4);
     let mut resumed = model.trainer(&ctx, Optimizer::adam());
     resumed.restore(&file).unwrap();
@@ -236,7 +278,7 @@ fn steps_of_one_submit_are_those_of_many() {
     rates.iter().for_each(|&rate| many.step(rate).unwrap());
     let losses = [&mut one, &mut many].map(|trainer| bits(&trainer.losses_blocking().unwrap()));
     assert_eq!(losses[0], losses[1]);
-    assert!(one.checkpoint_blocking().unwrap() == many.checkpoint_blocking().unwrap());
+    assert!(one.checkpoint_blocking("").unwrap() == many.checkpoint_blocking("").unwrap());
 
     let mut all = Vec::new();
     for _ in 0..6 {
@@ -258,8 +300,8 @@ fn a_damaged_checkpoint_is_refused_and_changes_nothing() {
     let model = characters();
     let mut trainer = model.trainer(&ctx, Optimizer::adam());
     train(&model, &mut trainer, 0..2);
-    let good = trainer.checkpoint_blocking().unwrap();
-    let sgd = model.trainer(&ctx, Optimizer::sgd(0.9)).checkpoint_blocking().unwrap();
+    let good = trainer.checkpoint_blocking("").unwrap();
+    let sgd = model.trainer(&ctx, Optimizer::sgd(0.9)).checkpoint_blocking("").unwrap();
     let weights = trainer.weights_blocking().unwrap().to_safetensors().unwrap();
     let edit = |from: &str, to: &str| {
         let size = u64::from_le_bytes(*good.first_chunk().unwrap()) as usize;
@@ -279,7 +321,7 @@ fn a_damaged_checkpoint_is_refused_and_changes_nothing() {
     ] {
         let error = message(trainer.restore(&file));
         assert!(error.contains(what), "{what}: {error}");
-        assert!(trainer.checkpoint_blocking().unwrap() == good, "{what}");
+        assert!(trainer.checkpoint_blocking("").unwrap() == good, "{what}");
     }
     let config = TrainConfig::new(SHAPE, Objective::CrossEntropy, VOCABULARY).with_vocabulary(VOCABULARY).with_log_len(4);
     let mut plain = Model { config, ..model }.trainer(&ctx, Optimizer::adam());

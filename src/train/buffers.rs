@@ -1,0 +1,175 @@
+//! Everything that a [`Trainer`](super::Trainer) has on the GPU.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use wgpu::{Buffer, BufferBinding, BufferUsages, CommandEncoder};
+
+use super::config::TrainConfig;
+use super::layout::{Layout, Weights};
+use super::parts::{Parts, Work};
+use crate::config::DropoutKey;
+use crate::context::Context;
+use crate::error::Result;
+use crate::plan::ForwardBuffers;
+use crate::session::runs;
+
+/// Everything that a trainer has on the GPU.
+#[derive(Debug)]
+pub(super) struct Buffers {
+    pub params: Buffer,
+    pub d_params: Buffer,
+    pub first_moment: Option<Buffer>,
+    pub second_moment: Option<Buffer>,
+    pub hyper: Buffer,
+    /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
+    pub hypers: Buffer,
+    pub tokens: Option<Buffer>,
+    pub input: Buffer,
+    pub d_input: Option<Buffer>,
+    pub output: Buffer,
+    pub d_output: Buffer,
+    /// What the head reads and its gradient, where that is not the output.
+    pub features: Option<(Buffer, Buffer)>,
+    pub prediction: Buffer,
+    pub d_prediction: Buffer,
+    pub targets: Buffer,
+    pub mask: Buffer,
+    pub lengths: Option<Buffer>,
+    pub carried: Option<Carried>,
+    pub dropout_state: Buffer,
+    pub reserve: Option<Buffer>,
+    pub status: Buffer,
+    pub loss: Buffer,
+    /// Two f32 a step, `[log_len, 2]`.
+    pub log: Buffer,
+    pub norm: Buffer,
+    pub workspace: Buffer,
+    /// The log, and behind it the status.
+    pub staging: Buffer,
+}
+
+/// What goes on from chunk to chunk.
+#[derive(Debug)]
+pub(super) struct Carried {
+    /// `[S, L, B, H]`: where a chunk starts.
+    pub state: Buffer,
+    /// Where it ends: backward reads the start again.
+    pub next_state: Buffer,
+    /// `[T, B]` u32.
+    pub reset: Buffer,
+    /// `[B]` u32, each 1: what resets copy into the mask.
+    pub ones: Buffer,
+}
+
+impl Buffers {
+    pub fn new(ctx: &Context, config: &TrainConfig, parts: &Parts, weights: &Weights) -> Result<Self> {
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let zeros = |name: &str, size: u64| ctx.create_buffer(&format!("tidegate train {name}"), size, usage);
+        let some = |name: &str, size: u64| (size > 0).then(|| zeros(name, size)).transpose();
+        let (plan, update, loss) = (parts.training.sizes(), parts.update.sizes(), parts.loss.sizes());
+        let has_embedding = parts.embedding.is_some();
+        let log_len = config.log_len as u64;
+        let batch = config.shape.batch_size;
+        let carried = config.carry_state.then(|| -> Result<_> {
+            Ok(Carried {
+                state: zeros("state", plan.state)?,
+                next_state: zeros("next_state", plan.state)?,
+                reset: zeros("reset", plan.reset)?,
+                ones: ctx.upload("tidegate train ones", &vec![1u32; batch])?,
+            })
+        });
+        let features = if parts.readout.is_some() { parts.head.sizes().input } else { 0 };
+        Ok(Self {
+            params: ctx.upload("tidegate train params", weights.values())?,
+            d_params: zeros("d_params", update.params)?,
+            first_moment: some("first_moment", update.first_moment)?,
+            second_moment: some("second_moment", update.second_moment)?,
+            hyper: zeros("hyper", update.hyper)?,
+            hypers: zeros("hypers", update.hyper * log_len)?,
+            tokens: parts.embedding.as_ref().map(|embedding| zeros("tokens", embedding.sizes().tokens)).transpose()?,
+            input: zeros("input", plan.input)?,
+            d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
+            output: zeros("output", plan.output)?,
+            d_output: zeros("d_output", plan.output)?,
+            features: some("features", features)?.zip(some("d_features", features)?),
+            prediction: zeros("prediction", loss.prediction)?,
+            d_prediction: zeros("d_prediction", loss.prediction)?,
+            targets: zeros("targets", loss.targets)?,
+            mask: ctx.upload("tidegate train mask", &vec![1u32; config.predictions()])?,
+            lengths: config
+                .ragged
+                .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
+                .transpose()?,
+            carried: carried.transpose()?,
+            dropout_state: ctx
+                .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
+            reserve: some("reserve", plan.reserve)?,
+            status: zeros("status", plan.status)?,
+            loss: zeros("loss", loss.loss)?,
+            log: zeros("log", loss.loss * log_len)?,
+            norm: zeros("norm", 8)?,
+            workspace: zeros("workspace", parts.workspace())?,
+            staging: ctx.create_buffer(
+                "tidegate train staging",
+                loss.loss * log_len + plan.status,
+                BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+            )?,
+        })
+    }
+
+    /// What the network's forward pass binds.
+    pub fn rnn_forward<'a>(&'a self, layout: &Layout) -> ForwardBuffers<'a> {
+        let carried = self.carried.as_ref();
+        ForwardBuffers {
+            initial_state: carried.map(|carried| whole(&carried.state)),
+            final_state: carried.map(|carried| whole(&carried.next_state)),
+            reset: carried.map(|carried| whole(&carried.reset)),
+            lengths: self.lengths.as_ref().map(whole),
+            dropout_state: Some(whole(&self.dropout_state)),
+            reserve: self.reserve.as_ref().map(whole),
+            status: Some(whole(&self.status)),
+            ..ForwardBuffers::new(
+                part(&self.params, layout.rnn()),
+                whole(&self.input),
+                whole(&self.output),
+                whole(&self.workspace),
+            )
+        }
+    }
+
+    /// What the head reads, and where its gradient goes.
+    pub fn head_input(&self) -> [&Buffer; 2] {
+        self.features.as_ref().map_or([&self.output, &self.d_output], |(features, d_features)| [features, d_features])
+    }
+
+    /// One pass with its resets before and the state's copy behind it.
+    pub fn record(&self, work: &[Work], pending: &BTreeSet<usize>, has_resets: bool, encoder: &mut CommandEncoder) {
+        if let Some(carried) = &self.carried {
+            for (first, count) in runs(pending) {
+                encoder.copy_buffer_to_buffer(&carried.ones, 0, &carried.reset, 4 * first as u64, 4 * count as u64);
+            }
+        }
+        {
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate train"), timestamp_writes: None };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            work.iter().for_each(|work| work.dispatch(&mut pass));
+        }
+        if let Some(carried) = &self.carried {
+            encoder.copy_buffer_to_buffer(&carried.next_state, 0, &carried.state, 0, carried.state.size());
+            if has_resets || !pending.is_empty() {
+                encoder.clear_buffer(&carried.reset, 0, None);
+            }
+        }
+    }
+}
+
+pub(super) fn whole(buffer: &Buffer) -> BufferBinding<'_> {
+    buffer.as_entire_buffer_binding()
+}
+
+/// Elements of a flat block.
+pub(super) fn part(buffer: &Buffer, range: Range<usize>) -> BufferBinding<'_> {
+    let size = std::num::NonZeroU64::new(4 * range.len() as u64);
+    BufferBinding { buffer, offset: 4 * range.start as u64, size }
+}
