@@ -1,16 +1,14 @@
-//! A device and its queue, what they can do, and the pipelines built on them so far.
+//! A device and its queue, what they can do, what goes wrong with them, and the pipelines built on them so far.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use futures_intrusive::channel::shared::oneshot_channel;
 use wgpu::{
     Adapter, AdapterInfo, Backend, Buffer, BufferUsages, CooperativeMatrixProperties, CooperativeScalarType, Device, DeviceType,
     DownlevelFlags, Features, Limits, Queue,
@@ -30,13 +28,14 @@ pub(crate) const WORKGROUP_BYTES: u32 = 16384;
 pub(crate) const CONTROL_BYTES: u64 = 32;
 /// Distance between the parts of the empty buffers: no two bindings of a dispatch may overlap if they are written.
 pub(crate) const EMPTY_STRIDE: u64 = 256;
-/// Longest wait for the GPU before a call gives up with an error.
+/// Longest wait for the GPU, by default.
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A device and its queue; cheap to clone. Pipelines are cached here and shared by everything built on it.
 #[derive(Debug, Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    timeout: Duration,
 }
 
 struct Inner {
@@ -85,6 +84,35 @@ fn cooperative_size(info: &AdapterInfo, features: Features, has: &[CooperativeMa
         })
     };
     [16, 8].into_iter().find(|&size| features.contains(needed) && subgroups && suits(size))
+}
+
+/// Runs `call`, and gives the first error that wgpu has to tell of it.
+fn catch<T>(device: &Device, call: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
+    let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
+    let scopes = filters.map(|filter| device.push_error_scope(filter));
+    let value = call();
+    let mut first = None;
+    for scope in scopes.into_iter().rev() {
+        if let Poll::Ready(Some(error)) = pin!(scope.pop()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
+            first.get_or_insert(error);
+        }
+    }
+    (value, first)
+}
+
+/// A lost device gives buffers that cannot be mapped, and no error; a full one gives an error.
+fn is_lost(device: &Device) -> bool {
+    if cfg!(target_arch = "wasm32") {
+        return false;
+    }
+    let descriptor = wgpu::BufferDescriptor {
+        label: Some("tidegate probe"),
+        size: 4,
+        usage: BufferUsages::COPY_SRC,
+        mapped_at_creation: true,
+    };
+    let (is_mapped, error) = catch(device, || device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok());
+    !is_mapped && error.is_none()
 }
 
 /// A uniform buffer of step indices, bound at a dynamic offset of `step · stride`.
@@ -159,20 +187,14 @@ impl Context {
         let unpacks_f16 = downlevel.contains(DownlevelFlags::SHADER_F16_IN_F32);
         let indirect =
             downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && adapter.get_info().backend != Backend::BrowserWebGpu;
-        let empty = ["read", "write"].map(|access| {
-            device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&format!("tidegate empty {access}")),
-                size: EMPTY_STRIDE * u64::from(persistent::STORAGE_BUFFERS + 1),
-                usage: BufferUsages::STORAGE,
-                mapped_at_creation: false,
-            })
-        });
-        let control = device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("tidegate control"),
-            size: CONTROL_BYTES,
-            usage: BufferUsages::STORAGE | BufferUsages::INDIRECT,
-            mapped_at_creation: false,
-        });
+        let create = |label, size, usage| {
+            let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+            let (buffer, error) = catch(device, || device.create_buffer(&descriptor));
+            error.map_or(Ok(buffer), |error| Err(Error::Device(error.to_string())))
+        };
+        let empty_bytes = EMPTY_STRIDE * u64::from(persistent::STORAGE_BUFFERS + 1);
+        let empty = |label| create(label, empty_bytes, BufferUsages::STORAGE);
+        let control = create("tidegate control", CONTROL_BYTES, BufferUsages::STORAGE | BufferUsages::INDIRECT)?;
         let inner = Inner {
             device: device.clone(),
             queue: queue.clone(),
@@ -184,12 +206,20 @@ impl Context {
             cooperative: cooperative_size(&adapter.get_info(), device.features(), &adapter.cooperative_matrix_properties()),
             kernels: Mutex::default(),
             step_table: Mutex::default(),
-            empty,
+            empty: [empty("tidegate empty read")?, empty("tidegate empty write")?],
             control,
             repairs: AtomicU32::new(0),
             lost,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        let context = Self { inner: Arc::new(inner), timeout: TIMEOUT };
+        context.check_present()?;
+        Ok(context)
+    }
+
+    /// The longest that a call waits for the GPU before it gives up with an error, 10 minutes by default. What is built on the
+    /// context from here on keeps to it.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The wgpu device.
@@ -210,6 +240,10 @@ impl Context {
     /// Whether the adapter runs on the CPU.
     pub fn is_software(&self) -> bool {
         self.inner.info.device_type == DeviceType::Cpu
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        self.timeout
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -276,6 +310,8 @@ impl Context {
             return Ok(kernel.clone());
         }
         let kernel = Arc::new(self.scoped(|| Kernel::new(&self.inner.device, &source))?);
+        // A lost device gives pipelines without a word, and once they are kept nobody asks again.
+        self.check_present()?;
         kernels.insert(source.wgsl, kernel.clone());
         Ok(kernel)
     }
@@ -323,7 +359,7 @@ impl Context {
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
         let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor))?;
-        buffer.get_mapped_range_mut(..).map_err(|e| Error::Device(e.to_string()))?.copy_from_slice(bytes);
+        buffer.get_mapped_range_mut(..).map_err(|e| self.failure(e))?.copy_from_slice(bytes);
         buffer.unmap();
         Ok(buffer)
     }
@@ -355,98 +391,37 @@ impl Context {
         Ok(())
     }
 
-    /// Runs `create` with wgpu's errors caught. Scopes resolve at once natively; in browsers they come too late for a
-    /// call that is not async, so there a mistake of ours would reach the app's handler.
-    pub(crate) fn scoped<T>(&self, create: impl FnOnce() -> T) -> Result<T> {
-        let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
-        let scopes = filters.map(|filter| self.inner.device.push_error_scope(filter));
-        let value = create();
-        let mut first = None;
-        for scope in scopes.into_iter().rev() {
-            if let Poll::Ready(Some(error)) = pin!(scope.pop()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
-                first.get_or_insert(error);
-            }
-        }
+    /// Runs `call` with wgpu's errors caught, which would else reach the app's handler. Scopes resolve at once natively; in browsers
+    /// too late for a call that is not async, so there a mistake of ours is dropped.
+    pub(crate) fn scoped<T>(&self, call: impl FnOnce() -> T) -> Result<T> {
+        let (value, error) = catch(&self.inner.device, call);
         self.check_lost()?;
-        match first {
-            Some(error) => Err(Error::Device(error.to_string())),
+        match error {
+            Some(error) => Err(self.failure(error)),
             None => Ok(value),
         }
     }
 
-    fn check_lost(&self) -> Result<()> {
+    /// What a failed call of wgpu means.
+    pub(crate) fn failure(&self, error: impl std::fmt::Display) -> Error {
+        match self.check_present() {
+            Err(lost) => lost,
+            Ok(()) => Error::Device(error.to_string()),
+        }
+    }
+
+    /// Asks the device itself whether it is lost: on a borrowed one the app has the callback.
+    pub(crate) fn check_present(&self) -> Result<()> {
+        self.check_lost()?;
+        if is_lost(&self.inner.device) {
+            self.inner.lost.store(true, Ordering::Release);
+        }
+        self.check_lost()
+    }
+
+    pub(crate) fn check_lost(&self) -> Result<()> {
         if self.inner.lost.load(Ordering::Acquire) { Err(Error::DeviceLost) } else { Ok(()) }
     }
-
-    /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
-    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
-        let bytes: &[u8] = bytemuck::cast_slice(values);
-        check_words(label, bytes.len() as u64)?;
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let buffer = self.create_buffer(label, bytes.len().max(4) as u64, usage)?;
-        self.inner.queue.write_buffer(&buffer, 0, bytes);
-        Ok(buffer)
-    }
-
-    /// Reads whole f32 buffers back, all in one submit. Of f16 it gives the words, for [`Dtype::decode`].
-    pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
-        for source in sources {
-            let (needed, actual) = (BufferUsages::COPY_SRC, source.usage());
-            if !actual.contains(needed) {
-                return Err(Error::BufferUsage { name: "download", needed, actual });
-            }
-            check_words("download", source.size())?;
-        }
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate download") };
-        let mut encoder = self.inner.device.create_command_encoder(&descriptor);
-        let mut staging = Vec::new();
-        for source in sources {
-            let copy = self.create_buffer("tidegate staging", source.size(), BufferUsages::COPY_DST | BufferUsages::MAP_READ)?;
-            encoder.copy_buffer_to_buffer(source, 0, &copy, 0, source.size());
-            staging.push(copy);
-        }
-        self.inner.queue.submit([encoder.finish()]);
-        // All maps are asked for before the first is waited for.
-        let mapped: Vec<_> = staging.iter().map(|buffer| self.map(buffer)).collect();
-        let mut values = [const { Vec::new() }; N];
-        for (value, mapped) in values.iter_mut().zip(mapped) {
-            *value = mapped.await?;
-        }
-        Ok(values)
-    }
-
-    /// Maps a staging buffer, copies its values out and unmaps it.
-    pub(crate) fn map(&self, staging: &Buffer) -> impl Future<Output = Result<Vec<f32>>> + use<> {
-        let (sender, receiver) = oneshot_channel();
-        let (context, staging) = (self.clone(), staging.clone());
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            let _ = sender.send(result);
-        });
-        async move {
-            context.wait()?;
-            receiver.receive().await.ok_or(Error::DeviceLost)??;
-            let view = staging.get_mapped_range(..).map_err(|e| Error::Device(e.to_string()))?;
-            let values = bytemuck::pod_collect_to_vec(&view[..]);
-            drop(view);
-            staging.unmap();
-            Ok(values)
-        }
-    }
-
-    /// Waits for all submitted work; does nothing in browsers, where the event loop does it.
-    pub fn wait(&self) -> Result<()> {
-        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(TIMEOUT) };
-        // wgpu 30's poll panics where it meets a lost device itself.
-        let polled = catch_unwind(AssertUnwindSafe(|| self.inner.device.poll(poll)));
-        self.check_lost()?;
-        polled.map_err(|_| Error::DeviceLost)??;
-        Ok(())
-    }
-}
-
-/// wgpu copies whole 4-byte words.
-fn check_words(name: &str, bytes: u64) -> Result<()> {
-    if bytes.is_multiple_of(4) { Ok(()) } else { Err(Error::Config(format!("`{name}` has {bytes} bytes, not a multiple of 4"))) }
 }
 
 #[cfg(test)]

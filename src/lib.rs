@@ -23,6 +23,7 @@ mod storage;
 mod strategy;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
+mod transfer;
 mod tune;
 mod tuning;
 

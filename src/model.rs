@@ -183,7 +183,7 @@ impl Rnn {
         let run = HostRun::new(self, params, seq, Mode::Inference)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         run.record().await?;
         run.output().await
     }
@@ -205,8 +205,7 @@ impl Rnn {
         if !buffer.usage().contains(BufferUsages::COPY_DST) {
             return Err(Error::BufferUsage { name: "params", needed: BufferUsages::COPY_DST, actual: buffer.usage() });
         }
-        self.ctx.queue().write_buffer(buffer, 0, &self.dtype().encode(params.values()));
-        Ok(())
+        self.ctx.write(buffer, 0, &self.dtype().encode(params.values()))
     }
 
     /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
@@ -214,7 +213,7 @@ impl Rnn {
         let run = HostRun::new(self, params, seq, Mode::Training)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         run.record().await?;
         Ok(TrainingRun { output: run.output().await?, run })
     }
@@ -295,7 +294,7 @@ impl<'a> HostRun<'a> {
     }
 
     pub fn encoder(&self) -> CommandEncoder {
-        self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate") })
+        self.ctx.encoder("tidegate")
     }
 
     pub fn forward_buffers(&self) -> ForwardBuffers<'_> {
@@ -402,7 +401,7 @@ impl TrainingRun<'_> {
         };
         let mut encoder = run.encoder();
         run.plan.bind_backward(&buffers)?.encode(&mut encoder);
-        ctx.queue().submit([encoder.finish()]);
+        ctx.submit(encoder)?;
         run.record().await?;
         gradients.download(run).await
     }

@@ -139,8 +139,7 @@ impl Session {
     pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
         check_len("state", (self.state.size() / 4) as usize, state.len())?;
         self.pending.clear();
-        self.ctx.queue().write_buffer(&self.state, 0, bytemuck::cast_slice(state));
-        Ok(())
+        self.ctx.write(&self.state, 0, state)
     }
 
     /// How many dispatches a chunk is.
@@ -166,16 +165,15 @@ impl Session {
     /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.
     pub async fn advance(&mut self, input: &[f32]) -> Result<Vec<f32>> {
         check_len("input", self.lens[0], input.len())?;
-        self.ctx.queue().write_buffer(&self.input, 0, &self.dtype.encode(input));
-        let descriptor = wgpu::CommandEncoderDescriptor { label: Some("tidegate session") };
-        let mut encoder = self.ctx.device().create_command_encoder(&descriptor);
+        self.ctx.write(&self.input, 0, &self.dtype.encode(input))?;
+        let mut encoder = self.ctx.encoder("tidegate session");
         self.encode(&mut encoder);
         encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.output.size());
         if let Some(status) = &self.status {
             encoder.copy_buffer_to_buffer(status, 0, &self.staging, self.output.size(), status.size());
             encoder.clear_buffer(status, 0, None);
         }
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         let mut values = self.ctx.map(&self.staging).await?;
         let status = values.split_off((self.output.size() / 4) as usize);
         self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));

@@ -180,7 +180,7 @@ impl<'a> Trial<'a> {
         if let Some(backward) = &self.backward {
             backward.encode(&mut encoder);
         }
-        ctx.queue().submit([encoder.finish()]);
+        ctx.submit(encoder)?;
         ctx.wait()
     }
 

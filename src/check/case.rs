@@ -276,10 +276,10 @@ async fn run_poisoned(
         status: Some(whole(status)),
         ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
     };
-    let mut encoder = ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate check") });
+    let mut encoder = ctx.encoder("tidegate check");
     plan.bind_forward(&forward)?.encode(&mut encoder);
     if mode == Mode::Inference {
-        ctx.queue().submit([encoder.finish()]);
+        ctx.submit(encoder)?;
         return Ok((download_output(rnn, case, &output, &final_state).await?, None));
     }
 
@@ -301,7 +301,7 @@ async fn run_poisoned(
         accumulate: case.accumulate,
     };
     plan.bind_backward(&backward)?.encode(&mut encoder);
-    ctx.queue().submit([encoder.finish()]);
+    ctx.submit(encoder)?;
     let output = download_output(rnn, case, &output, &final_state).await?;
     let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
     let d_input = case.dtype.decode(d_input, case.shape.rows() * case.config.input_size);

@@ -530,9 +530,9 @@ mod tests {
             Some(BufferBinding { buffer: &buffers[index], offset: 0, size: None })
         };
         let bound = Bound::new(ctx, &[dispatch.into()], buffer).unwrap();
-        let mut encoder = ctx.device().create_command_encoder(&Default::default());
+        let mut encoder = ctx.encoder("product");
         bound.record(&mut encoder.begin_compute_pass(&Default::default()));
-        ctx.queue().submit([encoder.finish()]);
+        ctx.submit(encoder).unwrap();
         let [c] = pollster::block_on(ctx.download([&buffers[2]])).unwrap();
         c
     }

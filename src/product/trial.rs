@@ -139,13 +139,13 @@ impl<'a> Trial<'a> {
     }
 
     fn run(&self, bound: &Bound, repeats: u64) -> Result<()> {
-        let mut encoder = self.ctx.device().create_command_encoder(&Default::default());
+        let mut encoder = self.ctx.encoder("tidegate trial");
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for _ in 0..repeats {
             bound.record(&mut pass);
         }
         drop(pass);
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         self.ctx.wait()
     }
 }

@@ -133,17 +133,16 @@ impl Trainer {
         let tensors = read_f32(&file, &wanted, others)?;
         let dropout = self.has_dropout().then(|| read_u32::<4>(&file, DROPOUT)).transpose()?;
 
-        let queue = self.ctx.queue().clone();
         for (tensors, buffer) in tensors.chunks(count).zip(std::iter::once(&self.buffers.params).chain(self.moments())) {
             let block = Weights::from_tensors(&self.layout, tensors);
-            queue.write_buffer(buffer, 0, bytemuck::cast_slice(block.values()));
+            self.ctx.write(buffer, 0, block.values())?;
         }
         if let Some(carried) = &self.buffers.carried {
-            queue.write_buffer(&carried.state, 0, bytemuck::cast_slice(&tensors[blocks * count]));
-            queue.write_buffer(&carried.reset, 0, &vec![0; carried.reset.size() as usize]);
+            self.ctx.write(&carried.state, 0, &tensors[blocks * count])?;
+            self.ctx.write(&carried.reset, 0, &vec![0u8; carried.reset.size() as usize])?;
         }
         if let Some(words) = dropout {
-            queue.write_buffer(&self.buffers.dropout_state, 0, bytemuck::cast_slice(&words));
+            self.ctx.write(&self.buffers.dropout_state, 0, &words)?;
         }
         (self.step, self.unread, self.has_resets) = (header.step, 0, false);
         self.pending.clear();

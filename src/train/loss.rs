@@ -228,9 +228,9 @@ mod tests {
                 loss: whole(&written[1]),
                 workspace: whole(&written[2]),
             };
-            let mut encoder = ctx.device().create_command_encoder(&Default::default());
+            let mut encoder = ctx.encoder("loss");
             loss.bind(&buffers).unwrap().encode(&mut encoder);
-            ctx.queue().submit([encoder.finish()]);
+            ctx.submit(encoder).unwrap();
             let [d, found] = pollster::block_on(ctx.download([&written[0], &written[1]])).unwrap();
             assert_eq!(f64::from(found[1]), count, "{lanes} lanes");
             assert!((f64::from(found[0]) - mean).abs() <= 1e-5, "{lanes} lanes: {} for {mean}", found[0]);

@@ -127,22 +127,22 @@ impl Trainer {
     /// Checks a chunk and sends it to the GPU, for the next submit; it stays until another takes its place, but for the resets.
     pub fn write_batch(&mut self, batch: &Batch<'_>) -> Result<()> {
         batch.check(&self.config, self.rnn.config(), &mut self.counted)?;
-        let (queue, buffers) = (self.ctx.queue(), &self.buffers);
+        let (ctx, buffers) = (&self.ctx, &self.buffers);
         match (batch.inputs, &buffers.tokens) {
-            (Inputs::Tokens(tokens), Some(buffer)) => queue.write_buffer(buffer, 0, bytemuck::cast_slice(tokens)),
-            (Inputs::Features(features), _) => queue.write_buffer(&buffers.input, 0, bytemuck::cast_slice(features)),
+            (Inputs::Tokens(tokens), Some(buffer)) => ctx.write(buffer, 0, tokens)?,
+            (Inputs::Features(features), _) => ctx.write(&buffers.input, 0, features)?,
             (Inputs::Tokens(_), None) => {}
         }
         match batch.targets {
-            Targets::Labels(labels) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(labels)),
-            Targets::Values(values) => queue.write_buffer(&buffers.targets, 0, bytemuck::cast_slice(values)),
+            Targets::Labels(labels) => ctx.write(&buffers.targets, 0, labels)?,
+            Targets::Values(values) => ctx.write(&buffers.targets, 0, values)?,
         }
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
-            queue.write_buffer(buffer, 0, bytemuck::cast_slice(lengths));
+            ctx.write(buffer, 0, lengths)?;
         }
-        queue.write_buffer(&buffers.mask, 0, bytemuck::cast_slice(&self.counted));
+        ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
-            queue.write_buffer(&carried.reset, 0, bytemuck::cast_slice(reset));
+            ctx.write(&carried.reset, 0, reset)?;
             self.has_resets = true;
         }
         Ok(())
@@ -174,7 +174,7 @@ impl Trainer {
         let slot = self.step % self.config.log_len as u64;
         let hyper = self.optimizer.hyper(learning_rate, self.step + 1);
         let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
-        self.ctx.queue().write_buffer(&buffers.hypers, hyper_bytes * slot, bytemuck::cast_slice(&hyper));
+        self.ctx.write(&buffers.hypers, hyper_bytes * slot, &hyper)?;
         encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);
         let pending = std::mem::take(&mut self.pending);
         buffers.record(&self.training, &pending, self.has_resets, encoder);
@@ -187,14 +187,9 @@ impl Trainer {
 
     /// Records and submits one step.
     pub fn step(&mut self, learning_rate: f64) -> Result<()> {
-        let mut encoder = self.encoder();
+        let mut encoder = self.ctx.encoder("tidegate train");
         self.encode(learning_rate, &mut encoder)?;
-        self.ctx.queue().submit([encoder.finish()]);
-        Ok(())
-    }
-
-    fn encoder(&self) -> CommandEncoder {
-        self.ctx.device().create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("tidegate train") })
+        self.ctx.submit(encoder)
     }
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
@@ -202,11 +197,11 @@ impl Trainer {
     pub async fn losses(&mut self) -> Result<Vec<f32>> {
         let buffers = &self.buffers;
         let log_bytes = buffers.log.size();
-        let mut encoder = self.encoder();
+        let mut encoder = self.ctx.encoder("tidegate train");
         encoder.copy_buffer_to_buffer(&buffers.log, 0, &buffers.staging, 0, log_bytes);
         encoder.copy_buffer_to_buffer(&buffers.status, 0, &buffers.staging, log_bytes, buffers.status.size());
         encoder.clear_buffer(&buffers.status, 0, None);
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         let mut log = self.ctx.map(&buffers.staging).await?;
         let status = log.split_off((log_bytes / 4) as usize);
         if self.strategy == Strategy::Persistent {
@@ -227,11 +222,11 @@ impl Trainer {
     /// The loss of the chunk that is there, without dropout and without an update. Carried states go on as in a step:
     /// [`reset_rows`](Trainer::reset_rows), or [`state`](Trainer::state) and [`set_state`](Trainer::set_state), keep them apart.
     pub async fn evaluate(&mut self) -> Result<f32> {
-        let mut encoder = self.encoder();
+        let mut encoder = self.ctx.encoder("tidegate train");
         let pending = std::mem::take(&mut self.pending);
         self.buffers.record(&self.evaluation, &pending, self.has_resets, &mut encoder);
         self.has_resets = false;
-        self.ctx.queue().submit([encoder.finish()]);
+        self.ctx.submit(encoder)?;
         let [loss] = self.ctx.download([&self.buffers.loss]).await?;
         Ok(loss[0])
     }
@@ -257,8 +252,7 @@ impl Trainer {
     /// Overwrites the weights, for the next submit. Moments, step and state stay.
     pub fn set_weights(&mut self, weights: &Weights) -> Result<()> {
         check_layout(&self.layout, weights.layout())?;
-        self.ctx.queue().write_buffer(&self.buffers.params, 0, bytemuck::cast_slice(weights.values()));
-        Ok(())
+        self.ctx.write(&self.buffers.params, 0, weights.values())
     }
 
     /// The carried state `[S, L, B, H]`, pending resets applied.
@@ -284,7 +278,7 @@ impl Trainer {
     pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
         let carried = self.carried()?;
         check_len("state", (carried.state.size() / 4) as usize, state.len())?;
-        self.ctx.queue().write_buffer(&carried.state, 0, bytemuck::cast_slice(state));
+        self.ctx.write(&carried.state, 0, state)?;
         self.pending.clear();
         Ok(())
     }
