@@ -151,11 +151,8 @@ const CLASSES: Option<&str> = Some(r#"["a","b"]"#);
 /// Three sequences of 2, 3 and 1 frames of two channels.
 fn small() -> Tensors {
     let frames = (1..=6).flat_map(|frame| [10.0 * frame as f32, 10.0 * frame as f32 + 1.0]);
-    let tensors = [
-        ("frames", Tensor::f32(&[6, 2], frames)),
-        ("lengths", Tensor::i32(&[2, 3, 1])),
-        ("labels", Tensor::i32(&[0, 1, 1])),
-    ];
+    let tensors =
+        [("frames", Tensor::f32(&[6, 2], frames)), ("lengths", Tensor::i32(&[2, 3, 1])), ("labels", Tensor::i32(&[0, 1, 1]))];
     tensors.map(|(name, tensor)| (name.to_string(), tensor)).into()
 }
 
@@ -191,7 +188,11 @@ fn data_that_are_not_whole_are_named() {
         (lacking, CLASSES, "there is no tensor `labels`"),
         (with("frames", Tensor::some(&[12])), CLASSES, "`frames`: shape [12], must be [N,channels]"),
         (with("frames", Tensor::i32(&[0; 6])), CLASSES, "`frames`: shape [6], must be [N,channels]"),
-        (with("frames", Tensor { shape: vec![3, 2], ..Tensor::i32(&[0; 6]) }), CLASSES, "`frames`: dtype I32, must be F32 or F16"),
+        (
+            with("frames", Tensor { shape: vec![3, 2], ..Tensor::i32(&[0; 6]) }),
+            CLASSES,
+            "`frames`: dtype I32, must be F32 or F16",
+        ),
         (with("frames", Tensor::f32(&[6, 2], numbers)), CLASSES, "`frames`: channel 1 of frame 3 is NaN"),
         (with("lengths", Tensor::some(&[3])), CLASSES, "`lengths`: F32 [3], must be I32 [sequences]"),
         (with("lengths", Tensor::i32(&[2, 3])), CLASSES, "2 `lengths` and 3 `labels`: one of each a sequence"),

@@ -4,7 +4,7 @@
 
 RECORD is what `--record` wrote, DIR the folder that it was trained on. Trains in float64 and in float32 and prints how far the losses lie
 apart, and all accuracies. Training amplifies what rounding leaves: so losses count up to the step where PyTorch's own float32 is off
-float64 by more than 1e-5, and until then the recorded ones must lie within 1e-4 of float64, else the exit code is 1. `--expected` writes
+float64 by more than 1e-6, and until then the recorded ones must lie within 1e-4 of float64, else the exit code is 1. `--expected` writes
 what came out in float64 as safetensors: `losses` [N] and `test_losses` [epochs] F64, `right` [epochs] I32, and the settings as metadata.
 """
 
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
 
-PARTED = 1e-5
+PARTED = 1e-6
 TOLERANCE = 1e-4
 ROOT = Path(__file__).resolve().parents[2]
 NETWORKS = {

@@ -31,8 +31,7 @@ impl Settings {
         if !(rate >= 0.0 && rate.is_finite()) {
             return Err(format!("--learning-rate {rate}: must be a finite number, 0 or above").into());
         }
-        let network =
-            RnnConfig::new(data.train.channels, self.hidden).with_num_layers(self.layers).with_bidirectional(true);
+        let network = RnnConfig::new(data.train.channels, self.hidden).with_num_layers(self.layers).with_bidirectional(true);
         let rnn = Rnn::new(ctx, by_name(&self.cell)?, network)?;
         let shape = SeqShape { seq_len: data.longest(), batch_size: batch };
         // What each direction ends with: forward at a sequence's own last frame, in reverse at its first.
