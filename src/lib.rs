@@ -22,8 +22,8 @@ mod session;
 mod storage;
 mod strategy;
 pub mod train;
-#[cfg(not(target_arch = "wasm32"))]
 mod transfer;
+#[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod tuning;
 
@@ -40,3 +40,18 @@ pub use session::Session;
 pub use storage::Dtype;
 pub use strategy::Strategy;
 pub use tuning::Tuning;
+
+/// The guide, as it stands in the repository's folder `docs`.
+#[cfg(any(doc, doctest))]
+pub mod guide {
+    #[doc = include_str!("../docs/embedding.md")]
+    pub mod embedding {}
+    #[doc = include_str!("../docs/training.md")]
+    pub mod training {}
+    #[doc = include_str!("../docs/cells.md")]
+    pub mod cells {}
+    #[doc = include_str!("../docs/strategies.md")]
+    pub mod strategies {}
+    #[doc = include_str!("../docs/numerics.md")]
+    pub mod numerics {}
+}
