@@ -25,7 +25,7 @@ use std::error::Error;
 use std::fs;
 
 use args::{Args, Command};
-use batch::{CELLS, arms, batch, has_gates};
+use batch::{CELLS, Wanted, arms, batch, has_gates};
 use clap::Parser;
 use common::command::Folder;
 use init::{Init, init};
@@ -286,6 +286,32 @@ fn what_a_cell_can_and_cannot_learn() {
     assert!(wild.diverged && !wild.is_solved() && wild.updates < SMALL.updates, "{wild:?}");
 }
 
+/// The score of a run against what the trainer itself predicts on the same rows.
+#[test]
+fn scores_are_of_the_predictions() {
+    let ctx = common::context();
+    for task in ALL {
+        let key = key(task, 10, arm("gru", Init::Uniform), 1);
+        let mut run = Run::new(&ctx, &key, SMALL).unwrap();
+        run.update(20).unwrap();
+        let rows = key.problem.rows(Part::Test, 2, SMALL.batch);
+        run.trainer.write_batch(&rows.batch()).unwrap();
+        let loss = run.trainer.evaluate_blocking().unwrap();
+        let [predictions] = pollster::block_on(ctx.download([run.trainer.predictions()])).unwrap();
+        let expected = match &rows.targets {
+            Answers::Values(_) => f64::from(loss),
+            Answers::Labels(labels) => {
+                let answers = predictions.chunks(task.outputs()).zip(labels).filter(|&(_, &label)| label != IGNORE);
+                let right = |(logits, label): (&[f32], &u32)| logits.iter().all(|&logit| logit <= logits[*label as usize]);
+                let right: Vec<f64> = answers.map(|answer| f64::from(u8::from(right(answer)))).collect();
+                right.iter().sum::<f64>() / right.len() as f64
+            }
+        };
+        let score = run.score(&rows).unwrap();
+        assert!((score - expected).abs() < 1e-5, "{task:?}: {score}, expected {expected}");
+    }
+}
+
 fn record(task: Task, lag: usize, arm: Arm, seed: u64, score: f64, norms: [f64; 2]) -> Record {
     let [norm_before, norm_after] = norms;
     Record { key: key(task, lag, arm, seed), updates: 7, score, diverged: false, norm_before, norm_after, seconds: 1.5 }
@@ -306,7 +332,8 @@ fn runs_are_done_once_and_lags_rise_where_they_were_solved() {
         runs.push(Record { key: Key { learning_rate, ..record.key }, ..record }).unwrap();
     }
     let before = runs.records.len();
-    batch(&ctx, &mut runs, &[Task::Order], &[4, 5], 2, [1e-3, 2e-3], size).unwrap();
+    let wanted = Wanted { tasks: vec![Task::Order], lags: vec![4, 5], seeds: 2, arms: arms(), rates: [1e-3, 2e-3], size };
+    batch(&ctx, &mut runs, &wanted).unwrap();
     let new: Vec<&Record> = runs.records[before..].iter().collect();
     assert_eq!(new.len(), 2);
     for (record, seed) in new.iter().zip(1..) {
@@ -319,7 +346,7 @@ fn runs_are_done_once_and_lags_rise_where_they_were_solved() {
     let lines = |runs: &Runs| runs.records.iter().map(Record::line).collect::<Vec<_>>();
     assert_eq!(lines(&again), lines(&runs));
 
-    let error = batch(&ctx, &mut runs, &[Task::Order], &[5, 5], 2, [1e-3, 2e-3], size).unwrap_err().to_string();
+    let error = batch(&ctx, &mut runs, &Wanted { lags: vec![5, 5], ..wanted }).unwrap_err().to_string();
     assert_eq!(error, "lags must rise, 5 stands before 5");
     let error = Runs::open(&path, &Size { hidden: 8, ..size }).unwrap_err().to_string();
     assert!(error.contains("hidden 4, batch 2") && error.contains("hidden 8, batch 2"), "{error}");
@@ -366,7 +393,7 @@ fn curves_end_at_the_edge_of_a_figure() {
 
     let folder = Folder::new();
     let path = folder.path("figure.svg");
-    let lines = ["one", "two"].map(|name| Line { name: name.into(), points: points([1.0, 1e-2, 0.0]) });
+    let lines = ["one", "two"].map(|name| Line { name: name.into(), style: 0, points: points([1.0, 1e-2, 0.0]) });
     plot::draw(&path, 2, &[Panel { title: "a panel".into(), lines: lines.into() }]).unwrap();
     let svg = fs::read_to_string(&path).unwrap();
     assert!(["a panel", "one", "two", "lag, steps"].iter().all(|word| svg.contains(word)), "{svg}");
@@ -376,11 +403,19 @@ fn curves_end_at_the_edge_of_a_figure() {
 fn the_command_line() {
     let parse = |line: &str| Args::try_parse_from(line.split(' '));
     assert!(parse("why_gates").unwrap().command.is_none());
-    let Some(Command::Tasks { lags, seeds, size, .. }) = parse("why_gates tasks --lags 5,7 --hidden 8").unwrap().command else {
-        panic!()
+    let wanted = |line: &str| match parse(line).unwrap().command {
+        Some(Command::Tasks { tasks, .. }) => tasks.wanted(),
+        _ => panic!("{line}"),
     };
-    assert_eq!((lags, seeds, Size::from(size)), (vec![5, 7], 3, Size { hidden: 8, batch: 16, updates: 2000 }));
-    for wrong in ["tasks --lags 3", "tasks --hidden 0", "tasks --tasks sum", "nothing"] {
+    let all = wanted("why_gates tasks --lags 5,7 --hidden 8").unwrap();
+    assert_eq!((all.lags, all.seeds, all.tasks, all.arms), (vec![5, 7], 3, ALL.to_vec(), arms()));
+    assert_eq!(all.size, Size { hidden: 8, batch: 16, updates: 2000 });
+    let some = wanted("why_gates tasks --cells lstm,rnn_tanh --starts keep,orthogonal --tasks copy").unwrap();
+    let expected = [arm("rnn_tanh", Init::Orthogonal), arm("lstm", Init::Orthogonal), arm("lstm", Init::Keep)];
+    assert_eq!((some.tasks, some.arms), (vec![Task::Copy], expected.to_vec()));
+    let error = wanted("why_gates tasks --cells ltsm").unwrap_err().to_string();
+    assert!(error.contains("(ltsm)") && error.contains("lstm"), "{error}");
+    for wrong in ["tasks --lags 3", "tasks --hidden 0", "tasks --tasks sum", "tasks --starts no", "nothing"] {
         assert!(parse(&format!("why_gates {wrong}")).is_err(), "{wrong}");
     }
 }

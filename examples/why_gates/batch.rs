@@ -39,29 +39,35 @@ pub fn has_gates(cell: &str) -> bool {
     matches!(cell, "binary_gate" | "gru" | "lstm")
 }
 
-/// Does what is not done yet. `rates` are those of cells without and with gates. `lags` go up; an arm goes on to the next if any seed solved the one before.
-pub fn batch(
-    ctx: &Context,
-    runs: &mut Runs,
-    tasks: &[Task],
-    lags: &[usize],
-    seeds: u64,
-    rates: [f64; 2],
-    size: Size,
-) -> Result<()> {
+/// Which runs there shall be.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    pub tasks: Vec<Task>,
+    /// Rising.
+    pub lags: Vec<usize>,
+    pub seeds: u64,
+    pub arms: Vec<Arm>,
+    /// Learning rates of cells without gates, and with.
+    pub rates: [f64; 2],
+    pub size: Size,
+}
+
+/// Does what is not done yet. An arm goes on to the next lag if any seed solved the one before.
+pub fn batch(ctx: &Context, runs: &mut Runs, wanted: &Wanted) -> Result<()> {
+    let Wanted { tasks, lags, seeds, arms, rates, size } = wanted;
     if let Some(pair) = lags.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Err(format!("lags must rise, {} stands before {}", pair[0], pair[1]).into());
     }
     for (k, &lag) in lags.iter().enumerate() {
-        for (seed, &task) in (1..=seeds).flat_map(|seed| tasks.iter().map(move |task| (seed, task))) {
-            for arm in arms() {
+        for (seed, &task) in (1..=*seeds).flat_map(|seed| tasks.iter().map(move |task| (seed, task))) {
+            for arm in arms {
                 let learning_rate = rates[usize::from(has_gates(&arm.cell))];
-                let key = Key { problem: Problem { task, lag }, arm, seed, learning_rate };
+                let key = Key { problem: Problem { task, lag }, arm: arm.clone(), seed, learning_rate };
                 let before = k.checked_sub(1).map(|k| Problem { task, lag: lags[k] });
-                if runs.has(&key) || before.is_some_and(|before| !runs.solved(before, &key.arm)) {
+                if runs.has(&key) || before.is_some_and(|before| !runs.solved(before, arm)) {
                     continue;
                 }
-                let outcome = Run::new(ctx, &key, size)?.train()?;
+                let outcome = Run::new(ctx, &key, *size)?.train()?;
                 let record = Record::new(key, &outcome);
                 println!("{}", record.line());
                 runs.push(record)?;

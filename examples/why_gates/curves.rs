@@ -17,7 +17,7 @@ use crate::train::{Arm, Run, Size};
 
 const LAGS: [usize; 9] = [1, 2, 5, 10, 20, 50, 100, 200, 500];
 /// Rows of data, each with a vector of its own.
-const ROWS: usize = 24;
+const ROWS: usize = 16;
 
 /// A network that was not trained.
 #[derive(Debug, Clone, Copy)]
@@ -46,60 +46,27 @@ fn mean(runs: &[Vec<Norm>], lag: usize, state: usize) -> f64 {
     (logs / runs.len() as f64).exp()
 }
 
-fn line(name: &str, runs: &[Vec<Norm>], state: usize) -> Line {
+fn line(name: &str, style: usize, runs: &[Vec<Norm>], state: usize) -> Line {
     let points = runs[0].iter().enumerate().map(|(k, norm)| (norm.lag as f64, mean(runs, k, state)));
-    Line { name: name.into(), points: points.collect() }
+    Line { name: name.into(), style, points: points.collect() }
 }
 
-const PLAIN: [&str; 2] = ["rnn_linear", "rnn_tanh"];
-const CELLS: [&str; 5] = ["rnn_linear", "rnn_tanh", "binary_gate", "gru", "lstm"];
+/// What is measured, and how often.
+struct Curves<'a> {
+    ctx: &'a Context,
+    hidden: usize,
+    seeds: u64,
+}
 
 /// Draws all figures into a folder, and writes their numbers beside them.
 pub fn draw(ctx: &Context, out: &Path, hidden: usize, seeds: u64) -> Result<()> {
-    let measure = |start: Start| -> Result<Vec<Vec<Norm>>> {
-        (1..=seeds).map(|seed| before_training(ctx, start, hidden, &LAGS, seed)).collect()
-    };
-    let panel = |title: &str, cells: &[&'static str], init: Init| -> Result<Panel> {
-        let mut lines = Vec::new();
-        for &cell in cells {
-            let runs = measure(Start { cell, init, gain: 1.0 })?;
-            lines.push(line(cell, &runs, 0));
-            if cell == "lstm" {
-                lines.push(line("lstm, c", &runs, 1));
-            }
-        }
-        Ok(Panel { title: title.into(), lines })
-    };
-    let initial = [
-        panel("uniform, PyTorch's default", &CELLS, Init::Uniform)?,
-        panel("orthogonal", &CELLS, Init::Orthogonal)?,
-        panel("keep: bias 1 towards copying", &CELLS[2..], Init::Keep)?,
-        panel("chrono: bias ln 500 towards copying", &CELLS[2..], Init::Chrono)?,
-    ];
-    let mut scaled = Vec::new();
-    for cell in PLAIN {
-        let mut lines = Vec::new();
-        for gain in [0.9, 1.0, 1.1, 1.5] {
-            lines.push(line(&format!("orthogonal · {gain}"), &measure(Start { cell, init: Init::Orthogonal, gain })?, 0));
-        }
-        scaled.push(Panel { title: cell.into(), lines });
-    }
-    let mut training = Vec::new();
-    for (cell, init) in [
-        ("rnn_linear", Init::Orthogonal),
-        ("rnn_tanh", Init::Orthogonal),
-        ("binary_gate", Init::Keep),
-        ("gru", Init::Keep),
-        ("lstm", Init::Keep),
-        ("lstm", Init::Uniform),
-    ] {
-        training.push(in_training(ctx, cell, init, seeds)?);
-    }
-
     fs::create_dir_all(out).map_err(|e| format!("{}: {e}", out.display()))?;
+    let curves = Curves { ctx, hidden, seeds };
     let mut numbers = String::from("figure\tpanel\tline\tlag\tnorm\n");
-    for (name, columns, panels) in [("initial", 2, &initial[..]), ("gain", 2, &scaled), ("training", 3, &training)] {
-        plot::draw(&out.join(format!("{name}.svg")), columns, panels)?;
+    for (name, columns, panels) in
+        [("initial", 2, curves.initial()?), ("gain", 2, curves.gain()?), ("training", 3, curves.training()?)]
+    {
+        plot::draw(&out.join(format!("{name}.svg")), columns, &panels)?;
         for (panel, line) in panels.iter().flat_map(|panel| panel.lines.iter().map(move |line| (panel, line))) {
             for (lag, norm) in &line.points {
                 writeln!(numbers, "{name}\t{}\t{}\t{lag}\t{norm:.3e}", panel.title, line.name)?;
@@ -108,6 +75,60 @@ pub fn draw(ctx: &Context, out: &Path, hidden: usize, seeds: u64) -> Result<()> 
     }
     let path = out.join("gradients.tsv");
     fs::write(&path, numbers).map_err(|e| format!("{}: {e}", path.display()).into())
+}
+
+impl Curves<'_> {
+    fn measure(&self, start: Start) -> Result<Vec<Vec<Norm>>> {
+        (1..=self.seeds).map(|seed| before_training(self.ctx, start, self.hidden, &LAGS, seed)).collect()
+    }
+
+    /// All cells by how they start. What has no gate to copy with is not in the last two.
+    fn initial(&self) -> Result<Vec<Panel>> {
+        let cells = ["rnn_linear", "rnn_tanh", "binary_gate", "gru", "lstm"];
+        let mut panels = Vec::new();
+        for (title, init, first) in [
+            ("uniform, PyTorch's default", Init::Uniform, 0),
+            ("orthogonal", Init::Orthogonal, 0),
+            ("keep: bias 1 towards copying", Init::Keep, 2),
+            ("chrono: bias ln 500 towards copying", Init::Chrono, 2),
+        ] {
+            let mut lines = Vec::new();
+            for (style, &cell) in cells.iter().enumerate().skip(first) {
+                let runs = self.measure(Start { cell, init, gain: 1.0 })?;
+                lines.push(line(cell, style, &runs, 0));
+                if cell == "lstm" {
+                    lines.push(line("lstm, from c", style + 1, &runs, 1));
+                }
+            }
+            panels.push(Panel { title: title.into(), lines });
+        }
+        Ok(panels)
+    }
+
+    fn gain(&self) -> Result<Vec<Panel>> {
+        let mut panels = Vec::new();
+        for cell in ["rnn_linear", "rnn_tanh"] {
+            let mut lines = Vec::new();
+            for (style, gain) in [0.9, 1.0, 1.1, 1.5].into_iter().enumerate() {
+                let runs = self.measure(Start { cell, init: Init::Orthogonal, gain })?;
+                lines.push(line(&format!("orthogonal · {gain}"), style, &runs, 0));
+            }
+            panels.push(Panel { title: cell.into(), lines });
+        }
+        Ok(panels)
+    }
+
+    fn training(&self) -> Result<Vec<Panel>> {
+        let arms = [
+            ("rnn_linear", Init::Orthogonal),
+            ("rnn_tanh", Init::Orthogonal),
+            ("binary_gate", Init::Uniform),
+            ("gru", Init::Uniform),
+            ("lstm", Init::Uniform),
+            ("lstm", Init::Chrono),
+        ];
+        arms.into_iter().map(|(cell, init)| in_training(self.ctx, cell, init, self.seeds)).collect()
+    }
 }
 
 /// The adding task at a lag of 30, looked at after so many updates.
@@ -133,6 +154,7 @@ fn in_training(ctx: &Context, cell: &str, init: Init, seeds: u64) -> Result<Pane
             norms_of_seeds.push(norms(run.trainer.rnn(), &params, &inputs, longer.lead(), &lags, &vectors)?);
         }
     }
-    let lines = SNAPSHOTS.iter().zip(&snapshots).map(|(updates, norms)| line(&format!("{updates} updates"), norms, 0));
+    let lines = SNAPSHOTS.iter().zip(&snapshots).enumerate();
+    let lines = lines.map(|(style, (updates, norms))| line(&format!("{updates} updates"), style, norms, 0));
     Ok(Panel { title: format!("{cell}, {}", init.name()), lines: lines.collect() })
 }

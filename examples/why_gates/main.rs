@@ -44,10 +44,9 @@ fn run(args: Args) -> Result<()> {
     match args.command {
         None => demo::demo(&ctx()?),
         Some(Command::Gradients { out, hidden, seeds }) => curves::draw(&ctx()?, &out, hidden as usize, seeds),
-        Some(Command::Tasks { out, lags, seeds, tasks, plain_rate, gated_rate, size }) => {
-            let tasks = if tasks.is_empty() { tasks::ALL.to_vec() } else { tasks };
-            let size = size.into();
-            batch::batch(&ctx()?, &mut Runs::open(&out, &size)?, &tasks, &lags, seeds, [plain_rate, gated_rate], size)
+        Some(Command::Tasks { out, tasks }) => {
+            let wanted = tasks.wanted()?;
+            batch::batch(&ctx()?, &mut Runs::open(&out, &wanted.size)?, &wanted)
         }
         Some(Command::Report { runs }) => {
             let (size, records) = runs::read(&runs)?;

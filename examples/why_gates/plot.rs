@@ -10,6 +10,8 @@ use crate::Result;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
     pub name: String,
+    /// Which colour and marker it has.
+    pub style: usize,
     pub points: Vec<(f64, f64)>,
 }
 
@@ -70,14 +72,15 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, panel:
         .bold_line_style(RGBColor(205, 205, 205))
         .label_style(("sans-serif", 13))
         .draw()?;
-    for (k, (line, colour)) in panel.lines.iter().zip(COLOURS.iter().cycle()).enumerate() {
+    for line in &panel.lines {
+        let (k, colour) = (line.style, COLOURS[line.style % COLOURS.len()]);
         let points = within(&line.points);
         let style = colour.stroke_width(2);
         chart.draw_series(LineSeries::new(points.iter().copied(), style))?.label(&line.name).legend(move |(x, y)| {
-            EmptyElement::at((x, y)) + PathElement::new([(0, 0), (22, 0)], style) + marker((11, 0), k, *colour)
+            EmptyElement::at((x, y)) + PathElement::new([(0, 0), (22, 0)], style) + marker((11, 0), k, colour)
         });
         let shown = points.into_iter().filter(|point| line.points.contains(point));
-        chart.draw_series(shown.map(|point| EmptyElement::at(point) + marker((0, 0), k, *colour)))?;
+        chart.draw_series(shown.map(|point| EmptyElement::at(point) + marker((0, 0), k, colour)))?;
     }
     chart
         .configure_series_labels()
