@@ -67,7 +67,7 @@ fn draw_panel(area: &DrawingArea<SVGBackend<'_>, plotters::coord::Shift>, panel:
         .x_labels(8)
         .y_labels(10)
         .x_label_formatter(&|lag| format!("{lag}"))
-        .y_label_formatter(&|norm| format!("{norm:e}"))
+        .y_label_formatter(&|norm| format!("1e{}", norm.log10().round()))
         .light_line_style(TRANSPARENT)
         .bold_line_style(RGBColor(205, 205, 205))
         .label_style(("sans-serif", 13))
