@@ -132,7 +132,8 @@ impl Runs {
     }
 
     pub fn push(&mut self, record: Record) -> Result<()> {
-        writeln!(self.file, "{}", record.line())?;
+        // One write: whatever ends the process, the file holds whole lines.
+        self.file.write_all(format!("{}\n", record.line()).as_bytes())?;
         self.records.push(record);
         Ok(())
     }
