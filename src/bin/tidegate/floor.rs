@@ -24,7 +24,7 @@ pub struct Floor {
 }
 
 const DISPATCHES: u32 = 200;
-const ROUNDS: u32 = 500;
+const ROUNDS: u32 = 5000;
 /// A software adapter's polls are quick, and its threads may have to wait for a core.
 const SPIN_LIMIT: u32 = 1 << 20;
 /// The best of so many is taken: all that disturbs makes it slower.
@@ -134,7 +134,8 @@ impl<'a> Probe<'a> {
             Ok::<_, Error>((words[0].to_bits() == 0).then_some(best))
         };
         Ok(match (time(1)?, time(ROUNDS)?) {
-            (Some(short), Some(long)) => Some(((long - short) / f64::from(ROUNDS - 1)).max(0.0)),
+            // Less than nothing is noise.
+            (Some(short), Some(long)) => Some((long - short) / f64::from(ROUNDS - 1)).filter(|&us| us > 0.0),
             _ => None,
         })
     }

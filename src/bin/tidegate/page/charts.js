@@ -13,6 +13,17 @@ function svg(tag, attributes = {}, ...children) {
   return made;
 }
 
+// Three digits, all of those before the point.
+function digits(value) {
+  const size = Math.abs(value);
+  return size < 1e-3 ? format(value) : size >= 1000 ? String(Math.round(value)) : value.toPrecision(3);
+}
+
+// For the lines of a grid, which are round.
+function tickText(value) {
+  return value >= 1e6 || value < 1e-3 ? value.toExponential(0).replace("+", "") : String(Number(value.toPrecision(3)));
+}
+
 function seriesStyle(index) {
   return `--series: var(--series-${index % SERIES_COLOURS})`;
 }
@@ -133,12 +144,12 @@ function lineChart(container, chart) {
     for (const tick of named) {
       const [at] = place({ x: tick, y: y[0] });
       picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: top, y2: height - bottom }));
-      picture.append(svg("text", { x: at, y: height - bottom + 15, "text-anchor": "middle" }, format(tick)));
+      picture.append(svg("text", { x: at, y: height - bottom + 15, "text-anchor": "middle" }, tickText(tick)));
     }
     for (const tick of logTicks(...y)) {
       const [, at] = place({ x: x[0], y: tick });
       picture.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: at, y2: at }));
-      picture.append(svg("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, format(tick)));
+      picture.append(svg("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, tickText(tick)));
     }
     picture.append(svg("text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, chart.x));
 
@@ -183,7 +194,7 @@ function barChart(container, chart) {
       y += name;
       for (const { index, value, text } of group.bars) {
         const mark = svg("rect", { class: "mark", style: seriesStyle(index), x: 0, y: y + 1, width: Math.max(1, length(value)).toFixed(1), height: bar - 2 });
-        picture.append(mark, svg("text", { x: length(value) + 5, y: y + bar - 3 }, format(value)));
+        picture.append(mark, svg("text", { x: length(value) + 5, y: y + bar - 3 }, digits(value)));
         spots.push({ x: length(value) / 2, y: y + bar / 2, text, mark });
         y += bar;
       }

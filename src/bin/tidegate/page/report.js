@@ -10,16 +10,16 @@
 
   function facts(column) {
     const { host, peaks } = column;
-    const known = (number, unit) => (number === null || number === undefined ? null : `${format(number)} ${unit}`);
+    const known = (number, unit) => (number === null || number === undefined ? null : `${digits(number)} ${unit}`);
     const costs = peaks && [known(peaks.submit_us, "µs a submit and wait"), known(peaks.dispatch_us, "µs a dispatch"),
-      peaks.round_trip_us !== null && `${format(peaks.round_trip_us)} µs a round trip of ${peaks.round_trip_workgroups} workgroups`];
+      peaks.round_trip_us !== null && `${digits(peaks.round_trip_us)} µs a round trip of ${peaks.round_trip_workgroups} workgroups`];
     const limits = peaks && [known(peaks.peak_gflops, "GFLOP/s in registers"), known(peaks.peak_gbytes, "GB/s copying")];
     const join = (parts) => (parts || []).filter(Boolean).join(", ");
     return [
       ["device", join([column.device_type, column.backend])], ["driver", column.driver], ["stored as", column.dtype],
       ["peaks", join(limits)], ["costs", join(costs)],
       ["machine", join([host.cpu, host.cpus && `${host.cpus} CPUs`, host.os, host.arch])],
-      ["load before", host.load_average === null ? "" : format(host.load_average)],
+      ["load before", host.load_average === null ? "" : digits(host.load_average)],
       ["by", host.version],
       ["when", host.unix_time === null ? "" : new Date(host.unix_time * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"],
       ["file", column.file],
@@ -106,9 +106,9 @@
       const cells = times.flatMap((ms, index) => {
         const ratio = ms !== null && times[data.base] !== null ? ms / times[data.base] : null;
         const failed = found.rows[index] && ms === null;
-        const text = failed ? found.rows[index].note ?? "failed" : ms === null ? null : format(ms);
+        const text = failed ? found.rows[index].note ?? "failed" : ms === null ? null : digits(ms);
         const time = { text, value: ms, className: failed ? "failed" : ms === fastest ? "fastest" : "" };
-        return index === data.base ? [time] : [time, { text: ratio === null ? null : `×${format(ratio)}`, value: ratio, className: "ratio" }];
+        return index === data.base ? [time] : [time, { text: ratio === null ? null : `×${digits(ratio)}`, value: ratio, className: "ratio" }];
       });
       return [{ text: found.name, value: found.name }, ...cells];
     });
@@ -178,7 +178,7 @@
       if (!row) return [];
       const cells = columns.map(({ number, text }) => {
         const value = text(row, found, index) ?? null;
-        return { text: value === null ? null : number ? format(value) : value, value };
+        return { text: value === null ? null : number ? digits(value) : value, value };
       });
       if (row.ms_median === null) cells[2] = { text: row.note ?? "failed", value: null, className: "failed" };
       return [[{ text: found.name + (row.recurrence ? ", recurrence alone" : ""), value: found.name }, ...cells]];

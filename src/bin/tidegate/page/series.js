@@ -5,14 +5,14 @@ function usPerStep(found, row) {
 }
 
 function percent(part) {
-  return part === null || part === undefined ? null : `${format(100 * part)} %`;
+  return part === null || part === undefined ? null : `${digits(100 * part)} %`;
 }
 
 // What is read out for a measurement.
 function describe(data, found, column) {
   const row = found.rows[column];
-  const parts = [`${format(row.ms_median)} ms`, row.ms_median_spread !== null && `±${percent(row.ms_median_spread)}`,
-    `${format(usPerStep(found, row))} µs a step`, row.gflops && `${format(row.gflops)} GFLOP/s`, row.strategy];
+  const parts = [`${digits(row.ms_median)} ms`, row.ms_median_spread !== null && `±${percent(row.ms_median_spread)}`,
+    `${digits(usPerStep(found, row))} µs a step`, row.gflops && `${digits(row.gflops)} GFLOP/s`, row.strategy];
   return `${data.columns[column].label}: ${found.name}: ${parts.filter(Boolean).join(", ")}`;
 }
 
