@@ -116,9 +116,12 @@ function chartFrame(container, { title, hint, label, legend }, draw) {
     const now = Math.floor(entry.contentRect.width);
     if (now === width || now === 0) return;
     width = now;
-    picture.replaceChildren();
-    current = -1;
-    spots = draw(picture, width);
+    // A frame later: the picture's new height would otherwise be news to the observer in the same one.
+    requestAnimationFrame(() => {
+      picture.replaceChildren();
+      current = -1;
+      spots = draw(picture, width);
+    });
   }).observe(picture.parentElement);
 }
 
