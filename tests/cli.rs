@@ -468,6 +468,14 @@ fn bench(device: &str, args: &[&str]) -> Vec<Value> {
     assert!(report["host"]["cpus"].as_u64().unwrap() >= 1);
     let rooflines = report["rooflines"].as_array().unwrap();
     assert_eq!(rooflines.len(), usize::from(device != "cpu"));
+    for roofline in rooflines {
+        let cost = |name: &str| roofline[name].as_f64().unwrap();
+        assert!(
+            cost("submit_us") > 0.0 && cost("dispatch_us") >= 0.0 && cost("dispatch_us") < cost("submit_us") * 1e3,
+            "{roofline}"
+        );
+        assert!(roofline["round_trip_workgroups"].as_u64().unwrap() >= 1, "{roofline}");
+    }
     let peaks = rooflines.iter().flat_map(|roofline| ["peak_gflops", "peak_gbytes"].map(|peak| roofline[peak].as_f64().unwrap()));
     // A core of any machine is somewhere in between.
     assert!(peaks.into_iter().all(|peak| peak > 0.01 && peak < 1e7), "{rooflines:?}");
@@ -499,11 +507,14 @@ fn check_result(result: &Value, mode: &str) {
         "repairs",
         "includes_input",
         "ms_median",
+        "ms_median_spread",
         "ms_min",
+        "first_ms",
         "gpu_ms_median",
         "runs",
         "gflops",
         "roofline_fraction",
+        "launch_fraction",
         "verified",
         "verified_T",
         "verified_B",

@@ -2,14 +2,21 @@
 #![deny(unsafe_code)]
 
 mod bench;
+mod compare;
+mod comparison;
 mod cpu;
 mod deepbench;
 mod device;
 mod devices;
+mod exit;
 mod files;
+mod floor;
 mod gates;
+mod html;
+mod interrupt;
 mod measure;
 mod onnx;
+mod page;
 mod report;
 mod roofline;
 mod run;
@@ -50,7 +57,10 @@ enum Command {
     /// Draw what the gates and states of a network do, as a page of heat maps
     Gates(gates::Args),
     /// Verify and time networks on devices
+    #[command(after_help = exit::STATUSES)]
     Bench(bench::Args),
+    /// Put the JSON files of several machines, devices and programs side by side
+    Compare(compare::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,6 +81,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Gates(args) => gates::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Compare(args) => compare::run(args),
     };
     let result = panic::catch_unwind(AssertUnwindSafe(command));
     finish(result.unwrap_or_else(|payload| {
@@ -84,7 +95,7 @@ fn finish(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             complain(&failure.to_string());
-            ExitCode::FAILURE
+            exit::code(&failure)
         }
     }
 }

@@ -1,9 +1,13 @@
 //! What `bench` found, as JSON for programs.
 
-use serde::Serialize;
-use tidegate::Strategy;
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use serde::Serialize;
+use tidegate::{Context, Error, Strategy};
+
+use crate::comparison::Verdict;
 use crate::device::Description;
+use crate::floor::Floor;
 use crate::measure::Measured;
 use crate::roofline::Roofline;
 use crate::scaling::Series;
@@ -14,12 +18,18 @@ use crate::workload::{Kind, Workload};
 pub struct Report {
     schema: u32,
     tidegate_version: &'static str,
+    /// Seconds since 1970 when it began.
+    unix_time: u64,
     host: Host,
+    /// Whether Ctrl-C ended it before all had run.
+    pub interrupted: bool,
     pub results: Vec<Entry>,
     /// What each adapter can do at best.
     pub rooflines: Vec<Peaks>,
     /// Of suite scaling.
     pub scaling: Vec<Series>,
+    /// Of `--fail-if-slower-than`.
+    pub against: Option<Verdict>,
 }
 
 impl Report {
@@ -27,10 +37,13 @@ impl Report {
         Self {
             schema: 1,
             tidegate_version: env!("CARGO_PKG_VERSION"),
+            unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             host: Host::new(),
+            interrupted: false,
             results: Vec::new(),
             rooflines: Vec::new(),
             scaling: Vec::new(),
+            against: None,
         }
     }
 }
@@ -41,6 +54,26 @@ pub struct Peaks {
     pub description: Description,
     #[serde(flatten)]
     pub roofline: Roofline,
+    #[serde(flatten)]
+    pub floor: Floor,
+}
+
+/// What a device was found to do at best.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    pub roofline: Roofline,
+    pub floor: Floor,
+}
+
+impl Limits {
+    pub fn measure(ctx: &Context) -> Result<Self, Error> {
+        Ok(Self { roofline: Roofline::measure(ctx)?, floor: Floor::measure(ctx)? })
+    }
+
+    /// What stands below a device's table.
+    pub fn lines(&self) -> String {
+        self.roofline.line() + &self.floor.line()
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -49,12 +82,14 @@ struct Host {
     arch: &'static str,
     cpus: usize,
     cpu: Option<String>,
+    /// Of the last minute, on Linux: who else was at work when it began.
+    load_average: Option<f64>,
 }
 
 impl Host {
     fn new() -> Self {
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH, cpus, cpu: cpu_name() }
+        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH, cpus, cpu: cpu_name(), load_average: load_average() }
     }
 }
 
@@ -63,6 +98,10 @@ fn cpu_name() -> Option<String> {
     let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
     let line = info.lines().find(|line| line.starts_with("model name"))?;
     Some(line.split_once(':')?.1.trim().into())
+}
+
+fn load_average() -> Option<f64> {
+    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
 }
 
 /// One workload on one device. What was not measured is null.
@@ -94,13 +133,19 @@ pub struct Entry {
     /// Whether FLOPs include the input product. If not, the time still has the product of the one input feature.
     pub includes_input: bool,
     pub ms_median: Option<f64>,
+    /// Half the 95 % confidence interval of the median, as a part of it.
+    pub ms_median_spread: Option<f64>,
     pub ms_min: Option<f64>,
+    /// The first run, with the building of whatever pipelines no earlier workload had built.
+    pub first_ms: Option<f64>,
     /// Of the GPU alone, by its own clock.
     pub gpu_ms_median: Option<f64>,
     pub runs: usize,
     pub gflops: Option<f64>,
     /// The time that the device's peaks allow, over the median: see `rooflines`.
     pub roofline_fraction: Option<f64>,
+    /// What one submit and as many dispatches cost that do next to nothing, over the median: see `rooflines`.
+    pub launch_fraction: Option<f64>,
     pub verified: bool,
     #[serde(rename = "verified_T")]
     pub verified_seq_len: Option<usize>,
@@ -118,11 +163,6 @@ pub struct Entry {
     pub us_per_step_host_p99: Option<f64>,
     /// Of suite deepbench, the recurrence alone: what is published for cuDNN 7.6.2 on a V100.
     pub published_ms: Option<f64>,
-    /// Milliseconds, for the table.
-    #[serde(skip)]
-    pub first: Option<f64>,
-    #[serde(skip)]
-    pub spread: Option<f64>,
 }
 
 impl Entry {
@@ -131,7 +171,7 @@ impl Entry {
         workload: &Workload,
         strategy: Strategy,
         measured: Option<Measured>,
-        roofline: Option<&Roofline>,
+        limits: Option<&Limits>,
     ) -> Self {
         let Workload { cell, config, shape, .. } = workload;
         let measured = measured.as_ref();
@@ -154,11 +194,14 @@ impl Entry {
             repairs: measured.map(|m| m.repairs),
             includes_input: workload.includes_input(),
             ms_median: measured.map(|m| m.times.median()),
+            ms_median_spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             ms_min: measured.map(|m| m.times.min()),
+            first_ms: measured.map(|m| m.first),
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
             runs: measured.map_or(0, |m| m.times.runs()),
             gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
-            roofline_fraction: measured.and_then(|m| Some(roofline?.fraction(workload, m.times.median()))),
+            roofline_fraction: measured.and_then(|m| Some(limits?.roofline.fraction(workload, m.times.median()))),
+            launch_fraction: measured.and_then(|m| Some(limits?.floor.fraction(m.dispatches, m.times.median()))),
             verified: measured.is_some(),
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
@@ -169,8 +212,6 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             published_ms: workload.published_ms(),
-            first: measured.map(|m| m.first),
-            spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             description: description.clone(),
         }
     }
@@ -189,6 +230,8 @@ mod tests {
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {
         let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001 };
+        let floor = Floor { submit_us: 100.0, dispatch_us: 20.0, round_trip_us: None, round_trip_workgroups: 2 };
+        let limits = Limits { roofline, floor };
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
         let workload =
             Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind, dtype: Dtype::F32 };
@@ -204,7 +247,7 @@ mod tests {
             host_times: times(3.0).filter(|_| kind == Kind::Stream),
             verified: Verified { shape, max_rel_err: 1e-7 },
         };
-        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured), Some(&roofline))
+        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured), Some(&limits))
     }
 
     #[test]
@@ -224,6 +267,13 @@ mod tests {
         assert!(flops > bytes);
         assert_eq!(entry(Kind::Throughput, true).roofline_fraction, Some(flops * 1e-3 / 2.0));
         assert_eq!(entry(Kind::Throughput, false).roofline_fraction, None);
+    }
+
+    /// The submit has one of the 6 dispatches in it, so 200 µs of 2 ms.
+    #[test]
+    fn launches_cost_a_submit_and_the_dispatches_after_its_own() {
+        assert_eq!(entry(Kind::Throughput, true).launch_fraction, Some(0.1));
+        assert_eq!(entry(Kind::Throughput, false).launch_fraction, None);
     }
 
     #[test]

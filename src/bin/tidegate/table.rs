@@ -10,9 +10,10 @@ use crate::report::Entry;
 type Column = (&'static str, fn(&Entry) -> Option<String>);
 
 /// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
-/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median;
+/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median; `launches` what
+/// a submit and as many empty dispatches take, over the median;
 /// `V100 cuDNN 7.6` published milliseconds.
-const COLUMNS: [Column; 21] = [
+const COLUMNS: [Column; 22] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
@@ -20,14 +21,15 @@ const COLUMNS: [Column; 21] = [
     ("strategy", |e| Some(e.strategy.into())),
     ("dispatches", |e| e.dispatches.map(|dispatches| dispatches.to_string())),
     ("repaired", |e| e.repairs.filter(|&repairs| repairs > 0).map(|repairs| repairs.to_string())),
-    ("first ms", |e| e.first.map(short)),
+    ("first ms", |e| e.first_ms.map(short)),
     ("median ms", |e| e.ms_median.map(short)),
     // Where p99 stands, it tells more of how times vary.
-    ("±", |e| e.spread.filter(|_| e.us_per_step_p99.is_none()).map(|spread| format!("{:.1} %", spread * 100.0))),
+    ("±", |e| e.ms_median_spread.filter(|_| e.us_per_step_p99.is_none()).map(|spread| format!("{:.1} %", spread * 100.0))),
     ("min ms", |e| e.ms_min.filter(|_| e.us_per_step_p99.is_none()).map(short)),
     ("GPU ms", |e| e.gpu_ms_median.map(short)),
     ("GFLOP/s", |e| e.gflops.map(short)),
     ("of peak", |e| e.roofline_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
+    ("launches", |e| e.launch_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
     ("µs/step p50", |e| e.us_per_step_p50.map(short)),
     ("p99", |e| e.us_per_step_p99.map(short)),
     ("host p50", |e| e.us_per_step_host_p50.map(short)),
@@ -65,7 +67,7 @@ fn verification(entry: &Entry) -> Option<String> {
 }
 
 /// Three digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let digits = 2 - value.abs().log10().floor().clamp(-3.0, 2.0) as i32;
     format!("{value:.*}", digits as usize)
 }
@@ -86,7 +88,9 @@ pub fn table(description: &Description, entries: &[Entry]) -> String {
     for row in 0..entries.len() {
         table.add_row(columns.iter().map(|(_, texts)| texts[row].as_deref().unwrap_or("-")));
     }
-    format!("{device} ({device_type}, {backend}, {driver})\n{table}\n")
+    let note =
+        if *device_type == "software" { "a software adapter: it runs on the CPU and tells nothing of a GPU\n" } else { "" };
+    format!("{device} ({device_type}, {backend}, {driver})\n{note}{table}\n")
 }
 
 #[cfg(test)]

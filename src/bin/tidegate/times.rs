@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tidegate::Error;
 
+use crate::interrupt;
 use crate::workload::Kind;
 
 /// What the runs of one workload may take together, beyond the fewest.
@@ -69,7 +70,8 @@ impl Times {
     /// What `run` says that it took; nothing if it once cannot say.
     pub fn collect(effort: Effort, mut run: impl FnMut() -> Result<Option<f64>, Error>) -> Result<Option<Self>, Error> {
         let (mut times, start) = (Self::default(), Instant::now());
-        while effort.goes_on(&times, start.elapsed()) {
+        // After Ctrl-C what has begun ends, with one run if it must.
+        while effort.goes_on(&times, start.elapsed()) && !(interrupt::requested() && times.runs() > 0) {
             match run()? {
                 Some(time) => times.insert(time),
                 None => return Ok(None),

@@ -1,7 +1,5 @@
-"use strict";
-
 // Heat maps of gates and states: time along x, units along y, one canvas each. Plain JavaScript, nothing from outside; a page needs
-// maps.css beside it.
+// dom.js before this and maps.css beside it.
 
 // Stops of colours as [r, g, b], from the low end of a scale to its high end.
 const GATE_COLOURS = {
@@ -233,17 +231,4 @@ function unitOrder(group, view) {
     for (let unit = 0; unit < group.units; unit++) sums[unit] += bytes[start + unit];
   }
   return order.sort((a, b) => sums[b] - sums[a] || a - b);
-}
-
-// Three significant digits, and a true minus.
-function format(value) {
-  const size = Math.abs(value);
-  const text = size !== 0 && (size >= 1e4 || size < 1e-3) ? size.toExponential(1) : String(Number(size.toPrecision(3)));
-  return value < 0 && Number(text) !== 0 ? `−${text}` : text;
-}
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
 }

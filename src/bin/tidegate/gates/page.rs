@@ -8,6 +8,7 @@ use super::map::{Map, Shares};
 use super::meaning::formula;
 use super::window::{Row, Window};
 use crate::Result;
+use crate::html::{STYLE, escape, script_json};
 
 #[derive(Debug)]
 pub struct Page {
@@ -53,13 +54,12 @@ impl Page {
         Ok(format!(
             include_str!("page.html"),
             title = escape(&self.title),
-            style = concat!(include_str!("page.css"), include_str!("maps.css")),
+            style = format_args!("{STYLE}{}", include_str!("maps.css")),
             version = env!("CARGO_PKG_VERSION"),
             about = about,
             sections = groups.iter().enumerate().map(|(index, group)| group.section(index)).collect::<String>(),
-            // No `<` may end the script element that holds it.
-            data = serde_json::to_string(&data)?.replace('<', "\\u003c"),
-            script = concat!(include_str!("maps.js"), include_str!("page.js")),
+            data = script_json(&data)?,
+            script = concat!(include_str!("../dom.js"), include_str!("maps.js"), include_str!("page.js")),
         ))
     }
 }
@@ -103,8 +103,4 @@ fn row(map: &Map) -> String {
 /// Four digits behind the point; very large numbers with an exponent.
 fn number(value: f64) -> String {
     if value.abs() < 1e6 { format!("{value:.4}") } else { format!("{value:.4e}") }
-}
-
-fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }

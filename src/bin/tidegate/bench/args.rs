@@ -1,0 +1,156 @@
+//! The command line of `tidegate bench`.
+
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use tidegate::cell::by_name;
+use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
+
+use crate::comparison::Tolerance;
+use crate::device::{self, Device};
+use crate::suite::Suite;
+use crate::workload::{Kind, Workload};
+use crate::{Result, complain};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Workloads to run [default: quick, unless --cell describes one]
+    #[arg(long, conflicts_with = "cell")]
+    suite: Option<Suite>,
+    /// Of the suite, the workloads alone whose line in --list contains this
+    #[arg(long, value_name = "TEXT", conflicts_with = "cell")]
+    filter: Option<String>,
+    /// Print the workloads and their GFLOP a run, and run none
+    #[arg(long)]
+    pub list: bool,
+    /// Start no workload after these
+    #[arg(long, value_name = "SECONDS")]
+    pub budget: Option<u64>,
+    /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`); may be given several times
+    /// [default: all adapters, and after them the CPU for a suite]
+    #[arg(long)]
+    device: Vec<String>,
+    /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16
+    #[arg(long, default_value = "f32")]
+    pub dtype: Dtype,
+    /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent
+    #[arg(long, default_value = "auto")]
+    pub strategy: Strategy,
+    /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
+    #[arg(long)]
+    pub tile: Option<Tile>,
+    /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
+    /// adapter has them. wgpu calls that experimental, and tidegate's kernels for it wait for their first device
+    #[arg(long)]
+    pub cooperative: bool,
+    /// Also write the results as JSON, anew after every workload
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Also write them as a page: one file that needs no network, with charts and tables to sort
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// End with status 3 where a median is slower than in this file of an earlier --json, of the same device and case
+    #[arg(long, value_name = "FILE")]
+    pub fail_if_slower_than: Option<PathBuf>,
+    /// How much slower is no failure: 10% or 0.1
+    #[arg(long, value_name = "PART", default_value = "10%", requires = "fail_if_slower_than")]
+    pub tolerance: Tolerance,
+    /// Cell of a workload of your own: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate
+    #[arg(long, requires_all = ["input", "hidden", "seq", "batch"])]
+    cell: Option<String>,
+    /// Features of a step
+    #[arg(long, value_name = "I", requires = "cell")]
+    input: Option<usize>,
+    /// Units of each layer and direction
+    #[arg(long, value_name = "H", requires = "cell")]
+    hidden: Option<usize>,
+    /// Layers
+    #[arg(long, value_name = "L", requires = "cell", default_value = "1", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    layers: u16,
+    /// Both directions
+    #[arg(long, requires = "cell")]
+    bidirectional: bool,
+    /// Steps
+    #[arg(long, value_name = "T", requires = "cell")]
+    seq: Option<usize>,
+    /// Sequences
+    #[arg(long, value_name = "B", requires = "cell")]
+    batch: Option<usize>,
+    /// infer: forward; train: forward and backward [default: both]
+    #[arg(long, requires = "cell")]
+    mode: Option<ModeName>,
+    /// Time chunks of T steps that go on from each other, forward; the state stays on the GPU
+    #[arg(long, requires = "cell", conflicts_with_all = ["mode", "bidirectional"])]
+    stream: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeName {
+    Infer,
+    Train,
+}
+
+impl Args {
+    pub fn workloads(&self) -> Result<Vec<Workload>> {
+        let (Some(cell), Some(input), Some(hidden), Some(seq_len), Some(batch_size)) =
+            (&self.cell, self.input, self.hidden, self.seq, self.batch)
+        else {
+            let mut workloads = self.suite.unwrap_or(Suite::Quick).workloads()?;
+            if let Some(filter) = &self.filter {
+                workloads.retain(|workload| workload.to_string().contains(filter));
+                if workloads.is_empty() {
+                    return Err(format!("--filter: no workload of the suite contains {filter:?}, see --list").into());
+                }
+            }
+            workloads.iter_mut().for_each(|workload| workload.dtype = self.dtype);
+            return Ok(workloads);
+        };
+        let modes = match self.mode {
+            _ if self.stream => vec![Mode::Inference],
+            None => vec![Mode::Inference, Mode::Training],
+            Some(ModeName::Infer) => vec![Mode::Inference],
+            Some(ModeName::Train) => vec![Mode::Training],
+        };
+        let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
+        let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
+        let kind = if self.stream { Kind::Stream } else { Kind::Throughput };
+        Ok(modes
+            .into_iter()
+            .map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind, dtype: self.dtype })
+            .collect())
+    }
+
+    /// The suite, unless `--cell` describes a workload.
+    pub fn suite(&self) -> Option<Suite> {
+        if self.cell.is_some() { None } else { Some(self.suite.unwrap_or(Suite::Quick)) }
+    }
+
+    /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.
+    pub fn devices(&self) -> Result<(Vec<Device>, usize)> {
+        let defaults = if self.cell.is_some() { &["all"][..] } else { &["all", "cpu"] };
+        let given: Vec<&str> = self.device.iter().map(String::as_str).collect();
+        let wanted = if given.is_empty() { defaults } else { &given };
+        let (mut devices, mut unopened) = (Vec::new(), 0);
+        for &name in wanted {
+            if name != "all" {
+                devices.push(device::select(Some(name), self.cooperative)?);
+                continue;
+            }
+            let adapters = device::adapters();
+            if adapters.is_empty() {
+                complain(device::GET_ADAPTER);
+                return Ok((vec![Device::Cpu], 0));
+            }
+            for adapter in &adapters {
+                match device::open(adapter, self.cooperative) {
+                    Ok(device) => devices.push(device),
+                    Err(error) => {
+                        complain(&format!("{}: {error}", adapter.get_info().name));
+                        unopened += 1;
+                    }
+                }
+            }
+        }
+        Ok((devices, unopened))
+    }
+}

@@ -1,0 +1,192 @@
+// The page: devices, controls, charts and tables, drawn anew when a control changes.
+(() => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const MOST_BARS = 40;
+  const MOST_PANELS = 12;
+
+  function section(title, ...children) {
+    return element("section", {}, element("h2", { textContent: title }), ...children);
+  }
+
+  function facts(column) {
+    const { host, peaks } = column;
+    const known = (number, unit) => (number === null || number === undefined ? null : `${digits(number)} ${unit}`);
+    const costs = peaks && [known(peaks.submit_us, "µs a submit and wait"), known(peaks.dispatch_us, "µs a dispatch"),
+      peaks.round_trip_us !== null && `${digits(peaks.round_trip_us)} µs a round trip of ${peaks.round_trip_workgroups} workgroups`];
+    const limits = peaks && [known(peaks.peak_gflops, "GFLOP/s in registers"), known(peaks.peak_gbytes, "GB/s copying")];
+    const join = (parts) => (parts || []).filter(Boolean).join(", ");
+    return [
+      ["device", join([column.device_type, column.backend])], ["driver", column.driver], ["stored as", column.dtype],
+      ["peaks", join(limits)], ["costs", join(costs)],
+      ["machine", join([host.cpu, host.cpus && `${host.cpus} CPUs`, host.os, host.arch])],
+      ["load before", host.load_average === null ? "" : digits(host.load_average)],
+      ["by", host.version],
+      ["when", host.unix_time === null ? "" : new Date(host.unix_time * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"],
+      ["file", column.file],
+    ].filter(([, text]) => text);
+  }
+
+  function device(column, index) {
+    const list = facts(column).flatMap(([name, text]) => [element("dt", { textContent: name }), element("dd", { textContent: text })]);
+    const warning = column.device_type === "software"
+      ? [element("p", { className: "warning", textContent: "A software adapter: it runs on the CPU and tells nothing of a GPU." })] : [];
+    return element("article", { className: "device" }, element("h3", {}, seriesSwatch(index), column.label), ...warning, element("dl", {}, ...list));
+  }
+
+  function control(label, input) {
+    input.addEventListener("input", show);
+    form.append(element("label", {}, label, input));
+    return input;
+  }
+
+  function select(options) {
+    return element("select", {}, ...options.map(([value, text]) => element("option", { value, textContent: text })));
+  }
+
+  const main = document.getElementById("report");
+  if (data.columns.length === 0) {
+    main.append(element("p", { textContent: "Nothing was measured." }));
+    return;
+  }
+  const several = data.columns.length > 1;
+  const form = element("form", { className: "controls" });
+  form.addEventListener("submit", (event) => event.preventDefault());
+  const bases = data.columns.map(({ label }, index) => [index, label]);
+  const base = several ? control("Base", select(bases)) : null;
+  if (base) base.value = data.base;
+  const modes = [...new Set(data.cases.map((found) => (found.stream ? "stream" : found.mode)))];
+  const mode = modes.length > 1 ? control("Mode", select([["", "all"], ...modes.map((name) => [name, name])])) : { value: "" };
+  const filter = control("Cases with", element("input", { type: "search", placeholder: "lstm, T=64 ..", autocomplete: "off" }));
+  const measure = control("Bars", select(Object.entries(MEASURES).filter(([key]) => several || key !== "ratio").map(([key, { name }]) => [key, name])));
+
+  const slots = {};
+  function slot(name) {
+    slots[name] = element("div");
+    return slots[name];
+  }
+  const crossover = data.crossover.map((text) => element("li", { textContent: text }));
+  main.append(
+    section("Devices", element("div", { className: "devices" }, ...data.columns.map(device))),
+    form,
+    ...(several ? [section("Side by side", slot("side"))] : []),
+    section("Bars", slot("bars")),
+    section("Time per step", slot("lines")),
+    section("Time over work", ...(crossover.length ? [element("ul", {}, ...crossover)] : []), slot("work")),
+    section("Roofline", slot("roofline")),
+    section("All measurements", slot("all")),
+  );
+
+  function show() {
+    data.base = base ? Number(base.value) : 0;
+    const wanted = filter.value.toLowerCase().split(/[\s,]+/).filter(Boolean);
+    const cases = data.cases.filter((found) => {
+      const name = found.name.toLowerCase().split(" ");
+      return (!mode.value || name.at(-1) === mode.value) && wanted.every((word) => name.some((part) => part.startsWith(word)));
+    });
+    if (several) sideBySide(cases);
+    bars(cases);
+    lines(cases);
+    work(cases);
+    roofs(cases);
+    measurements(cases);
+  }
+
+  function nothing(container, text) {
+    container.replaceChildren(element("p", { className: "note", textContent: text }));
+  }
+
+  function sideBySide(cases) {
+    const columns = data.columns.flatMap(({ label }, index) => [
+      { name: `${label}, ms`, number: true },
+      ...(index === data.base ? [] : [{ name: "ratio", about: `time of ${label} over the base's`, number: true }]),
+    ]);
+    const rows = cases.map((found) => {
+      const times = found.rows.map((row) => row?.ms_median ?? null);
+      const fastest = Math.min(...times.filter((ms) => ms !== null));
+      const cells = times.flatMap((ms, index) => {
+        const ratio = ms !== null && times[data.base] !== null ? ms / times[data.base] : null;
+        const failed = found.rows[index] && ms === null;
+        const text = failed ? found.rows[index].note ?? "failed" : ms === null ? null : digits(ms);
+        const time = { text, value: ms, className: failed ? "failed" : ms === fastest ? "fastest" : "" };
+        return index === data.base ? [time] : [time, { text: ratio === null ? null : `×${digits(ratio)}`, value: ratio, className: "ratio" }];
+      });
+      return [{ text: found.name, value: found.name }, ...cells];
+    });
+    sortableTable(slots.side, "Medians of each case and device, and ratios to the base", [{ name: "case" }, ...columns], rows);
+    slots.side.prepend(element("p", { className: "note", textContent: `ratio: a median over that of ${data.columns[data.base].label}; above 1 is slower. The fastest is bold.` }));
+  }
+
+  function bars(cases) {
+    const groups = barGroups(data, cases, measure.value);
+    if (groups.length === 0) return nothing(slots.bars, "No case has a measurement of this.");
+    const shown = groups.slice(0, MOST_BARS);
+    const series = data.columns.map(({ label }, index) => ({ name: label, index }));
+    const { name } = MEASURES[measure.value];
+    const title = shown.length < groups.length ? `${name}, the first ${shown.length} of ${groups.length} cases` : name;
+    barChart(slots.bars, { title, unit: name, series, groups: shown });
+  }
+
+  function lines(cases) {
+    const parts = [["H", "units"], ["B", "rows"], ["T", "steps"]].flatMap(([axis, what]) => {
+      const panels = panelsAlong(data, cases, axis);
+      if (panels.length === 0) return [];
+      const grid = element("div", { className: "panels" });
+      for (const panel of panels.slice(0, MOST_PANELS)) {
+        const place = element("div");
+        grid.append(place);
+        lineChart(place, { ...panel, x: `${axis}, ${what}`, y: "µs per step" });
+      }
+      const more = panels.length > MOST_PANELS ? `, ${MOST_PANELS} of ${panels.length} sets of cases` : "";
+      return [element("h3", { textContent: `Over ${axis}${more}` }), grid];
+    });
+    if (parts.length === 0) return nothing(slots.lines, "No two cases differ in T, B or H alone: suites latency and scaling have such.");
+    slots.lines.replaceChildren(...parts);
+  }
+
+  function work(cases) {
+    const series = overFlops(data, cases);
+    if (series.length === 0) return nothing(slots.work, "No case has a time.");
+    lineChart(slots.work, { title: "Every case by its work", x: "GFLOP of a run", y: "ms per run", series });
+  }
+
+  function roofs(cases) {
+    const series = roofline(data, cases);
+    if (series.length === 0) return nothing(slots.roofline, "No device here has measured its peaks.");
+    lineChart(slots.roofline, { title: "What the peaks allow, and what was reached", x: "FLOPs per byte of parameters, input and output", y: "GFLOP/s", series });
+  }
+
+  function measurements(cases) {
+    const number = (name, text, about) => ({ name, about, number: true, text });
+    const columns = [
+      { name: "device", text: (row, found, index) => data.columns[index].label },
+      { name: "strategy", text: (row) => row.strategy },
+      number("median ms", (row) => row.ms_median),
+      number("± %", (row) => row.ms_median_spread !== null ? 100 * row.ms_median_spread : null, "half the 95 % confidence interval of the median"),
+      number("min ms", (row) => row.ms_min),
+      number("first ms", (row) => row.first_ms, "the first run, with the building of pipelines"),
+      number("GPU ms", (row) => row.gpu_ms_median, "by the GPU's own clock"),
+      number("µs per step", (row, found) => row.ms_median && usPerStep(found, row)),
+      number("p99", (row) => row.us_per_step_p99, "µs per step that 99 % of runs do not exceed"),
+      number("GFLOP/s", (row) => row.gflops),
+      number("of peak %", (row) => row.roofline_fraction !== null ? 100 * row.roofline_fraction : null, "the time that the device's peaks allow, over the median"),
+      number("launches %", (row) => row.launch_fraction !== null ? 100 * row.launch_fraction : null, "what a submit and as many empty dispatches cost, over the median"),
+      number("dispatches", (row) => row.dispatches),
+      number("runs", (row) => row.runs),
+      number("error", (row) => (row.max_rel_err ? row.max_rel_err : null), "largest relative error of any tensor against the reference"),
+    ];
+    const rows = cases.flatMap((found) => found.rows.flatMap((row, index) => {
+      if (!row) return [];
+      const cells = columns.map(({ number, text }) => {
+        const value = text(row, found, index) ?? null;
+        return { text: value === null ? null : number ? digits(value) : value, value };
+      });
+      if (row.ms_median === null) cells[2] = { text: row.note ?? "failed", value: null, className: "failed" };
+      return [[{ text: found.name + (row.recurrence ? ", recurrence alone" : ""), value: found.name }, ...cells]];
+    }));
+    const shown = columns.map((_, at) => at < 3 || rows.some((row) => row[at + 1].value !== null));
+    const keep = (row) => row.filter((_, at) => at === 0 || shown[at - 1]);
+    sortableTable(slots.all, "All measurements", keep([{ name: "case" }, ...columns]), rows.map(keep));
+  }
+
+  show();
+})();
