@@ -59,6 +59,7 @@ pub(crate) struct Choice {
 }
 
 impl Tuning {
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
         Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0 }
     }

@@ -100,14 +100,16 @@
       { name: `${label}, ms`, number: true },
       ...(index === data.base ? [] : [{ name: "ratio", about: `time of ${label} over the base's`, number: true }]),
     ]);
-    const rows = cases.map((found) => {
+    // What several have in common is what there is to compare.
+    const timed = (found) => found.rows.filter((row) => row?.ms_median).length;
+    const rows = [...cases].sort((a, b) => (timed(b) > 1) - (timed(a) > 1)).map((found) => {
       const times = found.rows.map((row) => row?.ms_median ?? null);
       const fastest = Math.min(...times.filter((ms) => ms !== null));
       const cells = times.flatMap((ms, index) => {
         const ratio = ms !== null && times[data.base] !== null ? ms / times[data.base] : null;
         const failed = found.rows[index] && ms === null;
-        const text = failed ? found.rows[index].note ?? "failed" : ms === null ? null : digits(ms);
-        const time = { text, value: ms, className: failed ? "failed" : ms === fastest ? "fastest" : "" };
+        const text = failed ? "failed" : ms === null ? null : digits(ms);
+        const time = { text, value: ms, about: failed ? found.rows[index].note ?? "" : "", className: failed ? "failed" : ms === fastest ? "fastest" : "" };
         return index === data.base ? [time] : [time, { text: ratio === null ? null : `×${digits(ratio)}`, value: ratio, className: "ratio" }];
       });
       return [{ text: found.name, value: found.name }, ...cells];

@@ -1,6 +1,6 @@
 // Tables that a press of a header sorts.
 //
-// columns: [{ name, about, number }]; rows: [[{ text, value, className }]], of which the first is the row's header. `value` sorts;
+// columns: [{ name, about, number }]; rows: [[{ text, value, about, className }]], of which the first is the row's header. `value` sorts;
 // what has none stays at the end.
 function sortableTable(container, caption, columns, rows) {
   const body = element("tbody");
@@ -25,8 +25,8 @@ function sortableTable(container, caption, columns, rows) {
   }
 
   function fill(sorted) {
-    const cell = ({ text, className = "" }, at) =>
-      at === 0 ? element("th", { scope: "row", textContent: text }) : element("td", { textContent: text ?? "–", className });
+    const cell = ({ text, about = "", className = "" }, at) =>
+      at === 0 ? element("th", { scope: "row", textContent: text }) : element("td", { textContent: text ?? "–", title: about, className });
     body.replaceChildren(...sorted.map((row) => element("tr", {}, ...row.map(cell))));
   }
 
