@@ -24,6 +24,8 @@ mod strategy;
 pub mod train;
 #[cfg(not(target_arch = "wasm32"))]
 mod transfer;
+#[cfg(test)]
+mod trusted;
 mod tune;
 mod tuning;
 
