@@ -13,7 +13,7 @@ use wgpu::{DeviceDescriptor, Limits};
 /// The calls that are made once more at the end.
 const REPLAYED: u64 = 40;
 /// What the process may grow by, however long it runs: the allocator's and the driver's caches fill slowly.
-const MOST_GROWTH: i64 = 48 << 20;
+const MOST_GROWTH: i64 = 16 << 20;
 
 /// What a device holds, by wgpu's own count.
 fn counters(ctx: &Context) -> [(&'static str, i64); 9] {
