@@ -31,8 +31,6 @@ fn threads_get_the_bits_of_one() {
         }
     });
     let alone: Vec<Made> = (0..CALLS).map(|number| networks.call(number)).collect();
-        println!("{a:?}");
-    }
     let mut compared = HashSet::new();
     let made = made.into_inner().unwrap();
     assert_eq!(made.len() as u64, THREADS * CALLS);
