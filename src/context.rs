@@ -36,6 +36,9 @@ const TIMEOUT: Duration = Duration::from_secs(600);
 pub struct Context {
     inner: Arc<Inner>,
     timeout: Duration,
+    /// Whether all kernels keep wgpu's runtime checks, ours too.
+    #[cfg(test)]
+    checked: bool,
 }
 
 struct Inner {
@@ -211,7 +214,12 @@ impl Context {
             repairs: AtomicU32::new(0),
             lost,
         };
-        let context = Self { inner: Arc::new(inner), timeout: TIMEOUT };
+        let context = Self {
+            inner: Arc::new(inner),
+            timeout: TIMEOUT,
+            #[cfg(test)]
+            checked: false,
+        };
         context.check_present()?;
         Ok(context)
     }
@@ -220,6 +228,12 @@ impl Context {
     /// context from here on keeps to it.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Builds kernels with all of wgpu's runtime checks; before any is built.
+    #[cfg(test)]
+    pub(crate) fn with_checks(self) -> Self {
+        Self { checked: true, ..self }
     }
 
     /// The wgpu device.
@@ -309,6 +323,8 @@ impl Context {
         if let Some(kernel) = kernels.get(&source.wgsl) {
             return Ok(kernel.clone());
         }
+        #[cfg(test)]
+        let source = if self.checked { source.checked() } else { source };
         let kernel = Arc::new(self.scoped(|| Kernel::new(&self.inner.device, &source))?);
         // A lost device gives pipelines without a word, and once they are kept nobody asks again.
         self.check_present()?;

@@ -145,6 +145,12 @@ impl KernelSource {
         self
     }
 
+    /// With wgpu's runtime checks, whoever wrote it.
+    #[cfg(test)]
+    pub fn checked(self) -> Self {
+        Self { trusted: false, ..self }
+    }
+
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
     pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
         self.wgsl.push_str(&cell_wgsl(cell));

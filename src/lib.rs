@@ -23,6 +23,8 @@ mod storage;
 mod strategy;
 pub mod train;
 mod transfer;
+#[cfg(test)]
+mod trusted;
 #[cfg(not(target_arch = "wasm32"))]
 mod tune;
 mod tuning;

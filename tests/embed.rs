@@ -8,7 +8,7 @@ use tidegate::cell::{self, registry};
 use tidegate::check::Case;
 use tidegate::{
     BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, GruResetBefore, Lstm, Mode,
-    OutputGradients, Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Session, Strategy,
+    OutputGradients, Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Strategy,
 };
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
@@ -478,25 +478,4 @@ fn a_session_starts_from_a_state() {
         let error = session.set_state(&values(1, len - 1)).unwrap_err();
         assert!(matches!(error, Error::Length { expected, actual, .. } if (expected, actual) == (len, len - 1)), "{error}");
     }
-}
-
-#[test]
-fn networks_and_plans_are_shared_between_threads() {
-    fn assert_shared<T: Send + Sync>() {}
-    assert_shared::<(Context, Rnn, Plan, Session, tidegate::Forward, tidegate::Backward)>();
-    let ctx = common::context();
-    let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(5, 7)).unwrap();
-    let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
-    let input = values(1, SHAPE.rows() * 5);
-    let seq = Sequence::new(SHAPE, &input);
-    let expected = rnn.forward_blocking(&params, &seq).unwrap();
-    std::thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                for _ in 0..5 {
-                    assert_eq!(rnn.forward_blocking(&params, &seq).unwrap(), expected);
-                }
-            });
-        }
-    });
 }

@@ -180,3 +180,13 @@ fn networks_on_tiles() {
         }
     }
 }
+
+/// Found by `tests/properties.rs`: five partial sums of weight gradients, 105 elements apart, of which the fifth begins at a
+/// multiple of four, but none between.
+#[test]
+fn partial_sums_an_odd_number_of_elements_apart() {
+    let ctx = common::context();
+    let case = Case { ragged: false, tile: Some(Tile::Of32x32), ..Case::new(RnnConfig::new(8, 7).with_bias(false), 19, 14) };
+    let outcome = pollster::block_on(case.check_gpu(&ctx, &cell::by_name("rnn_linear").unwrap(), Strategy::Stepwise));
+    outcome.unwrap_or_else(|e| panic!("{e}\n{case:?}"));
+}

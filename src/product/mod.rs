@@ -129,9 +129,10 @@ impl Product {
     /// Splits begin at multiples of 4, so that none cuts a quad.
     fn layout(&self) -> Layout {
         let by_fours = |steps: &[u64]| steps.iter().all(|step| step.is_multiple_of(4));
-        // What a stack of one never takes counts for nothing.
-        let stack = |matrix: &Matrix| matrix.batch * (self.batches - 1);
-        let split = self.splits.stride * (self.splits.count - 1);
+        // A step that a stack of one never takes counts for nothing.
+        let taken = |step: u64, count: u64| if count > 1 { step } else { 0 };
+        let stack = |matrix: &Matrix| taken(matrix.batch, self.batches);
+        let split = taken(self.splits.stride, self.splits.count);
         // A vector of four begins at a multiple of at most 16 bytes.
         let first = |matrix: &Matrix| matrix.slot.offset / 4;
         let a = if self.a_along_k() { [self.k, self.a.row] } else { [self.m, self.a.col] };
@@ -590,17 +591,18 @@ mod tests {
     /// What does not begin at a multiple of 4 is not read by fours, wherever it does not.
     #[test]
     fn quads_need_every_step_even() {
-        let case = |transposed| Case {
+        let case = |transposed, batches, splits| Case {
             shape: [8, 12, 16],
             transposed,
-            batches: 2,
-            splits: 2,
+            batches,
+            splits,
             bias: false,
             accumulate: false,
             gaps: [4; 3],
         };
-        for transposed in ORIENTATIONS {
-            let even = case(transposed).product();
+        // Four odd steps are even: each must be.
+        for (transposed, count) in ORIENTATIONS.into_iter().flat_map(|transposed| [(transposed, 2), (transposed, 5)]) {
+            let even = case(transposed, count, count).product();
             assert_eq!(even.layout().quads, [true; 3]);
             let uneven: [(usize, Change); 15] = [
                 (0, |p| p.a.offset += 2),
@@ -622,7 +624,7 @@ mod tests {
             for (i, (operand, change)) in uneven.into_iter().enumerate() {
                 let mut product = even;
                 change(&mut product);
-                assert!(!product.layout().quads[operand], "{transposed:?}, change {i}");
+                assert!(!product.layout().quads[operand], "{transposed:?}, {count} of them, change {i}");
             }
         }
     }

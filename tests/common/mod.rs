@@ -1,6 +1,7 @@
 //! What several suites share.
 #![allow(dead_code, reason = "each suite is a crate of its own and uses a part")]
 
+pub mod calls;
 #[cfg(feature = "cli")]
 pub mod command;
 pub mod covering;
