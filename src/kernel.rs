@@ -145,10 +145,12 @@ impl KernelSource {
         self
     }
 
-    /// With wgpu's runtime checks, whoever wrote it.
+    /// With wgpu's runtime checks, whoever wrote it, and with indices of buffers clamped, which wgpu leaves to drivers that promise
+    /// to check them.
     #[cfg(test)]
     pub fn checked(self) -> Self {
-        Self { trusted: false, ..self }
+        let names: Vec<_> = self.bindings.iter().map(|binding| binding.name).collect();
+        Self { trusted: false, wgsl: crate::trusted::clamped(&self.wgsl, &names), ..self }
     }
 
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.

@@ -84,25 +84,40 @@ fn any_strategy() -> impl Draw<Value = Strategy> {
     select(Strategy::all(&common::context()))
 }
 
-/// Whether the derivative has a kink so near that the reference's own gradients jump when its inputs move by what f32 rounds: then
-/// the GPU may take the other side. Asked of failures alone.
-fn is_at_kink(case: &Case, cell: &dyn Cell, data: &CaseData) -> bool {
+/// Whether what f32 rounds changes the reference's own results by more than they may be off: a derivative has a kink so near that
+/// the GPU may take the other side, or a cell without bounds makes small numbers of large ones. Asked of failures alone.
+fn is_touchy(case: &Case, cell: &dyn Cell, data: &CaseData) -> bool {
     let d = OutputGradients { d_output: &data.d_output, d_final_state: data.d_final_state.as_deref() };
-    let tolerance = Tolerance::new(&case.config, case.shape, true);
+    let [forward, backward] = [false, true].map(|backward| Tolerance::new(&case.config, case.shape, backward));
     (0..20).any(|seed| {
-        let noise = common::uniform(seed, data.params.len(), 1e-6);
-        let params: Vec<f64> = data.params.iter().zip(noise).map(|(param, noise)| param + noise * param.abs()).collect();
-        let trace = reference::forward(cell, &case.config, &params, &data.sequence(), Mode::Training).unwrap();
-        let moved = reference::backward(cell, &case.config, &params, &data.sequence(), &trace, &d).unwrap();
-        tolerance.compare("d_input", &data.gradients.d_input, &narrow(&moved.d_input)).is_err()
+        let moved = |bound: f64| {
+            let noise = common::uniform(seed, data.params.len(), bound);
+            let params: Vec<f64> = data.params.iter().zip(noise).map(|(param, noise)| param * (1.0 + noise)).collect();
+            reference::forward(cell, &case.config, &params, &data.sequence(), Mode::Training)
+                .map(|trace| (params, trace))
+                .unwrap()
+        };
+        let (params, trace) = moved(1e-6);
+        let gradients = reference::backward(cell, &case.config, &params, &data.sequence(), &trace, &d).unwrap();
+        // Moved by one rounding, of which a run makes many.
+        let (_, trace) = moved(1e-7);
+        let truth = &data.trace.output.output;
+        let output: Vec<f64> =
+            truth.iter().zip(&trace.output.output).map(|(truth, moved)| truth + 4.0 * (moved - truth)).collect();
+        backward.compare("d_input", &data.gradients.d_input, &narrow(&gradients.d_input)).is_err()
+            || forward.compare("output", truth, &narrow(&output)).is_err()
     })
 }
 
-/// The data of a case; a cell with jumps may have none that stay clear of them.
+/// The data of a case. A cell with jumps may have none that stay clear of them, one without bounds may outgrow f32.
 fn data(case: &Case, cell: &dyn Cell) -> Result<CaseData, TestCaseError> {
     match case.data(cell) {
         Err(Error::Check { what, .. }) => Err(TestCaseError::reject(what)),
-        data => data.map_err(|error| TestCaseError::fail(error.to_string())),
+        Err(error) => Err(TestCaseError::fail(error.to_string())),
+        Ok(data) if data.trace.output.final_state.iter().chain(&data.gradients.d_params).any(|v| v.abs() > 1e6) => {
+            Err(TestCaseError::reject("values beyond a million"))
+        }
+        Ok(data) => Ok(data),
     }
 }
 
@@ -111,23 +126,28 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 }
 
 /// A network on the GPU with the parameters of a case, and what it is to compute.
-struct Network {
+struct Network<'a> {
     rnn: Rnn,
     params: wgpu::Buffer,
     tolerance: [Tolerance; 2],
+    touchy: Box<dyn Fn() -> bool + 'a>,
 }
 
-impl Network {
-    fn new(case: &Case, cell: &Arc<dyn Cell>, strategy: Strategy, params: &[f64]) -> Self {
+impl<'a> Network<'a> {
+    fn new(case: &'a Case, cell: &'a Arc<dyn Cell>, strategy: Strategy, data: &'a CaseData, params: &[f64]) -> Self {
         let rnn = Rnn::new(&common::context(), cell.clone(), case.config.clone()).unwrap().with_strategy(strategy);
         let params = Params::from_values(rnn.param_layout(), narrow(params)).unwrap();
         let params = rnn.upload(&params).unwrap();
-        Self { rnn, params, tolerance: [false, true].map(|backward| Tolerance::new(&case.config, case.shape, backward)) }
+        let tolerance = [false, true].map(|backward| Tolerance::new(&case.config, case.shape, backward));
+        Self { rnn, params, tolerance, touchy: Box::new(|| is_touchy(case, &**cell, data)) }
     }
 
     fn compare(&self, name: &str, backward: bool, truth: &[f64], actual: &[f32]) -> Result<(), TestCaseError> {
         let compared = self.tolerance[usize::from(backward)].compare(name, truth, actual);
-        compared.map(drop).map_err(|error| TestCaseError::fail(error.to_string()))
+        compared.map(drop).map_err(|error| match (self.touchy)() {
+            true => TestCaseError::reject("rounding alone may do this"),
+            false => TestCaseError::fail(error.to_string()),
+        })
     }
 }
 
@@ -159,7 +179,7 @@ proptest! {
     fn any_network_agrees_with_the_reference((case, cell) in any_case(), strategy in any_strategy()) {
         let data = data(&case, &*cell.1)?;
         if let Err(error) = pollster::block_on(case.check_gpu(&common::context(), &cell.1, strategy)) {
-            prop_assume!(!is_at_kink(&case, &*cell.1, &data));
+            prop_assume!(!is_touchy(&case, &*cell.1, &data));
             return Err(TestCaseError::fail(error.to_string()));
         }
     }
@@ -178,7 +198,7 @@ proptest! {
         let config = case.config.clone().with_batch_first(false);
         let case = Case { config, ragged: false, shape: SeqShape { seq_len, ..case.shape }, ..case };
         let data = data(&case, &*cell.1)?;
-        let network = Network::new(&case, &cell.1, strategy, &data.params);
+        let network = Network::new(&case, &cell.1, strategy, &data, &data.params);
         let (input, batch) = (narrow(&data.input), case.shape.batch_size);
         let step = batch * case.config.input_size;
         let initial = data.initial_state.as_deref().map(narrow);
@@ -219,7 +239,7 @@ proptest! {
         case in case(&DIRECTIONS), cell in variant(), strategy in any_strategy(), by in 0..20usize, alone in 0..20usize,
     ) {
         let data = data(&case, &*cell.1)?;
-        let network = Network::new(&case, &cell.1, strategy, &data.params);
+        let network = Network::new(&case, &cell.1, strategy, &data, &data.params);
         let SeqShape { seq_len, batch_size: batch } = case.shape;
         let hidden = case.config.hidden_size;
         // Turned round and moved on.
@@ -237,9 +257,7 @@ proptest! {
         let (truth, d_truth) = (&data.inference, &data.gradients);
         network.compare("permuted output", false, &rows(&truth.output), &output.output)?;
         network.compare("permuted final state", false, &states(&truth.final_state), &output.final_state)?;
-        let d_input = network.compare("permuted d_input", true, &rows(&d_truth.d_input), &gradients.d_input);
-        prop_assume!(d_input.is_ok() || !is_at_kink(&case, &*cell.1, &data));
-        d_input?;
+        network.compare("permuted d_input", true, &rows(&d_truth.d_input), &gradients.d_input)?;
         network.compare("permuted d_initial_state", true, &states(&d_truth.d_initial_state), &gradients.d_initial_state)?;
         for spec in network.rnn.param_layout().iter() {
             let name = format!("d_{} of permuted rows", spec.name);
@@ -272,7 +290,7 @@ proptest! {
         let data = data(&case, &*cell.1)?;
         let SeqShape { seq_len, batch_size: batch } = case.shape;
         let hidden = case.config.hidden_size;
-        let network = Network::new(&case, &cell.1, strategy, &swapped(&case, &*cell.1, &data.params));
+        let network = Network::new(&case, &cell.1, strategy, &data, &swapped(&case, &*cell.1, &data.params));
         let length = |b: usize| data.lengths.as_ref().map_or(seq_len, |lengths| lengths[b] as usize);
         let back = |values: &[f64]| moved(&case, values, |t, b| (if t < length(b) { length(b) - 1 - t } else { t }, b));
         let halves = |values: &[f64]| shuffled(values, hidden, 2, |half| 1 - half);
@@ -286,9 +304,7 @@ proptest! {
         let (truth, d_truth) = (&data.inference, &data.gradients);
         network.compare("reversed output", false, &back(&halves(&truth.output)), &output.output)?;
         network.compare("reversed final state", false, &states(&truth.final_state), &output.final_state)?;
-        let d_input = network.compare("reversed d_input", true, &back(&d_truth.d_input), &gradients.d_input);
-        prop_assume!(d_input.is_ok() || !is_at_kink(&case, &*cell.1, &data));
-        d_input?;
+        network.compare("reversed d_input", true, &back(&d_truth.d_input), &gradients.d_input)?;
         network.compare("reversed d_initial_state", true, &states(&d_truth.d_initial_state), &gradients.d_initial_state)?;
     }
 }
