@@ -88,7 +88,10 @@ fn any_strategy() -> impl Draw<Value = Strategy> {
 /// the GPU may take the other side, or a cell without bounds makes small numbers of large ones. Asked of failures alone.
 fn is_touchy(case: &Case, cell: &dyn Cell, data: &CaseData) -> bool {
     let d = OutputGradients { d_output: &data.d_output, d_final_state: data.d_final_state.as_deref() };
-    let [forward, backward] = [false, true].map(|backward| Tolerance::new(&case.config, case.shape, backward));
+    let [forward, backward] =
+        [false, true].map(|backward| Tolerance::new(&case.config, case.shape, backward).for_dtype(case.dtype));
+    // About ten roundings, and one.
+    let [far, near] = if case.dtype == Dtype::F16 { [5e-4, 1e-4] } else { [1e-6, 1e-7] };
     (0..20).any(|seed| {
         let moved = |bound: f64| {
             let noise = common::uniform(seed, data.params.len(), bound);
@@ -97,10 +100,9 @@ fn is_touchy(case: &Case, cell: &dyn Cell, data: &CaseData) -> bool {
                 .map(|trace| (params, trace))
                 .unwrap()
         };
-        let (params, trace) = moved(1e-6);
+        let (params, trace) = moved(far);
         let gradients = reference::backward(cell, &case.config, &params, &data.sequence(), &trace, &d).unwrap();
-        // Moved by one rounding, of which a run makes many.
-        let (_, trace) = moved(1e-7);
+        let (_, trace) = moved(near);
         let truth = &data.trace.output.output;
         let output: Vec<f64> =
             truth.iter().zip(&trace.output.output).map(|(truth, moved)| truth + 4.0 * (moved - truth)).collect();
