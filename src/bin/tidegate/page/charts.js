@@ -112,17 +112,17 @@ function chartFrame(container, { title, hint, label, legend }, draw) {
   });
 
   let width = 0;
-  new ResizeObserver(([entry]) => {
-    const now = Math.floor(entry.contentRect.width);
+  function fit(now) {
     if (now === width || now === 0) return;
     width = now;
-    // A frame later: the picture's new height would otherwise be news to the observer in the same one.
-    requestAnimationFrame(() => {
-      picture.replaceChildren();
-      current = -1;
-      spots = draw(picture, width);
-    });
-  }).observe(picture.parentElement);
+    picture.replaceChildren();
+    current = -1;
+    spots = draw(picture, width);
+  }
+  // As soon as it stands in the page, without waiting for a frame.
+  setTimeout(() => fit(picture.parentElement.clientWidth));
+  // A frame later: the picture's new height would otherwise be news to the observer in the same one.
+  new ResizeObserver(([entry]) => requestAnimationFrame(() => fit(Math.floor(entry.contentRect.width)))).observe(picture.parentElement);
 }
 
 // Series over two logarithmic axes. chart: { title, x: label, y: label, series, ticks: values of x that shall be named, if they fit }.
