@@ -15,6 +15,9 @@ const REPLAYED: u64 = 40;
 /// What the process may grow by, however long it runs: the allocator's and the driver's caches fill slowly.
 const MOST_GROWTH: i64 = 16 << 20;
 
+/// wgpu keeps encoders for further use, as many as submits overlapped at once: that is up to time.
+const MOST_ENCODERS: i64 = 4;
+
 /// What a device holds, by wgpu's own count.
 fn counters(ctx: &Context) -> [(&'static str, i64); 9] {
     let hal = ctx.device().get_internal_counters().hal;
@@ -82,7 +85,10 @@ fn nothing_stays_behind() {
             println!("{device} device: {name}: {before}, then {after}");
         }
     }
-    assert_eq!(after, before, "objects of wgpu");
+    for ((name, before), (_, after)) in before.iter().flatten().zip(after.iter().flatten()) {
+        let most = if *name == "command encoders" { MOST_ENCODERS } else { 0 };
+        assert!(after - before <= most, "{name}: {before}, then {after}");
+    }
     if let (Some(before), Some(after)) = (resident, resident_bytes()) {
         println!("memory: {:.1} MiB, then {:.1} MiB", before as f64 / 1_048_576.0, after as f64 / 1_048_576.0);
         assert!(after - before <= MOST_GROWTH, "memory grew from {before} to {after} bytes");
