@@ -92,7 +92,7 @@ impl Work {
             ("upload", ctx.upload("values", &[1.0f32]).map(drop)),
             ("download", pollster::block_on(ctx.download([&*params])).map(drop)),
             ("wait", ctx.wait()),
-            ("from_adapter's kin", rnn.upload(&host).map(drop)),
+            ("upload of parameters", rnn.upload(&host).map(drop)),
             ("write_params", rnn.write_params(params, &host)),
             ("forward", rnn.forward_blocking(params, &seq).map(drop)),
             ("forward again", rnn.forward_blocking(params, &seq).map(drop)),

@@ -67,9 +67,8 @@ impl<'a> Checkpoint<'a> {
 
     /// The weights alone, without an optimizer: for inference, or for a training of another kind.
     pub fn weights(&self, layout: &Layout) -> Result<Weights> {
-        let wanted: Vec<_> = layout.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
         let others = self.file.names().into_iter().filter(|name| [STATE, DROPOUT].contains(name) || name.starts_with(OPTIMIZER));
-        Ok(Weights::from_tensors(layout, &read_f32(&self.file, &wanted, &others.collect::<Vec<_>>())?))
+        Weights::from_file(layout, &self.file, &others.collect::<Vec<_>>())
     }
 }
 

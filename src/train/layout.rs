@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use safetensors::SafeTensors;
 
 use super::TrainConfig;
 use super::pass::elements;
@@ -135,9 +136,13 @@ impl Weights {
 
     /// Reads every tensor of the layout by its name. A tensor that is missing, not used, of another shape or not F32 is an error.
     pub fn from_safetensors(layout: &Layout, bytes: &[u8]) -> Result<Self> {
-        let file = open_safetensors(bytes)?;
+        Self::from_file(layout, &open_safetensors(bytes)?, &[])
+    }
+
+    /// The same of an open file, which may have tensors of these other names too.
+    pub(super) fn from_file(layout: &Layout, file: &SafeTensors<'_>, others: &[&str]) -> Result<Self> {
         let wanted: Vec<_> = layout.iter().map(|spec| (spec.name.clone(), spec.shape.clone())).collect();
-        Ok(Self::from_tensors(layout, &read_f32(&file, &wanted, &[])?))
+        Ok(Self::from_tensors(layout, &read_f32(file, &wanted, others)?))
     }
 
     /// `tensors` are the layout's, in its order and of its sizes.
