@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::future::Future;
-use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Poll, Waker};
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 use wgpu::{
@@ -16,6 +14,7 @@ use wgpu::{
 
 use crate::error::{Error, Result};
 use crate::kernel::{Kernel, KernelSource, step_layout};
+use crate::scopes::Scopes;
 use crate::storage::{Dtype, Element};
 use crate::strategy::persistent;
 
@@ -29,12 +28,15 @@ pub(crate) const CONTROL_BYTES: u64 = 32;
 /// Distance between the parts of the empty buffers: no two bindings of a dispatch may overlap if they are written.
 pub(crate) const EMPTY_STRIDE: u64 = 256;
 /// Longest wait for the GPU, by default.
+#[cfg(not(target_arch = "wasm32"))]
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A device and its queue; cheap to clone. Pipelines are cached here and shared by everything built on it.
 #[derive(Debug, Clone)]
 pub struct Context {
     inner: Arc<Inner>,
+    /// In browsers nothing waits.
+    #[cfg(not(target_arch = "wasm32"))]
     timeout: Duration,
     /// Whether all kernels keep wgpu's runtime checks, ours too.
     #[cfg(test)]
@@ -63,6 +65,7 @@ struct Inner {
     control: Buffer,
     /// Repaired runs of strategy persistent that this crate's own calls saw.
     repairs: AtomicU32,
+    scopes: Scopes,
     lost: Arc<AtomicBool>,
 }
 
@@ -89,21 +92,8 @@ fn cooperative_size(info: &AdapterInfo, features: Features, has: &[CooperativeMa
     [16, 8].into_iter().find(|&size| features.contains(needed) && subgroups && suits(size))
 }
 
-/// Runs `call`, and gives the first error that wgpu has to tell of it.
-fn catch<T>(device: &Device, call: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
-    let filters = [wgpu::ErrorFilter::Internal, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Validation];
-    let scopes = filters.map(|filter| device.push_error_scope(filter));
-    let value = call();
-    let mut first = None;
-    for scope in scopes.into_iter().rev() {
-        if let Poll::Ready(Some(error)) = pin!(scope.pop()).poll(&mut std::task::Context::from_waker(Waker::noop())) {
-            first.get_or_insert(error);
-        }
-    }
-    (value, first)
-}
-
-/// A lost device gives buffers that cannot be mapped, and no error; a full one gives an error.
+/// A lost device gives buffers that cannot be mapped, and no error; a full one gives an error. In browsers it gives those that can:
+/// there the callback tells, and the first readback that is refused.
 fn is_lost(device: &Device) -> bool {
     if cfg!(target_arch = "wasm32") {
         return false;
@@ -114,7 +104,8 @@ fn is_lost(device: &Device) -> bool {
         usage: BufferUsages::COPY_SRC,
         mapped_at_creation: true,
     };
-    let (is_mapped, error) = catch(device, || device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok());
+    let (is_mapped, error) =
+        Scopes::default().catch(device, || device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok());
     !is_mapped && error.is_none()
 }
 
@@ -190,9 +181,10 @@ impl Context {
         let unpacks_f16 = downlevel.contains(DownlevelFlags::SHADER_F16_IN_F32);
         let indirect =
             downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && adapter.get_info().backend != Backend::BrowserWebGpu;
+        let scopes = Scopes::default();
         let create = |label, size, usage| {
             let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-            let (buffer, error) = catch(device, || device.create_buffer(&descriptor));
+            let (buffer, error) = scopes.catch(device, || device.create_buffer(&descriptor));
             error.map_or(Ok(buffer), |error| Err(Error::Device(error.to_string())))
         };
         let empty_bytes = EMPTY_STRIDE * u64::from(persistent::STORAGE_BUFFERS + 1);
@@ -212,10 +204,12 @@ impl Context {
             empty: [empty("tidegate empty read")?, empty("tidegate empty write")?],
             control,
             repairs: AtomicU32::new(0),
+            scopes,
             lost,
         };
         let context = Self {
             inner: Arc::new(inner),
+            #[cfg(not(target_arch = "wasm32"))]
             timeout: TIMEOUT,
             #[cfg(test)]
             checked: false,
@@ -226,6 +220,7 @@ impl Context {
 
     /// The longest that a call waits for the GPU before it gives up with an error, 10 minutes by default. What is built on the
     /// context from here on keeps to it.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
@@ -256,6 +251,7 @@ impl Context {
         self.inner.info.device_type == DeviceType::Cpu
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -373,6 +369,12 @@ impl Context {
         if size > has {
             return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
         }
+        // In browsers memory that cannot be had is an error of the write; mapped, it would be an exception that wgpu panics on.
+        if cfg!(target_arch = "wasm32") {
+            let buffer = self.create_buffer(label, size, usage | BufferUsages::COPY_DST)?;
+            self.write(&buffer, 0, bytes)?;
+            return Ok(buffer);
+        }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
         let buffer = self.scoped(|| self.inner.device.create_buffer(&descriptor))?;
         buffer.get_mapped_range_mut(..).map_err(|e| self.failure(e))?.copy_from_slice(bytes);
@@ -407,14 +409,37 @@ impl Context {
         Ok(())
     }
 
-    /// Runs `call` with wgpu's errors caught, which would else reach the app's handler. Scopes resolve at once natively; in browsers
-    /// too late for a call that is not async, so there a mistake of ours is dropped.
+    /// Runs `call` with wgpu's errors caught, which would else reach the app's handler. In browsers the error is given by
+    /// [`settle`](Context::settle), or by a later call.
     pub(crate) fn scoped<T>(&self, call: impl FnOnce() -> T) -> Result<T> {
-        let (value, error) = catch(&self.inner.device, call);
+        let (value, error) = self.inner.scopes.catch(&self.inner.device, call);
         self.check_lost()?;
         match error {
             Some(error) => Err(self.failure(error)),
             None => Ok(value),
+        }
+    }
+
+    /// Waits for what the scopes of all calls so far have to tell; natively they have told.
+    pub(crate) async fn settle(&self) -> Result<()> {
+        let error = self.inner.scopes.settle().await;
+        self.check_lost()?;
+        error.map_or(Ok(()), |error| Err(self.failure(error)))
+    }
+
+    /// What a readback means that the device refused.
+    pub(crate) async fn refused(&self, error: wgpu::BufferAsyncError) -> Error {
+        if let Err(error) = self.check_present() {
+            return error;
+        }
+        match self.settle().await {
+            Err(error) => error,
+            // A browser refuses without a word where the device is lost, and may tell of that later.
+            Ok(()) if cfg!(target_arch = "wasm32") => {
+                self.inner.lost.store(true, Ordering::Release);
+                Error::DeviceLost
+            }
+            Ok(()) => error.into(),
         }
     }
 

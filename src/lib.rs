@@ -18,6 +18,7 @@ mod product;
 mod program;
 pub mod reference;
 mod rows;
+mod scopes;
 mod session;
 mod storage;
 mod strategy;

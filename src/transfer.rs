@@ -1,10 +1,11 @@
 //! What goes to the queue and comes back: writes, submits, readbacks. Errors never reach the app's handler.
 
 use std::future::Future;
+#[cfg(not(target_arch = "wasm32"))]
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use futures_intrusive::channel::shared::oneshot_channel;
-use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode, PollType};
+use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode};
 
 use crate::context::Context;
 use crate::error::{Error, Result};
@@ -70,17 +71,20 @@ impl Context {
         });
         async move {
             asked?;
-            let mapped = match context.wait() {
-                Ok(()) => receiver.receive().await,
-                Err(error) => {
-                    context.scoped(|| staging.unmap())?;
-                    return Err(error);
-                }
-            };
-            match mapped {
+            // In browsers the event loop brings the answer.
+            #[cfg(not(target_arch = "wasm32"))]
+            if let Err(error) = context.wait() {
+                context.scoped(|| staging.unmap())?;
+                return Err(error);
+            }
+            match receiver.receive().await {
                 Some(Ok(())) => {}
-                Some(Err(error)) => return Err(context.check_present().err().unwrap_or(error.into())),
+                Some(Err(error)) => return Err(context.refused(error).await),
                 None => return Err(Error::DeviceLost),
+            }
+            if let Err(error) = context.settle().await {
+                staging.unmap();
+                return Err(error);
             }
             let view = staging.get_mapped_range(..).map_err(|e| context.failure(e))?;
             let values = bytemuck::pod_collect_to_vec(&view[..]);
@@ -90,9 +94,25 @@ impl Context {
         }
     }
 
-    /// Waits for all submitted work; does nothing in browsers, where the event loop does it.
+    /// Resolves once all work submitted so far is done; natively the calling thread waits for it.
+    pub async fn done(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.wait()?;
+        #[cfg(target_arch = "wasm32")]
+        {
+            let (sender, receiver) = oneshot_channel();
+            self.queue().on_submitted_work_done(move || {
+                let _ = sender.send(());
+            });
+            receiver.receive().await.ok_or(Error::DeviceLost)?;
+        }
+        self.settle().await
+    }
+
+    /// Waits for all submitted work.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
-        let poll = PollType::Wait { submission_index: None, timeout: Some(self.timeout()) };
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout()) };
         // wgpu 30's poll panics where it meets a lost device itself.
         let polled = catch_unwind(AssertUnwindSafe(|| self.device().poll(poll)));
         self.check_lost()?;
