@@ -10,7 +10,9 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     let mut bindgen = wasm_bindgen_cli_support::Bindgen::new();
-    let made = bindgen.input_path(input).out_name("tidegate").typescript(true).web(true).and_then(|web| web.generate(out));
+    bindgen.input_path(input).out_name("tidegate").typescript(true).omit_default_module_path(false);
+    bindgen.remove_name_section(true).remove_producers_section(true);
+    let made = bindgen.web(true).and_then(|web| web.generate(out));
     match made {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
