@@ -24,3 +24,22 @@ impl Drop for Owned {
         self.0.get_mut().iter().for_each(Buffer::destroy);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::Context;
+
+    #[test]
+    fn buffers_end_with_their_owner() {
+        let ctx = pollster::block_on(Context::request()).expect("this needs an adapter");
+        let owned = Owned::default();
+        let buffer = owned.keep(ctx.upload("kept", &[1.0f32])).unwrap();
+        let read = || pollster::block_on(ctx.download([&buffer]));
+        assert_eq!(read().unwrap(), [[1.0]]);
+        drop(owned);
+        let error = read().unwrap_err().to_string();
+        assert!(error.contains("kept") && error.contains("destroyed"), "{error}");
+        assert!(Owned::default().keep(ctx.create_buffer("too large", u64::MAX, wgpu::BufferUsages::STORAGE)).is_err());
+    }
+}
