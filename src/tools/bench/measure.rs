@@ -37,15 +37,15 @@ pub struct Measured {
 
 /// Measures workloads on one device, and remembers from one to the next what was verified.
 #[derive(Debug)]
-pub struct Runner<'a> {
-    ctx: &'a Context,
+pub struct Runner {
+    ctx: Context,
     verifier: Verifier,
 }
 
-impl<'a> Runner<'a> {
+impl Runner {
     /// The products are those that networks are built with: see [`Products::apply`].
-    pub fn new(ctx: &'a Context, products: Products) -> Self {
-        Self { ctx, verifier: Verifier::new(products) }
+    pub fn new(ctx: &Context, products: Products) -> Self {
+        Self { ctx: ctx.clone(), verifier: Verifier::new(products) }
     }
 
     /// Verifies and times a workload, by a network of [`rnn`](super::rnn) on the same device, tuned or not. Where `stop` says so, it
@@ -59,7 +59,7 @@ impl<'a> Runner<'a> {
         let start = Instant::now();
         run.run().await?;
         let first = built + milliseconds(start.elapsed());
-        let verified = self.verifier.verify(self.ctx, workload, &run, &data).await?;
+        let verified = self.verifier.verify(&self.ctx, workload, &run, &data).await?;
         let effort = Effort::of(workload.kind);
         let times = Times::measure(effort, stop, async || run.run().await).await?;
         let gpu_times = run.gpu_times(stop).await?;
