@@ -45,7 +45,7 @@ export class Device extends EventTarget {
   #become(state, why) {
     Object.assign(this, { state, why });
     $("no-webgpu").hidden = state !== "missing";
-    $("no-webgpu-reason").textContent = why;
+    if (state === "missing") $("no-webgpu-reason").textContent = why;
     if (state === "lost") this.#offerToReopen();
     this.#changed();
   }

@@ -41,7 +41,10 @@ export class TrainJob {
   async run({ text, cell, hiddenSize, learningRate, temperature, most }) {
     this.#paused = false;
     this.#temperature = temperature;
-    this.#job ??= this.#begin(text, cell, hiddenSize);
+    const device = this.#device();
+    if (!device) throw new Error("there is no device");
+    // A trainer does not outlive its device.
+    if (this.#job?.device !== device) this.#job = this.#begin(device, text, cell, hiddenSize);
     const job = this.#job;
     const { trainer, rows, shape } = job;
     const done = () => this.#paused || (most !== null && trainer.steps >= most);
@@ -86,9 +89,7 @@ export class TrainJob {
     return (await this.#now(this.#job)).toFile();
   }
 
-  #begin(text, cell, hiddenSize) {
-    const device = this.#device();
-    if (!device) throw new Error("there is no device");
+  #begin(device, text, cell, hiddenSize) {
     const characters = [...text.toWellFormed()];
     const vocabulary = new Vocabulary(characters);
     const tokens = vocabulary.encode(characters);
@@ -97,7 +98,7 @@ export class TrainJob {
     const known = vocabulary.characters.length;
     const network = { inputSize: EMBEDDING, hiddenSize, seed: 1 };
     const trainer = device.trainer(cell, { ...network, ...shape, outputs: known, vocabulary: known, optimizer: "adam", carryState: true, clipNorm: CLIP });
-    return { cell, vocabulary, shape, trainer, rows: new Rows(seen, shape), heldOut: new Rows(unseen, shape).all(), network: device.network(cell, network) };
+    return { device, cell, vocabulary, shape, trainer, rows: new Rows(seen, shape), heldOut: new Rows(unseen, shape).all(), network: device.network(cell, network) };
   }
 
   async #now({ cell, vocabulary, trainer }) {
@@ -125,6 +126,8 @@ export class TrainJob {
     return text;
   }
 }
+
+// A token by its probability.
 
 function draw(shares) {
   let left = Math.random();

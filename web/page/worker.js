@@ -15,6 +15,7 @@ function tell(event, data) {
 
 async function open() {
   if (!navigator.gpu) throw new Error("this browser, or this kind of connection, has no navigator.gpu");
+  if (!(await navigator.gpu.requestAdapter())) throw new Error("the browser has it, but offers no adapter");
   device?.destroy();
   device = await Device.open({ powerPreference: "high-performance" });
   return { name: device.name, backend: device.backend, driver: device.driver, type: device.type, features: [...device.features] };
