@@ -29,7 +29,7 @@ fn time_before(step: u32, direction: u32) -> u32 {
 struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
-    var x: Before;
+    var x = Before();
     let at = state_index(direction, b, unit);
     for (var s = 0u; s < STATES; s++) { x.d_next[s] = state[sizes.carry + s * sizes.block + at]; }
     if step == sizes.seq_len { return x; }
@@ -79,7 +79,7 @@ fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, prod
         d_next[0] += x.d_output;
     }
     // A row past its length holds its state: nothing for the gates, the gradient passes on.
-    var d: Backward;
+    var d = Backward();
     d.d_prev = d_next;
     if x.valid { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }
     if phase == 1u {

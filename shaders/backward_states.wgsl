@@ -11,7 +11,7 @@ fn kept_index(direction: u32, row: u32, i: u32, unit: u32) -> u32 {
 // The states right after step t, from what forward wrote.
 fn states_after(direction: u32, t: u32, b: u32, unit: u32) -> State {
     let row = row_of(t, b);
-    var after: State;
+    var after = State();
     after[0] = load_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
     for (var s = 1u; s < STATES; s++) { after[s] = reserve[kept_index(direction, row, SAVED + s - 1u, unit)]; }
     return after;
@@ -24,13 +24,13 @@ fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
     if is_cut(t + u32(back), b) { return State(); }
     let first = select(t == 0u, t + 1u >= marks[b], back);
     if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
-    var initial: State;
+    var initial = State();
     for (var s = 0u; s < STATES; s++) { initial[s] = state[s * sizes.block + state_index(direction, b, unit)]; }
     return initial;
 }
 
 fn saved_at(direction: u32, t: u32, b: u32, unit: u32) -> Saved {
-    var saved: Saved;
+    var saved = Saved();
     for (var i = 0u; i < SAVED; i++) { saved[i] = reserve[kept_index(direction, row_of(t, b), i, unit)]; }
     return saved;
 }

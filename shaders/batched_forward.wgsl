@@ -25,7 +25,7 @@ fn run(step: u32, direction: u32, b: u32, unit: u32, at: u32) {
         store_operand(at, select(h, 0.0, enters_cut(direction, time_of(step, direction), b)));
         return;
     }
-    var products: Gates;
+    var products = Gates();
     for (var g = FIRST; g < FIRST + COUNT; g++) { products[g] = product_at(direction, b, g, unit); }
     let x = before(step, direction, b, unit, h);
     let made = finish(step, PHASE, FIRST, COUNT, direction, b, unit, products, fixed_of(direction, unit), x);

@@ -16,17 +16,17 @@ fn run(unit: u32, row: u32) {
     let cut = direction + sizes.reverse == 0u && sizes.has_reset == 1u && reset[b] != 0u;
     let at = (sizes.layer * sizes.batch + row) * sizes.hidden + unit;
     let of_direction = direction * sizes.param_stride + unit;
-    var wx: Gates;
-    var rh: Gates;
+    var wx = Gates();
+    var rh = Gates();
     for (var g = 0u; g < GATES; g++) {
         let product = (row * GATES + g) * sizes.hidden + unit;
         wx[g] = input_part[product];
         if (HAS_INITIAL == 1u && !cut) || g >= FIRST_PHASE_GATES { rh[g] = state_part[product]; }
         if sizes.has_bias == 1u { rh[g] += load_params(sizes.bias + of_direction + g * sizes.hidden); }
     }
-    var of_unit: Unit;
+    var of_unit = Unit();
     for (var u = 0u; u < UNIT_ROWS; u++) { of_unit[u] = load_params(sizes.unit + of_direction + u * sizes.hidden); }
-    var prev: State;
+    var prev = State();
     for (var s = 0u; s < STATES; s++) {
         if IN_PLACE == 1u { prev[s] = final_state[s * sizes.block + at]; }
         else if HAS_INITIAL == 1u { prev[s] = initial_state[s * sizes.block + at]; }

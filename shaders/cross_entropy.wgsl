@@ -53,17 +53,17 @@ fn cross_entropy(
             for (var c = lane; c < sizes.features; c += LANES) { sum += exp(prediction[first + c] - largest); }
         }
         sum = sum_of_row(thread, sum);
-        if row >= sizes.rows { continue; }
-        if !counted {
+        // No `continue`: all threads of a workgroup go on to the next barrier.
+        if counted {
+            let label = targets[row];
+            for (var c = lane; c < sizes.features; c += LANES) {
+                let softmax = exp(prediction[first + c] - largest) / sum;
+                d_prediction[first + c] = (softmax - select(0.0, 1.0, c == label)) / loss[1];
+            }
+            if lane == 0u { row_loss[row] = log(sum) + (largest - prediction[first + label]); }
+        } else if row < sizes.rows {
             for (var c = lane; c < sizes.features; c += LANES) { d_prediction[first + c] = 0.0; }
             if lane == 0u { row_loss[row] = 0.0; }
-            continue;
         }
-        let label = targets[row];
-        for (var c = lane; c < sizes.features; c += LANES) {
-            let softmax = exp(prediction[first + c] - largest) / sum;
-            d_prediction[first + c] = (softmax - select(0.0, 1.0, c == label)) / loss[1];
-        }
-        if lane == 0u { row_loss[row] = log(sum) + (largest - prediction[first + label]); }
     }
 }

@@ -34,7 +34,7 @@ fn enters_cut(direction: u32, t: u32, b: u32) -> bool {
 struct Fixed { bias: Gates, unit: Unit }
 
 fn fixed_of(direction: u32, unit: u32) -> Fixed {
-    var fixed: Fixed;
+    var fixed = Fixed();
     let first = direction * sizes.param_stride + unit;
     if sizes.has_bias == 1u {
         for (var g = 0u; g < GATES; g++) { fixed.bias[g] = load_params(sizes.bias + first + g * sizes.hidden); }
@@ -55,7 +55,7 @@ fn part_row(step: u32, direction: u32, b: u32) -> u32 {
 struct Before { wx: Gates, held: State }
 
 fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
-    var x: Before;
+    var x = Before();
     let row = part_row(step, direction, b);
     for (var g = 0u; g < GATES; g++) { x.wx[g] = input_part[(row * GATES + g) * sizes.hidden + unit]; }
     x.held[0] = h;

@@ -56,7 +56,7 @@ fn run_phase(step: u32, phase: u32, direction: u32, b: u32, thread: u32) {
     let unit = thread;
     let finishes = thread < sizes.hidden;
     // Asked for now, so that it is there when the product is.
-    var x: Before;
+    var x = Before();
     if finishes { x = before(step, direction, b, unit); }
 
     for (var c = 0u; c < COLUMNS; c++) { sums[c] = vec4f(); }

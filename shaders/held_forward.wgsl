@@ -42,13 +42,13 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u
     let unit = thread % GROUP;
     let finishes = thread < sizes.hidden;
     // Asked for now, so that it is there when the products are.
-    var x: Before;
+    var x = Before();
     if finishes { x = before(step, direction, b, unit, h); }
 
     for (var g = first; g < first + count; g++) { sums[g] = vec4f(); }
     multiply(phase, select(slot_of(step), (1u + PARITY) * VECTOR, phase == 2u) + lane * QUADS);
     let cut = phase != 2u && enters_cut(direction, time_of(step, direction), b);
-    var products: Gates;
+    var products = Gates();
     for (var g = first; g < first + count; g++) { products[g] = select(dot(sums[g], vec4f(1.0)), 0.0, cut); }
     if LANES > 1u {
         if lane > 0u {
@@ -84,7 +84,7 @@ fn held_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
     let end = min(sizes.steps, start + sizes.chunk);
     prepare_take();
     hold_weights(direction, unit, thread / GROUP);
-    var fixed: Fixed;
+    var fixed = Fixed();
     if finishes { fixed = fixed_of(direction, unit); }
     for (var k = thread; k < 4u * EXCHANGE; k += THREADS) { put(k, 0.0); }
     workgroupBarrier();

@@ -76,9 +76,9 @@ fn matmul(
     let tm = thread / 32u / (THREADS_N / 8u) * 4u + thread % 32u / 8u;
     let tn = thread / 32u % (THREADS_N / 8u) * 8u + thread % 8u;
 
-    var sums: Sums;
+    var sums = Sums();
     for (var k0 = k_start; ; k0 += TILE_K) {
-        var next: mat4x4f;
+        var next = mat4x4f();
         if k0 < k_end {
             if of_a {
                 next = fetch_a(a0, a_stride, m0 + block.quad * 4u, sizes.m, k0 + block.k_quad * 4u, k_end);

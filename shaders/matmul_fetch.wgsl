@@ -4,7 +4,7 @@
 // For each of the four k from first_k on, four numbers along m from first_m on: 0 from k_end on. Beyond m_end stands anything,
 // which ends in rows of C that nobody writes.
 fn fetch_$x(base: u32, stride: u32, first_m: u32, m_end: u32, first_k: u32, k_end: u32) -> mat4x4f {
-    var found: mat4x4f;
+    var found = mat4x4f();
     if $X_ALONG_K == 1u {
         let k = min(first_k, k_end - $X_WIDTH);
         let rest = k_end - 1u - k;

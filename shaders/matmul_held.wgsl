@@ -11,7 +11,7 @@ var<private> held: array<vec4f, HELD_K>; // B(k0 + i, n0 + j·THREADS)
 var<private> sum: vec4f;
 
 fn held_row(b_row: u32, n: vec4u) -> vec4f {
-    var row: vec4f;
+    var row = vec4f();
     for (var j = 0u; j < 4u; j++) {
         if n[j] < sizes.n { row[j] = load_b(b_row + n[j] * sizes.b_col); }
     }
@@ -49,7 +49,7 @@ fn matmul_held(
     let k_end = min(sizes.k, k_start + sizes.k_per_split);
     take_init(thread);
 
-    var start: vec4f;
+    var start = vec4f();
     for (var j = 0u; j < 4u; j++) {
         if sizes.has_bias == 1u && n[j] < sizes.n { start[j] = load_bias(bias0 + n[j]); }
     }

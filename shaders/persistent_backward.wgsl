@@ -60,10 +60,10 @@ fn run_phase(
     // The first threads take a unit and row each. What they need is asked for now, so that it is there when the products are.
     let r = thread / UNITS;
     let finishes = thread < UNITS * ROWS && unit < sizes.hidden && row0 + r < row_end;
-    var x: Before;
+    var x = Before();
     if finishes { x = before(step, direction, row0 + r, unit); }
 
-    var acc: array<f32, ROWS>;
+    var acc = array<f32, ROWS>();
     if phase == 2u || step > 0u {
         for (var piece = 0u; piece < pieces; piece++) {
             if piece > 0u { workgroupBarrier(); }

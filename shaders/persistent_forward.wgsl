@@ -34,7 +34,7 @@ fn await_state(step: u32, slot: u32, direction: u32, b: u32, k: u32) -> f32 {
 // `state` before the chunk.
 fn operand_at(step: u32, phase: u32, direction: u32, b: u32, k: u32) -> f32 {
     if phase == 2u { return await_state(step, 1u, direction, b, k); }
-    var h: f32;
+    var h = 0.0;
     if step == chunk_start() {
         h = state[h_index(step, direction, b, k)];
     } else {
@@ -72,10 +72,10 @@ fn run_phase(
     // The first threads take a unit and row each. What they need is asked for now, so that it is there when the products are.
     let b = row0 + thread / UNITS;
     let finishes = thread < UNITS * ROWS && unit < sizes.hidden && b < row_end;
-    var x: Before;
+    var x = Before();
     if finishes { x = before(step, direction, b, unit, state[h_index(step, direction, b, unit)]); }
 
-    var acc: array<f32, GATES * ROWS>;
+    var acc = array<f32, GATES * ROWS>();
     for (var piece = 0u; piece < PIECES; piece++) {
         if piece > 0u { workgroupBarrier(); }
         for (var i = thread; i < ROWS * TILE; i += THREADS) {
@@ -123,7 +123,7 @@ fn run_phase(
     let at = exchange_index(step, select(0u, 1u, phase == 1u), direction, b, unit);
     var made = 0.0;
     if finishes {
-        var products: Gates;
+        var products = Gates();
         let r = thread / UNITS;
         for (var g = first; g < first + count; g++) { products[g] = sums[(g * ROWS + r) * THREADS + thread % UNITS]; }
         made = finish(step, phase, first, count, direction, b, unit, products, fixed, x);
@@ -155,7 +155,7 @@ fn persistent_forward(
     let unit = unit0 + thread % UNITS;
     if !roll_call(thread, group.x == 0u, groups.x) { return; }
     if HELD == 1u { hold_weights(direction, unit, thread / UNITS); }
-    var fixed: Fixed;
+    var fixed = Fixed();
     if unit < sizes.hidden { fixed = fixed_of(direction, unit); }
 
     let start = chunk_start();

@@ -36,7 +36,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
     let weight = sizes.weight + direction * sizes.param_stride;
     for (var unit0 = 0u; unit0 < sizes.hidden; unit0 += UNITS) {
         let unit = unit0 + local_unit;
-        var acc: array<f32, ROWS>;
+        var acc = array<f32, ROWS>();
         if unit < sizes.hidden && has_product {
             for (var gate_row = first * sizes.hidden + lane; gate_row < (first + count) * sizes.hidden; gate_row += LANES) {
                 let w = load_params(weight + gate_row * sizes.hidden + unit);

@@ -51,14 +51,14 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
     let weight = sizes.weight + direction * sizes.param_stride;
     for (var unit0 = 0u; unit0 < sizes.hidden; unit0 += UNITS) {
         let unit = unit0 + local_unit;
-        var acc: array<f32, GATES * ROWS>;
-        var cut: array<bool, ROWS>;
+        var acc = array<f32, GATES * ROWS>();
+        var cut = array<bool, ROWS>();
         for (var r = 0u; r < ROWS; r++) {
             cut[r] = row0 + r >= sizes.batch || (phase != 2u && enters_cut(direction, t, row0 + r));
         }
         if unit < sizes.hidden {
             for (var k = lane; k < sizes.hidden; k += LANES) {
-                var x: array<f32, ROWS>;
+                var x = array<f32, ROWS>();
                 for (var r = 0u; r < ROWS; r++) {
                     if !cut[r] { x[r] = operand(step, phase, direction, row0 + r, r, k); }
                 }
@@ -70,7 +70,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
         }
         if LANES == 1u {
             for (var r = 0u; r < ROWS; r++) {
-                var products: Gates;
+                var products = Gates();
                 for (var g = first; g < first + count; g++) { products[g] = acc[g * ROWS + r]; }
                 complete(step, phase, first, count, direction, row0, r, unit, products);
             }
@@ -83,7 +83,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
             for (var i = local_unit * LANES + lane; i < UNITS * ROWS; i += UNITS * LANES) {
                 let r = i / UNITS;
                 let u = i % UNITS;
-                var products: Gates;
+                var products = Gates();
                 for (var g = first; g < first + count; g++) {
                     for (var l = 0u; l < LANES; l++) { products[g] += sums[((u * GATES + g) * ROWS + r) * LANES + l]; }
                 }

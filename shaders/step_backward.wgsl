@@ -21,7 +21,7 @@ fn step_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_
     let has_product = PHASE == 2u || step > 0u;
     let k_total = select(0u, COUNT * sizes.hidden, has_product);
 
-    var acc: array<f32, ROWS>;
+    var acc = array<f32, ROWS>();
     for (var k0 = 0u; k0 < k_total; k0 += TILE_K) {
         for (var i = lane * UNITS + local.x; i < ROWS * TILE_K; i += LANES * UNITS) {
             let b = row0 + i / TILE_K;

@@ -16,7 +16,7 @@ fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
     let row0 = group.y * ROWS;
     let weight = sizes.weight + direction * sizes.param_stride;
 
-    var acc: array<f32, COUNT * ROWS>;
+    var acc = array<f32, COUNT * ROWS>();
     for (var k0 = 0u; k0 < sizes.hidden; k0 += TILE_K) {
         for (var i = local.y * LANES + lane; i < ROWS * TILE_K; i += LANES * UNITS) {
             let b = row0 + i / TILE_K;
@@ -51,7 +51,7 @@ fn step_forward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_i
         let b = row0 + i / UNITS;
         let u = group.x * UNITS + i % UNITS;
         if u < sizes.hidden && b < sizes.batch {
-            var products: Gates;
+            var products = Gates();
             for (var g = 0u; g < COUNT; g++) {
                 let at = ((i % UNITS * COUNT + g) * ROWS + i / UNITS) * LANES;
                 for (var l = 0u; l < LANES; l++) { products[FIRST + g] += sums[at + l]; }

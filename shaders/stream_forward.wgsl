@@ -71,14 +71,14 @@ fn products(
     let columns = select(sizes.hidden, columns_of(layer), source == INPUT);
     let weights = block_of(layer, direction)
         + select(GATES * sizes.hidden * columns_of(layer), 0u, source == INPUT);
-    var acc: array<f32, GATES * ROWS>;
+    var acc = array<f32, GATES * ROWS>();
     for (var k0 = 0u; k0 < columns; k0 += 4u * TILE_QUADS) {
         // The operand and the sums of the products before are free.
         workgroupBarrier();
         for (var i = thread; i < ROWS * TILE_QUADS; i += THREADS) {
             let b = row0 + i / TILE_QUADS;
             let k = k0 + 4u * (i % TILE_QUADS);
-            var values: vec4f;
+            var values = vec4f();
             if b < sizes.batch {
                 for (var j = 0u; j < 4u; j++) {
                     if k + j < columns { values[j] = operand_at(layer, direction, source, b, k + j); }
@@ -99,7 +99,7 @@ fn products(
     }
     for (var i = first * ROWS; i < (first + count) * ROWS; i++) { sums[i * THREADS + thread] = acc[i]; }
     workgroupBarrier();
-    var totals: Gates;
+    var totals = Gates();
     if thread < UNITS * ROWS {
         for (var g = first; g < first + count; g++) {
             let at = (g * ROWS + thread / UNITS) * THREADS + thread % UNITS;
@@ -127,9 +127,9 @@ fn finish(layer: u32, phase: u32, direction: u32, b: u32, unit: u32, wx_products
         }
         if sizes.has_bias == 1u && g >= first && g < end { rh[g] += load_params(bias + (GATES + g) * sizes.hidden); }
     }
-    var of_unit: Unit;
+    var of_unit = Unit();
     for (var i = 0u; i < UNIT_ROWS; i++) { of_unit[i] = load_params(per_unit + i * sizes.hidden); }
-    var held: State;
+    var held = State();
     for (var s = 0u; s < STATES; s++) { held[s] = initial(s, layer, direction, b, unit); }
     var prev = held;
     if is_cut(direction, b) { prev = State(); }
@@ -166,8 +166,8 @@ fn update_in_place(layer: u32, row0: u32, thread: u32) {
 }
 
 fn run_phase(layer: u32, phase: u32, direction: u32, row0: u32, unit0: u32, thread: u32) {
-    var wx: Gates;
-    var rh: Gates;
+    var wx = Gates();
+    var rh = Gates();
     if phase == 2u {
         rh = products(layer, direction, MID, FIRST_PHASE_GATES, GATES - FIRST_PHASE_GATES, row0, unit0, thread);
     } else {

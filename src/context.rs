@@ -460,6 +460,11 @@ impl Context {
         self.check_lost()
     }
 
+    /// Whether the device is known to be lost: then every call gives [`Error::DeviceLost`]. On a borrowed device only a call finds out.
+    pub fn is_lost(&self) -> bool {
+        self.check_lost().is_err()
+    }
+
     pub(crate) fn check_lost(&self) -> Result<()> {
         if self.inner.lost.load(Ordering::Acquire) { Err(Error::DeviceLost) } else { Ok(()) }
     }

@@ -20,6 +20,6 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     let d_a = d_next[0] * (n - prev[0]) * d_sigmoid(y);
     let d_n = d_next[0] * g * d_tanh(n);
     let d = Gates(d_a, d_n);
-    var d_unit: Unit;
+    var d_unit = Unit();
     return Backward(d, d, State(d_next[0] * (1.0 - g)), d_unit);
 }

@@ -10,6 +10,6 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     var kept = next[0];
     if KEEPS_INPUT { kept = saved[0]; }
     let d_a = d_next[0] * gate_slope(kept);
-    var d_unit: Unit;
+    var d_unit = Unit();
     return Backward(Gates(d_a), Gates(d_a), State(0.0), d_unit);
 }

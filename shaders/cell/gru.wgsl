@@ -20,6 +20,6 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     let d_n = d_next[0] * (1.0 - z) * candidate_slope(saved[2]);
     let d_z = d_next[0] * (prev[0] - n) * gate_slope(saved[1]);
     let d_r = d_n * rh_n * gate_slope(saved[0]);
-    var d_unit: Unit;
+    var d_unit = Unit();
     return Backward(Gates(d_r, d_z, d_n), Gates(d_r, d_z, d_n * r), State(d_next[0] * z), d_unit);
 }

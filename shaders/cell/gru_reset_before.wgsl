@@ -30,6 +30,6 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     let d_z = d_next[0] * (prev[0] - n) * gate_slope(saved[1]);
     let d_r = d_mid * prev[0] * gate_slope(saved[0]);
     let d = Gates(d_r, d_z, d_n);
-    var d_unit: Unit;
+    var d_unit = Unit();
     return Backward(d, d, State(d_next[0] * z + d_mid * r), d_unit);
 }

@@ -41,7 +41,7 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     let d_g = dc * i * candidate_slope(saved[2]);
     let d = Gates(d_i, d_f, d_g, d_o);
     let d_prev = State(0.0, dc * f + d_i * peep(unit, 0u) + d_f * peep(unit, 2u));
-    var d_unit: Unit;
+    var d_unit = Unit();
     if PEEPHOLES {
         let d_peepholes = array<f32, 3>(d_i * c_prev, d_o * c, d_f * c_prev);
         for (var row = 0u; row < UNIT_ROWS; row++) { d_unit[row] = d_peepholes[row]; }

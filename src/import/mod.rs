@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 pub use container::open_safetensors;
 pub(crate) use container::safetensors_metadata;
+pub use safetensors::{Tensor, read_tensors};
 
 use crate::cell::Cell;
 use crate::config::RnnConfig;

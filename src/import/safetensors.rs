@@ -13,6 +13,32 @@ use crate::config::RnnConfig;
 use crate::error::{Error, Result};
 use crate::params::{ParamLayout, ParamSpec, Params};
 
+/// One tensor of a file, widened.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// As the file has it.
+    pub name: String,
+    /// From the outermost dimension to the innermost.
+    pub shape: Vec<usize>,
+    /// Row-major.
+    pub values: Vec<f32>,
+}
+
+/// All tensors of a file, in the order of their names: for what stands around a network, such as an embedding. F16 and BF16 are
+/// widened, other types refused.
+pub fn read_tensors(bytes: &[u8]) -> Result<Vec<Tensor>> {
+    let file = open_safetensors(bytes)?;
+    let mut tensors = Vec::new();
+    for name in file.names() {
+        let view = find(&file, name)?;
+        let mut values = Vec::new();
+        widen(name, &view, &mut values)?;
+        tensors.push(Tensor { name: name.into(), shape: view.shape().to_vec(), values });
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(tensors)
+}
+
 impl Params {
     /// Reads every tensor of the layout, by its name behind `prefix`. F16 and BF16 are widened.
     ///
@@ -327,6 +353,9 @@ mod tests {
         tensors[0] = ("weight_hh_l0".into(), Dtype::BF16, vec![1, 1], bf16::from_f32(-3.0).to_le_bytes().into());
         let params = read(&tensors, None).unwrap().params;
         assert_eq!(params.values(), [1.5, -0.0625, -3.0]);
+        let whole = read_tensors(&file(&tensors)).unwrap();
+        let found: Vec<_> = whole.iter().map(|t| (t.name.as_str(), &t.shape[..], &t.values[..])).collect();
+        assert_eq!(found, [("weight_hh_l0", &[1, 1][..], &[-3.0][..]), ("weight_ih_l0", &[1, 2], &[1.5, -0.0625])]);
     }
 
     #[test]
