@@ -104,11 +104,11 @@ function seconds(value) {
   return value < 90 ? `${Math.ceil(value)} s` : `${Math.round(value / 60)} min`;
 }
 
-function showDevice({ name, backend, driver, type, features }) {
+function showDevice({ name, type, features }) {
   $("device").hidden = false;
   $("device-name").textContent = name || "A device that does not tell its name";
   $("device-software").hidden = type !== "software";
-  showFacts([["type", type], ["by", backend], ["driver", driver], ["features", features.join(", ") || "none of those used"]]);
+  showFacts([["type", type], ["features", features.join(", ") || "none of those used"]]);
 }
 
 function showPeaks({ peak_gflops, peak_gbytes, submit_us, dispatch_us }) {
@@ -120,7 +120,7 @@ function showPeaks({ peak_gflops, peak_gbytes, submit_us, dispatch_us }) {
 
 // Adds facts, or replaces those that are there.
 function showFacts(facts) {
-  for (const [name, text] of facts.filter(([, text]) => text)) {
+  for (const [name, text] of facts) {
     const id = `device-${name}`;
     if (!$(id)) $("device-facts").append(element("dt", { textContent: name }), element("dd", { id }));
     $(id).textContent = text;

@@ -18,7 +18,7 @@ async function open() {
   if (!(await navigator.gpu.requestAdapter())) throw new Error("the browser has it, but offers no adapter");
   device?.destroy();
   device = await Device.open({ powerPreference: "high-performance" });
-  return { name: device.name, backend: device.backend, driver: device.driver, type: device.type, features: [...device.features] };
+  return { name: device.name, type: device.type, features: [...device.features] };
 }
 
 const bench = new BenchJob(() => device, tell);
