@@ -4,6 +4,7 @@ export class BenchJob {
   #device;
   #tell;
   #stopped = false;
+  #bench = null;
 
   constructor(device, tell) {
     this.#device = device;
@@ -12,6 +13,7 @@ export class BenchJob {
 
   stop() {
     this.#stopped = true;
+    this.#bench?.stop();
   }
 
   // Resolves with the report of what was measured, also where the device was lost on the way.
@@ -20,6 +22,7 @@ export class BenchJob {
     const device = this.#device();
     if (!device) throw new Error("there is no device");
     const bench = device.bench(suite, { strategy });
+    this.#bench = bench;
     const cases = bench.cases.slice(0, most ?? undefined);
     this.#tell("cases", cases);
     this.#tell("peaks", await bench.peaks());
@@ -29,6 +32,6 @@ export class BenchJob {
       this.#tell("row", { name: cases[done], row: await bench.run(done) });
       done += 1;
     }
-    return { report: bench.report(), done, of: cases.length, lost: device.isLost };
+    return { report: await bench.report(), done, of: cases.length, lost: device.isLost };
   }
 }
