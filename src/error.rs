@@ -87,6 +87,15 @@ pub enum Error {
     /// A result too far from the truth.
     #[error("`{name}`: {measure} is {error:.3e}, allowed {allowed:.3e}")]
     Mismatch { name: String, measure: &'static str, error: f64, allowed: f64 },
+    /// A verification that failed, and what was held against what.
+    #[error("{what}: {error}")]
+    Verification { what: String, error: Box<Error> },
+    /// A number that no map can show.
+    #[error("`{name}` holds {value}, which has no colour")]
+    NoColour { name: String, value: f64 },
+    /// More memory than there is.
+    #[error("the CPU reference needs about {gib:.1} GiB of memory for this")]
+    Memory { gib: f64 },
     /// A cell that disagrees with itself: see [`check_cell`](crate::check::check_cell).
     #[error("cell `{cell}` failed its check: {what}")]
     Check { cell: String, what: String },

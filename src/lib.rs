@@ -22,6 +22,8 @@ mod scopes;
 mod session;
 mod storage;
 mod strategy;
+#[cfg(feature = "tools")]
+pub mod tools;
 pub mod train;
 mod transfer;
 #[cfg(test)]

@@ -10,6 +10,7 @@ use wgpu::{Features, PowerPreference};
 
 use crate::Result;
 use crate::arrays::{bytes, object};
+use crate::bench::Bench;
 use crate::fields::Fields;
 use crate::network::Network;
 use crate::options::{self, NETWORK, SHAPE};
@@ -158,6 +159,15 @@ impl Device {
             let outcome = case.check_gpu(&ctx, &cell, strategy).await?;
             Ok(object([("maxRelErr", outcome.max_rel_err.into())]))
         })
+    }
+
+    /// A suite of workloads, to be verified and timed here one by one.
+    pub fn bench(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "\"quick\" | \"latency\"")] suite: &str,
+        #[wasm_bindgen(unchecked_param_type = "BenchOptions | undefined")] options: JsValue,
+    ) -> Result<Bench> {
+        Bench::new(&self.ctx, &self.name, suite, &Fields::new(options, &[&["strategy", "dtype"]])?)
     }
 
     /// Gives the device back. All later calls reject.

@@ -2,6 +2,7 @@
 #![cfg(target_arch = "wasm32")]
 
 mod arrays;
+mod bench;
 mod device;
 mod fields;
 mod network;

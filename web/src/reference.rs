@@ -1,11 +1,12 @@
 //! `Reference`: the float64 reference, on the CPU.
 
-use js_sys::{Float32Array, Object};
-use tidegate::{Mode, ParamLayout, Params, Sequence, reference};
+use js_sys::{Array, Float32Array, Object, Uint8Array};
+use tidegate::tools::gates::{self, Map, Shares};
+use tidegate::{Direction, Mode, ParamLayout, Params, SeqShape, Sequence, reference};
 use wasm_bindgen::prelude::*;
 
 use crate::Result;
-use crate::arrays::{bytes, f32s, object};
+use crate::arrays::{bytes, f32s, object, set};
 use crate::fields::Fields;
 use crate::options::{self, CALL, Call, NETWORK, SHAPE};
 
@@ -41,6 +42,34 @@ impl Reference {
         Ok(())
     }
 
+    /// Every gate and state of each layer and direction, over all steps of each row: the maps that `tidegate gates` draws.
+    #[wasm_bindgen(unchecked_return_type = "GateMaps")]
+    pub fn gates(
+        &self,
+        input: Float32Array,
+        #[wasm_bindgen(unchecked_param_type = "SequenceOptions")] options: JsValue,
+    ) -> Result<Object> {
+        let call = Call::new(input.to_vec(), &Fields::new(options, &[SHAPE, CALL])?)?;
+        let trace = self.run(&call, Mode::Training)?;
+        let options::Network { cell, config, .. } = &self.network;
+        let rows = rows(call.shape, &call.sequence());
+        let groups = Array::new();
+        for layer in 0..config.num_layers {
+            for direction in 0..config.num_directions() {
+                let maps = gates::maps(&**cell, &trace, [layer, direction], config.hidden_size, &rows)?;
+                let back = direction == 1 || config.direction == Direction::Reverse;
+                let name = format!("layer {layer}, {}", if back { "reverse" } else { "forward" });
+                let maps: Array = maps.iter().map(map).collect();
+                groups.push(&object([("name", name.into()), ("cell", cell.name().into()), ("maps", maps.into())]));
+            }
+        }
+        Ok(object([
+            ("formula", gates::formula(cell.name()).into()),
+            ("output", narrow(&trace.output.output)),
+            ("groups", groups.into()),
+        ]))
+    }
+
     /// As `Network.forward`, at once.
     #[wasm_bindgen(unchecked_return_type = "Output")]
     pub fn forward(
@@ -48,12 +77,12 @@ impl Reference {
         input: Float32Array,
         #[wasm_bindgen(unchecked_param_type = "SequenceOptions")] options: JsValue,
     ) -> Result<Object> {
-        let output = self.run(input, options, Mode::Inference)?.output;
+        let call = Call::new(input.to_vec(), &Fields::new(options, &[SHAPE, CALL])?)?;
+        let output = self.run(&call, Mode::Inference)?.output;
         Ok(object([("output", narrow(&output.output)), ("finalState", narrow(&output.final_state))]))
     }
 
-    fn run(&self, input: Float32Array, options: JsValue, mode: Mode) -> Result<reference::Trace> {
-        let call = Call::new(input.to_vec(), &Fields::new(options, &[SHAPE, CALL])?)?;
+    fn run(&self, call: &Call, mode: Mode) -> Result<reference::Trace> {
         let seq = call.sequence();
         let (input, initial_state) = (widen(seq.input), seq.initial_state.map(widen));
         let wide = Sequence::new(seq.shape, &input);
@@ -61,6 +90,31 @@ impl Reference {
         let options::Network { cell, config, .. } = &self.network;
         Ok(reference::forward(&**cell, config, &widen(self.params.values()), &wide, mode)?)
     }
+}
+
+/// For each row and step its place in `[T, B, ·]` data; nothing past a length.
+fn rows(shape: SeqShape, seq: &Sequence<'_>) -> Vec<Option<usize>> {
+    let length = |b: usize| seq.lengths.map_or(shape.seq_len, |lengths| lengths[b] as usize);
+    let steps = |b| (0..shape.seq_len).map(move |t| (t < length(b)).then_some(t * shape.batch_size + b));
+    (0..shape.batch_size).flat_map(steps).collect()
+}
+
+fn map(map: &Map) -> Object {
+    let made = object([
+        ("name", map.name.as_str().into()),
+        ("about", map.about.into()),
+        ("gate", map.gate.into()),
+        ("low", map.low.into()),
+        ("high", map.high.into()),
+        ("mean", map.mean.into()),
+        ("bytes", Uint8Array::from(&map.levels[..]).into()),
+    ]);
+    if let Some(Shares { shut, open, meaning }) = map.shares {
+        for (name, share, meaning) in [("shut", shut, meaning.shut), ("open", open, meaning.open)] {
+            set(&made, name, &object([("share", share.into()), ("meaning", meaning.into())]));
+        }
+    }
+    made
 }
 
 fn widen(values: &[f32]) -> Vec<f64> {

@@ -100,3 +100,61 @@ export interface Batch {
   mask?: Uint32Array;
   reset?: Uint32Array;
 }
+
+export interface BenchOptions extends Pick<NetworkOptions, "strategy" | "dtype"> {}
+
+/** What a device does at best. */
+export interface Peaks {
+  peak_gflops: number;
+  peak_gbytes: number;
+  submit_us: number;
+  dispatch_us: number;
+}
+
+/** One case on one device, as `tidegate bench` writes it; what was not measured is null. */
+export interface Row {
+  cell: Cell;
+  mode: "infer" | "train";
+  I: number;
+  H: number;
+  L: number;
+  T: number;
+  B: number;
+  strategy: string;
+  dispatches: number | null;
+  ms_median: number | null;
+  gpu_ms_median: number | null;
+  runs: number;
+  gflops: number | null;
+  verified: boolean;
+  max_rel_err: number | null;
+  stream: boolean;
+  us_per_step_p50: number | null;
+  us_per_step_p99: number | null;
+  /** Of a case that failed. */
+  error?: string;
+}
+
+export interface GateMaps {
+  formula: string;
+  /** As of `forward`. */
+  output: Float32Array;
+  /** One for each layer and direction. */
+  groups: { name: string; cell: Cell; maps: GateMap[] }[];
+}
+
+export interface GateMap {
+  name: string;
+  about: string;
+  /** Whether it opens and shuts, from 0 to 1. */
+  gate: boolean;
+  low: number;
+  high: number;
+  mean: number;
+  /** [B, T, H]: 0 is `low`, 255 is `high`; 0 past a row's length. */
+  bytes: Uint8Array;
+  /** Part of all values under 0.1, and what that does. */
+  shut?: { share: number; meaning: string };
+  /** Part of all values over 0.9. */
+  open?: { share: number; meaning: string };
+}

@@ -1,24 +1,22 @@
 //! `tidegate bench`: every workload on every device, verified, then timed.
 
 mod args;
+mod on_gpu;
 mod output;
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use pollster::block_on;
+use tidegate::tools::bench::{Description, Entry, Host, Limits, Peaks, Report, Series, Suite, Workload, on_cpu};
 
 use crate::comparison::{Comparison, Source, Verdict, crossover};
-use crate::device::{Description, Device};
+use crate::device::Device;
 use crate::exit::{self, Exit};
-use crate::measure::{OnGpu, on_cpu};
-use crate::report::{Entry, Limits, Peaks, Report};
-use crate::scaling::{self, Series};
-use crate::suite::Suite;
 use crate::table::table;
-use crate::timing::Products;
-use crate::workload::Workload;
 use crate::{Result, complain, interrupt, print};
 pub use args::Args;
+use on_gpu::OnGpu;
 
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
@@ -34,14 +32,15 @@ pub fn run(args: &Args) -> Result<()> {
     // It draws itself on stderr, and only if that is a terminal.
     let progress = ProgressBar::new((workloads.len() * devices.len()) as u64);
     progress.set_style(ProgressStyle::with_template("{bar:30} {pos}/{len}, {eta} left: {msg}")?);
-    let mut bench = Bench { args, workloads: &workloads, start: Instant::now(), progress, report: Report::new(), failed: 0 };
+    let mut bench =
+        Bench { args, workloads: &workloads, start: Instant::now(), progress, report: Report::new(Host::here()), failed: 0 };
     for device in &devices {
         bench.measure(device)?;
     }
     let Bench { progress, mut report, failed, .. } = bench;
     progress.finish_and_clear();
     report.interrupted = interrupt::requested();
-    output::write(args, &report)?;
+    output::write(args, &report, None)?;
     let own = output::source(&report)?;
     print(&crossover(&Comparison::new(std::slice::from_ref(&own))).iter().map(|line| format!("{line}\n")).collect::<String>())?;
     if report.interrupted {
@@ -57,8 +56,7 @@ pub fn run(args: &Args) -> Result<()> {
     let Some(verdict) = verdict else { return Ok(()) };
     let slower = (!verdict.slower.is_empty()).then(|| Exit { status: exit::SLOWER, text: verdict.failure() });
     print(&verdict.text())?;
-    report.against = Some(verdict);
-    output::write(args, &report)?;
+    output::write(args, &report, Some(&verdict))?;
     slower.map_or(Ok(()), |exit| Err(exit.into()))
 }
 
@@ -85,29 +83,29 @@ impl Bench<'_> {
         let most_flops = args.suite().filter(|_| device.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, left_out): (Vec<&Workload>, Vec<&Workload>) = workloads.iter().partition(|w| w.flops() <= most_flops);
         progress.inc(left_out.len() as u64);
-        let products = Products { tile: args.tile, cooperative: args.cooperative };
         let (mut on_gpu, limits) = match device {
             Device::Cpu => (None, None),
-            Device::Gpu(ctx) => (Some(OnGpu::new(ctx, args.strategy, products)), Some(Limits::measure(ctx))),
+            Device::Gpu(ctx) => (Some(OnGpu::new(ctx, args.strategy, args.products())), Some(block_on(Limits::measure(ctx)))),
         };
         let limits = limits.transpose().unwrap_or_else(|error| {
             progress.suspend(|| complain(&format!("{}, peaks: {error}", description.device)));
             None
         });
-        if let Some(Limits { roofline, floor }) = limits {
-            report.rooflines.push(Peaks { description: description.clone(), roofline, floor });
-        }
+        report.rooflines.extend(limits.map(|limits| Peaks { description: description.clone(), limits }));
         let first = report.results.len();
         for &workload in runnable.iter().take_while(|_| goes_on()) {
             progress.set_message(format!("{}, {workload}", description.device));
             progress.tick();
-            let measured = on_gpu.as_mut().map_or_else(|| on_cpu(workload), |on_gpu| on_gpu.measure(workload));
+            let measured = match &mut on_gpu {
+                Some(on_gpu) => on_gpu.measure(workload),
+                None => block_on(on_cpu(workload, &interrupt::requested)),
+            };
             if let Err(failure) = &measured {
                 *failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));
             }
             report.results.push(Entry::new(&description, workload, args.strategy, measured.ok(), limits.as_ref()));
-            output::write(args, report)?;
+            output::write(args, report, None)?;
             progress.inc(1);
         }
         let entries = &report.results[first..];
@@ -140,5 +138,5 @@ fn list(why: &str, workloads: &[&Workload], of: usize) -> String {
 
 fn series(description: &Description, workloads: &[&Workload], entries: &[Entry]) -> Vec<Series> {
     let ran = workloads.iter().zip(entries).filter_map(|(&workload, entry)| Some((workload, entry.ms_median?, entry.strategy)));
-    scaling::series(description, &ran.collect::<Vec<_>>())
+    Series::along_axes(description, &ran.collect::<Vec<_>>())
 }

@@ -1,8 +1,8 @@
 //! Which devices there are, and which of them is meant.
 
-use serde::Serialize;
+use tidegate::tools::bench::Description;
 use tidegate::{Context, Error};
-use wgpu::{Adapter, AdapterInfo, DeviceType, Features};
+use wgpu::{Adapter, AdapterInfo, Features};
 
 use crate::{Result, complain};
 
@@ -16,39 +16,6 @@ pub enum Device {
     /// The float64 reference.
     Cpu,
     Gpu(Context),
-}
-
-/// What every listing and report says of a device.
-#[derive(Debug, Clone, Serialize)]
-pub struct Description {
-    pub device: String,
-    pub backend: String,
-    pub driver: String,
-    /// `software` is an adapter that runs on the CPU, `cpu-reference` the float64 reference.
-    pub device_type: &'static str,
-}
-
-impl Description {
-    pub fn cpu() -> Self {
-        Self {
-            device: "CPU reference".into(),
-            backend: "cpu".into(),
-            driver: format!("tidegate {}, float64", env!("CARGO_PKG_VERSION")),
-            device_type: "cpu-reference",
-        }
-    }
-
-    pub fn adapter(info: &AdapterInfo) -> Self {
-        let device_type = match info.device_type {
-            DeviceType::DiscreteGpu => "discrete-gpu",
-            DeviceType::IntegratedGpu => "integrated-gpu",
-            DeviceType::VirtualGpu => "virtual-gpu",
-            DeviceType::Cpu => "software",
-            DeviceType::Other => "other",
-        };
-        let driver = format!("{} {}", info.driver, info.driver_info).trim().to_string();
-        Self { device: info.name.clone(), backend: info.backend.to_string(), driver, device_type }
-    }
 }
 
 impl Device {

@@ -1,19 +1,18 @@
 //! `tidegate gates`: what a network copies and what it renews, as a page of heat maps.
 
-mod map;
-mod meaning;
+mod base64;
 mod page;
 mod window;
 
 use std::path::{Path, PathBuf};
 
 use tidegate::import::Model;
-use tidegate::{Direction, Mode, Sequence, reference};
+use tidegate::tools::cpu::{check_memory, widen};
+use tidegate::tools::gates::maps;
+use tidegate::{Direction, Error, Mode, Sequence, reference};
 
-use crate::cpu::{check_memory, widen};
 use crate::tensors::Call;
 use crate::{Result, files, onnx};
-use map::Map;
 use page::{Group, Page};
 use window::{Steps, Window};
 
@@ -96,30 +95,18 @@ fn run_network(model: &Model, seq: &Sequence<'_>, window: &Window) -> Result<Vec
     let wide = Sequence { initial_state: initial_state.as_deref(), lengths: seq.lengths, ..wide };
     let trace = reference::forward(cell, config, &params, &wide, Mode::Training)?;
 
+    let rows: Vec<Option<usize>> = window.indices().collect();
     let mut groups = Vec::new();
     for layer in 0..config.num_layers {
         for direction in 0..config.num_directions() {
             let back = (config.direction, direction) == (Direction::Bidirectional, 1) || config.direction == Direction::Reverse;
             let name = format!("layer {layer}, {}", if back { "reverse" } else { "forward" });
-            let map = |map: &str, is_gate, values: &[f64]| {
-                let map = Map::new(cell.name(), map, is_gate, values, config.hidden_size, window);
-                map.map_err(|error| format!("{name}: {error}"))
-            };
-            let mut maps = Vec::new();
-            for (gate, &gate_name) in cell.gates().iter().enumerate() {
-                // The only gate of a simple network is its new state.
-                if gate_name != STATES[0] {
-                    maps.push(map(gate_name, true, &trace.gate(cell, layer, direction, gate)?)?);
-                }
-            }
-            for (state, state_name) in STATES.iter().enumerate().take(cell.states()).rev() {
-                maps.push(map(state_name, false, trace.state(layer, direction, state)?)?);
-            }
+            let maps = maps(cell, &trace, [layer, direction], config.hidden_size, &rows).map_err(|error| match error {
+                Error::NoColour { .. } => format!("{name}: {error}: try fewer --steps"),
+                error => format!("{name}: {error}"),
+            })?;
             groups.push(Group { name, cell: cell.name().into(), maps });
         }
     }
     Ok(groups)
 }
-
-/// What the states are called.
-const STATES: [&str; 2] = ["h", "c"];

@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use tidegate::import::Model;
 use tidegate::import::onnx::Part;
+use tidegate::tools::cpu::{self, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
 
-use crate::cpu::{self, CpuRun, narrow, widen};
 use crate::device::{self, Device};
 use crate::tensors::{Call, Results, serialize};
 use crate::tunings::Tunings;

@@ -2,9 +2,7 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table, TableComponent};
-
-use crate::device::Description;
-use crate::report::Entry;
+use tidegate::tools::bench::{Description, Entry};
 
 /// A header, and what stands below it for one entry.
 type Column = (&'static str, fn(&Entry) -> Option<String>);
@@ -95,7 +93,39 @@ pub fn table(description: &Description, entries: &[Entry]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tidegate::cell::by_name;
+    use tidegate::tools::bench::{Kind, Workload};
+    use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy};
+
     use super::*;
+
+    /// One that failed, until it is filled in.
+    fn entry(kind: Kind) -> Entry {
+        let (config, shape) = (RnnConfig::new(3, 5), SeqShape { seq_len: 4, batch_size: 1 });
+        let workload = Workload { cell: by_name("gru").unwrap(), config, shape, mode: Mode::Inference, kind, dtype: Dtype::F32 };
+        Entry::new(&Description::cpu(), &workload, Strategy::Stepwise, None, None)
+    }
+
+    #[test]
+    fn has_the_columns_that_have_something() {
+        let ran = |kind| Entry { dispatches: Some(6), ms_median: Some(2.0), runs: 3, verified: true, ..entry(kind) };
+        let in_steps = || {
+            let [p50, host] = [500.0, 750.0].map(Some);
+            Entry { us_per_step_p50: p50, us_per_step_host_p50: host, ..ran(Kind::Stream) }
+        };
+        let [throughput, stream] = [ran(Kind::Throughput), in_steps()].map(|entry| table(&Description::cpu(), &[entry]));
+        for text in ["strategy", "stepwise", "dispatches", " 6 ", "median ms", "2.00"] {
+            assert!(throughput.contains(text) && stream.contains(text), "{text} in {throughput}{stream}");
+        }
+        assert!(stream.contains("stream") && stream.contains("µs/step p50") && stream.contains("750"), "{stream}");
+        assert!(
+            !throughput.contains("µs/step") && !throughput.contains("GPU ms") && throughput.contains("infer"),
+            "{throughput}"
+        );
+        // One that failed leaves gaps in the columns of the others.
+        let both = table(&Description::cpu(), &[in_steps(), entry(Kind::Stream)]);
+        assert!(both.contains("µs/step p50") && both.contains("FAILED"), "{both}");
+    }
 
     #[test]
     fn three_digits() {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tidegate::{Context, Error, Mode, Rnn, SeqShape, Tuning};
+use tidegate::tools::bench::Workload;
+use tidegate::{Context, Error, Rnn, Tuning};
 
 /// The tuning of one device, and the file that it comes from and goes to.
 #[derive(Debug, Default)]
@@ -25,8 +26,8 @@ impl Tunings {
         rnn.with_tuning(&self.known)
     }
 
-    /// Measures what is not known yet of a network at a shape. What was found is kept for the next run, if it can be.
-    pub fn tune(&mut self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> Result<(), Error> {
+    /// Measures what is not known yet of a workload's network. What was found is kept for the next run, if it can be.
+    pub fn tune(&mut self, rnn: &Rnn, &Workload { shape, mode, .. }: &Workload) -> Result<(), Error> {
         // A single step has nothing to choose.
         if shape.seq_len == 1 || self.known.knows(rnn, shape, mode) {
             return Ok(());

@@ -4,12 +4,11 @@ use std::path::PathBuf;
 
 use clap::ValueEnum;
 use tidegate::cell::by_name;
+use tidegate::tools::bench::{Kind, Products, Suite, Workload};
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
 use crate::comparison::Tolerance;
 use crate::device::{self, Device};
-use crate::suite::Suite;
-use crate::workload::{Kind, Workload};
 use crate::{Result, complain};
 
 #[derive(Debug, clap::Args)]
@@ -38,11 +37,11 @@ pub struct Args {
     pub strategy: Strategy,
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
-    pub tile: Option<Tile>,
+    tile: Option<Tile>,
     /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
     /// adapter has them. wgpu calls that experimental, and tidegate's kernels for it wait for their first device
     #[arg(long)]
-    pub cooperative: bool,
+    cooperative: bool,
     /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -123,6 +122,11 @@ impl Args {
     /// The suite, unless `--cell` describes a workload.
     pub fn suite(&self) -> Option<Suite> {
         if self.cell.is_some() { None } else { Some(self.suite.unwrap_or(Suite::Quick)) }
+    }
+
+    /// Which kernels make the bulk products.
+    pub fn products(&self) -> Products {
+        Products { tile: self.tile, cooperative: self.cooperative }
     }
 
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.

@@ -1,15 +1,26 @@
 //! Files of what `bench` found so far.
 
+use serde::Serialize;
+use tidegate::tools::bench::Report;
+
 use super::Args;
-use crate::comparison::{Comparison, Source};
+use crate::comparison::{Comparison, Source, Verdict};
 use crate::page::Page;
-use crate::report::Report;
 use crate::{Result, files};
 
+/// The JSON file.
+#[derive(Serialize)]
+struct File<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    /// Of `--fail-if-slower-than`.
+    against: Option<&'a Verdict>,
+}
+
 /// Writes the files that were asked for, anew.
-pub fn write(args: &Args, report: &Report) -> Result<()> {
+pub fn write(args: &Args, report: &Report, against: Option<&Verdict>) -> Result<()> {
     if let Some(path) = &args.json {
-        files::write(path, format!("{}\n", serde_json::to_string_pretty(report)?).as_bytes())?;
+        files::write(path, format!("{}\n", serde_json::to_string_pretty(&File { report, against })?).as_bytes())?;
     }
     if let Some(path) = &args.html {
         let all = Comparison::new(&[source(report)?]);

@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::Serialize;
 use tidegate::cell::by_name;
+use tidegate::tools::bench::{Kind, Workload};
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape};
 
 use super::fields::Fields;
 use crate::Result;
-use crate::workload::{Kind, Workload};
 
 /// How a network is stored is no part of it: the reference has f64 where a GPU has f32.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]

@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use serde::Serialize;
+use tidegate::tools::gates::{Map, Shares, formula};
 
-use super::map::{Map, Shares};
-use super::meaning::formula;
+use super::base64::base64;
 use super::window::{Row, Window};
 use crate::Result;
 use crate::html::{STYLE, escape, script_json};
@@ -20,7 +20,7 @@ pub struct Page {
 }
 
 /// A layer and direction.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Group {
     pub name: String,
     pub cell: String,
@@ -35,14 +35,45 @@ struct Data<'a> {
     /// Number of the first step.
     first: usize,
     rows: &'a [Row],
-    groups: &'a [Group],
+    groups: Vec<GroupData<'a>>,
+}
+
+#[derive(Serialize)]
+struct GroupData<'a> {
+    name: &'a str,
+    cell: &'a str,
+    maps: Vec<MapData<'a>>,
+}
+
+#[derive(Serialize)]
+struct MapData<'a> {
+    name: &'a str,
+    about: &'a str,
+    gate: bool,
+    low: f64,
+    high: f64,
+    /// `[rows, steps, units]`, a byte each, as base64: 0 is `low`, 255 is `high`, and 0 past a row's length.
+    data: String,
+}
+
+impl<'a> MapData<'a> {
+    fn new(map: &'a Map) -> Self {
+        let &Map { about, gate, low, high, .. } = map;
+        Self { name: &map.name, about, gate, low, high, data: base64(&map.levels) }
+    }
 }
 
 impl Page {
     pub fn html(&self) -> Result<String> {
         let Self { window, units, groups, .. } = self;
         let (rows, steps) = (&window.rows, &window.steps);
-        let data = Data { units: *units, steps: steps.len(), first: steps.start, rows, groups };
+        let data = Data {
+            units: *units,
+            steps: steps.len(),
+            first: steps.start,
+            rows,
+            groups: groups.iter().map(Group::data).collect(),
+        };
         let about = format!(
             "<code>{cell}</code>: {formula}. {units} units; steps {first} to {last}; {rows}.",
             cell = groups[0].cell,
@@ -65,6 +96,10 @@ impl Page {
 }
 
 impl Group {
+    fn data(&self) -> GroupData<'_> {
+        GroupData { name: &self.name, cell: &self.cell, maps: self.maps.iter().map(MapData::new).collect() }
+    }
+
     fn section(&self, index: usize) -> String {
         let mut rows = String::new();
         for map in &self.maps {

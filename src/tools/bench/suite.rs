@@ -1,14 +1,16 @@
 //! The lists of workloads that `bench` knows by name.
 
-use clap::ValueEnum;
-use tidegate::cell::by_name;
-use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
+use super::deepbench;
+use super::scaling;
+use super::workload::{Kind, Workload};
+use crate::cell::by_name;
+use crate::config::{Mode, RnnConfig, SeqShape};
+use crate::error::Result;
+use crate::storage::Dtype;
 
-use crate::deepbench;
-use crate::scaling;
-use crate::workload::{Kind, Workload};
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+/// A list of workloads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Suite {
     /// Small and medium layers, two minutes on a software adapter
     Quick,
@@ -23,7 +25,8 @@ pub enum Suite {
 }
 
 impl Suite {
-    pub fn workloads(self) -> Result<Vec<Workload>, Error> {
+    /// Its workloads, in the order in which they run.
+    pub fn workloads(self) -> Result<Vec<Workload>> {
         match self {
             Self::Quick => quick(),
             Self::Deepbench => deepbench::workloads(),
@@ -40,7 +43,7 @@ impl Suite {
     }
 }
 
-fn quick() -> Result<Vec<Workload>, Error> {
+fn quick() -> Result<Vec<Workload>> {
     // (I = H, L, T, B)
     let cases = [
         ("lstm", 64, 1, 32, 1),
@@ -63,7 +66,7 @@ fn quick() -> Result<Vec<Workload>, Error> {
     Ok(workloads)
 }
 
-fn latency() -> Result<Vec<Workload>, Error> {
+fn latency() -> Result<Vec<Workload>> {
     let mut workloads = Vec::new();
     for name in ["lstm", "gru"] {
         let cell = by_name(name)?;
@@ -79,7 +82,7 @@ fn latency() -> Result<Vec<Workload>, Error> {
 
 /// A linear RNN of a single step. In inference that is exactly one product, B x H x I, and the cell on each row; of fewer rows than
 /// 1024 GPUs make no product. In training, the three products of I share a run with two of H x H, which the small H keeps small.
-fn product() -> Result<Vec<Workload>, Error> {
+fn product() -> Result<Vec<Workload>> {
     let cell = by_name("rnn_linear")?;
     let workload = |mode, [batch_size, input_size, hidden_size]: [usize; 3]| {
         let (config, shape) = (RnnConfig::new(input_size, hidden_size), SeqShape { seq_len: 1, batch_size });

@@ -1,17 +1,20 @@
 //! Suite scaling: how time grows with T, B and H, each of them doubled several times while the others stay.
 
 use serde::Serialize;
-use tidegate::cell::by_name;
-use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
 
-use crate::device::Description;
-use crate::workload::{Kind, Workload};
+use super::description::Description;
+use super::workload::{Kind, Workload};
+use crate::cell::by_name;
+use crate::config::{Mode, RnnConfig, SeqShape};
+use crate::error::Result;
+use crate::storage::Dtype;
 
 /// T, B, H of the case that all axes start from; I = H throughout.
 const BASE: [usize; 3] = [256, 8, 128];
 
+/// What doubles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum Axis {
+enum Axis {
     T,
     B,
     H,
@@ -35,7 +38,7 @@ impl Axis {
     }
 }
 
-pub fn workloads() -> Result<Vec<Workload>, Error> {
+pub fn workloads() -> Result<Vec<Workload>> {
     let cell = by_name("lstm")?;
     let doubled = Axis::ALL.into_iter().flat_map(|axis| (1..=axis.doublings()).map(move |k| axis.sizes(k)));
     let cases: Vec<_> = [BASE].into_iter().chain(doubled).collect();
@@ -66,6 +69,30 @@ pub struct Series {
 }
 
 impl Series {
+    /// The axes of suite scaling, from the workloads that ran, each with its median and strategy. An axis needs two of them.
+    pub fn along_axes(description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Self> {
+        let mut all = Vec::new();
+        for mode in [Mode::Inference, Mode::Training] {
+            for axis in Axis::ALL {
+                let sizes = |w: &Workload| [w.shape.seq_len, w.shape.batch_size, w.config.hidden_size];
+                let along = (0..=axis.doublings()).filter_map(|k| {
+                    let wanted = axis.sizes(k);
+                    let &(_, ms, strategy) = ran.iter().find(|(w, ..)| w.mode == mode && sizes(w) == wanted)?;
+                    Some((wanted[axis as usize], ms, strategy))
+                });
+                let along: Vec<_> = along.collect();
+                if along.len() >= 2 {
+                    let points = along.iter().map(|&(size, ms, _)| (size, ms)).collect();
+                    let mut strategies: Vec<_> = along.iter().map(|&(.., strategy)| strategy).collect();
+                    strategies.dedup();
+                    let workload = ran.iter().find(|(w, ..)| w.mode == mode).map(|&(w, ..)| w);
+                    all.extend(workload.map(|w| Self { strategies, ..Self::new(description, w, axis, points) }));
+                }
+            }
+        }
+        all
+    }
+
     fn new(description: &Description, workload: &Workload, axis: Axis, points: Vec<(usize, f64)>) -> Self {
         Self {
             description: description.clone(),
@@ -87,30 +114,6 @@ impl Series {
         let (ratios, strategies) = (ratios.join(" "), self.strategies.join(", "));
         format!("{cell} {mode}, {axis:?} = {first} to {last}: ms ~ {axis:?}^{slope:.2}, a doubling {ratios} ({strategies})")
     }
-}
-
-/// The axes of suite scaling, from the workloads that ran, each with its median and strategy. An axis needs two of them.
-pub fn series(description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Series> {
-    let mut all = Vec::new();
-    for mode in [Mode::Inference, Mode::Training] {
-        for axis in Axis::ALL {
-            let sizes = |w: &Workload| [w.shape.seq_len, w.shape.batch_size, w.config.hidden_size];
-            let along = (0..=axis.doublings()).filter_map(|k| {
-                let wanted = axis.sizes(k);
-                let &(_, ms, strategy) = ran.iter().find(|(w, ..)| w.mode == mode && sizes(w) == wanted)?;
-                Some((wanted[axis as usize], ms, strategy))
-            });
-            let along: Vec<_> = along.collect();
-            if along.len() >= 2 {
-                let points = along.iter().map(|&(size, ms, _)| (size, ms)).collect();
-                let mut strategies: Vec<_> = along.iter().map(|&(.., strategy)| strategy).collect();
-                strategies.dedup();
-                let workload = ran.iter().find(|(w, ..)| w.mode == mode).map(|&(w, ..)| w);
-                all.extend(workload.map(|w| Series { strategies, ..Series::new(description, w, axis, points) }));
-            }
-        }
-    }
-    all
 }
 
 /// Least squares of ln y over ln x.
@@ -173,7 +176,7 @@ mod tests {
         };
         let strategy = |w: &Workload| if w.config.hidden_size > 256 { "stepwise" } else { "resident" };
         let ran: Vec<_> = workloads.iter().filter(|w| ran(w)).map(|w| (w, ms(w), strategy(w))).collect();
-        let all = series(&Description::cpu(), &ran);
+        let all = Series::along_axes(&Description::cpu(), &ran);
         let found: Vec<_> = all.iter().map(|s| (s.mode, s.axis, s.points.len())).collect();
         let [t, b, h] = Axis::ALL;
         assert_eq!(found, [("infer", t, 4), ("infer", b, 4), ("infer", h, 4), ("train", t, 5), ("train", b, 4), ("train", h, 4)]);
@@ -197,7 +200,7 @@ mod tests {
     #[test]
     fn one_point_is_no_axis() {
         let workloads = workloads().unwrap();
-        assert!(series(&Description::cpu(), &[(&workloads[0], 1.0, "resident")]).is_empty());
-        assert!(series(&Description::cpu(), &[]).is_empty());
+        assert!(Series::along_axes(&Description::cpu(), &[(&workloads[0], 1.0, "resident")]).is_empty());
+        assert!(Series::along_axes(&Description::cpu(), &[]).is_empty());
     }
 }

@@ -1,19 +1,20 @@
 //! What `bench` found, as JSON for programs.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use serde::Serialize;
-use tidegate::{Context, Error, Strategy};
+use web_time::{SystemTime, UNIX_EPOCH};
 
-use crate::comparison::Verdict;
-use crate::device::Description;
-use crate::floor::Floor;
-use crate::measure::Measured;
-use crate::roofline::Roofline;
-use crate::scaling::Series;
-use crate::workload::{Kind, Workload};
+use super::description::Description;
+use super::floor::Floor;
+use super::host::Host;
+use super::measure::Measured;
+use super::roofline::Roofline;
+use super::scaling::Series;
+use super::workload::{Kind, Workload};
+use crate::context::Context;
+use crate::error::Result;
+use crate::strategy::Strategy;
 
-/// The JSON file. Fields may be added; none goes away or changes its meaning without a new `schema`.
+/// The JSON that `tidegate compare` reads. Fields may be added; none goes away or changes its meaning without a new `schema`.
 #[derive(Debug, Serialize)]
 pub struct Report {
     schema: u32,
@@ -21,134 +22,130 @@ pub struct Report {
     /// Seconds since 1970 when it began.
     unix_time: u64,
     host: Host,
-    /// Whether Ctrl-C ended it before all had run.
+    /// Whether somebody ended it before all had run.
     pub interrupted: bool,
+    /// One of each workload on each device.
     pub results: Vec<Entry>,
     /// What each adapter can do at best.
     pub rooflines: Vec<Peaks>,
     /// Of suite scaling.
     pub scaling: Vec<Series>,
-    /// Of `--fail-if-slower-than`.
-    pub against: Option<Verdict>,
 }
 
 impl Report {
-    pub fn new() -> Self {
+    /// Of measurements that begin now on this machine.
+    pub fn new(host: Host) -> Self {
         Self {
             schema: 1,
             tidegate_version: env!("CARGO_PKG_VERSION"),
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
-            host: Host::new(),
+            host,
             interrupted: false,
             results: Vec::new(),
             rooflines: Vec::new(),
             scaling: Vec::new(),
-            against: None,
         }
     }
 }
 
+/// A device, and what it was found to do at best.
 #[derive(Debug, Serialize)]
 pub struct Peaks {
+    /// The device.
     #[serde(flatten)]
     pub description: Description,
+    /// At best.
     #[serde(flatten)]
-    pub roofline: Roofline,
-    #[serde(flatten)]
-    pub floor: Floor,
+    pub limits: Limits,
 }
 
 /// What a device was found to do at best.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize)]
 pub struct Limits {
+    /// Its peaks.
+    #[serde(flatten)]
     pub roofline: Roofline,
+    /// Its costs.
+    #[serde(flatten)]
     pub floor: Floor,
 }
 
 impl Limits {
-    pub fn measure(ctx: &Context) -> Result<Self, Error> {
-        Ok(Self { roofline: Roofline::measure(ctx)?, floor: Floor::measure(ctx)? })
+    /// Takes a second or two, and memory of its own meanwhile.
+    pub async fn measure(ctx: &Context) -> Result<Self> {
+        Ok(Self { roofline: Roofline::measure(ctx).await?, floor: Floor::measure(ctx).await? })
     }
 
-    /// What stands below a device's table.
+    /// Both as lines for people.
     pub fn lines(&self) -> String {
         self.roofline.line() + &self.floor.line()
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Host {
-    os: &'static str,
-    arch: &'static str,
-    cpus: usize,
-    cpu: Option<String>,
-    /// Of the last minute, on Linux: who else was at work when it began.
-    load_average: Option<f64>,
-}
-
-impl Host {
-    fn new() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { os: std::env::consts::OS, arch: std::env::consts::ARCH, cpus, cpu: cpu_name(), load_average: load_average() }
-    }
-}
-
-/// The processor's own name, on Linux.
-fn cpu_name() -> Option<String> {
-    let info = std::fs::read_to_string("/proc/cpuinfo").ok()?;
-    let line = info.lines().find(|line| line.starts_with("model name"))?;
-    Some(line.split_once(':')?.1.trim().into())
-}
-
-fn load_average() -> Option<f64> {
-    std::fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
-}
-
 /// One workload on one device. What was not measured is null.
 #[derive(Debug, Serialize)]
 pub struct Entry {
+    /// The device.
     #[serde(flatten)]
     pub description: Description,
+    /// Name of the cell.
     pub cell: String,
+    /// `infer` or `train`.
     pub mode: &'static str,
+    /// Features of a step.
     #[serde(rename = "I")]
     pub input_size: usize,
+    /// Units of each layer and direction.
     #[serde(rename = "H")]
     pub hidden_size: usize,
+    /// Layers.
     #[serde(rename = "L")]
     pub num_layers: usize,
+    /// 1, or 2 of both ways.
     #[serde(rename = "D")]
     pub num_directions: usize,
+    /// Steps.
     #[serde(rename = "T")]
     pub seq_len: usize,
+    /// Sequences.
     #[serde(rename = "B")]
     pub batch_size: usize,
+    /// How the device stored parameters, input and output.
     pub dtype: &'static str,
+    /// The one that ran; of a failure the one that was asked for.
     pub strategy: &'static str,
     /// Whether products of f16 went by cooperative matrices.
     pub cooperative: bool,
+    /// Of one run.
     pub dispatches: Option<usize>,
     /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
     pub repairs: Option<u32>,
     /// Whether FLOPs include the input product. If not, the time still has the product of the one input feature.
     pub includes_input: bool,
+    /// Milliseconds of a run, recorded, submitted and waited for.
     pub ms_median: Option<f64>,
     /// Half the 95 % confidence interval of the median, as a part of it.
     pub ms_median_spread: Option<f64>,
+    /// The least.
     pub ms_min: Option<f64>,
     /// The first run, with the building of whatever pipelines no earlier workload had built.
     pub first_ms: Option<f64>,
     /// Of the GPU alone, by its own clock.
     pub gpu_ms_median: Option<f64>,
+    /// How many times the median is of.
     pub runs: usize,
+    /// FLOP/s · 10⁻⁹, by the median.
     pub gflops: Option<f64>,
     /// The time that the device's peaks allow, over the median: see `rooflines`.
     pub roofline_fraction: Option<f64>,
     /// What one submit and as many dispatches cost that do next to nothing, over the median: see `rooflines`.
     pub launch_fraction: Option<f64>,
+    /// Whether it ran and was right.
     pub verified: bool,
+    /// Steps at which the reference was met.
     #[serde(rename = "verified_T")]
     pub verified_seq_len: Option<usize>,
+    /// Sequences there.
     #[serde(rename = "verified_B")]
     pub verified_batch_size: Option<usize>,
     /// The largest relative L2 error of any tensor.
@@ -157,15 +154,21 @@ pub struct Entry {
     pub stream: bool,
     /// Of suite latency and of streams: microseconds of a run, over T.
     pub us_per_step_p50: Option<f64>,
+    /// The slowest but 1 %.
     pub us_per_step_p99: Option<f64>,
     /// Of streams: the same by a `Session`, with input and output on the host.
     pub us_per_step_host_p50: Option<f64>,
+    /// The slowest but 1 %.
     pub us_per_step_host_p99: Option<f64>,
     /// Of suite deepbench, the recurrence alone: what is published for cuDNN 7.6.2 on a V100.
     pub published_ms: Option<f64>,
+    /// Of a clock that ticks so coarsely that a time may be the mean over several runs, as in browsers: a tick in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_tick_ms: Option<f64>,
 }
 
 impl Entry {
+    /// Of what was measured, nothing if that failed; as far as `limits` are known, in parts of them.
     pub fn new(
         description: &Description,
         workload: &Workload,
@@ -212,6 +215,7 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             published_ms: workload.published_ms(),
+            clock_tick_ms: measured.and_then(|m| m.times.tick_ms()),
             description: description.clone(),
         }
     }
@@ -219,13 +223,12 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use tidegate::cell::by_name;
-    use tidegate::{Dtype, Mode, RnnConfig, SeqShape};
-
+    use super::super::times::{Effort, Times};
+    use super::super::verify::Verified;
     use super::*;
-    use crate::table::table;
-    use crate::times::{Effort, Times};
-    use crate::verify::Verified;
+    use crate::cell::by_name;
+    use crate::config::{Mode, RnnConfig, SeqShape};
+    use crate::storage::Dtype;
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {
@@ -235,7 +238,7 @@ mod tests {
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
         let workload =
             Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind, dtype: Dtype::F32 };
-        let times = |ms| Times::collect(Effort::GPU, || Ok(Some(ms))).unwrap();
+        let times = |ms| pollster::block_on(Times::collect(Effort::GPU, &|| false, async || Ok(Some(ms)))).unwrap();
         let measured = Measured {
             strategy: "stepwise",
             dispatches: 6,
@@ -274,21 +277,5 @@ mod tests {
     fn launches_cost_a_submit_and_the_dispatches_after_its_own() {
         assert_eq!(entry(Kind::Throughput, true).launch_fraction, Some(0.1));
         assert_eq!(entry(Kind::Throughput, false).launch_fraction, None);
-    }
-
-    #[test]
-    fn the_table_has_the_columns_that_have_something() {
-        let [throughput, stream] = [Kind::Throughput, Kind::Stream].map(|kind| table(&Description::cpu(), &[entry(kind, true)]));
-        for text in ["strategy", "stepwise", "dispatches", " 6 ", "median ms", "2.00"] {
-            assert!(throughput.contains(text) && stream.contains(text), "{text} in {throughput}{stream}");
-        }
-        assert!(stream.contains("stream") && stream.contains("µs/step p50") && stream.contains("750"), "{stream}");
-        assert!(
-            !throughput.contains("µs/step") && !throughput.contains("GPU ms") && throughput.contains("infer"),
-            "{throughput}"
-        );
-        // One that failed leaves gaps in the columns of the others.
-        let both = table(&Description::cpu(), &[entry(Kind::Stream, true), entry(Kind::Stream, false)]);
-        assert!(both.contains("µs/step p50") && both.contains("FAILED"), "{both}");
     }
 }

@@ -2,15 +2,18 @@
 //! time that these two allow it (Williams, Waterman and Patterson 2009).
 
 use std::borrow::Cow;
-use std::time::Instant;
 
 use serde::Serialize;
-use tidegate::{Context, Error};
+use web_time::Instant;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use crate::times::milliseconds;
-use crate::workload::Workload;
+use super::clock::{self, milliseconds};
+use super::owned::Owned;
+use super::workload::Workload;
+use crate::context::Context;
+use crate::error::Result;
 
+/// A device's peaks.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Roofline {
     /// FLOP/s · 10⁻⁹ of f32 products and sums that touch no memory.
@@ -30,38 +33,46 @@ const RUNS: usize = 5;
 const COPIED: u64 = 256 << 20;
 
 impl Roofline {
-    pub fn measure(ctx: &Context) -> Result<Self, Error> {
+    pub(super) async fn measure(ctx: &Context) -> Result<Self> {
         let limits = ctx.device().limits();
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
         let bytes = COPIED.min(most) / 16 * 16;
         // A software adapter has a thread a core, a GPU tens of thousands in flight.
         let groups = if ctx.is_software() { 256 } else { 16_384 };
         let kernels = Kernels::new(ctx, bytes, groups)?;
+        // Not counted: a first dispatch may compile, and touches the memory for the first time.
+        kernels.arithmetic(1).await?;
+        kernels.copy(1).await?;
         let mut rounds = 64;
-        let mut best = kernels.arithmetic(rounds)?;
-        while best < ENOUGH_MS && rounds < 1 << 20 {
+        let mut best = kernels.arithmetic(rounds).await?;
+        let least = clock::host().least_ms();
+        while best < ENOUGH_MS.max(least) && rounds < 1 << 20 {
             rounds *= 2;
-            best = kernels.arithmetic(rounds)?;
+            best = kernels.arithmetic(rounds).await?;
         }
         for _ in 1..RUNS {
-            best = best.min(kernels.arithmetic(rounds)?);
+            best = best.min(kernels.arithmetic(rounds).await?);
         }
         let flops = f64::from(groups) * f64::from(THREADS) * f64::from(rounds) * FLOPS_OF_A_ROUND;
-        let mut copy = kernels.copy()?;
-        for _ in 1..RUNS {
-            copy = copy.min(kernels.copy()?);
+        let (mut copies, mut copy) = (1, kernels.copy(1).await?);
+        while copy < least && copies < 1 << 10 {
+            copies *= 2;
+            copy = kernels.copy(copies).await?;
         }
-        Ok(Self { peak_gflops: flops / best * 1e-6, peak_gbytes: 2.0 * bytes as f64 / copy * 1e-6 })
+        for _ in 1..RUNS {
+            copy = copy.min(kernels.copy(copies).await?);
+        }
+        Ok(Self { peak_gflops: flops / best * 1e-6, peak_gbytes: 2.0 * bytes as f64 * f64::from(copies) / copy * 1e-6 })
     }
 
     /// What stands below a device's table.
-    pub fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let Self { peak_gflops, peak_gbytes } = self;
         format!("peaks: {peak_gflops:.0} GFLOP/s in registers, {peak_gbytes:.1} GB/s copying\n")
     }
 
     /// Of the time that a run took, the part that the device's peaks would have taken.
-    pub fn fraction(&self, workload: &Workload, ms: f64) -> f64 {
+    pub(super) fn fraction(&self, workload: &Workload, ms: f64) -> f64 {
         let least = (workload.flops() / self.peak_gflops).max(workload.bytes() / self.peak_gbytes) * 1e-6;
         least / ms
     }
@@ -69,6 +80,7 @@ impl Roofline {
 
 struct Kernels<'a> {
     ctx: &'a Context,
+    _owned: Owned,
     group: BindGroup,
     rounds: Buffer,
     arithmetic: ComputePipeline,
@@ -77,8 +89,8 @@ struct Kernels<'a> {
 }
 
 impl<'a> Kernels<'a> {
-    fn new(ctx: &'a Context, bytes: u64, groups: u32) -> Result<Self, Error> {
-        let device = ctx.device();
+    fn new(ctx: &'a Context, bytes: u64, groups: u32) -> Result<Self> {
+        let (device, owned) = (ctx.device(), Owned::default());
         let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(include_str!("roofline.wgsl")));
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("roofline"), source });
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
@@ -96,9 +108,10 @@ impl<'a> Kernels<'a> {
             bind_group_layouts: &[Some(&binding)],
             immediate_size: 0,
         });
-        let buffer = |label| ctx.create_buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let buffer = |label| owned.keep(ctx.create_buffer(label, bytes, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
         let [a, b] = [buffer("roofline a")?, buffer("roofline b")?];
-        let rounds = ctx.create_buffer("roofline rounds", 16, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?;
+        let rounds = ctx.create_buffer("roofline rounds", 16, BufferUsages::UNIFORM | BufferUsages::COPY_DST);
+        let rounds = owned.keep(rounds)?;
         let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("roofline"),
             layout: &binding,
@@ -119,33 +132,32 @@ impl<'a> Kernels<'a> {
             })
         };
         let [arithmetic, copy] = ["arithmetic", "copy"].map(pipeline);
-        let kernels = Self { ctx, group, rounds, arithmetic, copy, groups };
-        // Not counted: a first dispatch may compile, and touches the memory for the first time.
-        kernels.arithmetic(1)?;
-        kernels.copy()?;
-        Ok(kernels)
+        Ok(Self { ctx, _owned: owned, group, rounds, arithmetic, copy, groups })
     }
 
     /// Milliseconds of so many rounds.
-    fn arithmetic(&self, rounds: u32) -> Result<f64, Error> {
+    async fn arithmetic(&self, rounds: u32) -> Result<f64> {
         self.ctx.queue().write_buffer(&self.rounds, 0, &rounds.to_le_bytes());
-        self.time(&self.arithmetic)
+        self.time(&self.arithmetic, 1).await
     }
 
-    fn copy(&self) -> Result<f64, Error> {
-        self.time(&self.copy)
+    /// Of so many copies, one after the other.
+    async fn copy(&self, copies: u32) -> Result<f64> {
+        self.time(&self.copy, copies).await
     }
 
-    fn time(&self, pipeline: &ComputePipeline) -> Result<f64, Error> {
+    async fn time(&self, pipeline: &ComputePipeline, dispatches: u32) -> Result<f64> {
         let mut encoder = self.ctx.device().create_command_encoder(&Default::default());
         let mut pass = encoder.begin_compute_pass(&Default::default());
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, &self.group, &[]);
-        pass.dispatch_workgroups(self.groups, 1, 1);
+        for _ in 0..dispatches {
+            pass.dispatch_workgroups(self.groups, 1, 1);
+        }
         drop(pass);
         let start = Instant::now();
         self.ctx.queue().submit([encoder.finish()]);
-        self.ctx.wait()?;
-        Ok(milliseconds(start))
+        self.ctx.done().await?;
+        Ok(milliseconds(start.elapsed()))
     }
 }

@@ -3,7 +3,9 @@
 /// What happens where a gate is shut, and where it is open.
 #[derive(Debug, Clone, Copy)]
 pub struct Meaning {
+    /// Under 0.1.
     pub shut: &'static str,
+    /// Over 0.9.
     pub open: &'static str,
 }
 
@@ -22,7 +24,7 @@ pub fn formula(cell: &str) -> &'static str {
 }
 
 /// What a gate, candidate or state of a cell is; of a gate also what it does.
-pub fn meaning(cell: &str, name: &str) -> (&'static str, Option<Meaning>) {
+pub(super) fn meaning(cell: &str, name: &str) -> (&'static str, Option<Meaning>) {
     let gate = |about, shut, open| (about, Some(Meaning { shut, open }));
     match (cell, name) {
         ("lstm", "i") => gate("input gate", "g is kept out of c", "g is added to c"),

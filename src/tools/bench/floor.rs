@@ -1,15 +1,18 @@
 //! What a device's submits, dispatches and workgroups cost, apart from any network: the floor under every strategy. `benches/probe`
 //! tells more of it, by the same shader.
 
-use std::time::Instant;
+use std::time::Duration;
 
 use serde::Serialize;
-use tidegate::{Context, Error, Strategy};
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use crate::times::milliseconds;
+use super::clock::{self, Clock};
+use super::owned::Owned;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::strategy::Strategy;
 
-/// Microseconds.
+/// What submits, dispatches and workgroups cost, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Floor {
     /// Recording, submitting and waiting for one dispatch that does next to nothing.
@@ -31,24 +34,25 @@ const SPIN_LIMIT: u32 = 1 << 20;
 const RUNS: usize = 15;
 
 impl Floor {
-    pub fn measure(ctx: &Context) -> Result<Self, Error> {
+    pub(super) async fn measure(ctx: &Context) -> Result<Self> {
         let cpus = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
         let workgroups = if ctx.is_software() { cpus() } else { 32 };
-        let probe = Probe::new(ctx, workgroups)?;
-        let one = probe.best(&probe.touch, 1, 1)?;
-        let many = probe.best(&probe.touch, 1 + DISPATCHES, 1)?;
-        let round_trip_us = if Strategy::all(ctx).contains(&Strategy::Persistent) { probe.round_trip(workgroups)? } else { None };
+        let (probe, clock) = (Probe::new(ctx, workgroups)?, clock::host());
+        let one = probe.best(&clock, &probe.touch, 1, 1).await?;
+        let many = probe.best(&clock, &probe.touch, 1 + DISPATCHES, 1).await?;
+        let has_round_trips = Strategy::all(ctx).contains(&Strategy::Persistent);
+        let round_trip_us = if has_round_trips { probe.round_trip(&clock, workgroups).await? } else { None };
         let dispatch_us = ((many - one) / f64::from(DISPATCHES)).max(0.0);
         Ok(Self { submit_us: one, dispatch_us, round_trip_us, round_trip_workgroups: workgroups })
     }
 
     /// The part of a run's time that its submit and so many dispatches cost, were they to do nothing.
-    pub fn fraction(&self, dispatches: usize, ms: f64) -> f64 {
+    pub(super) fn fraction(&self, dispatches: usize, ms: f64) -> f64 {
         (self.submit_us + dispatches.saturating_sub(1) as f64 * self.dispatch_us) * 1e-3 / ms
     }
 
     /// What stands below a device's table.
-    pub fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         let Self { submit_us, dispatch_us, round_trip_us, round_trip_workgroups } = self;
         let round_trip = round_trip_us.map_or_else(
             || "no round trip between workgroups".into(),
@@ -63,6 +67,7 @@ type Bound = (ComputePipeline, BindGroup);
 
 struct Probe<'a> {
     ctx: &'a Context,
+    _owned: Owned,
     words: Buffer,
     sizes: Buffer,
     touch: Bound,
@@ -70,12 +75,12 @@ struct Probe<'a> {
 }
 
 impl<'a> Probe<'a> {
-    fn new(ctx: &'a Context, workgroups: u32) -> Result<Self, Error> {
-        let device = ctx.device();
+    fn new(ctx: &'a Context, workgroups: u32) -> Result<Self> {
+        let (device, owned) = (ctx.device(), Owned::default());
         let bytes = 4 * (1 + u64::from(ROUNDS) * u64::from(workgroups));
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
-        let words = ctx.create_buffer("floor words", bytes, usage)?;
-        let sizes = ctx.create_buffer("floor sizes", 8, BufferUsages::UNIFORM | BufferUsages::COPY_DST)?;
+        let words = owned.keep(ctx.create_buffer("floor words", bytes, usage))?;
+        let sizes = owned.keep(ctx.create_buffer("floor sizes", 8, BufferUsages::UNIFORM | BufferUsages::COPY_DST))?;
         let module = device.create_shader_module(wgpu::include_wgsl!("floor.wgsl"));
         let bound = |entry, buffers: &[&Buffer]| {
             let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
@@ -95,22 +100,22 @@ impl<'a> Probe<'a> {
             (pipeline.clone(), device.create_bind_group(&group))
         };
         let (touch, exchange) = (bound("touch", &[&words]), bound("exchange", &[&words, &sizes]));
-        Ok(Self { ctx, words, sizes, touch, exchange })
+        Ok(Self { ctx, _owned: owned, words, sizes, touch, exchange })
     }
 
     /// The least microseconds of several runs of so many dispatches.
-    fn best(&self, bound: &Bound, dispatches: u32, workgroups: u32) -> Result<f64, Error> {
+    async fn best(&self, clock: &Clock<impl Fn() -> Duration>, bound: &Bound, dispatches: u32, workgroups: u32) -> Result<f64> {
+        let mut run = async || self.run(bound, dispatches, workgroups).await;
         // Not counted: a first dispatch may compile.
-        self.run(bound, dispatches, workgroups)?;
+        run().await?;
         let mut best = f64::INFINITY;
         for _ in 0..RUNS {
-            best = best.min(self.run(bound, dispatches, workgroups)?);
+            best = best.min(clock.time(&mut run).await?);
         }
-        Ok(best)
+        Ok(best * 1e3)
     }
 
-    fn run(&self, (pipeline, group): &Bound, dispatches: u32, workgroups: u32) -> Result<f64, Error> {
-        let start = Instant::now();
+    async fn run(&self, (pipeline, group): &Bound, dispatches: u32, workgroups: u32) -> Result<()> {
         let mut encoder = self.ctx.device().create_command_encoder(&Default::default());
         encoder.clear_buffer(&self.words, 0, None);
         let mut pass = encoder.begin_compute_pass(&Default::default());
@@ -121,19 +126,18 @@ impl<'a> Probe<'a> {
         }
         drop(pass);
         self.ctx.queue().submit([encoder.finish()]);
-        self.ctx.wait()?;
-        Ok(milliseconds(start) * 1e3)
+        self.ctx.done().await
     }
 
     /// Microseconds of a round, if all workgroups ran side by side at the end too.
-    fn round_trip(&self, workgroups: u32) -> Result<Option<f64>, Error> {
-        let time = |rounds: u32| {
+    async fn round_trip(&self, clock: &Clock<impl Fn() -> Duration>, workgroups: u32) -> Result<Option<f64>> {
+        let time = async |rounds: u32| {
             self.ctx.queue().write_buffer(&self.sizes, 0, bytemuck::cast_slice(&[rounds, SPIN_LIMIT]));
-            let best = self.best(&self.exchange, 1, workgroups)?;
-            let [words] = pollster::block_on(self.ctx.download([&self.words]))?;
+            let best = self.best(clock, &self.exchange, 1, workgroups).await?;
+            let [words] = self.ctx.download([&self.words]).await?;
             Ok::<_, Error>((words[0].to_bits() == 0).then_some(best))
         };
-        Ok(match (time(1)?, time(ROUNDS)?) {
+        Ok(match (time(1).await?, time(ROUNDS).await?) {
             // Less than nothing is noise.
             (Some(short), Some(long)) => Some((long - short) / f64::from(ROUNDS - 1)).filter(|&us| us > 0.0),
             _ => None,

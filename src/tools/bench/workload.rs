@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tidegate::{Cell, Dtype, Mode, RnnConfig, SeqShape};
+use crate::cell::Cell;
+use crate::config::{Mode, RnnConfig, SeqShape};
+use crate::storage::Dtype;
 
 /// How a workload runs, and what is read off its times.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,7 +14,10 @@ pub enum Kind {
     Throughput,
     /// The same, of a layer with one input feature, for the recurrence alone. Carries what is published of it: milliseconds of
     /// cuDNN 7.6.2 on a V100.
-    Recurrence { published_ms: f64 },
+    Recurrence {
+        /// See above.
+        published_ms: f64,
+    },
     /// Whole sequences, for how long a step takes, at worst too.
     Latency,
     /// Chunks of T steps, each going on from the state that the one before left on the GPU; for the same.
@@ -24,10 +29,15 @@ pub enum Kind {
 /// One network at one shape, forward or forward and backward.
 #[derive(Debug, Clone)]
 pub struct Workload {
+    /// The cell.
     pub cell: Arc<dyn Cell>,
+    /// Shape and options.
     pub config: RnnConfig,
+    /// T and B.
     pub shape: SeqShape,
+    /// Forward, or forward and backward.
     pub mode: Mode,
+    /// How it runs.
     pub kind: Kind,
     /// How a GPU stores parameters, input and output.
     pub dtype: Dtype,
@@ -44,7 +54,7 @@ impl Workload {
     }
 
     /// The sum of both.
-    pub fn forward_flops_per_row(&self) -> f64 {
+    pub(super) fn forward_flops_per_row(&self) -> f64 {
         self.forward_flops().iter().sum()
     }
 
@@ -67,7 +77,7 @@ impl Workload {
         self.published_ms().is_none()
     }
 
-    /// Of the recurrence alone.
+    /// What is published of it, if it is the recurrence alone.
     pub fn published_ms(&self) -> Option<f64> {
         if let Kind::Recurrence { published_ms } = self.kind { Some(published_ms) } else { None }
     }
@@ -83,14 +93,16 @@ impl Workload {
         each * passes * (weights + io)
     }
 
+    /// Whether a run is a chunk of a stream.
     pub fn is_stream(&self) -> bool {
         self.kind == Kind::Stream
     }
 
-    pub fn has_initial_state(&self) -> bool {
+    pub(super) fn has_initial_state(&self) -> bool {
         self.kind != Kind::Product
     }
 
+    /// `infer` or `train`.
     pub fn mode_name(&self) -> &'static str {
         if self.mode == Mode::Training { "train" } else { "infer" }
     }
@@ -117,7 +129,7 @@ impl fmt::Display for Workload {
 
 #[cfg(test)]
 mod tests {
-    use tidegate::cell::by_name;
+    use crate::cell::by_name;
 
     use super::*;
 

@@ -4,14 +4,21 @@ use std::cell::Cell;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use tidegate::{
-    Backward, BackwardBuffers, Context, Dtype, Error, Forward, ForwardBuffers, Mode, ParamLayout, Params, Rnn, Strategy, Tile,
-};
-use wgpu::{Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
+use wgpu::{Backend, Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
-use crate::cpu::{self, CpuRun, widen};
-use crate::times::{Effort, Times};
-use crate::workload::Workload;
+use super::owned::Owned;
+use super::times::{Effort, Times};
+use super::workload::Workload;
+use crate::config::Mode;
+use crate::context::Context;
+use crate::error::Result;
+use crate::model::Rnn;
+use crate::params::{ParamLayout, Params};
+use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers};
+use crate::product::Tile;
+use crate::storage::Dtype;
+use crate::strategy::Strategy;
+use crate::tools::cpu::{self, CpuRun, widen};
 
 /// Host data of a workload. Made before the clock starts.
 #[derive(Debug)]
@@ -24,7 +31,7 @@ pub struct RunData {
 }
 
 impl RunData {
-    pub fn new(workload: &Workload) -> Result<Self, Error> {
+    pub fn new(workload: &Workload) -> Result<Self> {
         let Workload { cell, config, shape, dtype, .. } = workload;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         // Numbers that every device and the reference hold as they are.
@@ -57,22 +64,25 @@ impl RunData {
     }
 }
 
-/// What `bench` was told of the kernels of bulk products.
+/// Which kernels make the bulk products, if not those that are fastest or fit.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Products {
+    /// Their tile.
     pub tile: Option<Tile>,
+    /// Whether products of f16 go by cooperative matrices: see [`Rnn::with_cooperative_matrices`].
     pub cooperative: bool,
 }
 
 impl Products {
-    pub fn apply(self, rnn: Rnn) -> Result<Rnn, Error> {
+    /// The network with these kernels.
+    pub fn apply(self, rnn: Rnn) -> Result<Rnn> {
         let rnn = if let Some(tile) = self.tile { rnn.with_tile(tile) } else { rnn };
         rnn.with_cooperative_matrices(self.cooperative)
     }
 }
 
 /// The network of a workload.
-pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn, Error> {
+pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn> {
     Rnn::new(ctx, workload.cell.clone(), workload.config.clone())?.with_strategy(strategy).with_dtype(workload.dtype)
 }
 
@@ -91,6 +101,7 @@ pub struct GpuRun {
     states: [Buffer; 2],
     /// But for the final state.
     results: Vec<Stored>,
+    _owned: Owned,
 }
 
 /// A buffer of so many results.
@@ -108,21 +119,23 @@ impl Stored {
         Self { name, buffer, dtype: Dtype::F32, len }
     }
 
-    fn read(&self, ctx: &Context) -> Result<(&'static str, Vec<f32>), Error> {
-        let [words] = pollster::block_on(ctx.download([&self.buffer]))?;
+    async fn read(&self, ctx: &Context) -> Result<(&'static str, Vec<f32>)> {
+        let [words] = ctx.download([&self.buffer]).await?;
         Ok((self.name, self.dtype.decode(words, self.len)))
     }
 }
 
 impl GpuRun {
-    pub fn new(rnn: &Rnn, workload: &Workload, data: &RunData) -> Result<Self, Error> {
+    pub fn new(rnn: &Rnn, workload: &Workload, data: &RunData) -> Result<Self> {
         let ctx = rnn.context();
         let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
-        let empty = |label, bytes: u64| ctx.upload(label, &vec![0u32; bytes as usize / 4]);
-        let stored = |label, values: &[f32]| ctx.upload(label, &workload.dtype.encode(values));
+        let owned = Owned::default();
+        let empty = |label, bytes: u64| owned.keep(ctx.upload(label, &vec![0u32; bytes as usize / 4]));
+        let stored = |label, values: &[f32]| owned.keep(ctx.upload(label, &workload.dtype.encode(values)));
+        let state = |label, values: &[f32]| owned.keep(ctx.upload(label, values));
         let [params, input] = [stored("params", &data.params)?, stored("input", &data.input)?];
-        let initial_state = ctx.upload("initial_state", &data.initial_state)?;
+        let initial_state = state("initial_state", &data.initial_state)?;
         let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
         let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
         let status = empty("status", sizes.status)?;
@@ -150,7 +163,7 @@ impl GpuRun {
         let mut results = vec![as_stored("output", output.clone(), shape.rows() * config.output_size())];
         if workload.mode == Mode::Training {
             let d_output = stored("d_output", &data.d_output)?;
-            let d_final_state = ctx.upload("d_final_state", &data.d_final_state)?;
+            let d_final_state = state("d_final_state", &data.d_final_state)?;
             let [d_params, d_input] = [empty("d_params", sizes.d_params)?, empty("d_input", sizes.input)?];
             let d_initial_state = empty("d_initial_state", sizes.state)?;
             backward = Some(plan.bind_backward(&BackwardBuffers {
@@ -174,6 +187,7 @@ impl GpuRun {
             backward,
             states: [initial_state, final_state],
             results,
+            _owned: owned,
         })
     }
 
@@ -183,8 +197,8 @@ impl GpuRun {
     }
 
     /// How many dispatches of strategy persistent failed so far and were repaired, so ran as resident.
-    pub fn repairs(&self) -> Result<u32, Error> {
-        let [words] = pollster::block_on(self.ctx.download([&self.status]))?;
+    pub async fn repairs(&self) -> Result<u32> {
+        let [words] = self.ctx.download([&self.status]).await?;
         Ok(words[1].to_bits())
     }
 
@@ -214,34 +228,39 @@ impl GpuRun {
     }
 
     /// Records, submits and waits, as an app would.
-    pub fn run(&self) -> Result<(), Error> {
+    pub async fn run(&self) -> Result<()> {
         let mut encoder = self.encoder();
         self.next().encode(&mut encoder);
         if let Some(backward) = &self.backward {
             backward.encode(&mut encoder);
         }
         self.ctx.queue().submit([encoder.finish()]);
-        self.ctx.wait()
+        self.ctx.done().await
     }
 
     /// What the last run computed.
-    pub fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>, Error> {
+    pub async fn results(&self) -> Result<Vec<(&'static str, Vec<f32>)>> {
         let final_state = Stored::f32("final_state", self.final_state().clone());
-        self.results.iter().chain([&final_state]).map(|stored| stored.read(&self.ctx)).collect()
+        let mut results = Vec::new();
+        for stored in self.results.iter().chain([&final_state]) {
+            results.push(stored.read(&self.ctx).await?);
+        }
+        Ok(results)
     }
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.
-    pub fn gpu_times(&self) -> Result<Option<Times>, Error> {
+    pub async fn gpu_times(&self, stop: &dyn Fn() -> bool) -> Result<Option<Times>> {
         if !self.ctx.device().features().contains(Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
-        let clock = GpuClock::new(&self.ctx);
-        Times::collect(Effort::GPU, || {
+        let clock = GpuClock::new(&self.ctx)?;
+        let run = async || {
             let mut encoder = self.encoder();
             clock.record(&mut encoder, self.next(), self.backward.as_ref());
             self.ctx.queue().submit([encoder.finish()]);
-            clock.read(&self.ctx)
-        })
+            clock.read(&self.ctx).await
+        };
+        Times::collect(Effort::GPU, stop, run).await
     }
 }
 
@@ -250,19 +269,23 @@ struct GpuClock {
     queries: QuerySet,
     /// Two u64 of ticks.
     ticks: Buffer,
+    _owned: Owned,
+}
+
+impl Drop for GpuClock {
+    /// For the same reason as [`Owned`].
+    fn drop(&mut self) {
+        self.queries.destroy();
+    }
 }
 
 impl GpuClock {
-    fn new(ctx: &Context) -> Self {
+    fn new(ctx: &Context) -> Result<Self> {
         let descriptor = wgpu::QuerySetDescriptor { label: Some("tidegate bench"), ty: wgpu::QueryType::Timestamp, count: 2 };
         let queries = ctx.device().create_query_set(&descriptor);
-        let ticks = ctx.device().create_buffer(&wgpu::BufferDescriptor {
-            label: Some("tidegate bench"),
-            size: 16,
-            usage: BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC,
-            mapped_at_creation: false,
-        });
-        Self { queries, ticks }
+        let owned = Owned::default();
+        let ticks = owned.keep(ctx.create_buffer("tidegate bench", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC))?;
+        Ok(Self { queries, ticks, _owned: owned })
     }
 
     /// Both passes as one.
@@ -282,20 +305,44 @@ impl GpuClock {
         encoder.resolve_query_set(&self.queries, 0..2, &self.ticks, 0);
     }
 
-    /// Milliseconds between the two; nothing if the adapter's clock stood still.
-    fn read(&self, ctx: &Context) -> Result<Option<f64>, Error> {
+    async fn read(&self, ctx: &Context) -> Result<Option<f64>> {
         // The download gives each u64 as the bits of two f32.
-        let [words] = pollster::block_on(ctx.download([&self.ticks]))?;
+        let [words] = ctx.download([&self.ticks]).await?;
         let tick = |at: usize| u64::from(words[at].to_bits()) | u64::from(words[at + 1].to_bits()) << 32;
-        let elapsed = tick(2).checked_sub(tick(0)).filter(|&ticks| ticks > 0);
-        Ok(elapsed.map(|ticks| ticks as f64 * f64::from(ctx.queue().get_timestamp_period()) * 1e-6))
+        let least_ns = if ctx.adapter_info().backend == Backend::BrowserWebGpu { LEAST_NS_IN_BROWSERS } else { 0.0 };
+        Ok(between(tick(0), tick(2), ctx.queue().get_timestamp_period(), least_ns))
     }
 }
 
+/// Browsers round timestamps to 0.1 ms: what is shorter than 20 of these they cannot tell.
+const LEAST_NS_IN_BROWSERS: f64 = 20.0 * 1e5;
+
+/// Milliseconds from one timestamp to another; nothing if the adapter's clock stood still, ran backwards, or is too coarse.
+fn between(start: u64, end: u64, period_ns: f32, least_ns: f64) -> Option<f64> {
+    let ns = end.checked_sub(start)? as f64 * f64::from(period_ns);
+    (ns > 0.0 && ns >= least_ns).then_some(ns * 1e-6)
+}
+
 /// Refuses a workload that the reference cannot run, for want of memory or sense.
-pub fn check_cpu(workload: &Workload) -> crate::Result<()> {
+pub fn check_cpu(workload: &Workload) -> Result<()> {
     let Workload { cell, config, shape, mode, .. } = workload;
     config.validate()?;
     shape.validate()?;
     cpu::check_memory(cell, config, *shape, *mode == Mode::Training)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timestamps_that_tell_nothing_are_none() {
+        assert_eq!(between(1000, 3000, 1.0, 0.0), Some(2e-3));
+        assert_eq!(between(1000, 3000, 40.0, 0.0), Some(8e-2));
+        for (start, end, period) in [(1000, 1000, 1.0), (3000, 1000, 1.0), (1000, 3000, 0.0)] {
+            assert_eq!(between(start, end, period, 0.0), None, "{start} to {end}, {period} ns each");
+        }
+        let browser = |elapsed: u64| between(500_000, 500_000 + elapsed, 1.0, LEAST_NS_IN_BROWSERS);
+        assert_eq!((browser(100_000), browser(1_900_000), browser(2_000_000)), (None, None, Some(2.0)));
+    }
 }

@@ -4,10 +4,11 @@
 //! on a V100, standard algorithm, one layer, and `CUDNN_SKIP_INPUT`, which leaves the input's product out. Its "vanilla" cell is
 //! `CUDNN_RNN_RELU`, its GRU cuDNN's, which resets after the product; forward there always keeps what backward needs.
 
-use tidegate::cell::by_name;
-use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape};
-
-use crate::workload::{Kind, Workload};
+use super::workload::{Kind, Workload};
+use crate::cell::by_name;
+use crate::config::{Mode, RnnConfig, SeqShape};
+use crate::error::Result;
+use crate::storage::Dtype;
 
 /// Cell, H, B, T, and published milliseconds: forward, backward to the inputs, backward to the weights.
 type Row = (&'static str, usize, usize, usize, [f64; 3]);
@@ -73,13 +74,13 @@ const ROWS: [Row; 53] = [
 ///
 /// There is no call for a recurrence without an input product, so the first runs with one input feature: the product is 1/H of
 /// the work then, and is in the time but not in the FLOPs.
-pub fn workloads() -> Result<Vec<Workload>, Error> {
-    let mut rows = ROWS.into_iter().map(row).collect::<Result<Vec<_>, _>>()?;
+pub fn workloads() -> Result<Vec<Workload>> {
+    let mut rows = ROWS.into_iter().map(row).collect::<Result<Vec<_>>>()?;
     rows.sort_by(|a, b| a[0].flops().total_cmp(&b[0].flops()));
     Ok(rows.concat())
 }
 
-fn row((cell, hidden_size, batch_size, seq_len, [forward, to_inputs, to_weights]): Row) -> Result<[Workload; 4], Error> {
+fn row((cell, hidden_size, batch_size, seq_len, [forward, to_inputs, to_weights]): Row) -> Result<[Workload; 4]> {
     let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
     let workload = |input_size, mode, kind| {
         let config = RnnConfig::new(input_size, hidden_size);

@@ -2,13 +2,16 @@
 
 use std::collections::HashMap;
 
-use tidegate::check::{Case, Tolerance};
-use tidegate::{Context, Error, Rnn, SeqShape, Strategy, Tile};
-
-use crate::Result;
-use crate::cpu::widen;
-use crate::timing::{GpuRun, Products, RunData, rnn};
-use crate::workload::{Kind, Workload};
+use super::run::{GpuRun, Products, RunData, rnn};
+use super::workload::{Kind, Workload};
+use crate::check::{Case, Tolerance};
+use crate::config::SeqShape;
+use crate::context::Context;
+use crate::error::{Error, Result};
+use crate::model::Rnn;
+use crate::product::Tile;
+use crate::strategy::Strategy;
+use crate::tools::cpu::widen;
 
 /// FLOPs that the reference may take for one case.
 const MOST_FLOPS: f64 = 2e10;
@@ -24,7 +27,9 @@ const GRADIENTS_BY_KINKS: f64 = 1e-2;
 /// The shape at which the reference was met, and the largest relative L2 error of any tensor there.
 #[derive(Debug, Clone, Copy)]
 pub struct Verified {
+    /// All of the workload's, or as much as the reference does in a reasonable time.
     pub shape: SeqShape,
+    /// Of all outputs and gradients.
     pub max_rel_err: f64,
 }
 
@@ -48,9 +53,9 @@ impl Verifier {
 
     /// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
     /// affordable; where that is not all, every other strategy must agree at the full shape. A stream is also followed.
-    pub fn verify(&mut self, ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
+    pub async fn verify(&mut self, ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
         let shape = affordable(workload);
-        let mut max_rel_err = self.check(ctx, workload, shape, run.strategy())?;
+        let mut max_rel_err = self.check(ctx, workload, shape, run.strategy()).await?;
         // Two strategies may round a value near a jump to either side, and then nothing after it agrees.
         if has_jumps(workload) {
             return Ok(Verified { shape, max_rel_err });
@@ -63,17 +68,18 @@ impl Verifier {
                     Err(Error::Limit { .. }) => continue,
                     run => run?,
                 };
-                let compared = compare(workload, run, &other_run, data);
-                compared.map_err(|error| format!("{} against {name}: {error}", run.strategy().name()))?;
+                let compared = compare(workload, run, &other_run, data).await;
+                compared.map_err(|error| failed(format!("{} against {name}", run.strategy().name()), error))?;
             }
         } else if workload.is_stream() {
-            let followed = follow(workload, run, data).map_err(|error| format!("after {CHUNKS} chunks: {error}"))?;
+            let followed = follow(workload, run, data).await;
+            let followed = followed.map_err(|error| failed(format!("after {CHUNKS} chunks"), error))?;
             max_rel_err = max_rel_err.max(followed);
         }
         Ok(Verified { shape, max_rel_err })
     }
 
-    fn check(&mut self, ctx: &Context, workload: &Workload, shape: SeqShape, strategy: Strategy) -> Result<f64, Error> {
+    async fn check(&mut self, ctx: &Context, workload: &Workload, shape: SeqShape, strategy: Strategy) -> Result<f64> {
         let Workload { cell, config, .. } = workload;
         // Every cell of `bench` is one of those that a name stands for.
         let initial_state = workload.has_initial_state();
@@ -91,15 +97,19 @@ impl Verifier {
             resets: false,
             ..Case::new(config.clone(), shape.seq_len, shape.batch_size)
         };
-        let mut outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+        let mut outcome = case.check_gpu(ctx, cell, strategy).await;
         while matches!(outcome, Err(Error::Mismatch { .. })) && has_kink(workload) && case.seed < SEEDS_BY_KINKS {
             case.seed += 1;
-            outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
+            outcome = case.check_gpu(ctx, cell, strategy).await;
         }
         let error = outcome?.max_rel_err;
         self.cases.insert(key, error);
         Ok(error)
     }
+}
+
+fn failed(what: String, error: Error) -> Error {
+    Error::Verification { what, error: Box::new(error) }
 }
 
 /// As many of T and B as forward and backward may take: first 32 steps, then the batch, then the rest of the steps.
@@ -116,7 +126,7 @@ fn affordable(workload: &Workload) -> SeqShape {
 
 /// What a run at full shape is held against: the other strategies, but bulk products, which all of them share, against the
 /// smallest tile. That is the one of the few rows that the reference met.
-fn others(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Vec<(&'static str, Rnn)>, Error> {
+fn others(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Vec<(&'static str, Rnn)>> {
     if workload.kind == Kind::Product {
         let tile = Tile::ALL[0];
         return Ok(vec![(tile.name(), rnn(ctx, workload, strategy)?.with_tile(tile))]);
@@ -135,11 +145,11 @@ fn has_kink(workload: &Workload) -> bool {
 }
 
 /// Holds one strategy's results to another's.
-fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) -> Result<(), Error> {
+async fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) -> Result<()> {
     run.restart(data);
-    run.run()?;
-    other.run()?;
-    for ((name, values), (_, others)) in run.results()?.into_iter().zip(other.results()?) {
+    run.run().await?;
+    other.run().await?;
+    for ((name, values), (_, others)) in run.results().await?.into_iter().zip(other.results().await?) {
         let is_gradient = name.starts_with("d_");
         let mut tolerance = Tolerance::new(&workload.config, workload.shape, is_gradient).for_dtype(workload.dtype);
         if is_gradient && has_kink(workload) {
@@ -151,19 +161,19 @@ fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) ->
 }
 
 /// Holds the state and output of a stream's last chunk of several to the reference's. Gives the largest relative L2 error.
-fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Error> {
+async fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64> {
     let mut truth = data.on_cpu(workload);
     run.restart(data);
     for _ in 1..CHUNKS {
-        run.run()?;
+        run.run().await?;
         truth.go_on()?;
     }
-    run.run()?;
+    run.run().await?;
     let truth = truth.go_on()?;
     let shape = SeqShape { seq_len: CHUNKS * workload.shape.seq_len, ..workload.shape };
     let tolerance = Tolerance::new(&workload.config, shape, false).for_dtype(workload.dtype);
     let mut worst = 0.0f64;
-    for (name, values) in run.results()? {
+    for (name, values) in run.results().await? {
         let truth = if name == "output" { &truth.output } else { &truth.final_state };
         worst = worst.max(tolerance.compare(name, truth, &values)?);
     }
@@ -172,10 +182,11 @@ fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64, Erro
 
 #[cfg(test)]
 mod tests {
-    use tidegate::cell::by_name;
-    use tidegate::{Dtype, Mode, RnnConfig};
-
     use super::*;
+    use crate::cell::by_name;
+    use crate::config::{Mode, RnnConfig};
+    use crate::storage::Dtype;
+
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);

@@ -1,26 +1,37 @@
 //! The float64 reference as a device: f32 in, float64 inside, f32 out.
 
-use tidegate::reference::{self, Trace};
-use tidegate::{Cell, Error, Gradients, Mode, Output, OutputGradients, ParamLayout, RnnConfig, SeqShape, Sequence};
-
-use crate::Result;
+use crate::cell::Cell;
+use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use crate::error::{Error, Result};
+use crate::params::ParamLayout;
+use crate::reference::{self, Trace};
 
 /// A network and what it works on, widened. The gradients that come in tell whether backward runs too.
 #[derive(Debug)]
 pub struct CpuRun<'a> {
+    /// The cell.
     pub cell: &'a dyn Cell,
+    /// Shape and options.
     pub config: &'a RnnConfig,
+    /// As [`ParamLayout`] orders them.
     pub params: Vec<f64>,
+    /// T and B.
     pub shape: SeqShape,
+    /// `[T, B, I]`, `[B, T, I]` if batch-first.
     pub input: Vec<f64>,
+    /// `[S, L·D, B, H]`, else zeros.
     pub initial_state: Option<Vec<f64>>,
+    /// `[B]`, else all T.
     pub lengths: Option<Vec<u32>>,
+    /// As the output, if backward runs.
     pub d_output: Option<Vec<f64>>,
+    /// As `initial_state`, else zeros.
     pub d_final_state: Option<Vec<f64>>,
 }
 
 impl CpuRun<'_> {
-    pub fn run(&self) -> Result<(Output<f64>, Option<Gradients<f64>>), Error> {
+    /// Forward, and backward if there are gradients to go back with.
+    pub fn run(&self) -> Result<(Output<f64>, Option<Gradients<f64>>)> {
         let mut seq = Sequence::new(self.shape, &self.input);
         (seq.initial_state, seq.lengths) = (self.initial_state.as_deref(), self.lengths.as_deref());
         let forward = |mode| reference::forward(self.cell, self.config, &self.params, &seq, mode);
@@ -32,17 +43,19 @@ impl CpuRun<'_> {
     }
 
     /// One chunk of a stream: the next starts from the state that this one leaves.
-    pub fn go_on(&mut self) -> Result<Output<f64>, Error> {
+    pub fn go_on(&mut self) -> Result<Output<f64>> {
         let (output, _) = self.run()?;
         self.initial_state = Some(output.final_state.clone());
         Ok(output)
     }
 }
 
+/// As the reference takes it.
 pub fn widen(values: &[f32]) -> Vec<f64> {
     values.iter().map(|&value| value.into()).collect()
 }
 
+/// As a GPU would give it.
 pub fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&value| value as f32).collect()
 }
@@ -61,9 +74,5 @@ pub fn check_memory(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape, backwa
     // Parameters and their gradients in both types.
     let bytes = 8.0 * (rows * (gates + kept + io) + 2.0 * states * layers * directions * batch * hidden + 3.0 * params);
     let fits = bytes < isize::MAX as f64 && Vec::<u8>::new().try_reserve_exact(bytes as usize).is_ok();
-    if fits {
-        Ok(())
-    } else {
-        Err(format!("the CPU reference needs about {:.1} GiB of memory for this", bytes / (1u64 << 30) as f64).into())
-    }
+    if fits { Ok(()) } else { Err(Error::Memory { gib: bytes / (1u64 << 30) as f64 }) }
 }

@@ -1,11 +1,12 @@
 //! How often to run something, and what its times amount to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tidegate::Error;
+use web_time::Instant;
 
-use crate::interrupt;
-use crate::workload::Kind;
+use super::clock::{self, Clock};
+use super::workload::Kind;
+use crate::error::Result;
 
 /// What the runs of one workload may take together, beyond the fewest.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -52,27 +53,40 @@ impl Effort {
     }
 }
 
-/// Milliseconds of each run, in ascending order.
+/// How long each run took. By a coarse clock, as browsers have, a short run is the mean over several.
 #[derive(Debug, Clone, Default)]
-pub struct Times(Vec<f64>);
+pub struct Times {
+    /// Milliseconds, in ascending order.
+    sorted: Vec<f64>,
+    tick_ms: Option<f64>,
+}
 
 impl Times {
     /// Times `run` by the host's clock.
-    pub fn measure(effort: Effort, mut run: impl FnMut() -> Result<(), Error>) -> Result<Self, Error> {
-        let times = Self::collect(effort, || {
-            let start = Instant::now();
-            run()?;
-            Ok(Some(milliseconds(start)))
-        });
-        Ok(times?.unwrap_or_default())
+    pub(super) async fn measure(effort: Effort, stop: &dyn Fn() -> bool, run: impl AsyncFnMut() -> Result<()>) -> Result<Self> {
+        Self::measure_by(&clock::host(), effort, stop, run).await
+    }
+
+    async fn measure_by(
+        clock: &Clock<impl Fn() -> Duration>,
+        effort: Effort,
+        stop: &dyn Fn() -> bool,
+        mut run: impl AsyncFnMut() -> Result<()>,
+    ) -> Result<Self> {
+        let times = Self::collect(effort, stop, async || clock.time(&mut run).await.map(Some)).await?;
+        Ok(Self { tick_ms: clock.coarse_ms(), ..times.unwrap_or_default() })
     }
 
     /// What `run` says that it took; nothing if it once cannot say.
-    pub fn collect(effort: Effort, mut run: impl FnMut() -> Result<Option<f64>, Error>) -> Result<Option<Self>, Error> {
+    pub(super) async fn collect(
+        effort: Effort,
+        stop: &dyn Fn() -> bool,
+        mut run: impl AsyncFnMut() -> Result<Option<f64>>,
+    ) -> Result<Option<Self>> {
         let (mut times, start) = (Self::default(), Instant::now());
-        // After Ctrl-C what has begun ends, with one run if it must.
-        while effort.goes_on(&times, start.elapsed()) && !(interrupt::requested() && times.runs() > 0) {
-            match run()? {
+        // What is stopped and has begun ends, with one run if it must.
+        while effort.goes_on(&times, start.elapsed()) && !(times.runs() > 0 && stop()) {
+            match run().await? {
                 Some(time) => times.insert(time),
                 None => return Ok(None),
             }
@@ -81,29 +95,37 @@ impl Times {
     }
 
     fn insert(&mut self, time: f64) {
-        self.0.insert(self.0.partition_point(|&t| t < time), time);
+        self.sorted.insert(self.sorted.partition_point(|&t| t < time), time);
+    }
+
+    /// Milliseconds of a tick of the clock, where it is so coarse that a time may be the mean over several runs.
+    pub fn tick_ms(&self) -> Option<f64> {
+        self.tick_ms
     }
 
     fn is_stable(&self) -> bool {
         self.runs() > LEAST_STABLE && self.spread() <= STABLE
     }
 
+    /// How many there are, at least one.
     pub fn runs(&self) -> usize {
-        self.0.len()
+        self.sorted.len()
     }
 
+    /// The least, in milliseconds.
     pub fn min(&self) -> f64 {
-        self.0[0]
+        self.sorted[0]
     }
 
+    /// In milliseconds.
     pub fn median(&self) -> f64 {
         let n = self.runs();
-        (self.0[(n - 1) / 2] + self.0[n / 2]) / 2.0
+        (self.sorted[(n - 1) / 2] + self.sorted[n / 2]) / 2.0
     }
 
     /// The least time that 99 % of the runs do not exceed; of fewer than 100 runs, the slowest.
     pub fn p99(&self) -> f64 {
-        self.0[(99 * self.runs()).div_ceil(100) - 1]
+        self.sorted[(99 * self.runs()).div_ceil(100) - 1]
     }
 
     /// Half the 95 % confidence interval of the median, as a fraction of it. By order statistics: the true median lies
@@ -112,12 +134,8 @@ impl Times {
         let n = self.runs() as f64;
         let low = (n / 2.0 - 0.98 * n.sqrt()).floor().max(0.0) as usize;
         let high = self.runs() - 1 - low;
-        (self.0[high] - self.0[low]) / 2.0 / self.median()
+        (self.sorted[high] - self.sorted[low]) / 2.0 / self.median()
     }
-}
-
-pub fn milliseconds(start: Instant) -> f64 {
-    start.elapsed().as_secs_f64() * 1e3
 }
 
 #[cfg(test)]
@@ -169,5 +187,12 @@ mod tests {
         ] {
             assert_eq!(effort.goes_on(&times, elapsed), goes_on, "{effort:?}, {} runs, {elapsed:?}", times.runs());
         }
+    }
+
+    #[test]
+    fn ends_with_one_run_where_it_is_stopped() {
+        let run = |stop: &dyn Fn() -> bool| pollster::block_on(Times::measure(Effort::GPU, stop, async || Ok(()))).unwrap();
+        assert_eq!(run(&|| true).runs(), 1);
+        assert_eq!(run(&|| false).runs(), 20);
     }
 }
