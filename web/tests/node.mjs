@@ -1,0 +1,31 @@
+// node.mjs DIST: the package under Node, on Dawn: its compiler is Chromium's, its driver is this machine's Vulkan.
+
+import { readFile } from "node:fs/promises";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { resolve } from "node:path";
+import { create, globals } from "webgpu";
+import * as cells from "./cells.mjs";
+import { run } from "./harness.mjs";
+import * as packageTests from "./package.mjs";
+
+const dist = resolve(process.argv[2] ?? "dist");
+const fixtures = fileURLToPath(new URL("../../tests/fixtures/", import.meta.url));
+
+// What nobody waits for is a failure as well.
+for (const event of ["unhandledRejection", "uncaughtException"]) {
+  process.on(event, (error) => {
+    console.error(`FAILED by ${event}:`, error);
+    process.exit(1);
+  });
+}
+
+Object.assign(globalThis, globals, { Window: class {} });
+Object.defineProperty(globalThis, "navigator", { value: { gpu: create([]) }, configurable: true });
+const tidegate = await import(pathToFileURL(`${dist}/tidegate.js`));
+await tidegate.default({ module_or_path: await readFile(`${dist}/tidegate_bg.wasm`) });
+
+const host = { all: true, half: true, fixture: (path) => readFile(fixtures + path) };
+const failed = await run([...cells.tests(tidegate, host), ...packageTests.tests(tidegate, host)], console.log);
+console.log(failed ? `node: ${failed} FAILED` : "node: all passed");
+// Dawn keeps the process alive.
+process.exit(failed ? 1 : 0);
