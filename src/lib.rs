@@ -12,6 +12,7 @@ mod error;
 pub mod import;
 mod kernel;
 mod model;
+mod owned;
 mod params;
 mod plan;
 mod product;

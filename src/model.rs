@@ -9,6 +9,7 @@ use crate::cell::{Cell, Frozen};
 use crate::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
 use crate::context::Context;
 use crate::error::{Error, Result, check_len};
+use crate::owned::Owned;
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
@@ -257,6 +258,7 @@ pub(crate) struct HostRun<'a> {
     /// Repairs of this run that the context knows of.
     recorded: AtomicU32,
     workspace: Buffer,
+    _owned: Owned,
 }
 
 impl<'a> HostRun<'a> {
@@ -265,23 +267,26 @@ impl<'a> HostRun<'a> {
         let ctx = &rnn.ctx;
         let plan = rnn.plan(seq.shape, mode)?;
         let sizes = plan.sizes();
-        let scratch = |label, size| ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let owned = Owned::default();
+        let scratch = |label, size| owned.keep(ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
+        let words = |label, values: &[u32]| owned.keep(ctx.upload(label, values));
         Ok(Self {
             rnn,
             ctx,
             params,
-            input: rnn.upload_stored("input", seq.input)?,
+            input: owned.keep(rnn.upload_stored("input", seq.input))?,
             output: scratch("output", sizes.output)?,
-            initial_state: seq.initial_state.map(|s| ctx.upload("initial_state", s)).transpose()?,
+            initial_state: seq.initial_state.map(|s| owned.keep(ctx.upload("initial_state", s))).transpose()?,
             final_state: scratch("final_state", sizes.state)?,
-            lengths: seq.lengths.map(|l| ctx.upload("lengths", l)).transpose()?,
-            reset: seq.reset.map(|r| ctx.upload("reset", r)).transpose()?,
-            dropout_state: ctx.upload("dropout_state", &seq.dropout.words())?,
+            lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
+            reset: seq.reset.map(|r| words("reset", r)).transpose()?,
+            dropout_state: words("dropout_state", &seq.dropout.words())?,
             reserve: (sizes.reserve > 0).then(|| scratch("reserve", sizes.reserve)).transpose()?,
             status: scratch("status", sizes.status)?,
             recorded: AtomicU32::new(0),
             workspace: scratch("workspace", sizes.workspace)?,
             plan,
+            _owned: owned,
         })
     }
 
@@ -344,16 +349,19 @@ pub(crate) struct GradientBuffers {
     d_input: Buffer,
     d_params: Buffer,
     d_initial_state: Buffer,
+    _owned: Owned,
 }
 
 impl GradientBuffers {
     pub fn new(run: &HostRun<'_>) -> Result<Self> {
         let sizes = run.plan.sizes();
-        let result = |label, size| run.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC);
+        let owned = Owned::default();
+        let result = |label, size| owned.keep(run.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
         Ok(Self {
             d_input: result("d_input", sizes.input)?,
             d_params: result("d_params", sizes.d_params)?,
             d_initial_state: result("d_initial_state", sizes.state)?,
+            _owned: owned,
         })
     }
 
@@ -394,8 +402,9 @@ impl TrainingRun<'_> {
         let (run, ctx) = (&self.run, self.run.ctx);
         check_len("d_output", self.output.output.len(), d.d_output.len())?;
         d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", self.output.final_state.len(), d.len()))?;
-        let d_output = run.rnn.upload_stored("d_output", d.d_output)?;
-        let d_final_state = d.d_final_state.map(|d| ctx.upload("d_final_state", d)).transpose()?;
+        let owned = Owned::default();
+        let d_output = owned.keep(run.rnn.upload_stored("d_output", d.d_output))?;
+        let d_final_state = d.d_final_state.map(|d| owned.keep(ctx.upload("d_final_state", d))).transpose()?;
         let gradients = GradientBuffers::new(run)?;
         let buffers = BackwardBuffers {
             d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),

@@ -9,6 +9,7 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMo
 
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::owned::Owned;
 
 impl Context {
     /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
@@ -44,9 +45,11 @@ impl Context {
             check_words("download", source.size())?;
         }
         let mut encoder = self.encoder("tidegate download");
+        let owned = Owned::default();
         let mut staging = Vec::new();
         for source in sources {
-            let copy = self.create_buffer("tidegate staging", source.size(), BufferUsages::COPY_DST | BufferUsages::MAP_READ)?;
+            let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
+            let copy = owned.keep(self.create_buffer("tidegate staging", source.size(), usage))?;
             encoder.copy_buffer_to_buffer(source, 0, &copy, 0, source.size());
             staging.push(copy);
         }

@@ -12,6 +12,7 @@ use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnCon
 use crate::context::Context;
 use crate::error::{Error, Result};
 use crate::model::Rnn;
+use crate::owned::Owned;
 use crate::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
@@ -252,9 +253,11 @@ async fn run_poisoned(
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
-    let f32s = |label, values: &[f64]| ctx.upload(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
-    let stored = |label, values: &[f64]| rnn.upload_stored(label, &values.iter().map(|&v| v as f32).collect::<Vec<_>>());
-    let poisoned = |label, bytes: u64| ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]);
+    let owned = Owned::default();
+    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
+    let f32s = |label, values: &[f64]| owned.keep(ctx.upload(label, &narrow(values)));
+    let stored = |label, values: &[f64]| owned.keep(rnn.upload_stored(label, &narrow(values)));
+    let poisoned = |label, bytes: u64| owned.keep(ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]));
     fn whole(buffer: &Buffer) -> wgpu::BufferBinding<'_> {
         buffer.as_entire_buffer_binding()
     }

@@ -7,9 +7,9 @@ use serde::Serialize;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::clock::{self, Clock};
-use super::owned::Owned;
 use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::owned::Owned;
 use crate::strategy::Strategy;
 
 /// What submits, dispatches and workgroups cost, in microseconds.

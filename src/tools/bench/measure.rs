@@ -3,7 +3,6 @@
 use web_time::Instant;
 
 use super::clock::milliseconds;
-use super::owned::Owned;
 use super::run::{self, GpuRun, Products, RunData};
 use super::times::{Effort, Times};
 use super::verify::{Verified, Verifier};
@@ -11,6 +10,7 @@ use super::workload::Workload;
 use crate::context::Context;
 use crate::error::Result;
 use crate::model::Rnn;
+use crate::owned::Owned;
 
 /// What was measured of a workload that ran and was right.
 #[derive(Debug)]

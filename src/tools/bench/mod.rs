@@ -35,7 +35,6 @@ mod description;
 mod floor;
 mod host;
 mod measure;
-mod owned;
 mod report;
 mod roofline;
 mod run;

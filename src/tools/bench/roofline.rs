@@ -8,10 +8,10 @@ use web_time::Instant;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::clock::{self, milliseconds};
-use super::owned::Owned;
 use super::workload::Workload;
 use crate::context::Context;
 use crate::error::Result;
+use crate::owned::Owned;
 
 /// A device's peaks.
 #[derive(Debug, Clone, Copy, Serialize)]

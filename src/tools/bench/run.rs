@@ -6,13 +6,13 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use wgpu::{Backend, Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
 
-use super::owned::Owned;
 use super::times::{Effort, Times};
 use super::workload::Workload;
 use crate::config::Mode;
 use crate::context::Context;
 use crate::error::Result;
 use crate::model::Rnn;
+use crate::owned::Owned;
 use crate::params::{ParamLayout, Params};
 use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers};
 use crate::product::Tile;

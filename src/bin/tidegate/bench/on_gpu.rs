@@ -14,7 +14,7 @@ pub struct OnGpu<'a> {
     strategy: Strategy,
     products: Products,
     tunings: Tunings,
-    runner: Runner<'a>,
+    runner: Runner,
 }
 
 impl<'a> OnGpu<'a> {

@@ -15,12 +15,13 @@ const GATE_COLOURS = {
 
 // Draws a group of maps into `container` and returns { show, redraw }.
 //
-// group: { name, units, steps, first, rows: [{ number, active }], maps: [{ name, about, gate, low, high, bytes }] }
+// group: { name, units, steps, first, rows: [{ number, active }], maps: [{ name, about, gate, low, high, bytes }], labels }
 //   first: number of the first step shown; active: how many of the steps lie within the row's length.
 //   gate: whether the map's values open and shut, from 0 to 1; else they are drawn around 0.
 //   bytes: Uint8Array [rows, steps, units]; 0 stands for `low`, 255 for `high`.
+//   labels: a character for each step, drawn below the maps; without them steps are numbered alone.
 // show(row, sortBy): another row, by its place in `rows`; sortBy is the index of the map whose mean orders the units, or -1.
-// redraw(): after `bytes`, the size or the theme have changed.
+// redraw(): after `bytes` or the theme have changed. Number and names of the maps stay; all else of a group may change before show().
 function gateMaps(container, group) {
   const view = { row: 0, sortBy: -1, order: [], cursor: null };
   const spoken = element("output", { className: "spoken" });
@@ -32,7 +33,7 @@ function gateMaps(container, group) {
     plots.forEach((plot) => plot.drawCursor());
     if (t !== null && aloud) {
       const values = plots.map((plot) => `${plot.map.name} ${plot.valueText(t, view.order[place])}`);
-      spoken.value = `step ${group.first + t}, unit ${view.order[place]}: ${values.join(", ")}`;
+      spoken.value = `${stepName(group, t)}, unit ${view.order[place]}: ${values.join(", ")}`;
     }
   }
 
@@ -51,6 +52,11 @@ function gateMaps(container, group) {
   return { show, redraw };
 }
 
+function stepName(group, t) {
+  const step = `step ${group.first + t}`;
+  return group.labels ? `${group.labels[t]}, ${step}` : step;
+}
+
 // One map and the canvas that it is drawn on.
 class GatePlot {
   constructor(group, map, view, point) {
@@ -64,14 +70,14 @@ class GatePlot {
     this.sides = [element("span"), element("span")];
     const caption = element("figcaption", {}, element("b", { textContent: map.name }), element("span", { textContent: map.about }));
     const scale = element("div", { className: "scale" }, this.ends[0], this.bar, this.ends[1]);
-    const range = element("span", { className: "range", textContent: `${format(map.low)} to ${format(map.high)}` });
-    range.title = "smallest and largest value";
-    const last = group.first + group.steps - 1;
+    this.range = element("span", { className: "range", title: "smallest and largest value" });
+    this.time = [element("span"), element("span")];
+    this.labels = group.labels ? element("canvas", { className: "labels" }) : null;
+    this.labels?.setAttribute("aria-hidden", "true");
     this.figure = element("figure", {},
-      element("div", { className: "head" }, caption, element("div", { className: "key" }, scale, range)),
-      element("div", { className: "side" }, ...this.sides), this.canvas,
-      element("div", { className: "time" },
-        element("span", { textContent: `step ${group.first}` }), this.readout, element("span", { textContent: `${last}` })));
+      element("div", { className: "head" }, caption, element("div", { className: "key" }, scale, this.range)),
+      element("div", { className: "side" }, ...this.sides), this.canvas, ...(this.labels ? [this.labels] : []),
+      element("div", { className: "time" }, this.time[0], this.readout, this.time[1]));
     this.listen();
   }
 
@@ -136,6 +142,10 @@ class GatePlot {
       key.fillStyle = `rgb(${scale.colour(scale.low + (x / (bar.width - 1)) * (scale.high - scale.low)).join()})`;
       key.fillRect(x, 0, 1, 1);
     }
+    this.range.textContent = `${format(map.low)} to ${format(map.high)}`;
+    this.time[0].textContent = `step ${group.first}`;
+    this.time[1].textContent = `${group.first + group.steps - 1}`;
+    if (this.labels) this.drawLabels(pixels);
     this.ends[0].textContent = format(scale.low);
     this.ends[1].textContent = format(scale.high);
     const sorted = view.sortBy >= 0;
@@ -146,6 +156,21 @@ class GatePlot {
       `${map.name}, ${group.name}${row}: ${group.units} units over ${group.steps} steps, ${format(map.low)} to ${format(map.high)}. ` +
       "Arrow keys read values, with Shift ten at a time.");
     this.drawCursor();
+  }
+
+  // The characters of the steps, each below its column.
+  drawLabels(pixels) {
+    const { labels, group } = this;
+    labels.width = this.canvas.width;
+    labels.height = Math.round(16 * pixels);
+    const context = labels.getContext("2d");
+    context.fillStyle = getComputedStyle(labels).color;
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    const column = labels.width / group.steps;
+    // A character of a monospaced font is as wide as 0.6 of its size.
+    context.font = `${Math.min(13 * pixels, column / 0.6)}px ui-monospace, monospace`;
+    group.labels.forEach((label, t) => context.fillText(label, (t + 0.5) * column, labels.height / 2));
   }
 
   // The map at one pixel a value; where there are more values than pixels, at the mean of those that share one.
@@ -187,7 +212,7 @@ class GatePlot {
     context.fillRect(x, 0, line, canvas.height);
     context.fillRect(0, y, canvas.width, line);
     const unit = view.order[place];
-    readout.textContent = `step ${group.first + t}, unit ${unit}: ${this.valueText(t, unit)}`;
+    readout.textContent = `${stepName(group, t)}, unit ${unit}: ${this.valueText(t, unit)}`;
   }
 }
 

@@ -2,13 +2,18 @@
 // and charts.css beside it.
 //
 // A series is { name, index, points: [{ x, y, text }] }: `index` picks colour and mark, `text` is read out for the point. With
-// `line` its points are joined, with `roof` they are a dashed line without marks and cannot be read out.
+// `line` its points are joined, with `unmarked` only the point that is read has a mark, with `roof` they are a dashed line without
+// marks and cannot be read out.
 
 const SERIES_COLOURS = 8;
 
 function svg(tag, attributes = {}, ...children) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
+  for (const [name, value] of Object.entries(attributes)) {
+    // A page may forbid styles in markup, to which the attribute counts.
+    if (name === "style") made.style.cssText = value;
+    else made.setAttribute(name, value);
+  }
   made.append(...children);
   return made;
 }
@@ -21,7 +26,7 @@ function digits(value) {
 
 // For the lines of a grid, which are round.
 function tickText(value) {
-  return value >= 1e6 || value < 1e-3 ? value.toExponential(0).replace("+", "") : String(Number(value.toPrecision(3)));
+  return value >= 1e6 || (value < 1e-3 && value > 0) ? value.toExponential(0).replace("+", "") : String(Number(value.toPrecision(3)));
 }
 
 function seriesStyle(index) {
@@ -73,7 +78,8 @@ function linearTicks(low, high) {
 }
 
 // What all charts share: a caption, a line that reads values, an SVG that is drawn anew when its width changes, and a cursor that
-// pointer and arrow keys move over `spots`, which `draw` returns as [{ x, y, text, mark }] in pixels.
+// pointer and arrow keys move over `spots`, which `draw` returns as [{ x, y, text, mark }] in pixels. Returns { redraw }, for after what
+// is drawn has changed.
 function chartFrame(container, { title, hint, label, legend }, draw) {
   const readout = element("output", { className: "readout", textContent: hint });
   const picture = svg("svg", { role: "application", "aria-roledescription": "chart", "aria-label": `${label} Arrow keys read values.`, tabindex: 0 });
@@ -115,41 +121,55 @@ function chartFrame(container, { title, hint, label, legend }, draw) {
   function fit(now) {
     if (now === width || now === 0) return;
     width = now;
+    current = -1;
+    redraw();
+  }
+  function redraw() {
+    if (width === 0) return;
+    const reading = current;
     picture.replaceChildren();
     current = -1;
     spots = draw(picture, width);
+    if (reading >= 0) point(Math.min(reading, spots.length - 1));
   }
   // As soon as it stands in the page, without waiting for a frame.
   setTimeout(() => fit(picture.parentElement.clientWidth));
   // A frame later: the picture's new height would otherwise be news to the observer in the same one.
   new ResizeObserver(([entry]) => requestAnimationFrame(() => fit(Math.floor(entry.contentRect.width)))).observe(picture.parentElement);
+  return { redraw };
 }
 
-// Series over two logarithmic axes. chart: { title, x: label, y: label, series, ticks: values of x that shall be named, if they fit }.
+// Series over two logarithmic axes, or with `linear` over two plain ones, of which that of x starts at 0. chart: { title, x: label,
+// y: label, series, linear, ticks: values of x that shall be named, if they fit }. Returns { redraw }, for after points have changed.
 function lineChart(container, chart) {
-  const points = chart.series.flatMap((series) => series.points);
   const legend = chart.series.filter((series) => !series.roof);
   const label = `${chart.title}. ${chart.y} over ${chart.x}, ${legend.map((series) => series.name).join("; ")}.`;
-  chartFrame(container, { title: chart.title, hint: `${chart.y} over ${chart.x}, both logarithmic`, label, legend }, (picture, width) => {
+  const hint = `${chart.y} over ${chart.x}${chart.linear ? "" : ", both logarithmic"}`;
+  const axisTicks = chart.linear ? linearTicks : logTicks;
+  return chartFrame(container, { title: chart.title, hint, label, legend }, (picture, width) => {
     const [left, right, top, bottom] = [48, 12, 8, 38];
     const height = Math.round(Math.min(340, Math.max(220, width * 0.6)));
     picture.setAttribute("height", height);
     picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    const points = chart.series.flatMap((series) => series.points);
+    if (points.length === 0) return [];
     const ends = (values) => {
       const [low, high] = [Math.min(...values), Math.max(...values)];
+      if (chart.linear) return low === high ? [low - 0.5, high + 0.5] : [low - (high - low) * 0.04, high + (high - low) * 0.04];
       return low === high ? [low / 1.5, high * 1.5] : [low / (high / low) ** 0.04, high * (high / low) ** 0.04];
     };
-    const [x, y] = [ends(points.map((point) => point.x)), ends(points.map((point) => point.y))];
-    const along = ([low, high], value) => Math.log(value / low) / Math.log(high / low);
+    const [xs, ys] = [points.map((point) => point.x), points.map((point) => point.y)];
+    const [x, y] = [chart.linear ? [0, Math.max(...xs)] : ends(xs), ends(ys)];
+    const along = ([low, high], value) => (chart.linear ? (value - low) / (high - low) : Math.log(value / low) / Math.log(high / low));
     const place = (point) => [left + along(x, point.x) * (width - left - right), top + (1 - along(y, point.y)) * (height - top - bottom)];
 
-    const named = chart.ticks && chart.ticks.length * 44 < width - left ? chart.ticks : logTicks(...x);
+    const named = chart.ticks && chart.ticks.length * 44 < width - left ? chart.ticks : axisTicks(...x);
     for (const tick of named) {
       const [at] = place({ x: tick, y: y[0] });
       picture.append(svg("line", { class: "grid", x1: at, x2: at, y1: top, y2: height - bottom }));
       picture.append(svg("text", { x: at, y: height - bottom + 15, "text-anchor": "middle" }, tickText(tick)));
     }
-    for (const tick of logTicks(...y)) {
+    for (const tick of axisTicks(...y)) {
       const [, at] = place({ x: x[0], y: tick });
       picture.append(svg("line", { class: "grid", x1: left, x2: width - right, y1: at, y2: at }));
       picture.append(svg("text", { x: left - 6, y: at + 4, "text-anchor": "end" }, tickText(tick)));
@@ -166,6 +186,7 @@ function lineChart(container, chart) {
       if (series.roof) continue;
       places.forEach(([px, py], at) => {
         const mark = seriesMark(series.index, px, py);
+        if (series.unmarked) mark.classList.add("unmarked");
         picture.append(mark);
         spots.push({ x: px, y: py, text: series.points[at].text, mark });
       });
