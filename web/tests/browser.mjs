@@ -37,7 +37,7 @@ export async function serve(folders) {
 
 export function launch({ webgpu = true } = {}) {
   const executablePath = process.env.TIDEGATE_CHROMIUM ?? "/usr/bin/chromium";
-  return puppeteer.launch({ executablePath, headless: true, args: [...QUIET, ...(webgpu ? WEBGPU : ["--disable-features=WebGPU"])], protocolTimeout: 300_000 });
+  return puppeteer.launch({ executablePath, headless: true, args: [...QUIET, ...(webgpu ? WEBGPU : ["--disable-features=WebGPU"])], protocolTimeout: 0 });
 }
 
 /// Collects all that goes wrong in a page, or in its workers, without a word to the test.

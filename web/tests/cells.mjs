@@ -56,15 +56,15 @@ function pairwise() {
   return rows;
 }
 
-/// All cases, or the first of them: each cell under each strategy, and the special ones.
-export function cases(all) {
+/// In full all pairs, else the first of them, which have each cell under each strategy; and the special ones.
+export function cases(full) {
   const rows = pairwise();
   const shared = { inputSize: 5, seqLen: 4 };
-  return [...(all ? rows : rows.slice(0, FACTORS.cell.length * FACTORS.strategy.length)), ...SPECIAL.map((special) => ({ ...shared, ...special }))];
+  return [...(full ? rows : rows.slice(0, FACTORS.cell.length * FACTORS.strategy.length)), ...SPECIAL.map((special) => ({ ...shared, ...special }))];
 }
 
 /// `half` tells whether the device must compute in f16 itself or, else, must not.
-export function tests({ Device }, { all, half }) {
+export function tests({ Device }, { full, half }) {
   let device;
   let largest = { f32: 0, f16: 0 };
   const open = async () => {
@@ -81,7 +81,7 @@ export function tests({ Device }, { all, half }) {
   };
   return [
     ["a device", open],
-    ...cases(all).map((options) => [label(options), () => check(options)]),
+    ...cases(full).map((options) => [label(options), () => check(options)]),
     ["largest relative errors", async () => `f32 ${largest.f32.toExponential(1)}, f16 ${largest.f16.toExponential(1)}`],
   ];
 }

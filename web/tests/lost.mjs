@@ -74,7 +74,7 @@ export function lost({ Device }) {
       const running = calls(made)[name]();
       made.device.destroy();
       await settles(name, running);
-      await fails(`${name} after it`, calls(made)[name], LOST);
+      await fails("session.state after it", () => made.session.state(), LOST);
     }
     const made = await everything();
     const running = Object.entries(calls(made)).map(([name, start]) => settles(name, start()));

@@ -1,4 +1,4 @@
-// node.mjs DIST: the package under Node, on Dawn: its compiler is Chromium's, its driver is this machine's Vulkan.
+// node.mjs DIST [cells|package]: the package under Node, on Dawn: its compiler is Chromium's, its driver is this machine's Vulkan.
 
 import { readFile } from "node:fs/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
@@ -24,8 +24,10 @@ Object.defineProperty(globalThis, "navigator", { value: { gpu: create([]) }, con
 const tidegate = await import(pathToFileURL(`${dist}/tidegate.js`));
 await tidegate.default({ module_or_path: await readFile(`${dist}/tidegate_bg.wasm`) });
 
-const host = { all: true, half: true, fixture: (path) => readFile(fixtures + path) };
-const failed = await run([...cells.tests(tidegate, host), ...packageTests.tests(tidegate, host)], console.log);
-console.log(failed ? `node: ${failed} FAILED` : "node: all passed");
+const host = { full: process.env.TIDEGATE_FULL === "1", all: true, half: true, fixture: (path) => readFile(fixtures + path) };
+const parts = { cells: cells.tests, package: packageTests.tests };
+const chosen = process.argv[3] ? [process.argv[3]] : Object.keys(parts);
+const failed = await run(chosen.flatMap((part) => parts[part](tidegate, host)), console.log);
+console.log(`node, ${chosen.join(" and ")}: ${failed ? `${failed} FAILED` : "all passed"}`);
 // Dawn keeps the process alive.
 process.exit(failed ? 1 : 0);

@@ -4,6 +4,7 @@ const READ = {
   F64: [8, (view, at) => view.getFloat64(at, true)],
   F32: [4, (view, at) => view.getFloat32(at, true)],
   I32: [4, (view, at) => view.getInt32(at, true)],
+  U32: [4, (view, at) => view.getUint32(at, true)],
 };
 
 /// `{ metadata, tensors: { name: { shape, data } } }`.
