@@ -59,7 +59,7 @@ function pairwise() {
 /// In full all pairs, else the first of them, which have each cell under each strategy; and the special ones.
 export function cases(full) {
   const rows = pairwise();
-  const shared = { inputSize: 5, seqLen: 4 };
+  const shared = { inputSize: 5, seqLen: 4, batchSize: 2 };
   return [...(full ? rows : rows.slice(0, FACTORS.cell.length * FACTORS.strategy.length)), ...SPECIAL.map((special) => ({ ...shared, ...special }))];
 }
 

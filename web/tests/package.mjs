@@ -117,7 +117,7 @@ export function tests(tidegate, host) {
   };
 
   async function learns() {
-    for (const cell of ["lstm", "gru", "rnn_tanh"]) {
+    for (const cell of host.all ? ["lstm", "gru", "rnn_tanh"] : ["lstm"]) {
       const trainer = device.trainer(cell, { ...MODEL, dropout: 0 });
       const losses = await steps(trainer, 60);
       equal("losses", losses.length, 60);
@@ -225,7 +225,7 @@ export function tests(tidegate, host) {
     ...refusals(tidegate, () => device),
     ["gates are those of forward", () => gates(tidegate)],
     ["a suite's case", () => bench(device)],
-    ...lost(tidegate),
+    ...lost(tidegate, host),
   ];
 }
 
