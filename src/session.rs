@@ -119,6 +119,7 @@ impl Session {
 
     /// Makes the state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder, and with it.
     pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
+        self.ctx.check_lost()?;
         let max = self.shape.batch_size as u64 - 1;
         if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
             return Err(Error::Range { name: "row to reset".into(), value: row as u64, min: 0, max });

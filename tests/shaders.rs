@@ -19,21 +19,28 @@ fn validate(source: &str) -> Result<(), String> {
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
 
-#[test]
-fn every_shader_is_valid() {
-    let mut entries = BTreeSet::new();
+/// Every source that differs, with its cell and its entry point.
+fn all_sources() -> BTreeMap<String, (String, &'static str)> {
     let mut sources = BTreeMap::new();
     for (name, cell) in common::cell_variants() {
         for (entry, source) in shader_sources(&*cell) {
-            entries.insert(entry);
-            sources.entry(source).or_insert(format!("{name}: {entry}"));
+            sources.entry(source).or_insert((name.clone(), entry));
         }
     }
-    let sources: Vec<_> = sources.into_iter().collect();
+    sources
+}
+
+#[test]
+fn every_shader_is_valid() {
+    let sources: Vec<_> = all_sources().into_iter().collect();
+    let entries: BTreeSet<_> = sources.iter().map(|(_, (_, entry))| *entry).collect();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for sources in sources.chunks(sources.len().div_ceil(threads)) {
-            scope.spawn(|| sources.iter().for_each(|(source, what)| validate(source).unwrap_or_else(|e| panic!("{what}: {e}"))));
+            let check = |(source, (cell, entry)): &(String, (String, &str))| {
+                validate(source).unwrap_or_else(|e| panic!("{cell}: {entry}: {e}"));
+            };
+            scope.spawn(move || sources.iter().for_each(check));
         }
     });
     let expected = [
@@ -76,6 +83,39 @@ fn every_shader_is_valid() {
         "stream_forward",
     ];
     assert_eq!(entries, BTreeSet::from(expected));
+}
+
+/// Tint does not zero such a variable again in the next turn of a loop, as WGSL wants.
+#[test]
+fn local_variables_are_given_a_value() {
+    for (source, (cell, entry)) in all_sources() {
+        let bare: Vec<&str> = source.lines().filter(|line| leaves_a_variable_bare(line)).collect();
+        assert!(bare.is_empty(), "{cell}: {entry}: {bare:?}");
+    }
+    assert!(leaves_a_variable_bare("for (var i = 0u; i < 4u; i++) { var sum: array<f32, 4>; }"));
+    assert!(leaves_a_variable_bare("    var sum : f32 ;"));
+    assert!(!leaves_a_variable_bare("var sum: f32 = 0.0; var<workgroup> held: array<f32, 64>; // var sum: f32;"));
+}
+
+/// Whether a line has a `var name: type;`, which in WGSL only functions can have: others name their address space.
+fn leaves_a_variable_bare(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    code.split([';', '{', '}']).any(|statement| {
+        let declaration = statement.trim_start().strip_prefix("var ");
+        declaration.is_some_and(|rest| !rest.contains('='))
+    })
+}
+
+/// For `web/tests/shaders.mjs`, which has browsers' own compiler read them.
+#[test]
+#[ignore = "writes files: names their folder in TIDEGATE_SHADERS"]
+fn write_every_shader() {
+    let folder = std::env::var_os("TIDEGATE_SHADERS").expect("TIDEGATE_SHADERS names a folder");
+    fs::create_dir_all(&folder).unwrap();
+    for (number, (source, (cell, entry))) in all_sources().into_iter().enumerate() {
+        let name = format!("{entry}-{number}.wgsl");
+        fs::write(Path::new(&folder).join(name), format!("// {cell}: {entry}\n{source}")).unwrap();
+    }
 }
 
 /// WGSL forbids them side by side, and naga lets it pass: browsers do not.

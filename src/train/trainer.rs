@@ -150,6 +150,7 @@ impl Trainer {
 
     /// Makes the carried state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder.
     pub fn reset_rows(&mut self, rows: &[usize]) -> Result<()> {
+        self.ctx.check_lost()?;
         if !self.config.carry_state {
             return Err(Error::Config("`reset_rows` needs a config with `carry_state`".into()));
         }
