@@ -17,7 +17,7 @@ pub fn record(layout: &ParamLayout, values: &[f32]) -> Object {
     record
 }
 
-/// All tensors of a safetensors file; f16 and bf16 are widened.
+/// All tensors of a safetensors file; f16 and bf16 are widened, other types refused by name.
 #[wasm_bindgen(js_name = readSafetensors, unchecked_return_type = "Record<string, Tensor>")]
 pub fn read_safetensors(#[wasm_bindgen(unchecked_param_type = "ArrayBuffer | Uint8Array")] file: JsValue) -> Result<Object> {
     let record = object([]);
