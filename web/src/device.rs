@@ -28,7 +28,7 @@ pub struct Device {
 impl Device {
     /// Opens a device of its own. Rejects where there is no WebGPU, or no adapter.
     #[wasm_bindgen(unchecked_return_type = "Promise<Device>")]
-    pub fn open(#[wasm_bindgen(unchecked_param_type = "DeviceOptions | undefined")] options: JsValue) -> Promise {
+    pub fn open(#[wasm_bindgen(unchecked_optional_param_type = "DeviceOptions")] options: JsValue) -> Promise {
         promise(async move {
             let fields = Fields::new(options, &[&["powerPreference"]])?;
             let choices = [("high-performance", PowerPreference::HighPerformance), ("low-power", PowerPreference::LowPower)];
@@ -107,7 +107,7 @@ impl Device {
     pub fn load(
         &self,
         #[wasm_bindgen(unchecked_param_type = "ArrayBuffer | Uint8Array")] file: JsValue,
-        #[wasm_bindgen(unchecked_param_type = "LoadOptions | undefined")] options: JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "LoadOptions")] options: JsValue,
     ) -> Result<Network> {
         let fields = Fields::new(options, &[&["cell", "prefix", "batchFirst", "dtype", "strategy"]])?;
         let (file, cell) = (bytes(file)?, fields.text("cell")?);
@@ -165,7 +165,7 @@ impl Device {
     pub fn bench(
         &self,
         #[wasm_bindgen(unchecked_param_type = "\"quick\" | \"latency\"")] suite: &str,
-        #[wasm_bindgen(unchecked_param_type = "BenchOptions | undefined")] options: JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "BenchOptions")] options: JsValue,
     ) -> Result<Bench> {
         Bench::new(&self.ctx, &self.name, suite, &Fields::new(options, &[&["strategy", "dtype"]])?)
     }

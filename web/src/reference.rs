@@ -42,6 +42,12 @@ impl Reference {
         Ok(())
     }
 
+    /// As `Network.toSafetensors`.
+    #[wasm_bindgen(js_name = toSafetensors)]
+    pub fn to_safetensors(&self, prefix: Option<String>) -> Result<Vec<u8>> {
+        Ok(self.params.to_safetensors(prefix.as_deref().unwrap_or_default())?)
+    }
+
     /// Every gate and state of each layer and direction, over all steps of each row: the maps that `tidegate gates` draws.
     #[wasm_bindgen(unchecked_return_type = "GateMaps")]
     pub fn gates(

@@ -22,7 +22,7 @@ try {
     );
     await tidegate.default();
     const fixture = async (path) => (await fetch(`/fixtures/${path}`)).arrayBuffer();
-    const host = { full, all: false, half: false, fixture };
+    const host = { full, all: false, half: false, fixture, dist: `${location.origin}/dist` };
     const parts = { cells: cells.tests, package: packageTests.tests };
     return run(chosen.flatMap((part) => parts[part](tidegate, host)), window.say);
   }, chosen, full), "Chromium");

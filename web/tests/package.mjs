@@ -1,6 +1,7 @@
 // What the package promises beside right numbers of single calls.
 
 import { bench, gates } from "./tools.mjs";
+import { example } from "./example.mjs";
 import { assert, close, equal, fails, numbers, same } from "./harness.mjs";
 import { files } from "./files.mjs";
 import { read } from "./safetensors.mjs";
@@ -225,6 +226,7 @@ export function tests(tidegate, host) {
     ...refusals(tidegate, () => device),
     ["gates are those of forward", () => gates(tidegate)],
     ["a suite's case", () => bench(device)],
+    ...(host.dist ? [["the README's example", () => example(tidegate, host)]] : []),
     ...lost(tidegate, host),
   ];
 }
