@@ -136,10 +136,7 @@ impl Network {
     }
 
     /// A stream that keeps its state on the GPU from chunk to chunk: a step of one row, if nothing else is said.
-    pub fn session(
-        &self,
-        #[wasm_bindgen(unchecked_optional_param_type = "Partial<Shape>")] options: JsValue,
-    ) -> Result<Session> {
+    pub fn session(&self, #[wasm_bindgen(unchecked_optional_param_type = "Partial<Shape>")] options: JsValue) -> Result<Session> {
         let fields = Fields::new(options, &[SHAPE])?;
         let size = |name| Ok::<_, JsError>(fields.size(name)?.unwrap_or(1));
         let shape = SeqShape { seq_len: size("seqLen")?, batch_size: size("batchSize")? };
