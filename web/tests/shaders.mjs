@@ -7,8 +7,9 @@ import { create, globals } from "webgpu";
 const folder = process.argv[2];
 const files = (await readdir(folder)).filter((name) => name.endsWith(".wgsl")).sort();
 Object.assign(globalThis, globals);
-const gpu = create([]);
-const adapter = await gpu.requestAdapter();
+// Kept where the garbage collector sees it: Dawn does not outlive its instance.
+globalThis.instance = create([]);
+const adapter = await globalThis.instance.requestAdapter();
 const needed = ["shader-f16", "subgroups"];
 const lacking = adapter ? needed.filter((feature) => !adapter.features.has(feature)) : ["adapter"];
 if (files.length === 0 || lacking.length) {
