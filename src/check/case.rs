@@ -116,7 +116,8 @@ impl Case {
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
-        let status = ctx.upload("status", &[0u32; 4])?;
+        let owned = Owned::default();
+        let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;
         let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training, &status).await?;
         let [forward, backward] =
@@ -265,9 +266,10 @@ async fn run_poisoned(
     let input = stored("input", &data.input)?;
     let [output, final_state] = [poisoned("output", sizes.output)?, poisoned("final_state", sizes.state)?];
     let initial_state = data.initial_state.as_ref().map(|s| f32s("initial_state", s)).transpose()?;
-    let lengths = data.lengths.as_ref().map(|l| ctx.upload("lengths", l)).transpose()?;
-    let reset = data.reset.as_ref().map(|r| ctx.upload("reset", r)).transpose()?;
-    let dropout_state = ctx.upload("dropout_state", &data.dropout.words())?;
+    let words = |label, values: &[u32]| owned.keep(ctx.upload(label, values));
+    let lengths = data.lengths.as_ref().map(|l| words("lengths", l)).transpose()?;
+    let reset = data.reset.as_ref().map(|r| words("reset", r)).transpose()?;
+    let dropout_state = words("dropout_state", &data.dropout.words())?;
     let [reserve, workspace] = [poisoned("reserve", sizes.reserve)?, poisoned("workspace", sizes.workspace)?];
     let forward = ForwardBuffers {
         initial_state: initial_state.as_ref().map(whole),
@@ -289,8 +291,11 @@ async fn run_poisoned(
     let d_output = stored("d_output", &data.d_output)?;
     let d_final_state = data.d_final_state.as_ref().map(|d| f32s("d_final_state", d)).transpose()?;
     let [d_input, d_initial_state] = [poisoned("d_input", sizes.input)?, poisoned("d_initial_state", sizes.state)?];
-    let d_params =
-        if case.accumulate { ctx.upload("d_params", &data.params_f32)? } else { poisoned("d_params", sizes.d_params)? };
+    let d_params = if case.accumulate {
+        owned.keep(ctx.upload("d_params", &data.params_f32))?
+    } else {
+        poisoned("d_params", sizes.d_params)?
+    };
     // Nothing may flow from forward to backward but by the reserve and the output.
     let poison = poisoned("poison", sizes.workspace)?;
     encoder.copy_buffer_to_buffer(&poison, 0, &workspace, 0, sizes.workspace);

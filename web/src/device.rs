@@ -127,7 +127,11 @@ impl Device {
         #[wasm_bindgen(unchecked_param_type = "Cell")] cell: &str,
         #[wasm_bindgen(unchecked_param_type = "TrainerOptions")] options: JsValue,
     ) -> Result<Trainer> {
-        Trainer::new(&self.ctx, cell, &Fields::new(options, &[NETWORK, SHAPE, trainer::OPTIONS])?)
+        self.make_trainer(cell, options, None)
+    }
+
+    fn make_trainer(&self, cell: &str, options: JsValue, checkpoint: Option<&[u8]>) -> Result<Trainer> {
+        Trainer::new(&self.ctx, cell, &Fields::new(options, &[NETWORK, SHAPE, trainer::OPTIONS])?, checkpoint)
     }
 
     /// A trainer of the same options that goes on from a checkpoint.
@@ -137,7 +141,7 @@ impl Device {
         #[wasm_bindgen(unchecked_param_type = "Cell")] cell: &str,
         #[wasm_bindgen(unchecked_param_type = "TrainerOptions")] options: JsValue,
     ) -> Result<Trainer> {
-        self.trainer(cell, options)?.restored(&bytes(checkpoint)?)
+        self.make_trainer(cell, options, Some(&bytes(checkpoint)?))
     }
 
     /// Runs a random network forward and backward here, and holds every tensor against the float64 reference. Rejects if one is off.

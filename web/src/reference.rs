@@ -1,8 +1,9 @@
 //! `Reference`: the float64 reference, on the CPU.
 
 use js_sys::{Array, Float32Array, Object, Uint8Array};
+use tidegate::tools::cpu::{narrow, widen};
 use tidegate::tools::gates::{self, Map, Shares};
-use tidegate::{Direction, Mode, ParamLayout, Params, SeqShape, Sequence, reference};
+use tidegate::{Mode, ParamLayout, Params, SeqShape, Sequence, reference};
 use wasm_bindgen::prelude::*;
 
 use crate::Result;
@@ -60,18 +61,13 @@ impl Reference {
         let options::Network { cell, config, .. } = &self.network;
         let rows = rows(call.shape, &call.sequence());
         let groups = Array::new();
-        for layer in 0..config.num_layers {
-            for direction in 0..config.num_directions() {
-                let maps = gates::maps(&**cell, &trace, [layer, direction], config.hidden_size, &rows)?;
-                let back = direction == 1 || config.direction == Direction::Reverse;
-                let name = format!("layer {layer}, {}", if back { "reverse" } else { "forward" });
-                let maps: Array = maps.iter().map(map).collect();
-                groups.push(&object([("name", name.into()), ("cell", cell.name().into()), ("maps", maps.into())]));
-            }
+        for (pass, name) in gates::passes(config) {
+            let maps: Array = gates::maps(&**cell, &trace, pass, config.hidden_size, &rows)?.iter().map(map).collect();
+            groups.push(&object([("name", name.into()), ("cell", cell.name().into()), ("maps", maps.into())]));
         }
         Ok(object([
             ("formula", gates::formula(cell.name()).into()),
-            ("output", narrow(&trace.output.output)),
+            ("output", f32s(&narrow(&trace.output.output))),
             ("groups", groups.into()),
         ]))
     }
@@ -85,7 +81,7 @@ impl Reference {
     ) -> Result<Object> {
         let call = Call::new(input.to_vec(), &Fields::new(options, &[SHAPE, CALL])?)?;
         let output = self.run(&call, Mode::Inference)?.output;
-        Ok(object([("output", narrow(&output.output)), ("finalState", narrow(&output.final_state))]))
+        Ok(object([("output", f32s(&narrow(&output.output))), ("finalState", f32s(&narrow(&output.final_state)))]))
     }
 
     fn run(&self, call: &Call, mode: Mode) -> Result<reference::Trace> {
@@ -121,12 +117,4 @@ fn map(map: &Map) -> Object {
         }
     }
     made
-}
-
-fn widen(values: &[f32]) -> Vec<f64> {
-    values.iter().map(|&value| value.into()).collect()
-}
-
-fn narrow(values: &[f64]) -> JsValue {
-    f32s(&values.iter().map(|&value| value as f32).collect::<Vec<_>>())
 }

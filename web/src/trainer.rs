@@ -38,26 +38,16 @@ pub struct Trainer {
 }
 
 impl Trainer {
-    pub fn new(ctx: &Context, cell: &str, fields: &Fields) -> Result<Self> {
+    /// From random weights, or from a checkpoint on.
+    pub fn new(ctx: &Context, cell: &str, fields: &Fields, checkpoint: Option<&[u8]>) -> Result<Self> {
         let network = options::Network::new(cell, fields)?;
         let rnn = network.on(ctx)?;
         let config = config(fields)?;
         let weights = Weights::init(&Layout::new(&rnn, &config)?, network.seed);
-        Ok(Self::wrap(tidegate::train::Trainer::new(&rnn, &config, optimizer(fields)?, &weights)?))
-    }
-
-    fn wrap(trainer: tidegate::train::Trainer) -> Self {
+        let mut trainer = tidegate::train::Trainer::new(&rnn, &config, optimizer(fields)?, &weights)?;
+        checkpoint.map_or(Ok(()), |checkpoint| trainer.restore(checkpoint))?;
         let steps = Rc::new(Cell::new(trainer.steps()));
-        Self { inner: Rc::new(LocalMutex::new(trainer, true)), steps }
-    }
-
-    /// The same from a checkpoint on.
-    pub fn restored(self, checkpoint: &[u8]) -> Result<Self> {
-        if let Some(mut trainer) = self.inner.try_lock() {
-            trainer.restore(checkpoint)?;
-            self.steps.set(trainer.steps());
-        }
-        Ok(self)
+        Ok(Self { inner: Rc::new(LocalMutex::new(trainer, true)), steps })
     }
 }
 

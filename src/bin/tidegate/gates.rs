@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tidegate::import::Model;
 use tidegate::tools::cpu::{check_memory, widen};
-use tidegate::tools::gates::maps;
-use tidegate::{Direction, Error, Mode, Sequence, reference};
+use tidegate::tools::gates::{maps, passes};
+use tidegate::{Error, Mode, Sequence, reference};
 
 use crate::tensors::Call;
 use crate::{Result, files, onnx};
@@ -97,16 +97,12 @@ fn run_network(model: &Model, seq: &Sequence<'_>, window: &Window) -> Result<Vec
 
     let rows: Vec<Option<usize>> = window.indices().collect();
     let mut groups = Vec::new();
-    for layer in 0..config.num_layers {
-        for direction in 0..config.num_directions() {
-            let back = (config.direction, direction) == (Direction::Bidirectional, 1) || config.direction == Direction::Reverse;
-            let name = format!("layer {layer}, {}", if back { "reverse" } else { "forward" });
-            let maps = maps(cell, &trace, [layer, direction], config.hidden_size, &rows).map_err(|error| match error {
-                Error::NoColour { .. } => format!("{name}: {error}: try fewer --steps"),
-                error => format!("{name}: {error}"),
-            })?;
-            groups.push(Group { name, cell: cell.name().into(), maps });
-        }
+    for (pass, name) in passes(config) {
+        let maps = maps(cell, &trace, pass, config.hidden_size, &rows).map_err(|error| match error {
+            Error::NoColour { .. } => format!("{name}: {error}: try fewer --steps"),
+            error => format!("{name}: {error}"),
+        })?;
+        groups.push(Group { name, cell: cell.name().into(), maps });
     }
     Ok(groups)
 }
