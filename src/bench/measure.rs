@@ -9,7 +9,7 @@ use super::verify::{Verified, Verifier};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::rnn::Rnn;
 
 /// What was measured of a workload that ran and was right.
@@ -79,7 +79,7 @@ impl Runner {
 }
 
 async fn session(rnn: &Rnn, workload: &Workload, data: &RunData, effort: Effort, stop: &dyn Fn() -> bool) -> Result<Times> {
-    let owned = Owned::default();
+    let owned = OwnedBuffers::default();
     let params = owned.keep(rnn.context().upload("params", &rnn.dtype().encode(&data.params)))?;
     let mut session = rnn.session(&params, workload.shape)?;
     session.advance(&data.input).await?;
