@@ -27,6 +27,8 @@ mod scopes;
 mod session;
 mod storage;
 mod strategy;
+#[cfg(any(feature = "tools", not(target_arch = "wasm32")))]
+mod timing;
 #[cfg(feature = "tools")]
 pub mod tools;
 pub mod train;
@@ -49,7 +51,7 @@ pub use product::Tile;
 pub use session::Session;
 pub use storage::Dtype;
 pub use strategy::Strategy;
-pub use tuning::Tuning;
+pub use tuning::{Tried, Tuning};
 
 /// The guide, as it stands in the repository's folder `docs`.
 #[cfg(any(doc, doctest))]
