@@ -1,6 +1,9 @@
 //! The whole sequence in one dispatch of teams of workgroups, which keep the weights in registers and exchange what they make
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
+#[allow(dead_code, reason = "the kernels that it is for come next")]
+mod layout;
+
 use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
