@@ -26,8 +26,10 @@ pub(crate) fn unsteady(times: &[f64]) -> Option<Unsteady> {
         return None;
     }
     let (first, second) = times.split_at(times.len() / 2);
-    let [first, second] = [first, second].map(median);
-    if (first - second).abs() > DIFFERENCE * first.min(second) {
+    let differ = |[first, second]: [f64; 2], by: f64| (first - second).abs() > by * first.min(second);
+    // Where two levels take turns, the median of a half may be either.
+    let means = [first, second].map(|half| moments(half).0);
+    if differ([first, second].map(median), DIFFERENCE) && differ(means, DIFFERENCE / 2.0) {
         return Some(Unsteady::Step);
     }
     two_levels(times).then_some(Unsteady::TwoLevels)

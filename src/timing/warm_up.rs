@@ -120,10 +120,7 @@ mod tests {
     fn software_adapters_pay_little() {
         for work_ms in [0.3, 20.0, 500.0] {
             let warmed = by(WarmUp::SOFTWARE, &Device::warm(), work_ms, false);
-            assert!(
-                warmed.time.as_secs_f64() * 1e3 <= (3.0 * work_ms).clamp(20.0, 60.0_f64.max(work_ms)),
-                "{work_ms}: {warmed:?}"
-            );
+            assert!(warmed.time.as_secs_f64() * 1e3 < 70.0_f64.max(work_ms + 1.0), "{work_ms}: {warmed:?}");
         }
     }
 }

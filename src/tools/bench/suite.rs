@@ -140,10 +140,7 @@ mod tests {
         let deepbench = left_out(Suite::Deepbench);
         assert!(deepbench.len() > 100 && !deepbench.contains(&"lstm I=512 H=512 T=25 B=16 train".into()), "{deepbench:?}");
         let recurrence = left_out(Suite::Recurrence);
-        assert!(
-            recurrence.len() < 40 && recurrence.iter().all(|w| w.contains("B=16") || w.contains("B=64") || w.contains("H=1024")),
-            "{recurrence:?}"
-        );
+        assert!(recurrence.len() < 50 && !recurrence.iter().any(|w| w.contains("T=256 B=1 infer")), "{recurrence:?}");
         let scaling = left_out(Suite::Scaling);
         assert!(scaling.iter().all(|w| w.ends_with("train") || w.contains("H=1024")), "{scaling:?}");
     }
