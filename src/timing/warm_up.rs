@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::median;
-use crate::context::Context;
 use crate::error::Result;
+use crate::gpu::context::Context;
 
 /// A block's median that is lower by more than this part than the last that was, is still falling.
 const CHANGE: f64 = 0.02;
