@@ -1,6 +1,13 @@
 //! The whole sequence in one dispatch of teams of workgroups, which keep the weights in registers and exchange what they make
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
+#[allow(dead_code, reason = "what layouts are to be made from")]
+mod device;
+#[allow(dead_code, reason = "what both directions are to be made of")]
+mod emit;
+#[allow(dead_code, reason = "as above")]
+mod tile;
+
 use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};
 use crate::error::{Error, Result};
