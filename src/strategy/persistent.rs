@@ -5,6 +5,8 @@
 mod device;
 #[allow(dead_code, reason = "what both directions are to be made of")]
 mod emit;
+#[allow(dead_code, reason = "the kernels that it is for come next")]
+mod layout;
 #[allow(dead_code, reason = "as above")]
 mod tile;
 

@@ -71,6 +71,13 @@ impl Staging<'_> {
         (0..rows.div_ceil(beside)).map(word).collect()
     }
 
+    /// Expressions of every row that a thread has words of.
+    pub fn rows(&self) -> Vec<String> {
+        let mut rows: Vec<_> = self.words().into_iter().map(|word| word.row).collect();
+        rows.dedup();
+        rows
+    }
+
     /// Waits for the words of `exchange`. `at` gives a word's index, `valid` whether there is such a word (else the number is 0),
     /// `cut` whether its number counts as 0 though it is waited for, of expressions of row and number.
     pub fn wait(
