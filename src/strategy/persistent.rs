@@ -1,14 +1,14 @@
 //! The whole sequence in one dispatch of teams of workgroups, which keep the weights in registers and exchange what they make
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
-#[allow(dead_code, reason = "what layouts are to be made from")]
 mod device;
-#[allow(dead_code, reason = "what both directions are to be made of")]
 mod emit;
-#[allow(dead_code, reason = "the kernels that it is for come next")]
+mod forward;
 mod layout;
-#[allow(dead_code, reason = "as above")]
 mod tile;
+
+use device::Device;
+use forward::Body;
 
 use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};
@@ -48,12 +48,6 @@ struct Work {
 }
 
 impl Work {
-    fn forward(cell: &dyn Cell, sizes: &StepSizes) -> Self {
-        let gates = cell.gates().len() as u32;
-        let StepSizes { hidden, batch, directions, .. } = *sizes;
-        Self { hidden, batch, directions, gates, accumulators: gates, k: [hidden, 0], shared_pieces: true }
-    }
-
     fn backward(cell: &dyn Cell, sizes: &StepSizes) -> Self {
         let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
         let StepSizes { hidden, batch, directions, .. } = *sizes;
@@ -222,9 +216,9 @@ fn slots(cell: &dyn Cell) -> u32 {
 /// Words of exchange of one step.
 fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let hidden = u64::from(sizes.hidden);
+    // Room for f32 even where two f16 go to a word: not every layout has pairs.
     let of_row = match exchange {
-        Exchange::States { halves: false } => u64::from(slots(cell)) * hidden,
-        Exchange::States { halves: true } => u64::from(slots(cell)) * hidden.div_ceil(2),
+        Exchange::States { .. } => u64::from(slots(cell)) * hidden,
         Exchange::Gradients => cell.gates().len() as u64 * hidden,
     };
     u64::from(sizes.directions) * u64::from(sizes.batch) * of_row
@@ -270,7 +264,8 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
 /// Elements of exchange that a layer needs.
 pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
-    u64::from(steps) * words_per_step(cell, sizes, exchange)
+    // The last is never 0.
+    u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -319,30 +314,34 @@ fn together() -> [Binding; 3] {
     [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
-/// `halves` as in [`Exchange`].
-fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 7], halves: bool) -> KernelSource {
+/// The forward kernel of a cell, as the device wants it laid out.
+fn forward_body<'a>(device: Device, cell: &'a dyn Cell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+    let StepSizes { hidden, batch, directions, .. } = *sizes;
+    let (gates, first_phase_gates) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    let work = layout::Work { hidden, batch, directions, gates, first_phase_gates, backward: false };
+    let layout = layout::Layout::new(device.into(), device.workgroups, work).map_err(|shortage| {
+        let layout::Shortage { what, needed, has } = shortage;
+        Error::Limit { limit: format!("{what} for strategy persistent at hidden_size {hidden}"), needed, actual: has }
+    })?;
+    Ok(Body::new(cell, layout, device.in_turn, halves))
+}
+
+fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+    let text = body.wgsl();
     let files = [
         StepSizes::WGSL,
         include_str!("../../shaders/states.wgsl"),
         include_str!("../../shaders/forward_cell.wgsl"),
-        include_str!("../../shaders/persistent.wgsl"),
-        include_str!("../../shaders/persistent_forward.wgsl"),
+        include_str!("../../shaders/persistent_team.wgsl"),
+        &text,
     ];
     let bindings = [&bindings[..], &together()].concat();
-    let constants = [&layout.constants(slots(cell))[..], &[("HALVES", halves.into())]].concat();
-    KernelSource::new("persistent_forward", &constants, &bindings, step, &files).with_cell(cell)
+    KernelSource::new("persistent_forward", &[], &bindings, step, &files).with_cell(body.cell)
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: Recurrence, layout: Layout, chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
-    StepSizes {
-        chunk,
-        members: layout.members,
-        team_rows: layout.team_rows,
-        spin_limit: r.spin_limit,
-        has_status: (status != Slot::EMPTY).into(),
-        ..sizes
-    }
+fn shared_sizes(r: Recurrence, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
+    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, has_status: (status != Slot::EMPTY).into(), ..sizes }
 }
 
 pub(super) fn forward(
@@ -352,18 +351,22 @@ pub(super) fn forward(
     sizes: &StepSizes,
     s: &ForwardSlots,
 ) -> Result<Vec<Segment>> {
-    let layout = layout(ctx, r, Work::forward(cell, sizes))?;
+    check(ctx)?;
+    let device = Device::new(ctx, r.workgroups);
     let exchange = Exchange::new(false, s.params.element);
+    let body = forward_body(device, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
-    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
+    let layout::Layout { members, team_rows, .. } = body.layout;
+    let steps = sizes.first + sizes.part_len;
+    let sizes = shared_sizes(r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
-    let halves = exchange == Exchange::States { halves: true };
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings(), halves))?;
+    let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()))?;
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
-    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, layout.groups(sizes.directions))?;
+    let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
+    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, groups)?;
     Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
 }
 
@@ -390,7 +393,7 @@ pub(super) fn backward(
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
     let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.bindings()))?;
@@ -403,15 +406,19 @@ pub(super) fn backward(
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
+    for device in Device::samples() {
+        for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (512, 16), (1000, 1)] {
+            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+            for halves in [false, true] {
+                let Ok(body) = forward_body(device, cell, &sizes, halves) else { continue };
+                sources.extend(all_forward_bindings().map(|bindings| forward_source(&body, step, bindings)));
+            }
+        }
+    }
     for budget in Budget::samples() {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let layout = |work| Layout::new(budget, WORKGROUP_BYTES, workgroups, work);
-            if let Some(layout) = layout(Work::forward(cell, &sizes)) {
-                for halves in [false, true] {
-                    sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, layout, step, bindings, halves)));
-                }
-            }
             if let Some(layout) = layout(Work::backward(cell, &sizes)) {
                 sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, layout, step, bindings)));
             }

@@ -68,4 +68,21 @@ impl Device {
             in_turn: !shuffles || info.subgroup_min_size <= 8,
         }
     }
+
+    /// Devices to make sources for, without one.
+    pub fn samples() -> [Self; 3] {
+        let gpu = Self {
+            vendor: Vendor::Nvidia,
+            shuffles: true,
+            subgroup_min: 32,
+            subgroup_max: 32,
+            threads: 1024,
+            memory: 48 << 10,
+            workgroups: 132,
+            in_turn: false,
+        };
+        let cpu = Self { vendor: Vendor::Software, subgroup_min: 8, workgroups: 4, memory: 32 << 10, in_turn: true, ..gpu };
+        let bare = Self { shuffles: false, vendor: Vendor::Other, threads: 256, memory: WORKGROUP_BYTES, in_turn: true, ..gpu };
+        [gpu, cpu, bare]
+    }
 }
