@@ -8,17 +8,17 @@ use wgpu::Buffer;
 
 use crate::cell::Cell;
 use crate::check::Tolerance;
-use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::model::Rnn;
-use crate::owned::Owned;
-use crate::params::{ParamLayout, Params};
+use crate::gpu::context::Context;
+use crate::gpu::element::Dtype;
+use crate::gpu::owned::Owned;
+use crate::network::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::network::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
-use crate::storage::Dtype;
-use crate::strategy::Strategy;
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;
@@ -56,6 +56,9 @@ pub struct Case {
     pub workgroups: Option<u32>,
     /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
     pub spin_limit: Option<u32>,
+    /// Layouts of strategy persistent that are forced, if any.
+    #[doc(hidden)]
+    pub layout: Option<String>,
     /// Makes weights and data.
     pub seed: u64,
 }
@@ -90,6 +93,7 @@ impl Case {
             dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
+            layout: None,
             seed: 1,
         }
     }
@@ -116,6 +120,7 @@ impl Case {
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
+        let rnn = self.layout.as_ref().map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
         let owned = Owned::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;

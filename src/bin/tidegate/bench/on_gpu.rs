@@ -1,11 +1,11 @@
 //! Workloads on one device, by what is known of it.
 
 use pollster::block_on;
-use tidegate::tools::bench::{self, Measured, Products, Runner, Workload};
+use tidegate::bench::{self, Measured, Products, Runner, Workload};
 use tidegate::{Context, Error, Rnn, Strategy};
 
-use crate::interrupt;
-use crate::tunings::Tunings;
+use crate::args::interrupt;
+use crate::bench::tunings::Tunings;
 
 /// What stays from one workload of a device to the next.
 #[derive(Debug)]
@@ -25,6 +25,11 @@ impl<'a> OnGpu<'a> {
     /// The network of a workload; left to choose, by what is fastest for it here.
     fn rnn(&mut self, workload: &Workload) -> Result<Rnn, Error> {
         let rnn = self.products.apply(bench::rnn(self.ctx, workload, self.strategy)?)?;
+        // To compare layouts of strategy persistent, without a word in the help.
+        let rnn = match std::env::var("TIDEGATE_LAYOUT") {
+            Ok(layout) => rnn.with_layout(&layout)?,
+            Err(_) => rnn,
+        };
         // What is kept of tuning is about kernels that every device runs.
         if self.strategy != Strategy::Auto || self.products.cooperative {
             return Ok(rnn);
