@@ -197,3 +197,19 @@ fn repairs_drop_persistent_from_auto() {
         assert!(truth.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{expected:?}");
     }
 }
+
+/// Backward as GPUs are laid out: K in one part and in many, rows in turns, a team for every row, on one thread's registers' worth
+/// of weights or less.
+#[test]
+fn backward_in_other_layouts() {
+    let ctx = context();
+    let layouts =
+        ["vendor=nvidia", "vendor=intel back-along=1", "vendor=apple back-threads=32", "back-rows=2 back-units=16 back-teams=1"];
+    for (cell, layout) in cell::registry().into_iter().zip(layouts.into_iter().cycle()) {
+        let config = RnnConfig::new(5, 21).with_bidirectional(true);
+        let case = Case { workgroups: Some(2), layout: Some(layout.into()), ..Case::new(config, 7, 3) };
+        if cell.name() != "binary_gate" {
+            run_unrepaired(&ctx, &cell, &case);
+        }
+    }
+}
