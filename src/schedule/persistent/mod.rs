@@ -21,7 +21,7 @@ use crate::gpu::profile::Budget;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
 use crate::schedule::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, forward_bindings, resident, step_index,
 };
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -394,14 +394,14 @@ pub(super) fn backward(
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    for device in Device::samples() {
-        for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (512, 16), (1000, 1)] {
-            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
-            for halves in [false, true] {
-                let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) else { continue };
-                sources.extend(all_forward_bindings().map(|bindings| forward_source(&body, step, bindings)));
-            }
-        }
+    let [gpu, cpu, bare] = Device::samples();
+    for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
+    {
+        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) else { continue };
+        let elements = if halves { &Element::ALL[1..] } else { &Element::ALL[..1] };
+        let bindings = elements.iter().map(|&element| forward_bindings([element, element.written()]));
+        sources.extend(bindings.map(|bindings| forward_source(&body, step, bindings)));
     }
     for budget in Budget::samples() {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {

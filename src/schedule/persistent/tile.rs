@@ -65,12 +65,6 @@ impl Tile {
         if self.has_parts() { 1 } else { 2 }
     }
 
-    /// Bytes of workgroup memory: staged operands, then sums of `values` for each unit and row.
-    pub fn memory(&self, values: u32) -> u32 {
-        let parts = if self.has_parts() { self.parts() * values * self.units * self.rows } else { 0 };
-        4 * (self.stages() * self.rows * self.k() + parts)
-    }
-
     /// What does not hold together, if anything.
     pub fn fault(&self) -> Option<&'static str> {
         let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
