@@ -201,7 +201,7 @@ fn repairs_drop_persistent_from_auto() {
 /// Layouts of a forward kernel: threads, units, parts of K and rows at a time, H and B. Sums stay in a lane that holds one, or some of
 /// one unit's, or several units'; or they meet in workgroup memory. Rows come in one turn or several.
 const LAYOUTS: [(&str, usize, usize); 7] = [
-    ("threads=64 units=16 along=1 rows=1 teams=1", 37, 1),
+    ("threads=128 units=32 along=1 rows=1 teams=1", 37, 1),
     ("threads=64 units=8 along=1 rows=1 teams=1", 20, 1),
     ("threads=64 units=16 along=2 rows=2 teams=1", 37, 3),
     ("threads=32 units=16 along=1 rows=4 teams=1", 37, 6),
