@@ -21,6 +21,8 @@ mod product;
 pub mod reference;
 mod rnn;
 mod schedule;
+#[cfg(any(feature = "tools", not(target_arch = "wasm32")))]
+mod timing;
 pub mod train;
 mod tune;
 
@@ -35,7 +37,7 @@ pub use product::Tile;
 pub use rnn::session::Session;
 pub use rnn::{Rnn, TrainingRun};
 pub use schedule::Strategy;
-pub use tune::tuning::Tuning;
+pub use tune::tuning::{Tried, Tuning};
 
 /// The guide, as it stands in the repository's folder `docs`.
 #[cfg(any(doc, doctest))]

@@ -1,6 +1,7 @@
 //! A workload on its device, all buffers allocated beforehand, to be run over and over.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -249,7 +250,7 @@ impl GpuRun {
     }
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.
-    pub async fn gpu_times(&self, stop: &dyn Fn() -> bool) -> Result<Option<Times>> {
+    pub async fn gpu_times(&self, now: &impl Fn() -> Duration, stop: &dyn Fn() -> bool) -> Result<Option<Times>> {
         if !self.ctx.device().features().contains(Features::TIMESTAMP_QUERY) {
             return Ok(None);
         }
@@ -260,7 +261,7 @@ impl GpuRun {
             self.ctx.queue().submit([encoder.finish()]);
             clock.read(&self.ctx).await
         };
-        Times::collect(Effort::GPU, stop, run).await
+        Times::collect(now, Effort::GPU, stop, run).await
     }
 }
 

@@ -297,7 +297,10 @@ mod tests {
             let shape = SeqShape { seq_len, batch_size: 2 };
             let class = rnn.class(shape, Mode::Inference);
             let fallback = Strategy::Stepwise;
-            let tuning = Tuning::new(&ctx, Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles });
+            let tuning = Tuning::new(
+                &ctx,
+                Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
+            );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
             let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().recurrence.tiles;
             assert_eq!(tiles_of(&rnn), Tiles::default());

@@ -66,12 +66,12 @@ impl FromStr for Forced {
 }
 
 impl Forced {
-    pub fn device(self, device: Device) -> Device {
+    pub(super) fn device(self, device: Device) -> Device {
         Device { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
     /// A layout with these numbers for H and B, refused where they contradict each other.
-    pub fn layout(self, layout: Layout, hidden: u32, batch: u32, device: Device) -> Result<Layout> {
+    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: Device) -> Result<Layout> {
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             return Ok(layout);

@@ -20,11 +20,11 @@ use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
 use crate::schedule::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, backward_bindings, forward_bindings, resident, step_index,
 };
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -229,16 +229,22 @@ pub(super) fn backward(
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    for device in Device::samples() {
-        for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (512, 16), (1000, 1)] {
-            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
-            for halves in [false, true] {
-                let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) else { continue };
-                sources.extend(all_forward_bindings().map(|bindings| forward_source(&body, step, bindings)));
+    let [gpu, cpu, bare] = Device::samples();
+    for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
+    {
+        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let elements = if halves { &Element::ALL[1..] } else { &Element::ALL[..1] };
+        if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) {
+            let bindings = elements.iter().map(|&element| forward_bindings([element, element.written()]));
+            sources.extend(bindings.map(|bindings| forward_source(&body, step, bindings)));
+        }
+        if let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true) {
+            // `d_output` is stored as the output, or a layer's own, which is f32.
+            for &element in elements {
+                let last = backward_bindings([element; 3], Access::Read);
+                let inner = backward_bindings([element, element.written(), Element::F32], Access::ReadWrite);
+                sources.extend([last, inner].map(|bindings| backward_source(cell, &layout, device.in_turn, step, bindings)));
             }
-            let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true) else { continue };
-            let source = |bindings| backward_source(cell, &layout, device.in_turn, step, bindings);
-            sources.extend(all_backward_bindings().map(source));
         }
     }
     sources
