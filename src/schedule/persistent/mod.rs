@@ -19,8 +19,8 @@ use unroll::Counts;
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::element::{Access, Element};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
 use crate::schedule::{
