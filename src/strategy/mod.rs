@@ -5,6 +5,7 @@ mod budget;
 pub(crate) mod persistent;
 mod resident;
 mod stepwise;
+mod unrolled;
 
 use std::str::FromStr;
 
@@ -354,7 +355,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter()
         .flat_map(|step| {
-            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step)];
+            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step), unrolled::sources(cell, step)];
             [by_steps.concat(), resident::sources(cell, step), persistent::sources(cell, step)].concat()
         })
         .collect()

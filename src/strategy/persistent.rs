@@ -2,7 +2,7 @@
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
 #[allow(dead_code, reason = "the kernels that it is for come next")]
-mod layout;
+pub(super) mod layout;
 
 use crate::cell::{Cell, has_two_phases};
 use crate::context::{Context, WORKGROUP_BYTES};

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
 use crate::strategy::budget::{Budget, Take};
+use crate::strategy::unrolled::Resident;
 use crate::strategy::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
@@ -303,6 +304,9 @@ pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -
 
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
+    if let Some(unrolled) = Resident::new(ctx, cell, sizes, backward) {
+        return unrolled.chunk(flops);
+    }
     let budget = Budget::new(ctx);
     let work = Work::new(cell, sizes, backward);
     Layout::new(budget, work).chunk(budget, flops, work)
@@ -310,6 +314,9 @@ pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSize
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
+    if let Some(unrolled) = Resident::new(ctx, cell, sizes, false) {
+        return unrolled.forward(ctx, cell, sizes, s);
+    }
     let work = Work::new(cell, sizes, false);
     let layout = Layout::new(Budget::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
@@ -353,6 +360,9 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
+    if let Some(unrolled) = Resident::new(ctx, cell, sizes, true) {
+        return unrolled.backward(ctx, cell, sizes, s);
+    }
     let work = Work::new(cell, sizes, true);
     let layout = Layout::new(Budget::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()))?;

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::kernel::{Binding, KernelSource, StepIndex};
 use crate::program::{Dispatch, Segment, Slot};
 use crate::strategy::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index, unrolled,
 };
 
 /// What a workgroup of a step kernel makes.
@@ -81,6 +81,10 @@ fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bi
 pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_forward(ctx, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, phase.count)?;
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
@@ -102,6 +106,10 @@ fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, b
 pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_backward(ctx, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, 1)?;
         let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);

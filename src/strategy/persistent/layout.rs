@@ -17,7 +17,7 @@ const LANES: u32 = 32;
 
 /// What the formula needs to know of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Profile {
+pub(in crate::strategy) struct Profile {
     /// Lanes along K: the smallest subgroup that the device may choose.
     pub subgroup: u32,
     /// Whether sums go by shuffles, else through workgroup memory.
@@ -58,7 +58,7 @@ impl Registers {
 
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
-    pub fn new(vendor: u32, subgroup: u32, threads: u32, bytes: u32) -> Self {
+    pub(in crate::strategy) fn new(vendor: u32, subgroup: u32, threads: u32, bytes: u32) -> Self {
         let Registers { weights, all, rows, most_threads } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
