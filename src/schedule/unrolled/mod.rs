@@ -22,15 +22,13 @@ use crate::schedule::{
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
 fn profile(ctx: &Context) -> Option<Profile> {
-    let forced = std::env::var_os("TIDEGATE_UNROLLED").is_some();
-    if ctx.is_software() && !forced {
+    if ctx.is_software() {
         return None;
     }
     let (info, limits) = (ctx.adapter_info(), ctx.limits());
     let subgroup = if ctx.subgroups() { info.subgroup_min_size } else { 0 };
     let bytes = limits.max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
-    let vendor = if forced { 0x10DE } else { info.vendor };
-    Some(Profile::new(vendor, subgroup, limits.max_compute_invocations_per_workgroup, bytes))
+    Some(Profile::new(info.vendor, subgroup, limits.max_compute_invocations_per_workgroup, bytes))
 }
 
 /// How the resident kernels are laid out, if there are any for this shape.
@@ -105,52 +103,46 @@ pub(super) fn step_backward(
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
 }
 
-/// What validation without a device tries: NVIDIA's, AMD's, Intel's and Apple's registers, and a device without shuffles and with
-/// WebGPU's limits.
-fn profiles() -> [Profile; 5] {
+/// Devices and shapes that validation tries without one: the registers of several vendors, and a device without shuffles and with
+/// WebGPU's limits; weights that stay and that are read again, by fours and by one; one row and several.
+fn samples() -> [(Profile, u32, u32); 5] {
     [
-        Profile::new(0x10DE, 32, 1024, 48 << 10),
-        Profile::new(0x1002, 64, 1024, 64 << 10),
-        Profile::new(0x8086, 8, 1024, 64 << 10),
-        Profile::new(0x106B, 32, 1024, 32 << 10),
-        Profile::new(0, 0, 256, WORKGROUP_BYTES),
+        (Profile::new(0x10DE, 32, 1024, 48 << 10), 128, 1),
+        (Profile::new(0x10DE, 32, 1024, 48 << 10), 17, 9),
+        (Profile::new(0x1002, 64, 1024, 64 << 10), 64, 3),
+        (Profile::new(0x8086, 8, 1024, 64 << 10), 72, 1),
+        (Profile::new(0, 0, 256, WORKGROUP_BYTES), 21, 3),
     ]
 }
 
 /// Sources over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
-    for profile in profiles() {
-        for (hidden, batch) in [(1, 1), (17, 3), (64, 1), (128, 9)] {
-            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
-            for (element, bindings) in Element::ALL.into_iter().zip(all_forward_bindings()) {
-                let work = Work::new(cell, &sizes, false);
-                if let Some(share) = Share::resident(&profile, &work) {
-                    let bindings = by_quads(&share, bindings, element);
-                    sources.push(forward::resident(cell, &share, &work, step, &bindings));
-                }
-                for phase in phases(cell) {
-                    let work = Work::of_phase(cell, &sizes, phase, false);
-                    if let Some(share) = Share::step(&profile, &work) {
-                        let bindings = by_quads(&share, bindings, element);
-                        sources.push(forward::step(cell, &share, &work, phase, step, &bindings));
-                    }
-                }
+    for (i, (profile, hidden, batch)) in samples().into_iter().enumerate() {
+        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let element = Element::ALL[i % 3];
+        let forward_bindings = all_forward_bindings().nth(i % 3).into_iter();
+        for (share, bindings) in Share::resident(&profile, &Work::new(cell, &sizes, false)).into_iter().zip(forward_bindings.clone()) {
+            let (work, bindings) = (Work::new(cell, &sizes, false), by_quads(&share, bindings, element));
+            sources.push(forward::resident(cell, &share, &work, step, &bindings));
+        }
+        for (phase, bindings) in phases(cell).into_iter().zip(forward_bindings.cycle()) {
+            let work = Work::of_phase(cell, &sizes, phase, false);
+            for share in Share::step(&profile, &work) {
+                let bindings = by_quads(&share, bindings, element);
+                sources.push(forward::step(cell, &share, &work, phase, step, &bindings));
             }
-            for (i, bindings) in all_backward_bindings().enumerate() {
-                let element = Element::ALL[i / 2];
-                let work = Work::new(cell, &sizes, true);
-                if let Some(share) = Share::resident(&profile, &work) {
-                    let bindings = by_quads(&share, bindings, element);
-                    sources.push(backward::resident(cell, &share, &work, step, &bindings));
-                }
-                for phase in phases(cell) {
-                    let work = Work::of_phase(cell, &sizes, phase, true);
-                    if let Some(share) = Share::step(&profile, &work) {
-                        let bindings = by_quads(&share, bindings, element);
-                        sources.push(backward::step(cell, &share, &work, phase, step, &bindings));
-                    }
-                }
+        }
+        let backward_bindings = all_backward_bindings().nth(2 * (i % 3)).into_iter();
+        for (share, bindings) in Share::resident(&profile, &Work::new(cell, &sizes, true)).into_iter().zip(backward_bindings.clone()) {
+            let (work, bindings) = (Work::new(cell, &sizes, true), by_quads(&share, bindings, element));
+            sources.push(backward::resident(cell, &share, &work, step, &bindings));
+        }
+        for (phase, bindings) in phases(cell).into_iter().zip(backward_bindings.cycle()) {
+            let work = Work::of_phase(cell, &sizes, phase, true);
+            for share in Share::step(&profile, &work) {
+                let bindings = by_quads(&share, bindings, element);
+                sources.push(backward::step(cell, &share, &work, phase, step, &bindings));
             }
         }
     }
