@@ -12,10 +12,12 @@ use std::str::FromStr;
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
+use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Segment, Slot};
-use crate::network::config::{RnnConfig, SeqShape};
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 use crate::product::Tiles;
 
 /// How the recurrence is scheduled.

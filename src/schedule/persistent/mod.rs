@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::gpu::profile::Budget;
+use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
 use crate::schedule::{
@@ -76,12 +76,12 @@ struct Layout {
 
 impl Layout {
     /// The batch is split over teams before H is split over more members than hold its weights.
-    fn new(budget: Budget, bytes: u32, workgroups: u32, work: Work) -> Option<Self> {
+    fn new(budget: DeviceProfile, bytes: u32, workgroups: u32, work: Work) -> Option<Self> {
         let share = (workgroups / work.directions).max(1);
         Self::held(budget, bytes, share, work).or_else(|| Self::streaming(budget, bytes, share, work))
     }
 
-    fn held(budget: Budget, bytes: u32, share: u32, work: Work) -> Option<Self> {
+    fn held(budget: DeviceProfile, bytes: u32, share: u32, work: Work) -> Option<Self> {
         if work.hidden < budget.held_from {
             return None;
         }
@@ -108,7 +108,7 @@ impl Layout {
         (layout.held_len <= budget.held && units * lanes * layout.held_len <= budget.held_in_all).then_some(layout)
     }
 
-    fn streaming(budget: Budget, bytes: u32, share: u32, work: Work) -> Option<Self> {
+    fn streaming(budget: DeviceProfile, bytes: u32, share: u32, work: Work) -> Option<Self> {
         let units = STREAM_UNITS.max(work.hidden.div_ceil(share).next_multiple_of(4));
         let mut lanes = STREAM_LANES;
         while lanes > 1 && units * lanes > budget.threads {
@@ -127,7 +127,7 @@ impl Layout {
     /// As many rows, then as long a tile, as workgroup memory holds. `blocks` tells the weights of a thread for a number of
     /// pieces: their count, and the length of each.
     fn tiled(
-        budget: Budget,
+        budget: DeviceProfile,
         bytes: u32,
         work: Work,
         [units, lanes]: [u32; 2],
@@ -249,7 +249,7 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
 fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
     check(ctx)?;
     let bytes = ctx.limits().max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
-    let budget = Budget::new(ctx);
+    let budget = DeviceProfile::new(ctx);
     Layout::new(budget, bytes, r.workgroups, work).ok_or_else(|| {
         let needed = u64::from(work.hidden.div_ceil(budget.threads)) * u64::from(work.directions);
         if needed > r.workgroups.into() {
@@ -382,7 +382,7 @@ pub(super) fn backward(
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    for budget in Budget::samples() {
+    for budget in DeviceProfile::samples() {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let layout = |work| Layout::new(budget, WORKGROUP_BYTES, workgroups, work);

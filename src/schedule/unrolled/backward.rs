@@ -22,7 +22,8 @@ fn entry(w: &mut String, name: &str, share: &Share) {
         "@compute @workgroup_size({})\nfn {name}(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {{",
         share.threads()
     );
-    let _ = writeln!(w, "let direction = group.z;\nlet row0 = group.y * {}u;\nlet unit0 = group.x * {}u;", share.rows, share.units());
+    let _ =
+        writeln!(w, "let direction = group.z;\nlet row0 = group.y * {}u;\nlet unit0 = group.x * {}u;", share.rows, share.units());
 }
 
 /// Where the gates' gradients go that a step's products multiply: by step parity where one barrier is enough, and the second
@@ -62,10 +63,8 @@ pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIn
     emit::hold(&mut w, share, work);
     emit::slots(&mut w, share);
     for i in 0..share.slots() {
-        let _ = writeln!(
-            w,
-            "var d_next{i} = carried(direction, b{i}, u{i});\nvar ahead{i} = kept_of(start, direction, b{i}, u{i});"
-        );
+        let _ =
+            writeln!(w, "var d_next{i} = carried(direction, b{i}, u{i});\nvar ahead{i} = kept_of(start, direction, b{i}, u{i});");
     }
     let _ = writeln!(
         w,
@@ -105,7 +104,9 @@ pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIn
         let _ = writeln!(w, "if mine{i} {{ carry(direction, b{i}, u{i}, d_next{i}); }}");
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/resident_unrolled_backward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+    KernelSource::new("recurrence/resident_unrolled_backward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
 }
 
 fn phase(w: &mut String, share: &Share, work: &Work, part: Part, from: &str, number: usize) {
@@ -123,7 +124,14 @@ fn phase(w: &mut String, share: &Share, work: &Work, part: Part, from: &str, num
 }
 
 /// One phase of one step for some units and rows; all that a workgroup needs is asked for at its start.
-pub(super) fn step(cell: &dyn Cell, share: &Share, work: &Work, phase: Phase, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+pub(super) fn step(
+    cell: &dyn Cell,
+    share: &Share,
+    work: &Work,
+    phase: Phase,
+    step: StepIndex,
+    bindings: &[Binding],
+) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, false);
     w.push_str("// The next dispatch reads d_rows.\nfn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}\n");

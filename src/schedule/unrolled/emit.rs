@@ -19,7 +19,8 @@ pub(super) struct Part {
 /// Both phases, or the one.
 pub(super) fn parts(work: &Work) -> Vec<Part> {
     let [one, two] = work.gates;
-    let mut parts = vec![Part { index: 0, first: work.first, count: one }, Part { index: 1, first: work.first + one, count: two }];
+    let mut parts =
+        vec![Part { index: 0, first: work.first, count: one }, Part { index: 1, first: work.first + one, count: two }];
     parts.retain(|part| part.count > 0);
     parts
 }
@@ -31,7 +32,10 @@ pub(super) fn head(w: &mut String, share: &Share, work: &Work) {
     let by_one = "vec4f(weight(row, at, end), weight(row, at + 1u, end), weight(row, at + 2u, end), weight(row, at + 3u, end))";
     if work.backward {
         let _ = match (share.quads, share.exact) {
-            (true, true) => writeln!(w, "fn weights(start: u32, k: u32, end: u32, at: u32) -> vec4f {{ let row = start + k * sizes.hidden; return {read}; }}"),
+            (true, true) => writeln!(
+                w,
+                "fn weights(start: u32, k: u32, end: u32, at: u32) -> vec4f {{ let row = start + k * sizes.hidden; return {read}; }}"
+            ),
             (true, false) => writeln!(
                 w,
                 "fn weights(start: u32, k: u32, end: u32, at: u32) -> vec4f {{ let row = start + min(k, end - 1u) * sizes.hidden; return select(vec4f(), {read}, k < end); }}"
@@ -282,7 +286,10 @@ pub(super) fn slots(w: &mut String, share: &Share) {
         }
         let _ = writeln!(w, "let of_row{slot} = row0 + r{slot};");
         let _ = writeln!(w, "let mine{slot} = {mine}(of_unit{slot} < sizes.hidden) & (of_row{slot} < sizes.batch);");
-        let _ = writeln!(w, "let u{slot} = min(of_unit{slot}, sizes.hidden - 1u);\nlet b{slot} = min(of_row{slot}, sizes.batch - 1u);");
+        let _ = writeln!(
+            w,
+            "let u{slot} = min(of_unit{slot}, sizes.hidden - 1u);\nlet b{slot} = min(of_row{slot}, sizes.batch - 1u);"
+        );
     }
 }
 

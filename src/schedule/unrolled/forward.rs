@@ -23,7 +23,8 @@ fn entry(w: &mut String, name: &str, share: &Share) {
         "@compute @workgroup_size({})\nfn {name}(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {{",
         share.threads()
     );
-    let _ = writeln!(w, "let direction = group.z;\nlet row0 = group.y * {}u;\nlet unit0 = group.x * {}u;", share.rows, share.units());
+    let _ =
+        writeln!(w, "let direction = group.z;\nlet row0 = group.y * {}u;\nlet unit0 = group.x * {}u;", share.rows, share.units());
 }
 
 /// All steps of a chunk for the rows of a workgroup, which makes all units of them. States stay in the registers of the threads
@@ -87,7 +88,9 @@ pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIn
         );
     }
     w.push_str("}\n}\n");
-    KernelSource::new("recurrence/resident_unrolled_forward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+    KernelSource::new("recurrence/resident_unrolled_forward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
 }
 
 /// Stages a number of slot `i` of a phase's operand, which begins at `from`.
@@ -154,7 +157,14 @@ fn last_phase(w: &mut String, share: &Share, work: &Work, part: Part, plane: u32
 }
 
 /// One phase of one step for some units and rows; all that a workgroup needs is asked for at its start.
-pub(super) fn step(cell: &dyn Cell, share: &Share, work: &Work, phase: Phase, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+pub(super) fn step(
+    cell: &dyn Cell,
+    share: &Share,
+    work: &Work,
+    phase: Phase,
+    step: StepIndex,
+    bindings: &[Binding],
+) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, false);
     entry(&mut w, "stepwise_unrolled_forward", share);

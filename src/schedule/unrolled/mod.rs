@@ -10,11 +10,11 @@ mod share;
 use share::{Share, Work};
 
 use crate::cell::Cell;
-use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::error::Result;
+use crate::gpu::context::{Context, WORKGROUP_BYTES};
+use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::Dispatch;
-use crate::gpu::element::Element;
 use crate::schedule::persistent::layout::Profile;
 use crate::schedule::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
@@ -121,29 +121,30 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     for (i, (profile, hidden, batch)) in samples().into_iter().enumerate() {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
         let element = Element::ALL[i % 3];
-        let forward_bindings = all_forward_bindings().nth(i % 3).into_iter();
-        for (share, bindings) in Share::resident(&profile, &Work::new(cell, &sizes, false)).into_iter().zip(forward_bindings.clone()) {
-            let (work, bindings) = (Work::new(cell, &sizes, false), by_quads(&share, bindings, element));
-            sources.push(forward::resident(cell, &share, &work, step, &bindings));
-        }
-        for (phase, bindings) in phases(cell).into_iter().zip(forward_bindings.cycle()) {
-            let work = Work::of_phase(cell, &sizes, phase, false);
-            for share in Share::step(&profile, &work) {
+        let work = |backward| Work::new(cell, &sizes, backward);
+        let of_phases =
+            |backward| phases(cell).into_iter().map(move |phase| (phase, Work::of_phase(cell, &sizes, phase, backward)));
+        if let Some(bindings) = all_forward_bindings().nth(i % 3) {
+            let resident = Share::resident(&profile, &work(false)).map(|share| {
                 let bindings = by_quads(&share, bindings, element);
-                sources.push(forward::step(cell, &share, &work, phase, step, &bindings));
-            }
+                forward::resident(cell, &share, &work(false), step, &bindings)
+            });
+            let steps = of_phases(false).filter_map(|(phase, work)| {
+                let share = Share::step(&profile, &work)?;
+                Some(forward::step(cell, &share, &work, phase, step, &by_quads(&share, bindings, element)))
+            });
+            sources.extend(resident.into_iter().chain(steps));
         }
-        let backward_bindings = all_backward_bindings().nth(2 * (i % 3)).into_iter();
-        for (share, bindings) in Share::resident(&profile, &Work::new(cell, &sizes, true)).into_iter().zip(backward_bindings.clone()) {
-            let (work, bindings) = (Work::new(cell, &sizes, true), by_quads(&share, bindings, element));
-            sources.push(backward::resident(cell, &share, &work, step, &bindings));
-        }
-        for (phase, bindings) in phases(cell).into_iter().zip(backward_bindings.cycle()) {
-            let work = Work::of_phase(cell, &sizes, phase, true);
-            for share in Share::step(&profile, &work) {
+        if let Some(bindings) = all_backward_bindings().nth(2 * (i % 3)) {
+            let resident = Share::resident(&profile, &work(true)).map(|share| {
                 let bindings = by_quads(&share, bindings, element);
-                sources.push(backward::step(cell, &share, &work, phase, step, &bindings));
-            }
+                backward::resident(cell, &share, &work(true), step, &bindings)
+            });
+            let steps = of_phases(true).filter_map(|(phase, work)| {
+                let share = Share::step(&profile, &work)?;
+                Some(backward::step(cell, &share, &work, phase, step, &by_quads(&share, bindings, element)))
+            });
+            sources.extend(resident.into_iter().chain(steps));
         }
     }
     sources

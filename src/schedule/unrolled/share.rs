@@ -136,11 +136,7 @@ impl Share {
 
     /// Units and rows that a thread finishes.
     pub fn slots(&self) -> u32 {
-        if self.has_parts() {
-            (self.units() * self.rows).div_ceil(self.threads())
-        } else {
-            (self.pairs() / self.lanes).max(1)
-        }
+        if self.has_parts() { (self.units() * self.rows).div_ceil(self.threads()) } else { (self.pairs() / self.lanes).max(1) }
     }
 
     /// Whether a phase's operand is staged twice, so that one barrier a step is enough.
@@ -181,7 +177,7 @@ impl Share {
     /// quarter of one, a vec4f for each of them 4, a shuffle or a number 1.
     fn cost(&self, work: &Work) -> u32 {
         let subgroups = self.threads().div_ceil(32);
-        let blocks = self.blocks[0] + if work.backward || work.two_phases() { self.blocks[1].max(0) } else { 0 };
+        let blocks = self.blocks[0] + self.blocks[1];
         let multiply = self.rows * self.weights(work);
         let reads = blocks * self.rows * work.wide();
         let again = 4 * (self.weights(work) - self.held);
