@@ -14,6 +14,8 @@ const MOST_QUADS: u32 = 256;
 const MOST_QUADS_OF_STEP: u32 = 64;
 /// Most sums of a thread.
 const MOST_SUMS: u32 = 64;
+/// Clocks of a barrier and what waits for it.
+const BARRIER: u32 = 60;
 /// Workgroups of a step kernel: past it a workgroup makes more units.
 const WORKGROUPS_OF_STEP: u32 = 256;
 /// Most units and rows of a workgroup of a step kernel.
@@ -173,13 +175,12 @@ impl Share {
             && self.pairs() * work.most_values() <= MOST_SUMS
     }
 
-    /// Clocks of a multiprocessor for one step, roughly: what issues in turn for each 32 threads. A multiply-add of 32 threads is a
-    /// quarter of one, a vec4f for each of them 4, a shuffle or a number 1.
+    /// Clocks of a multiprocessor for one step, roughly. Four subgroups of 32 multiply side by side, each 32 numbers a clock; what
+    /// goes through memory or is shuffled they do in turn, 32 numbers a clock; a second barrier takes `BARRIER`.
     fn cost(&self, work: &Work) -> u32 {
         let subgroups = self.threads().div_ceil(32);
-        let blocks = self.blocks[0] + self.blocks[1];
-        let multiply = self.rows * self.weights(work);
-        let reads = blocks * self.rows * work.wide();
+        let multiply = 4 * self.rows * self.weights(work) * subgroups.div_ceil(4);
+        let reads = (self.blocks[0] + self.blocks[1]) * self.rows * work.wide();
         let again = 4 * (self.weights(work) - self.held);
         let mut shuffles = 0;
         if self.shuffles {
@@ -190,7 +191,8 @@ impl Share {
             }
         }
         let parts = 2 * self.sums(work) / self.threads().max(1);
-        subgroups * (multiply + reads + again + shuffles + parts)
+        let barrier = if self.has_parts() { BARRIER } else { 0 };
+        multiply + subgroups * (reads + again + shuffles + parts) + barrier
     }
 
     /// All units of some rows, if the text of one thread can spell out its weights: the fewest clocks.
