@@ -243,6 +243,8 @@ pub(crate) struct Recurrence {
     pub window_bytes: u64,
     /// Kernels of bulk products that are not left to their shapes.
     pub tiles: Tiles,
+    /// Layouts of strategy persistent that are not left to the formula.
+    pub layout: persistent::Forced,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
@@ -273,6 +275,7 @@ impl Recurrence {
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
+            layout: persistent::Forced::default(),
         }
     }
 
@@ -314,20 +317,20 @@ impl Recurrence {
     /// The forward recurrence of one layer, all directions.
     pub fn forward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &ForwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
-            Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Resident => resident::forward(ctx, self, cell, sizes, slots),
             Strategy::Persistent => persistent::forward(ctx, self, cell, sizes, slots),
             Strategy::Batched => batched::forward(ctx, self.tiles, cell, sizes, slots),
-            Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, self.layout, cell, sizes, slots),
         }
     }
 
     /// The backward recurrence of one layer, all directions: fills `d_rows`.
     pub fn backward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &BackwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
-            Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Resident => resident::backward(ctx, self, cell, sizes, slots),
             Strategy::Persistent => persistent::backward(ctx, self, cell, sizes, slots),
             Strategy::Batched => batched::backward(ctx, self.tiles, cell, sizes, slots),
-            Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, self.layout, cell, sizes, slots),
         }
     }
 

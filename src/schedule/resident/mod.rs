@@ -11,7 +11,9 @@ use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::unrolled::Resident;
-use crate::schedule::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::{
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, step_index,
+};
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -297,9 +299,6 @@ pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -
 
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
-    if let Some(unrolled) = Resident::new(ctx, cell, sizes, backward) {
-        return unrolled.chunk(flops);
-    }
     let budget = DeviceProfile::new(ctx);
     let work = Work::new(cell, sizes, backward);
     Layout::new(budget, work).chunk(budget, flops, work)
@@ -307,9 +306,6 @@ pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSize
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
-    if let Some(unrolled) = Resident::new(ctx, cell, sizes, false) {
-        return unrolled.forward(ctx, cell, sizes, s);
-    }
     let work = Work::new(cell, sizes, false);
     let layout = Layout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
@@ -317,10 +313,24 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn forward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &ForwardSlots,
+) -> Result<Vec<Segment>> {
     let steps = sizes.first + sizes.part_len;
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false).min(sizes.part_len), ..*sizes };
-    let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = Resident::new(ctx, r.layout, cell, sizes, false);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(r.dispatch_flops),
+        None => chunk(ctx, r.dispatch_flops, cell, sizes, false),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.forward(ctx, cell, &sizes, s)?,
+        None => forward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
@@ -345,9 +355,6 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
-    if let Some(unrolled) = Resident::new(ctx, cell, sizes, true) {
-        return unrolled.backward(ctx, cell, sizes, s);
-    }
     let work = Work::new(cell, sizes, true);
     let layout = Layout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
@@ -355,10 +362,24 @@ pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSize
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn backward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &BackwardSlots,
+) -> Result<Vec<Segment>> {
     let steps = backward_steps(sizes, s);
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, true).min(steps), ..*sizes };
-    let dispatch = backward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = Resident::new(ctx, r.layout, cell, sizes, true);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(r.dispatch_flops),
+        None => chunk(ctx, r.dispatch_flops, cell, sizes, true),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(steps), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.backward(ctx, cell, &sizes, s)?,
+        None => backward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }
 

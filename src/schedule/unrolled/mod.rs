@@ -15,20 +15,17 @@ use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::Dispatch;
+use crate::schedule::persistent::Forced;
+use crate::schedule::persistent::device::{Device, Vendor};
 use crate::schedule::persistent::layout::Profile;
 use crate::schedule::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
-fn profile(ctx: &Context) -> Option<Profile> {
-    if ctx.is_software() {
-        return None;
-    }
-    let (info, limits) = (ctx.adapter_info(), ctx.limits());
-    let subgroup = if ctx.subgroups() { info.subgroup_min_size } else { 0 };
-    let bytes = limits.max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
-    Some(Profile::new(info.vendor, subgroup, limits.max_compute_invocations_per_workgroup, bytes))
+fn profile(ctx: &Context, forced: Forced) -> Option<Profile> {
+    let device = forced.device(Device::new(ctx, 1));
+    (device.vendor != Vendor::Software).then(|| Profile::from(device))
 }
 
 /// How the resident kernels are laid out, if there are any for this shape.
@@ -39,9 +36,9 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    pub fn new(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Option<Self> {
+    pub fn new(ctx: &Context, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Option<Self> {
         let work = Work::new(cell, sizes, backward);
-        Some(Self { share: Share::resident(&profile(ctx)?, &work)?, work })
+        Some(Self { share: Share::resident(&profile(ctx, forced)?, &work)?, work })
     }
 
     /// Steps of one dispatch of `flops` per workgroup.
@@ -76,13 +73,14 @@ fn by_quads<const N: usize>(share: &Share, mut bindings: [Binding; N], params: E
 /// One phase of one step, if there is a kernel for this shape.
 pub(super) fn step_forward(
     ctx: &Context,
+    forced: Forced,
     cell: &dyn Cell,
     sizes: &StepSizes,
     phase: Phase,
     s: &ForwardSlots,
 ) -> Result<Option<Dispatch>> {
     let work = Work::of_phase(cell, sizes, phase, false);
-    let Some(share) = profile(ctx).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
+    let Some(share) = profile(ctx, forced).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
     let bindings = by_quads(&share, s.bindings(), s.params.element);
     let kernel = ctx.kernel(forward::step(cell, &share, &work, phase, step_index(ctx), &bindings))?;
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
@@ -91,13 +89,14 @@ pub(super) fn step_forward(
 /// As [`step_forward`].
 pub(super) fn step_backward(
     ctx: &Context,
+    forced: Forced,
     cell: &dyn Cell,
     sizes: &StepSizes,
     phase: Phase,
     s: &BackwardSlots,
 ) -> Result<Option<Dispatch>> {
     let work = Work::of_phase(cell, sizes, phase, true);
-    let Some(share) = profile(ctx).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
+    let Some(share) = profile(ctx, forced).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
     let bindings = by_quads(&share, s.bindings(), s.params.element);
     let kernel = ctx.kernel(backward::step(cell, &share, &work, phase, step_index(ctx), &bindings))?;
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
@@ -107,11 +106,11 @@ pub(super) fn step_backward(
 /// WebGPU's limits; weights that stay and that are read again, by fours and by one; one row and several.
 fn samples() -> [(Profile, u32, u32); 5] {
     [
-        (Profile::new(0x10DE, 32, 1024, 48 << 10), 128, 1),
-        (Profile::new(0x10DE, 32, 1024, 48 << 10), 17, 9),
-        (Profile::new(0x1002, 64, 1024, 64 << 10), 64, 3),
-        (Profile::new(0x8086, 8, 1024, 64 << 10), 72, 1),
-        (Profile::new(0, 0, 256, WORKGROUP_BYTES), 21, 3),
+        (Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), 128, 1),
+        (Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), 17, 9),
+        (Profile::new(Vendor::Amd, 64, 1024, 64 << 10), 64, 3),
+        (Profile::new(Vendor::Intel, 8, 1024, 64 << 10), 72, 1),
+        (Profile::new(Vendor::Other, 0, 256, WORKGROUP_BYTES), 21, 3),
     ]
 }
 

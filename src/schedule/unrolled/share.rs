@@ -216,8 +216,9 @@ impl Share {
 
     /// Keeps as many weights as there are registers for.
     fn holding(self, profile: &Profile, work: &Work) -> Self {
-        let sums = self.pairs() * work.most_values();
-        let held = profile.registers.saturating_sub(sums) / 4;
+        // Besides sums: biases, the input's parts of two steps, states and addresses.
+        let others = self.pairs() * work.most_values() + 3 * work.all_gates + 8;
+        let held = profile.registers.saturating_sub(others) / 4;
         Self { held: held.min(self.weights(work)), ..self }
     }
 
