@@ -46,6 +46,9 @@ pub use model::{Rnn, TrainingRun};
 pub use params::{ParamLayout, ParamSpec, Params};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
+#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub use product::sweep;
 pub use session::Session;
 pub use storage::Dtype;
 pub use strategy::Strategy;
