@@ -1,12 +1,12 @@
-//! The WGSL of products by cooperative matrices: `matmul_cooperative.wgsl` and the lines that name each matrix.
+//! The WGSL of products by cooperative matrices: `product/cooperative.wgsl` and the lines that name each matrix.
 
 use std::fmt::Write;
 
-use crate::kernel::{KernelSource, StepIndex};
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::product::{Layout, MatmulSizes};
-use crate::storage::Element;
 
-/// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `matmul_cooperative.wgsl`.
+/// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Matrices {
     /// Rows and columns of a matrix: 8 or 16.
@@ -151,7 +151,8 @@ pub(super) fn source(matrices: Matrices, layout: Layout) -> KernelSource {
     let operands = [operand(0), operand(1)];
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let mut wgsl = include_str!("../../shaders/matmul_cooperative.wgsl").to_owned();
+    let bindings = layout.cooperative_bindings();
+    let mut source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
     for (mark, lines) in [
         (
             "    // for every eight of a tile that the thread fetches: its place in memory and in the tile\n",
@@ -167,16 +168,12 @@ pub(super) fn source(matrices: Matrices, layout: Layout) -> KernelSource {
         ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct)),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
     ] {
-        debug_assert!(wgsl.contains(mark), "{mark}");
-        wgsl = wgsl.replace(mark, &lines);
+        source = source.with_lines(mark, &lines);
     }
-    let generated = all(&Operand::fetch) + keep(words);
-    let bindings = layout.cooperative_bindings();
-    let memory =
-        format!("var<workgroup> tiles: array<{}, {}u * BUFFER * EIGHT>;\n", if words { "vec4u" } else { "f16" }, buffers);
-    let files = [MatmulSizes::WGSL, &memory, &wgsl, &generated];
-    let source = KernelSource::new("matmul_cooperative", &constants, &bindings, StepIndex::None, &files);
-    source.enabling("wgpu_cooperative_matrix")
+    let element = if words { "vec4u" } else { "f16" };
+    let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
+    let generated = memory + &all(&Operand::fetch) + keep(words);
+    source.with_text(&generated).enabling("wgpu_cooperative_matrix")
 }
 
 impl Operand {

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use wgpu::{Buffer, BufferBinding, BufferUsages, Features};
 
-use crate::context::Context;
 use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Blocking, Form, Matrices, Matrix, Product, Splits, matmul, reduce, splits_of};
-use crate::program::{Bound, Role, Segment, Slot};
-use crate::storage::Element;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -307,7 +307,7 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Access;
+    use crate::gpu::kernel::Access;
     use crate::product::Layout;
 
     /// One variant of each kind at shapes that a CPU adapter can do: every number is right.

@@ -168,14 +168,14 @@ mod tests {
         assert_eq!(sums(&Tile::Of128x64, 0), 64);
     }
 
-    /// What the kernel counts on: see `matmul.wgsl`.
+    /// What the kernel counts on: see `product/tiled.wgsl`.
     #[test]
     fn every_tile_suits_the_kernel() {
         for tile in Tile::ALL {
             for blocking in [0, INTEL].map(|vendor| tile.blocking(vendor)) {
                 assert_eq!(blocking.check(), Ok(()), "{tile:?}");
                 let (threads, bytes) = (blocking.threads(), blocking.bytes());
-                assert!(threads <= crate::context::INVOCATIONS && bytes <= crate::context::WORKGROUP_BYTES, "{tile:?}");
+                assert!(threads <= crate::gpu::context::INVOCATIONS && bytes <= crate::gpu::context::WORKGROUP_BYTES, "{tile:?}");
             }
             assert_eq!(tile.name().parse::<Tile>().unwrap(), tile);
         }

@@ -1,11 +1,11 @@
-//! The WGSL of products on GPUs: `matmul.wgsl` and the code that depends on a tile and on how the operands lie.
+//! The WGSL of products on GPUs: `product/tiled.wgsl` and the code that depends on a tile and on how the operands lie.
 
 use std::fmt::Write;
 
-use crate::kernel::{KernelSource, StepIndex};
+use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::product::{Layout, MatmulSizes};
 
-/// How the threads of a workgroup make a tile of C: see `matmul.wgsl`.
+/// How the threads of a workgroup make a tile of C: see `product/tiled.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Blocking {
     /// Rows and columns of C that a workgroup makes.
@@ -106,7 +106,7 @@ pub(super) fn source(blocking: Blocking, layout: Layout) -> KernelSource {
         size: tile[i],
     };
     let operands = [operand(0), operand(1)];
-    let mut wgsl = include_str!("../../shaders/matmul.wgsl").to_owned();
+    let mut source = KernelSource::new("product/tiled", &constants, &layout.bindings(quads), StepIndex::None, MatmulSizes::WGSL);
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     for (mark, lines) in [
         (
@@ -121,12 +121,9 @@ pub(super) fn source(blocking: Blocking, layout: Layout) -> KernelSource {
         ("        // for every quad: tile = next\n", turn(buffers, &operands)),
         ("    // for every quad of the block: put\n", write(blocking)),
     ] {
-        debug_assert!(wgsl.contains(mark), "{mark}");
-        wgsl = wgsl.replace(mark, &lines);
+        source = source.with_lines(mark, &lines);
     }
-    let generated = all(&|o| o.fetch(whole_k)) + put(quads[2]);
-    let files = [MatmulSizes::WGSL, &wgsl, &generated];
-    KernelSource::new("matmul", &constants, &layout.bindings(quads), StepIndex::None, &files)
+    source.with_text(&(all(&|o| o.fetch(whole_k)) + put(quads[2])))
 }
 
 impl Operand {

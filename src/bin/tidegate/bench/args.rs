@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use tidegate::bench::{Kind, Products, Suite, Workload};
 use tidegate::cell::by_name;
-use tidegate::tools::bench::{Kind, Products, Suite, Workload};
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
-use crate::comparison::Tolerance;
-use crate::device::{self, Device};
+use crate::args::device::{self, Device};
+use crate::compare::Tolerance;
 use crate::{Result, complain};
 
 #[derive(Debug, clap::Args)]

@@ -1,11 +1,11 @@
 //! Workloads on one device, by what is known of it.
 
 use pollster::block_on;
-use tidegate::tools::bench::{self, Measured, Products, Runner, Workload};
+use tidegate::bench::{self, Measured, Products, Runner, Workload};
 use tidegate::{Context, Error, Rnn, Strategy};
 
-use crate::interrupt;
-use crate::tunings::Tunings;
+use crate::args::interrupt;
+use crate::bench::tunings::Tunings;
 
 /// What stays from one workload of a device to the next.
 #[derive(Debug)]
