@@ -64,7 +64,7 @@ impl Blocking {
     fn round_rows(&self) -> u32 {
         let row = (self.slices - 1) * self.block[1] / 4 * self.slice_threads();
         let own = self.block[0] / self.slices;
-        (1..=own).rev().find(|rows| own % rows == 0 && rows * row <= self.memory_quads()).unwrap_or(0)
+        (1..=own).rev().find(|rows| own.is_multiple_of(*rows) && rows * row <= self.memory_quads()).unwrap_or(0)
     }
 }
 
@@ -127,7 +127,7 @@ pub(super) fn source(blocking: Blocking, layout: Layout) -> KernelSource {
 }
 
 impl Operand {
-    /// What a step from one tile to the next adds to a place in memory, and how many elements a place counts.
+    /// Numbers that a load takes; places in memory are counted in them.
     fn width(&self) -> u32 {
         if self.quads { 4 } else { 1 }
     }
