@@ -21,15 +21,18 @@ mod product;
 pub mod reference;
 mod rnn;
 mod schedule;
+#[cfg(any(feature = "tools", not(target_arch = "wasm32")))]
+mod timing;
 pub mod train;
 mod tune;
 
-pub use cell::{Activation, BinaryGate, Cell, Elman, Gate, Gru, GruResetBefore, Lstm, wgsl_f32};
+pub use cell::{Activation, BinaryGate, Cell, Elman, Gru, GruReset, Lstm, Nonlinearity, wgsl_f32};
 pub use error::{Error, Result};
 pub use gpu::context::Context;
-pub use gpu::element::Dtype;
-pub use network::config::{Direction, DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+pub use gpu::dtype::Dtype;
+pub use network::config::{Direction, RnnConfig};
 pub use network::params::{ParamLayout, ParamSpec, Params};
+pub use network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
 #[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
@@ -38,7 +41,7 @@ pub use product::sweep;
 pub use rnn::session::Session;
 pub use rnn::{Rnn, TrainingRun};
 pub use schedule::Strategy;
-pub use tune::tuning::Tuning;
+pub use tune::tuning::{Tried, Tuning};
 
 /// The guide, as it stands in the repository's folder `docs`.
 #[cfg(any(doc, doctest))]

@@ -31,7 +31,7 @@ pub fn host() -> Clock<impl Fn() -> Duration> {
 
 impl<N: Fn() -> Duration> Clock<N> {
     /// Looks at the clock until it has changed a few times.
-    fn new(now: N) -> Self {
+    pub(super) fn new(now: N) -> Self {
         let mut last = now();
         let change = |_| {
             let before = last;
@@ -52,6 +52,11 @@ impl<N: Fn() -> Duration> Clock<N> {
     /// The least milliseconds that one look at the beginning and one at the end can tell; nothing of a fine clock.
     pub fn least_ms(&self) -> f64 {
         milliseconds(self.least())
+    }
+
+    /// Since whenever it began.
+    pub fn now(&self) -> Duration {
+        (self.now)()
     }
 
     fn least(&self) -> Duration {

@@ -1,16 +1,19 @@
 //! One workload on one device: verified, then timed.
 
+use std::time::Duration;
+
 use web_time::Instant;
 
-use super::clock::milliseconds;
+use super::clock::{self, milliseconds};
 use super::run::{self, GpuRun, Products, RunData};
-use super::times::{Effort, Times};
+use super::times::{Effort, Timer, Times};
 use super::verify::{Verified, Verifier};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::rnn::Rnn;
+use crate::timing::WarmUp;
 
 /// What was measured of a workload that ran and was right.
 #[derive(Debug)]
@@ -21,8 +24,12 @@ pub struct Measured {
     pub dispatches: usize,
     /// Milliseconds of the first run, with the building of whatever pipelines no earlier workload had built.
     pub first: f64,
+    /// The workload ran so many milliseconds before it was timed, until it got no faster.
+    pub warm_up: f64,
     /// Recording, submitting and waiting. Data stay on the GPU.
     pub times: Times,
+    /// Whether they are those of a second measurement, for the first was not of one level.
+    pub is_again: bool,
     /// By the GPU's own clock, where it has one that is fine enough.
     pub gpu_times: Option<Times>,
     /// Of a stream: the same chunks by a `Session`, so from input on the host to output on the host.
@@ -61,14 +68,18 @@ impl Runner {
         let first = built + milliseconds(start.elapsed());
         let verified = self.verifier.verify(&self.ctx, workload, &run, &data).await?;
         let effort = Effort::of(workload.kind);
-        let times = Times::measure(effort, stop, async || run.run().await).await?;
-        let gpu_times = run.gpu_times(stop).await?;
-        let host_times = if workload.is_stream() { Some(session(rnn, workload, &data, effort, stop).await?) } else { None };
+        // Nothing stands between a warm-up and what it is for: what the CPU verifies lets the GPU's clock fall.
+        let timer = Timer { clock: clock::host(), warm_up: WarmUp::of(&self.ctx), again: !self.ctx.is_software(), stop };
+        let timed = timer.time(effort, async || run.run().await).await?;
+        let gpu_times = run.gpu_times(&|| timer.clock.now(), stop).await?;
+        let host_times = if workload.is_stream() { Some(session(rnn, workload, &data, effort, &timer).await?) } else { None };
         Ok(Measured {
             strategy: run.strategy().name(),
             dispatches: run.dispatches(),
             first,
-            times,
+            warm_up: milliseconds(timed.warmed.time),
+            times: timed.times,
+            is_again: timed.is_again,
             gpu_times,
             host_times,
             cooperative: self.verifier.products.cooperative,
@@ -78,12 +89,18 @@ impl Runner {
     }
 }
 
-async fn session(rnn: &Rnn, workload: &Workload, data: &RunData, effort: Effort, stop: &dyn Fn() -> bool) -> Result<Times> {
-    let owned = Owned::default();
+async fn session(
+    rnn: &Rnn,
+    workload: &Workload,
+    data: &RunData,
+    effort: Effort,
+    timer: &Timer<'_, impl Fn() -> Duration>,
+) -> Result<Times> {
+    let owned = OwnedBuffers::default();
     let params = owned.keep(rnn.context().upload("params", &rnn.dtype().encode(&data.params)))?;
     let mut session = rnn.session(&params, workload.shape)?;
     session.advance(&data.input).await?;
-    Times::measure(effort, stop, async || session.advance(&data.input).await.map(drop)).await
+    Ok(timer.time(effort, async || session.advance(&data.input).await.map(drop)).await?.times)
 }
 
 /// Times a workload on the reference, which has nothing to be held against: it is what the others are held against. The calling
@@ -95,13 +112,16 @@ pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Meas
     let start = Instant::now();
     once()?;
     let first = milliseconds(start.elapsed());
-    let times = Times::measure(Effort::of(workload.kind), stop, async || once()).await?;
+    let timer = Timer { clock: clock::host(), warm_up: WarmUp::SOFTWARE, again: false, stop };
+    let timed = timer.time(Effort::of(workload.kind), async || once()).await?;
     let verified = Verified { shape: workload.shape, max_rel_err: 0.0 };
     Ok(Measured {
         strategy: "reference",
         dispatches: 0,
         first,
-        times,
+        warm_up: milliseconds(timed.warmed.time),
+        times: timed.times,
+        is_again: false,
         gpu_times: None,
         host_times: None,
         cooperative: false,

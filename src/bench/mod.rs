@@ -35,6 +35,7 @@ mod description;
 mod floor;
 mod host;
 mod measure;
+mod recurrence;
 mod report;
 mod roofline;
 mod run;

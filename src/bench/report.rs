@@ -13,6 +13,7 @@ use super::workload::{Kind, Workload};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::schedule::Strategy;
+use crate::tune::tuning::Tried;
 
 /// The JSON that `tidegate compare` reads. Fields may be added; none goes away or changes its meaning without a new `schema`.
 #[derive(Debug, Serialize)]
@@ -130,6 +131,10 @@ pub struct Entry {
     pub ms_min: Option<f64>,
     /// The first run, with the building of whatever pipelines no earlier workload had built.
     pub first_ms: Option<f64>,
+    /// Milliseconds for which the workload ran before it was timed, until it got no faster.
+    pub warm_up_ms: Option<f64>,
+    /// Whether it was measured a second time, for the first times were not of one level.
+    pub measured_again: bool,
     /// Of the GPU alone, by its own clock.
     pub gpu_ms_median: Option<f64>,
     /// How many times the median is of.
@@ -160,8 +165,17 @@ pub struct Entry {
     pub us_per_step_host_p50: Option<f64>,
     /// The slowest but 1 %.
     pub us_per_step_host_p99: Option<f64>,
-    /// Of suite deepbench, the recurrence alone: what is published for cuDNN 7.6.2 on a V100.
+    /// What is published: of suite deepbench, the recurrence alone, for cuDNN 7.6.2 on a V100; of suite recurrence for cuDNN 9.19 on an
+    /// H200.
     pub published_ms: Option<f64>,
+    /// Which of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<&'static str>,
+    /// Whether it ran on purpose without what tuning finds, beside a row with it.
+    pub untuned: bool,
+    /// What tuning tried, with each time or why there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
     /// Of a clock that ticks so coarsely that a time may be the mean over several runs, as in browsers: a tick in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_tick_ms: Option<f64>,
@@ -200,6 +214,8 @@ impl Entry {
             ms_median_spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             ms_min: measured.map(|m| m.times.min()),
             first_ms: measured.map(|m| m.first),
+            warm_up_ms: measured.map(|m| m.warm_up),
+            measured_again: measured.is_some_and(|m| m.is_again),
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
             runs: measured.map_or(0, |m| m.times.runs()),
             gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
@@ -215,6 +231,9 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             published_ms: workload.published_ms(),
+            published_by: workload.published_by(),
+            untuned: false,
+            tried: Vec::new(),
             clock_tick_ms: measured.and_then(|m| m.times.tick_ms()),
             description: description.clone(),
         }
@@ -223,12 +242,15 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::times::{Effort, Times};
     use super::super::verify::Verified;
     use super::*;
     use crate::cell::by_name;
-    use crate::gpu::element::Dtype;
-    use crate::network::config::{Mode, RnnConfig, SeqShape};
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::{Mode, SeqShape};
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {
@@ -238,13 +260,16 @@ mod tests {
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
         let workload =
             Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind, dtype: Dtype::F32 };
-        let times = |ms| pollster::block_on(Times::collect(Effort::GPU, &|| false, async || Ok(Some(ms)))).unwrap();
+        let times =
+            |ms| pollster::block_on(Times::collect(&|| Duration::ZERO, Effort::GPU, &|| false, async || Ok(Some(ms)))).unwrap();
         let measured = Measured {
             strategy: "stepwise",
             dispatches: 6,
             cooperative: false,
             repairs: 0,
             first: 7.0,
+            warm_up: 300.0,
+            is_again: false,
             times: times(2.0).unwrap(),
             gpu_times: None,
             host_times: times(3.0).filter(|_| kind == Kind::Stream),

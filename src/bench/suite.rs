@@ -1,12 +1,14 @@
 //! The lists of workloads that `bench` knows by name.
 
 use super::deepbench;
+use super::recurrence;
 use super::scaling;
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// A list of workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub enum Suite {
     Latency,
     /// T, B and H doubled, one at a time: how time grows with each
     Scaling,
+    /// LSTM and GRU layers beside cuDNN on an H200, f32 and f16, with and without tuning; and T doubled to 16,384
+    Recurrence,
     /// Bulk products, 256 to 4096 cubed and ragged: what part of the peak they reach
     Product,
 }
@@ -32,8 +36,14 @@ impl Suite {
             Self::Deepbench => deepbench::workloads(),
             Self::Latency => latency(),
             Self::Scaling => scaling::workloads(),
+            Self::Recurrence => recurrence::workloads(),
             Self::Product => product(),
         }
+    }
+
+    /// Whether each workload runs twice on a GPU, without tuning and with it, to show what the default costs.
+    pub fn runs_untuned_too(self) -> bool {
+        self == Self::Recurrence
     }
 
     /// Most FLOPs of a run where the device runs on the CPU, so that the suite ends in minutes there too: at a GFLOP/s or less
@@ -130,6 +140,8 @@ mod tests {
         assert_eq!(left_out_of_product.len(), product.len());
         let deepbench = left_out(Suite::Deepbench);
         assert!(deepbench.len() > 100 && !deepbench.contains(&"lstm I=512 H=512 T=25 B=16 train".into()), "{deepbench:?}");
+        let recurrence = left_out(Suite::Recurrence);
+        assert!(recurrence.len() < 50 && !recurrence.iter().any(|w| w.contains("T=256 B=1 infer")), "{recurrence:?}");
         let scaling = left_out(Suite::Scaling);
         assert!(scaling.iter().all(|w| w.ends_with("train") || w.contains("H=1024")), "{scaling:?}");
     }

@@ -2,16 +2,17 @@
 
 use std::time::Duration;
 
-use web_time::Instant;
-
-use super::clock::{self, Clock};
+use super::clock::Clock;
 use super::workload::Kind;
 use crate::error::Result;
+use crate::timing::{Unsteady, WarmUp, Warmed, unsteady};
 
 /// What the runs of one workload may take together, beyond the fewest.
 const BUDGET: Duration = Duration::from_secs(1);
 /// After this there is no further run, however few there were.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So long it runs at least, even if the median is stable before.
+const SHORTEST: Duration = Duration::from_millis(50);
 /// A median is stable once its 95 % confidence interval is this fraction of it to either side.
 const STABLE: f64 = 0.01;
 /// Fewer runs tell nothing of the interval: its ends are the extremes.
@@ -35,7 +36,9 @@ impl Effort {
     pub fn of(kind: Kind) -> Self {
         let effort = Self { least: 5, most: 1000, until_stable: false };
         match kind {
-            Kind::Throughput | Kind::Recurrence { .. } | Kind::Product => Self { until_stable: true, ..effort },
+            Kind::Throughput | Kind::Recurrence { .. } | Kind::Layer { .. } | Kind::Product => {
+                Self { until_stable: true, ..effort }
+            }
             Kind::Latency => effort,
             // Fewer have no 99th percentile.
             Kind::Stream => Self { least: 100, ..effort },
@@ -48,8 +51,47 @@ impl Effort {
             _ if elapsed >= PATIENCE => false,
             runs if runs < self.least => true,
             runs if runs >= self.most => false,
-            _ => elapsed < BUDGET && !(self.until_stable && times.is_stable()),
+            _ => elapsed < BUDGET && !(self.until_stable && elapsed >= SHORTEST && times.is_stable()),
         }
+    }
+}
+
+/// Warms up, times, and times again what was not of one level.
+pub(super) struct Timer<'a, N> {
+    pub clock: Clock<N>,
+    pub warm_up: WarmUp,
+    /// Whether what was not of one level is measured again, once. On a software adapter it is other programs that disturb, and they
+    /// will go on.
+    pub again: bool,
+    pub stop: &'a dyn Fn() -> bool,
+}
+
+/// What a timer found.
+#[derive(Debug)]
+pub(super) struct Timed {
+    pub times: Times,
+    /// The first warm-up.
+    pub warmed: Warmed,
+    pub is_again: bool,
+}
+
+impl<N: Fn() -> Duration> Timer<'_, N> {
+    pub async fn time(&self, effort: Effort, mut run: impl AsyncFnMut() -> Result<()>) -> Result<Timed> {
+        let now = || self.clock.now();
+        let warmed = self.warm_up.run(&now, self.stop, async || self.clock.time(&mut run).await).await?;
+        let mut times = self.once(effort, &mut run).await?;
+        let is_again = self.again && times.unsteady().is_some() && !(self.stop)();
+        if is_again {
+            self.warm_up.run(&now, self.stop, async || self.clock.time(&mut run).await).await?;
+            times = self.once(effort, &mut run).await?;
+        }
+        Ok(Timed { times, warmed, is_again })
+    }
+
+    async fn once(&self, effort: Effort, run: &mut impl AsyncFnMut() -> Result<()>) -> Result<Times> {
+        let time = async || self.clock.time(run).await.map(Some);
+        let times = Times::collect(&|| self.clock.now(), effort, self.stop, time).await?;
+        Ok(Times { tick_ms: self.clock.coarse_ms(), ..times.unwrap_or_default() })
     }
 }
 
@@ -58,34 +100,22 @@ impl Effort {
 pub struct Times {
     /// Milliseconds, in ascending order.
     sorted: Vec<f64>,
+    /// The same in the order in which they were measured.
+    in_order: Vec<f64>,
     tick_ms: Option<f64>,
 }
 
 impl Times {
-    /// Times `run` by the host's clock.
-    pub(super) async fn measure(effort: Effort, stop: &dyn Fn() -> bool, run: impl AsyncFnMut() -> Result<()>) -> Result<Self> {
-        Self::measure_by(&clock::host(), effort, stop, run).await
-    }
-
-    async fn measure_by(
-        clock: &Clock<impl Fn() -> Duration>,
-        effort: Effort,
-        stop: &dyn Fn() -> bool,
-        mut run: impl AsyncFnMut() -> Result<()>,
-    ) -> Result<Self> {
-        let times = Self::collect(effort, stop, async || clock.time(&mut run).await.map(Some)).await?;
-        Ok(Self { tick_ms: clock.coarse_ms(), ..times.unwrap_or_default() })
-    }
-
-    /// What `run` says that it took; nothing if it once cannot say.
+    /// What `run` says that it took; nothing if it once cannot say. `now` is what the effort goes by.
     pub(super) async fn collect(
+        now: &impl Fn() -> Duration,
         effort: Effort,
         stop: &dyn Fn() -> bool,
         mut run: impl AsyncFnMut() -> Result<Option<f64>>,
     ) -> Result<Option<Self>> {
-        let (mut times, start) = (Self::default(), Instant::now());
+        let (mut times, start) = (Self::default(), now());
         // What is stopped and has begun ends, with one run if it must.
-        while effort.goes_on(&times, start.elapsed()) && !(times.runs() > 0 && stop()) {
+        while effort.goes_on(&times, now() - start) && !(times.runs() > 0 && stop()) {
             match run().await? {
                 Some(time) => times.insert(time),
                 None => return Ok(None),
@@ -95,12 +125,22 @@ impl Times {
     }
 
     fn insert(&mut self, time: f64) {
+        self.in_order.push(time);
         self.sorted.insert(self.sorted.partition_point(|&t| t < time), time);
     }
 
     /// Milliseconds of a tick of the clock, where it is so coarse that a time may be the mean over several runs.
     pub fn tick_ms(&self) -> Option<f64> {
         self.tick_ms
+    }
+
+    /// Milliseconds of each run, in the order in which they were measured.
+    pub fn runs_ms(&self) -> &[f64] {
+        &self.in_order
+    }
+
+    pub(super) fn unsteady(&self) -> Option<Unsteady> {
+        unsteady(&self.in_order)
     }
 
     fn is_stable(&self) -> bool {
@@ -141,6 +181,7 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::timing::simulated::Device;
 
     fn times(times: impl IntoIterator<Item = f64>) -> Times {
         let mut all = Times::default();
@@ -191,8 +232,47 @@ mod tests {
 
     #[test]
     fn ends_with_one_run_where_it_is_stopped() {
-        let run = |stop: &dyn Fn() -> bool| pollster::block_on(Times::measure(Effort::GPU, stop, async || Ok(()))).unwrap();
-        assert_eq!(run(&|| true).runs(), 1);
-        assert_eq!(run(&|| false).runs(), 20);
+        for (stops, runs) in [(true, 1), (false, 20)] {
+            let device = Device::warm();
+            let timed = timed(&device, Effort::GPU, &|| stops, |_| 1.0);
+            assert_eq!(timed.times.runs(), runs);
+        }
+    }
+
+    /// By the clock of a simulated device, on which run `n` does so many milliseconds of work.
+    fn timed(device: &Device, effort: Effort, stop: &dyn Fn() -> bool, work: impl Fn(u32) -> f64) -> Timed {
+        let clock = Clock::new(|| {
+            device.idle_for(1e-5);
+            device.now()
+        });
+        let timer = Timer { clock, warm_up: WarmUp::GPU, again: true, stop };
+        pollster::block_on(timer.time(effort, async || {
+            device.run(work(device.runs.get()));
+            Ok(())
+        }))
+        .unwrap()
+    }
+
+    /// What no interval shows: runs at an idle clock, each as slow as the other.
+    #[test]
+    fn an_idle_clock_is_warmed_up_first() {
+        let device = Device { ramp_ms: 1000.0, ..Device::idle() };
+        device.idle_for(2000.0);
+        let cold: Vec<f64> = (0..11).map(|_| device.run(0.1)).collect();
+        assert!(times(cold.clone()).median() > 0.5 && times(cold).is_stable());
+        let timed = timed(&device, Effort::of(Kind::Throughput), &|| false, |_| 0.1);
+        assert!((timed.times.median() / 0.1 - 1.0).abs() < 0.01, "{timed:?}");
+        assert!(!timed.is_again && timed.warmed.is_steady && timed.times.unsteady().is_none());
+    }
+
+    /// A step while it is timed: the second measurement is of one level. Two levels by turns stay two.
+    #[test]
+    fn what_is_not_of_one_level_is_measured_again() {
+        let device = Device { step: Some((700, 1.5)), ..Device::warm() };
+        let stepped = timed(&device, Effort::of(Kind::Latency), &|| false, |_| 1.0);
+        assert!(stepped.is_again && stepped.times.unsteady().is_none(), "{:?}", stepped.times.unsteady());
+        assert!((stepped.times.median() - 1.5).abs() < 0.02);
+        let levels = timed(&Device::warm(), Effort::of(Kind::Latency), &|| false, |run| if run % 2 == 0 { 1.0 } else { 1.2 });
+        assert!(levels.is_again && levels.times.unsteady() == Some(Unsteady::TwoLevels));
     }
 }

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::{deepbench, recurrence};
 use crate::cell::Cell;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// How a workload runs, and what is read off its times.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -17,6 +19,11 @@ pub enum Kind {
     Recurrence {
         /// See above.
         published_ms: f64,
+    },
+    /// Whole sequences of whole layers, beside what is published of some: milliseconds of cuDNN 9.19 on an H200.
+    Layer {
+        /// See above.
+        published_ms: Option<f64>,
     },
     /// Whole sequences, for how long a step takes, at worst too.
     Latency,
@@ -74,12 +81,22 @@ impl Workload {
 
     /// Whether FLOPs include those of the input's product.
     pub fn includes_input(&self) -> bool {
-        self.published_ms().is_none()
+        !matches!(self.kind, Kind::Recurrence { .. })
     }
 
-    /// What is published of it, if it is the recurrence alone.
+    /// Milliseconds that are published of it: see [`published_by`](Self::published_by).
     pub fn published_ms(&self) -> Option<f64> {
-        if let Kind::Recurrence { published_ms } = self.kind { Some(published_ms) } else { None }
+        match self.kind {
+            Kind::Recurrence { published_ms } => Some(published_ms),
+            Kind::Layer { published_ms } => published_ms,
+            _ => None,
+        }
+    }
+
+    /// Which device and library they are of.
+    pub fn published_by(&self) -> Option<&'static str> {
+        self.published_ms()?;
+        Some(if self.includes_input() { recurrence::PUBLISHED_BY } else { deepbench::PUBLISHED_BY })
     }
 
     /// Bytes that one run has to move, were everything but parameters, input and output kept on the chip; training reads and

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::{Layout, MatmulSizes};
+use crate::product::{MatmulSizes, ProductLayout};
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,10 +109,10 @@ struct Operand {
     first: u32,
 }
 
-pub(super) fn source(matrices: Matrices, layout: Layout) -> KernelSource {
+pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
     let Matrices { size, tile, part, tile_k, buffers, words } = matrices;
-    let Layout { along_k, quads, eights, .. } = layout;
+    let ProductLayout { along_k, quads, eights, .. } = layout;
     let whole_k = layout.whole_k && eights == [true; 2];
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [

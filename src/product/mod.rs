@@ -11,8 +11,8 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::element::{Access, Element};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 
 pub(crate) use cooperative::Matrices;
@@ -51,7 +51,7 @@ impl Matrix {
     }
 
     /// Distance to the next matrix of the stack.
-    pub fn batched(self, batch: u64) -> Self {
+    pub fn stacked(self, batch: u64) -> Self {
         Self { batch, ..self }
     }
 
@@ -91,7 +91,7 @@ impl Splits {
 
 /// What a kernel knows of its operands when it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+struct ProductLayout {
     /// Whether A and B are contiguous along k, else along m and n.
     along_k: [bool; 2],
     /// Whether A, B and C can be read and written by fours.
@@ -106,7 +106,7 @@ struct Layout {
     whole_k: bool,
 }
 
-impl Layout {
+impl ProductLayout {
     /// A, B, bias and C; all but the bias by fours where `quads` says.
     fn bindings(&self, quads: [bool; 3]) -> [Binding; 4] {
         let ([a, b], [a_element, b_element, c_element]) = (self.access, self.elements);
@@ -139,7 +139,7 @@ impl Product {
     }
 
     /// For a kernel that takes steps of `step` k. Splits begin at multiples of 4, so that none cuts a quad.
-    fn layout(&self, step: u64) -> Layout {
+    fn layout(&self, step: u64) -> ProductLayout {
         let by = |width: u64, steps: &[u64]| steps.iter().all(|step| step.is_multiple_of(width));
         // A step that a stack of one never takes counts for nothing.
         let taken = |step: u64, count: u64| if count > 1 { step } else { 0 };
@@ -154,7 +154,7 @@ impl Product {
         };
         let c = [self.n, self.c.row, self.c.offset, stack(&self.c), split, first(&self.c)];
         let quads = [read(4, &a, &self.a), read(4, &b, &self.b), by(4, &c)];
-        Layout {
+        ProductLayout {
             along_k: [self.a_along_k(), self.b_along_k()],
             quads,
             eights: [read(8, &a, &self.a), read(8, &b, &self.b)],
@@ -167,22 +167,22 @@ impl Product {
 
 /// Which kernel makes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ProductKernel {
     /// `product/tiled.wgsl`, for GPUs.
     Tiled(Blocking),
     /// `product/cooperative.wgsl`, for products of f16 on GPUs that have such matrices, where the app asks for it.
     Cooperative(Matrices),
     /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
-    Held { shuffle: bool },
+    Cpu { shuffle: bool },
 }
 
-impl Form {
+impl ProductKernel {
     /// `tile` is one that was chosen, `parts` the workgroups for each tile.
     fn of(ctx: &Context, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
         let vendor = ctx.adapter_info().vendor;
         match tile {
             Some(tile) => Self::Tiled(tile.blocking(vendor)),
-            None if ctx.is_software() => Self::Held { shuffle: ctx.subgroups() },
+            None if ctx.is_software() => Self::Cpu { shuffle: ctx.subgroups() },
             None => Self::Tiled(Tile::by_shape(vendor, m, n, parts).blocking(vendor)),
         }
     }
@@ -202,7 +202,7 @@ impl Form {
         let [rows, columns] = match self {
             Self::Tiled(blocking) => blocking.tile,
             Self::Cooperative(matrices) => matrices.tile,
-            Self::Held { .. } => HELD_TILE,
+            Self::Cpu { .. } => CPU_TILE,
         };
         m.div_ceil(rows.into()) * n.div_ceil(columns.into())
     }
@@ -212,7 +212,7 @@ impl Form {
         match self {
             Self::Tiled(blocking) => blocking.tile_k.into(),
             Self::Cooperative(matrices) => matrices.tile_k.into(),
-            Self::Held { .. } => 1,
+            Self::Cpu { .. } => 1,
         }
     }
 
@@ -221,31 +221,31 @@ impl Form {
         p.k.div_ceil(p.splits.count).next_multiple_of(self.step())
     }
 
-    fn source(self, layout: Layout) -> KernelSource {
+    fn source(self, layout: ProductLayout) -> KernelSource {
         let shuffle = match self {
             Self::Tiled(blocking) => return tiled::source(blocking, layout),
             Self::Cooperative(matrices) => return cooperative::source(matrices, layout),
-            Self::Held { shuffle } => shuffle,
+            Self::Cpu { shuffle } => shuffle,
         };
         let take = match shuffle {
             true => "product/cpu_shuffle",
             false => "product/cpu_memory",
         };
-        let constants = [("TILE_M", HELD_TILE[0]), ("TILE_N", HELD_TILE[1])];
+        let constants = [("TILE_M", CPU_TILE[0]), ("TILE_N", CPU_TILE[1])];
         KernelSource::new("product/cpu", &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
             .with_file(take)
     }
 }
 
 /// Rows and columns of C that a workgroup of `product/cpu.wgsl` makes.
-const HELD_TILE: [u32; 2] = [128, 32];
+const CPU_TILE: [u32; 2] = [128, 32];
 
 /// How many parts a sum is best cut into for `batches` products of m x n: enough workgroups to fill the device, but at most `most`.
 pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
-    splits_of(ctx, Form::of(ctx, tiles.tn, [m, n], batches * most), [m, n], batches, most)
+    splits_of(ctx, ProductKernel::of(ctx, tiles.tn, [m, n], batches * most), [m, n], batches, most)
 }
 
-fn splits_of(ctx: &Context, form: Form, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
+fn splits_of(ctx: &Context, form: ProductKernel, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
     let wanted = if ctx.is_software() { 8 } else { 512 };
     u64::div_ceil(wanted, form.tiles(m, n) * batches).clamp(1, most)
 }
@@ -253,7 +253,7 @@ fn splits_of(ctx: &Context, form: Form, [m, n]: [u64; 2], batches: u64, most: u6
 /// A multiple of every tile's rows, so that cutting a product leaves no ragged tiles behind.
 const ROWS_OF_ANY_TILE: u64 = 256;
 
-fn matmul(ctx: &Context, form: Form, p: &Product) -> Result<Dispatch> {
+fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<Dispatch> {
     bounds::check(p)?;
     let kernel = ctx.kernel(form.source(p.layout(form.step())))?;
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
@@ -294,7 +294,7 @@ const DISCRETE_DISPATCH_FLOPS: u64 = 150_000_000_000;
 
 /// C = A·B, cut by rows of C into as many dispatches as keep each of them short, and by matrices of the stack to fit a grid.
 pub(crate) fn matmuls(ctx: &Context, tiles: Tiles, p: &Product) -> Result<Vec<Segment>> {
-    let form = Form::of_product(ctx, tiles, p);
+    let form = ProductKernel::of_product(ctx, tiles, p);
     let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
     let batches = (most / p.splits.count).clamp(1, p.batches);
     let discrete = ctx.adapter_info().device_type == wgpu::DeviceType::DiscreteGpu;
@@ -385,7 +385,7 @@ pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
 /// Every source that this module can ask for, but for combinations that tell nothing new, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
     let mut sources = vec![column_sum_source(), reduce_source()];
-    let plain = Layout {
+    let plain = ProductLayout {
         along_k: [true; 2],
         quads: [true; 3],
         eights: [true; 2],
@@ -396,7 +396,7 @@ pub(crate) fn sources() -> Vec<KernelSource> {
     let orientations = [[true, true], [true, false], [false, false]];
     for tile in Tile::ALL {
         for whole_k in [false, true] {
-            let source = |along_k| Form::Tiled(tile.blocking(0)).source(Layout { along_k, whole_k, ..plain });
+            let source = |along_k| ProductKernel::Tiled(tile.blocking(0)).source(ProductLayout { along_k, whole_k, ..plain });
             sources.extend(orientations.map(source));
         }
     }
@@ -406,8 +406,16 @@ pub(crate) fn sources() -> Vec<KernelSource> {
             for (eights, quads, whole_k) in [(true, true, true), (true, true, false), (false, true, false), (false, false, false)]
             {
                 let (quads, eights) = ([quads; 3], [eights; 2]);
-                let source =
-                    |along_k| Form::Cooperative(matrices).source(Layout { along_k, quads, eights, elements, whole_k, ..plain });
+                let source = |along_k| {
+                    ProductKernel::Cooperative(matrices).source(ProductLayout {
+                        along_k,
+                        quads,
+                        eights,
+                        elements,
+                        whole_k,
+                        ..plain
+                    })
+                };
                 sources.extend(orientations.map(source));
             }
         }
@@ -421,12 +429,12 @@ pub(crate) fn sources() -> Vec<KernelSource> {
         ] {
             for quads in [[true; 3], [false; 3]] {
                 for along_k in orientations {
-                    let layout = Layout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
-                    sources.push(Form::Tiled(Tile::Of32x32.blocking(0)).source(layout));
+                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
+                    sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
                 }
             }
             for shuffle in [false, true] {
-                sources.push(Form::Held { shuffle }.source(Layout { access, elements, ..plain }));
+                sources.push(ProductKernel::Cpu { shuffle }.source(ProductLayout { access, elements, ..plain }));
             }
         }
     }
@@ -462,7 +470,7 @@ pub(crate) mod tests {
         let row = columns + gap;
         let batch = rows * row + gap;
         let slot = Slot::whole(role, gap + count * batch);
-        Matrix::rows(slot, row).at(gap).batched(batch)
+        Matrix::rows(slot, row).at(gap).stacked(batch)
     }
 
     fn at(x: &Matrix, batch: u64, row: u64, column: u64) -> usize {
@@ -517,7 +525,7 @@ pub(crate) mod tests {
             values
         }
 
-        fn check(&self, ctx: &Context, form: Form) {
+        fn check(&self, ctx: &Context, form: ProductKernel) {
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             let p = self.product();
             let [m, n, k] = self.shape;
@@ -588,9 +596,9 @@ pub(crate) mod tests {
         let ctx = context();
         // Larger tiles take a CPU adapter seconds to compile.
         let tiles = if ctx.is_software() { &Tile::ALL[..1] } else { &Tile::ALL };
-        let mut forms: Vec<_> = tiles.iter().map(|&tile| Form::Tiled(tile.blocking(0))).collect();
-        forms.push(Form::Held { shuffle: false });
-        forms.extend(ctx.subgroups().then_some(Form::Held { shuffle: true }));
+        let mut forms: Vec<_> = tiles.iter().map(|&tile| ProductKernel::Tiled(tile.blocking(0))).collect();
+        forms.push(ProductKernel::Cpu { shuffle: false });
+        forms.extend(ctx.subgroups().then_some(ProductKernel::Cpu { shuffle: true }));
         let shapes = [[1, 1, 1], [3, 17, 65], [17, 65, 3], [64, 63, 64], [63, 64, 17], [129, 33, 130], [260, 3, 5]];
         // By fours: within one tile, exactly some tiles, a little more, and with a k that ends within a tile.
         let even = [[4, 4, 4], [32, 64, 32], [36, 100, 48], [132, 68, 20]];
@@ -623,7 +631,7 @@ pub(crate) mod tests {
             let shape = [260, 132, 36];
             let case =
                 Case { shape, transposed: [false, true], batches: 1, splits: 1, bias: true, accumulate: false, gaps: [4; 3] };
-            case.check(&ctx, Form::Tiled(tile.blocking(0)));
+            case.check(&ctx, ProductKernel::Tiled(tile.blocking(0)));
         }
     }
 
@@ -673,9 +681,9 @@ pub(crate) mod tests {
     fn no_index_leaves_its_slot() {
         let ctx = context();
         for (transposed, form) in ORIENTATIONS
-            .map(|t| (t, Form::Tiled(Tile::Of32x32.blocking(0))))
+            .map(|t| (t, ProductKernel::Tiled(Tile::Of32x32.blocking(0))))
             .into_iter()
-            .chain([([false; 2], Form::Held { shuffle: false })])
+            .chain([([false; 2], ProductKernel::Cpu { shuffle: false })])
         {
             let case = Case { shape: [5, 7, 9], transposed, batches: 2, splits: 3, bias: true, accumulate: false, gaps: [3; 3] };
             let p = case.cut();
@@ -711,7 +719,7 @@ pub(crate) mod tests {
 
     /// A tiled product whose threads spoil their part of C where they read outside of a slot.
     fn watched(ctx: &Context, p: &Product) -> Dispatch {
-        let form = Form::Tiled(Tile::Of32x32.blocking(0));
+        let form = ProductKernel::Tiled(Tile::Of32x32.blocking(0));
         let mut source = form.source(p.layout(form.step()));
         for name in ["a", "b", "bias"] {
             let load = format!("{{ let values = {name}[i];");
@@ -769,14 +777,17 @@ pub(crate) mod tests {
         let with = Tiles { cooperative: Some(16), ..Tiles::all(Tile::Of32x32) };
         let mut p = case.product();
         for (elements, form) in [
-            ([Element::F16, Element::F16], Form::Cooperative(Matrices::by_shape(16, [4, 4], 1, 16384))),
-            ([Element::F32, Element::F16], Form::Tiled(Tile::Of32x32.blocking(0))),
-            ([Element::F16, Element::F32], Form::Tiled(Tile::Of32x32.blocking(0))),
-            ([Element::PackedF16, Element::PackedF16], Form::Tiled(Tile::Of32x32.blocking(0))),
+            ([Element::F16, Element::F16], ProductKernel::Cooperative(Matrices::by_shape(16, [4, 4], 1, 16384))),
+            ([Element::F32, Element::F16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
+            ([Element::F16, Element::F32], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
+            ([Element::PackedF16, Element::PackedF16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
         ] {
             [p.a.slot.element, p.b.slot.element] = elements;
-            assert_eq!(Form::of_product(&ctx, with, &p), form);
-            assert_eq!(Form::of_product(&ctx, Tiles::all(Tile::Of32x32), &p), Form::Tiled(Tile::Of32x32.blocking(0)));
+            assert_eq!(ProductKernel::of_product(&ctx, with, &p), form);
+            assert_eq!(
+                ProductKernel::of_product(&ctx, Tiles::all(Tile::Of32x32), &p),
+                ProductKernel::Tiled(Tile::Of32x32.blocking(0))
+            );
         }
     }
 

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
-use crate::product::{Blocking, Form, Matrices, Matrix, Product, Splits, matmul, reduce, splits_of};
+use crate::product::{Blocking, Matrices, Matrix, Product, ProductKernel, Splits, matmul, reduce, splits_of};
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ const SAMPLE: u64 = 64;
 const PASSES: usize = 5;
 const PASS_SECONDS: f64 = 4e-3;
 
-fn blockings() -> Vec<(String, Form)> {
+fn blockings() -> Vec<(String, ProductKernel)> {
     let of = |tile: [u32; 2], block, tile_k, slices, buffers| Blocking { tile, block, tile_k, slices, buffers };
     let list = [
         of([32, 32], [4, 4], 16, 1, 2),
@@ -78,10 +78,10 @@ fn blockings() -> Vec<(String, Form)> {
         let ([m, n], [rows, columns]) = (b.tile, b.block);
         format!("f32 {m}x{n} of {rows}x{columns}, k {}, {} slices, {} buffers", b.tile_k, b.slices, b.buffers)
     };
-    list.into_iter().map(|blocking| (name(&blocking), Form::Tiled(blocking))).collect()
+    list.into_iter().map(|blocking| (name(&blocking), ProductKernel::Tiled(blocking))).collect()
 }
 
-fn matrices(size: u32) -> Vec<(String, Form)> {
+fn matrices(size: u32) -> Vec<(String, ProductKernel)> {
     let of = |tile: [u32; 2], part, tile_k, buffers, words| Matrices { size, tile, part, tile_k, buffers, words };
     let list = [
         of([64, 64], [32, 32], 32, 1, true),
@@ -98,17 +98,17 @@ fn matrices(size: u32) -> Vec<(String, Form)> {
         let memory = if it.words { "words" } else { "halves" };
         format!("f16 {m}x{n} of {rows}x{columns}, k {}, {} buffers, {memory}", it.tile_k, it.buffers)
     };
-    list.into_iter().map(|matrices| (name(&matrices), Form::Cooperative(matrices))).collect()
+    list.into_iter().map(|matrices| (name(&matrices), ProductKernel::Cooperative(matrices))).collect()
 }
 
 /// Every variant that the device can run at every shape; `report` is given each row as it is known, or why there is none.
 pub fn sweep(ctx: &Context, options: &Options, mut report: impl FnMut(std::result::Result<Row, String>)) -> Result<()> {
     let clock = Clock::new(ctx)?;
     let limits = ctx.limits();
-    let fits = |form: &Form| match form {
-        Form::Tiled(it) => (it.threads(), it.bytes()),
-        Form::Cooperative(it) => (it.threads(), it.bytes()),
-        Form::Held { .. } => (0, 0),
+    let fits = |form: &ProductKernel| match form {
+        ProductKernel::Tiled(it) => (it.threads(), it.bytes()),
+        ProductKernel::Cooperative(it) => (it.threads(), it.bytes()),
+        ProductKernel::Cpu { .. } => (0, 0),
     };
     let mut variants: Vec<_> = blockings().into_iter().map(|variant| (variant, Element::F32)).collect();
     if let Ok(size) = ctx.cooperative_size() {
@@ -178,7 +178,7 @@ impl Data {
         Slot::stored(role, elements, element)
     }
 
-    fn product(&self, ctx: &Context, form: Form, transposed: [bool; 2], [m, n, k]: [u64; 3]) -> Product {
+    fn product(&self, ctx: &Context, form: ProductKernel, transposed: [bool; 2], [m, n, k]: [u64; 3]) -> Product {
         let (a, b) = (self.slot(Role::Input, m * k), self.slot(Role::Params, k * n));
         let count = if transposed[0] { splits_of(ctx, form, [m, n], 1, MOST_PARTS) } else { 1 };
         let c = if count > 1 { self.slot(Role::Workspace, m * n * count) } else { self.slot(Role::Output, m * n) };
@@ -197,7 +197,7 @@ impl Data {
     }
 
     /// All cases of one variant: first every pipeline is built and its result checked, then all are timed while the clock is up.
-    fn measure(&self, ctx: &Context, clock: &Clock, name: &str, form: Form, options: &Options) -> Result<Vec<Row>> {
+    fn measure(&self, ctx: &Context, clock: &Clock, name: &str, form: ProductKernel, options: &Options) -> Result<Vec<Row>> {
         let mut bound = Vec::new();
         for (orientation, transposed, shape) in CASES {
             let shape = shape.map(|size| size / self.shrink);
@@ -307,8 +307,8 @@ impl Clock {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::kernel::Access;
-    use crate::product::Layout;
+    use crate::gpu::element::Access;
+    use crate::product::ProductLayout;
 
     /// One variant of each kind at shapes that a CPU adapter can do: every number is right.
     #[test]
@@ -327,9 +327,9 @@ mod tests {
     fn every_variant_can_be_made() {
         for (name, form) in blockings().into_iter().chain(matrices(16)) {
             let fits = match form {
-                Form::Tiled(blocking) => blocking.check(),
-                Form::Cooperative(matrices) => matrices.check(),
-                Form::Held { .. } => Ok(()),
+                ProductKernel::Tiled(blocking) => blocking.check(),
+                ProductKernel::Cooperative(matrices) => matrices.check(),
+                ProductKernel::Cpu { .. } => Ok(()),
             };
             assert_eq!(fits, Ok(()), "{name}");
         }
@@ -343,8 +343,8 @@ mod tests {
         for (name, form) in blockings().into_iter().chain(matrices(16)).chain(matrices(8)) {
             for (orientation, along_k) in [("nt", [true, true]), ("nn", [true, false]), ("tn", [false, false])] {
                 for whole_k in [true, false] {
-                    let element = if matches!(form, Form::Cooperative(_)) { Element::F16 } else { Element::F32 };
-                    let layout = Layout {
+                    let element = if matches!(form, ProductKernel::Cooperative(_)) { Element::F16 } else { Element::F32 };
+                    let layout = ProductLayout {
                         along_k,
                         quads: [true; 3],
                         eights: [true; 2],

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::{Layout, MatmulSizes};
+use crate::product::{MatmulSizes, ProductLayout};
 
 /// How the threads of a workgroup make a tile of C: see `product/tiled.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,10 +81,10 @@ struct Operand {
     size: u32,
 }
 
-pub(super) fn source(blocking: Blocking, layout: Layout) -> KernelSource {
+pub(super) fn source(blocking: Blocking, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(blocking.check(), Ok(()), "{blocking:?}");
     let Blocking { tile, block, tile_k, slices, buffers } = blocking;
-    let Layout { along_k, quads, whole_k, .. } = layout;
+    let ProductLayout { along_k, quads, whole_k, .. } = layout;
     let constants = [
         ("TILE_M", tile[0]),
         ("TILE_N", tile[1]),

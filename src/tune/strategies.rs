@@ -1,5 +1,5 @@
-//! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, holds them against each other, and times
-//! those that agree.
+//! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, checks them against each other, and times
+//! those that agree, in turns on a warm device.
 
 use std::time::Duration;
 
@@ -9,25 +9,26 @@ use wgpu::{Backend, Buffer};
 
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
-use crate::network::config::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::network::params::Params;
+use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
 use crate::rnn::{GradientBuffers, HostRun, Rnn};
 use crate::schedule::{Recurrence, Strategy};
-use crate::tune::tiles::{Orientation, fastest, median_time};
-use crate::tune::tuning::{Choice, Tuning};
+use crate::timing::{Turns, WarmUp, since_start};
+use crate::tune::tiles::{Orientation, fastest};
+use crate::tune::tuning::{Choice, Tried, Tuning};
 
 /// Workgroups to try side by side, in this order, until some do not run.
 const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
-/// A wider persistent dispatch that is slower by this factor than a narrower one ends the search.
-const HOPELESS: f64 = 1.2;
 /// A single step has nothing to choose, and what is found serves any T.
 const LEAST_STEPS: usize = 16;
 /// Fewer rows are no case for batched.
 const LEAST_BATCH: usize = 3;
 /// What the runs of one strategy may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(200);
+/// Strategies are timed in turns as far as the buffers of all of them take no more bytes.
+const MOST_BYTES: u64 = 1 << 30;
 
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
@@ -43,36 +44,64 @@ impl Rnn {
         self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
-        let mut truth = None;
-        let mut best: Option<(f64, Strategy, u32)> = None;
-        let mut fallback: Option<(f64, Strategy)> = None;
-        let mut persistent = f64::INFINITY;
-        for (strategy, workgroups) in self.candidates(shape.batch_size) {
-            let rnn = self.clone().with_strategy(strategy).with_workgroups(workgroups);
-            let time = match measure(&rnn, &params, &data, mode, &mut truth).await {
-                // Too large for this strategy or the memory beside the others, or its shader for the driver.
-                Err(error) if strategy != Strategy::Stepwise && !matches!(error, Error::DeviceLost) => None,
-                time => time?,
-            };
-            let Some(time) = time else { if strategy == Strategy::Persistent { break } else { continue } };
-            if strategy == Strategy::Persistent {
-                if time > HOPELESS * persistent {
-                    break;
-                }
-                persistent = persistent.min(time);
-            } else if fallback.is_none_or(|(least, _)| time < least) {
-                fallback = Some((time, strategy));
-            }
-            if best.is_none_or(|(least, ..)| time < least) {
-                best = Some((time, strategy, workgroups));
-            }
-        }
-        let (_, strategy, workgroups) = best.unwrap_or((0.0, Strategy::Stepwise, 1));
-        let fallback = fallback.map_or(Strategy::Stepwise, |(_, strategy)| strategy);
+        let candidates = self.candidates(shape.batch_size);
+        let tried = self.try_all(&candidates, &params, &data, mode).await?;
+        let timed = || tried.iter().filter_map(|tried| Some((tried.ms?, tried)));
+        let best = timed().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, tried)| tried);
+        let (strategy, workgroups) = best.map_or((Strategy::Stepwise, 1), |best| (best.strategy, best.workgroups));
+        let others = timed().filter(|(_, tried)| tried.strategy != Strategy::Persistent);
+        let fallback = others.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(Strategy::Stepwise, |(_, tried)| tried.strategy);
         // A CPU adapter has a kernel of its own.
         let tiles = if self.context().is_software() { Tiles::default() } else { self.tune_tiles(shape, mode).await? };
-        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles };
+        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles, tried };
         Ok(Tuning::new(self.context(), choice))
+    }
+
+    /// Builds and checks the candidates, then warms the device up and times them in turns. Those that take too much memory beside each
+    /// other go in groups.
+    async fn try_all(&self, candidates: &[(Strategy, u32)], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
+        let rnns =
+            candidates.iter().map(|&(strategy, workgroups)| self.clone().with_strategy(strategy).with_workgroups(workgroups));
+        let rnns: Vec<Rnn> = rnns.collect();
+        let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
+        let (mut truth, mut all, mut repaired) = (None, Vec::new(), false);
+        for (rnns, candidates) in rnns.chunks(together).zip(candidates.chunks(together)) {
+            let mut trials = Vec::new();
+            for (rnn, &(strategy, _)) in rnns.iter().zip(candidates) {
+                if strategy == Strategy::Persistent && repaired {
+                    trials.push(Err("fewer workgroups had to be repaired".into()));
+                    continue;
+                }
+                trials.push(match prepare(rnn, params, data, mode, &mut truth).await {
+                    // Too large for this strategy or the memory beside the others, or its shader for the driver.
+                    Err(error) if strategy != Strategy::Stepwise && !matches!(error, Error::DeviceLost) => Err(error.to_string()),
+                    trial => trial?,
+                });
+                repaired |= matches!(trials.last(), Some(Err(why)) if why == REPAIRED);
+            }
+            let working: Vec<&Trial> = trials.iter().flatten().collect();
+            let turns = Turns { warm_up: WarmUp::of(self.context()), budget: BUDGET };
+            let times = turns.time(&since_start(), working.len(), |of| working[of].run()).await?;
+            let mut times = times.into_iter();
+            for (trial, &(strategy, workgroups)) in trials.iter().zip(candidates) {
+                let time = match trial {
+                    Err(why) => Err(why.clone()),
+                    Ok(trial) => {
+                        let time = times.next().unwrap_or(Err(Error::DeviceLost)).map_err(|error| error.to_string());
+                        if trial.run.status().await?[1] > 0 { Err(REPAIRED.into()) } else { time }
+                    }
+                };
+                all.push(Tried::new(strategy, workgroups, time));
+            }
+        }
+        Ok(all)
+    }
+
+    /// Bytes of the buffers of one strategy.
+    fn trial_bytes(&self, shape: SeqShape, mode: Mode) -> Result<u64> {
+        let sizes = self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?.sizes();
+        let gradients = if mode == Mode::Training { sizes.d_params + sizes.input + sizes.output } else { 0 };
+        Ok(sizes.input + sizes.output + sizes.reserve + sizes.workspace + gradients)
     }
 
     /// The fastest tiles for the products of the layer with the widest input.
@@ -107,25 +136,34 @@ impl Rnn {
     }
 }
 
-/// Seconds of a run of this strategy; nothing if it had to be repaired or does not agree with `truth`, which the first sets.
-async fn measure(rnn: &Rnn, params: &Buffer, data: &Data, mode: Mode, truth: &mut Option<Vec<Vec<f32>>>) -> Result<Option<f64>> {
+const REPAIRED: &str = "its workgroups did not run side by side: the runs had to be repaired";
+
+/// A strategy ready to be timed, or why it is not: it had to be repaired, or does not agree with `truth`, which the first sets.
+async fn prepare<'a>(
+    rnn: &'a Rnn,
+    params: &'a Buffer,
+    data: &Data,
+    mode: Mode,
+    truth: &mut Option<Vec<Vec<f32>>>,
+) -> Result<Result<Trial<'a>, String>> {
     let trial = Trial::new(rnn, params, data, mode)?;
     trial.run()?;
     let results = trial.results().await?;
     let truth = truth.get_or_insert_with(|| results.clone());
-    if !agree(rnn, data.shape, mode, truth, &results) {
-        return Ok(None);
+    if let Err(error) = agree(rnn, data.shape, mode, truth, &results) {
+        return Ok(Err(format!("does not agree with stepwise: {error}")));
     }
-    let time = trial.time()?;
-    Ok((trial.run.status().await?[1] == 0).then_some(time))
+    let is_repaired = trial.run.status().await?[1] > 0;
+    Ok(if is_repaired { Err(REPAIRED.into()) } else { Ok(trial) })
 }
 
-fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> bool {
+fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> Result<()> {
     let tolerance = Tolerance::new(rnn.config(), shape, mode == Mode::Training).for_dtype(rnn.dtype());
-    truth.iter().zip(results).all(|(truth, actual)| {
+    for (truth, actual) in truth.iter().zip(results) {
         let truth: Vec<f64> = truth.iter().map(|&v| v.into()).collect();
-        tolerance.compare("a result", &truth, actual).is_ok()
-    })
+        tolerance.compare("a result", &truth, actual)?;
+    }
+    Ok(())
 }
 
 /// Random values of everything that a run reads.
@@ -193,10 +231,5 @@ impl<'a> Trial<'a> {
             results.extend([d_input, d_params, d_initial_state]);
         }
         Ok(results)
-    }
-
-    /// The median in seconds.
-    fn time(&self) -> Result<f64> {
-        median_time(BUDGET, || self.run())
     }
 }

@@ -1,6 +1,6 @@
 //! Which tile is fastest for a product on this device: each is run, held against the first, and timed.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -10,13 +10,12 @@ use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
+use crate::timing::{Turns, WarmUp, since_start};
 
 /// FLOPs of a timed run: what a slow GPU does in a tenth of a second. Longer products are cut, shorter ones repeated.
 const FLOPS: u64 = 20_000_000_000;
 /// Most repetitions of a run.
 const REPEATS: u64 = 50;
-/// Fewest timed runs, and most.
-const RUNS: [usize; 2] = [3, 20];
 /// What the runs of one tile may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(100);
 /// Largest relative L2 distance of two tiles' results: they add in other orders.
@@ -44,31 +43,18 @@ pub(crate) async fn fastest(
         Orientation::Tn => [m, n, k.min((FLOPS / (2 * m * n)).max(1))],
     };
     let trial = Trial::new(ctx, orientation, [m, n, k])?;
-    let mut truth = None;
-    let mut best: Option<(f64, Tile)> = None;
+    let (mut truth, mut right) = (None, Vec::new());
     for &tile in tiles {
-        let time = match trial.measure(tile, &mut truth).await {
+        match trial.check(tile, &mut truth).await {
             // Too much for the driver.
-            Err(error) if truth.is_some() && !matches!(error, Error::DeviceLost) => None,
-            time => time?,
-        };
-        if let Some(time) = time.filter(|time| best.is_none_or(|(least, _)| *time < least)) {
-            best = Some((time, tile));
+            Err(error) if truth.is_some() && !matches!(error, Error::DeviceLost) => {}
+            bound => right.extend(bound?.map(|bound| (tile, bound))),
         }
     }
-    Ok(best.map(|(_, tile)| tile))
-}
-
-/// The median in seconds of as many runs as the budget allows.
-pub(crate) fn median_time(budget: Duration, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
-    let (mut times, start) = (Vec::new(), Instant::now());
-    while times.len() < RUNS[0] || times.len() < RUNS[1] && start.elapsed() < budget {
-        let start = Instant::now();
-        run()?;
-        times.push(start.elapsed().as_secs_f64());
-    }
-    times.sort_by(f64::total_cmp);
-    Ok(times[times.len() / 2])
+    let turns = Turns { warm_up: WarmUp::of(ctx), budget: BUDGET };
+    let times = turns.time(&since_start(), right.len(), |of| trial.run(&right[of].1, trial.repeats())).await?;
+    let timed = right.iter().zip(times).filter_map(|((tile, _), time)| Some((*tile, time.ok()?)));
+    Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
 }
 
 /// One product on buffers of its own.
@@ -93,8 +79,8 @@ impl<'a> Trial<'a> {
         Ok(Self { ctx, orientation, shape, buffers })
     }
 
-    /// Seconds of the product; nothing if it does not agree with `truth`, which the first sets.
-    async fn measure(&self, tile: Tile, truth: &mut Option<Vec<f32>>) -> Result<Option<f64>> {
+    /// The product by this tile, ready to run; nothing if it does not agree with `truth`, which the first sets.
+    async fn check(&self, tile: Tile, truth: &mut Option<Vec<f32>>) -> Result<Option<Bound>> {
         let segments = self.segments(tile)?;
         let roles = [Role::Input, Role::Params, Role::Workspace, Role::Output];
         let bound = Bound::new(self.ctx, &segments, |role| {
@@ -104,12 +90,13 @@ impl<'a> Trial<'a> {
         self.run(&bound, 1)?;
         let [result] = self.ctx.download([&self.buffers[3]]).await?;
         let truth = truth.get_or_insert_with(|| result.clone());
-        if distance(truth, &result) > TOLERANCE {
-            return Ok(None);
-        }
+        Ok((distance(truth, &result) <= TOLERANCE).then_some(bound))
+    }
+
+    /// How often a timed run computes it.
+    fn repeats(&self) -> u64 {
         let [m, n, k] = self.shape;
-        let repeats = (FLOPS / (2 * m * n * k)).clamp(1, REPEATS);
-        median_time(BUDGET, || self.run(&bound, repeats)).map(Some)
+        (FLOPS / (2 * m * n * k)).clamp(1, REPEATS)
     }
 
     fn segments(&self, tile: Tile) -> Result<Vec<Segment>> {
@@ -188,9 +175,9 @@ mod tests {
             let trial = Trial::new(&ctx, orientation, shape).unwrap();
             // What the reference of all others is: a CPU adapter's own kernel, or another tile.
             let mut truth = Some(truth(orientation, shape));
-            assert!(pollster::block_on(trial.measure(Tile::Of32x32, &mut truth)).unwrap().is_some(), "{orientation:?}");
+            assert!(pollster::block_on(trial.check(Tile::Of32x32, &mut truth)).unwrap().is_some(), "{orientation:?}");
             truth.as_mut().unwrap()[0] += 1.0;
-            assert_eq!(pollster::block_on(trial.measure(Tile::Of32x32, &mut truth)).unwrap(), None);
+            assert_eq!(pollster::block_on(trial.check(Tile::Of32x32, &mut truth)).unwrap().map(drop), None);
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::sequence::{Mode, SeqShape};
 use crate::product::Tiles;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
@@ -56,6 +56,32 @@ pub(crate) struct Choice {
     /// The fastest of its products, where they were tried.
     #[serde(default)]
     pub tiles: Tiles,
+    /// All that was tried.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+}
+
+/// A strategy that [`Rnn::tune`](crate::Rnn::tune) tried: how long a run took, or why it is no choice.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Tried {
+    /// Never `Auto`.
+    pub strategy: Strategy,
+    /// Of strategy persistent.
+    pub workgroups: u32,
+    /// Median milliseconds of a run, at the shape that was tuned for.
+    pub ms: Option<f64>,
+    /// Why there are none.
+    pub error: Option<String>,
+}
+
+impl Tried {
+    /// Of the seconds of a run.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn new(strategy: Strategy, workgroups: u32, time: std::result::Result<f64, String>) -> Self {
+        // In whole nanoseconds, which JSON keeps as they are.
+        let (ms, error) = time.map_or_else(|error| (None, Some(error)), |seconds| (Some((seconds * 1e9).round() / 1e6), None));
+        Self { strategy, workgroups, ms, error }
+    }
 }
 
 impl Tuning {
@@ -79,6 +105,11 @@ impl Tuning {
     /// Whether it has a choice for this network and shape.
     pub fn knows(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> bool {
         self.choose(&rnn.class(shape, mode), 0).is_some()
+    }
+
+    /// What was tried for this network and shape, in the order in which it was; empty if it was not tuned for.
+    pub fn tried(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> &[Tried] {
+        self.choice(&rnn.class(shape, mode)).map_or(&[], |choice| &choice.tried)
     }
 
     /// How many classes of shapes it knows.
@@ -157,7 +188,10 @@ mod tests {
     fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
         let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
         let tiles = Tiles { nt: Some(Tile::Of128x64), ..Tiles::default() };
-        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles };
+        let time = |ms: f64| Ok(ms * 1e-3);
+        let tried =
+            vec![Tried::new(Strategy::Stepwise, 1, time(0.1234567)), Tried::new(Strategy::Resident, 1, Err("no room".into()))];
+        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles, tried };
         Tuning { device: device.into(), choices: vec![choice], failures: 0 }
     }
 
@@ -193,16 +227,23 @@ mod tests {
         assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
     }
 
-    /// A file from before there were tiles.
+    /// A file from before there were tiles, and from before all that was tried was kept.
     #[test]
     fn a_tuning_without_tiles_is_read() {
         let tuning = tuning("a", 1, Strategy::Persistent);
         let mut stored = serde_json::to_value(&tuning).unwrap();
         assert_eq!(stored["choices"][0]["tiles"]["nt"], "128x64");
         assert_eq!(serde_json::from_value::<Tuning>(stored.clone()).unwrap(), tuning);
-        stored["choices"][0].as_object_mut().unwrap().remove("tiles");
+        assert_eq!(serde_json::from_str::<Tuning>(&serde_json::to_string(&tuning).unwrap()).unwrap(), tuning);
+        assert_eq!(
+            (&stored["choices"][0]["tried"][0]["ms"], &stored["choices"][0]["tried"][1]["error"]),
+            (&0.123457.into(), &"no room".into())
+        );
+        for field in ["tiles", "tried"] {
+            stored["choices"][0].as_object_mut().unwrap().remove(field);
+        }
         let read: Tuning = serde_json::from_value(stored).unwrap();
-        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), ..tuning.choices[0].clone() });
+        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), tried: Vec::new(), ..tuning.choices[0].clone() });
     }
 
     #[test]

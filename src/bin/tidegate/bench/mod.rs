@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use pollster::block_on;
 use tidegate::bench::{Description, Entry, Host, Limits, Peaks, Report, Series, Suite, Workload, on_cpu};
+use tidegate::{Strategy, Tried};
 
 use crate::args::device::Device;
 use crate::args::exit::{self, Exit};
@@ -19,7 +20,7 @@ use crate::compare::{Comparison, Source, Verdict, crossover};
 use crate::{Result, complain, print};
 pub use args::Args;
 use on_gpu::OnGpu;
-use table::table;
+use table::{short, table};
 
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
@@ -88,7 +89,10 @@ impl Bench<'_> {
         progress.inc(left_out.len() as u64);
         let (mut on_gpu, limits) = match device {
             Device::Cpu => (None, None),
-            Device::Gpu(ctx) => (Some(OnGpu::new(ctx, args.strategy, args.products())), Some(block_on(Limits::measure(ctx)))),
+            Device::Gpu(ctx) => {
+                let limits = (!args.no_peaks).then(|| block_on(Limits::measure(ctx)));
+                (Some(OnGpu::new(ctx, args.strategy, args.products())), limits)
+            }
         };
         let limits = limits.transpose().unwrap_or_else(|error| {
             progress.suspend(|| complain(&format!("{}, peaks: {error}", description.device)));
@@ -96,34 +100,59 @@ impl Bench<'_> {
         });
         report.rooflines.extend(limits.map(|limits| Peaks { description: description.clone(), limits }));
         let first = report.results.len();
-        for &workload in runnable.iter().take_while(|_| goes_on()) {
+        let tuned_rows = if on_gpu.as_ref().is_some_and(OnGpu::tunes) { args.tuned() } else { &[true][..] };
+        let rows: Vec<(&Workload, bool)> =
+            runnable.iter().flat_map(|&workload| tuned_rows.iter().map(move |&tuned| (workload, tuned))).collect();
+        for &(workload, tuned) in rows.iter().take_while(|_| goes_on()) {
             progress.set_message(format!("{}, {workload}", description.device));
             progress.tick();
             let measured = match &mut on_gpu {
-                Some(on_gpu) => on_gpu.measure(workload),
-                None => block_on(on_cpu(workload, &interrupt::requested)),
+                Some(on_gpu) => on_gpu.measure(workload, tuned),
+                None => block_on(on_cpu(workload, &interrupt::requested)).map(|measured| (measured, Vec::new())),
             };
             if let Err(failure) = &measured {
                 *failed += 1;
                 progress.suspend(|| complain(&format!("{}, {workload}: {failure}", description.device)));
             }
-            report.results.push(Entry::new(&description, workload, args.strategy, measured.ok(), limits.as_ref()));
+            let (measured, tried) = measured.map_or((None, Vec::new()), |(measured, tried)| (Some(measured), tried));
+            let entry = Entry::new(&description, workload, args.strategy, measured, limits.as_ref());
+            report.results.push(Entry { untuned: !tuned, tried, ..entry });
             output::write(args, report, None)?;
-            progress.inc(1);
+            progress.inc(u64::from(tuned || tuned_rows.len() == 1));
         }
         let entries = &report.results[first..];
         let mut text = table(&description, entries);
+        if args.verbose {
+            text.extend(entries.iter().map(tried));
+        }
         text += &limits.map_or_else(String::new, |limits| limits.lines());
         text += &list("too many FLOPs for a CPU", &left_out, workloads.len());
         let why = if interrupt::requested() { "interrupted" } else { "out of time" };
-        text += &list(why, &runnable[entries.len()..], workloads.len());
+        let left: Vec<&Workload> = rows[entries.len()..].iter().map(|&(workload, _)| workload).collect();
+        text += &list(why, &left, rows.len());
         if args.suite() == Some(Suite::Scaling) {
-            let series = series(&description, &runnable, entries);
+            let ran: Vec<&Workload> = rows.iter().map(|&(workload, _)| workload).collect();
+            let series = series(&description, &ran, entries);
             text.extend(series.iter().map(|series| series.line() + "\n"));
             report.scaling.extend(series);
         }
         progress.suspend(|| print(&text))
     }
+}
+
+/// What tuning tried for a row.
+fn tried(entry: &Entry) -> String {
+    let line = |tried: &Tried| {
+        let workgroups = if tried.strategy == Strategy::Persistent { format!(" of {}", tried.workgroups) } else { String::new() };
+        let time = tried.ms.map_or_else(|| tried.error.clone().unwrap_or_default(), |ms| format!("{} ms", short(ms)));
+        format!("  {}{workgroups}: {time}\n", tried.strategy.name())
+    };
+    if entry.tried.is_empty() {
+        return String::new();
+    }
+    let Entry { cell, hidden_size, batch_size, mode, dtype, .. } = entry;
+    let lines: String = entry.tried.iter().map(line).collect();
+    format!("tried for {cell} H={hidden_size} B={batch_size} {mode} {dtype}:\n{lines}")
 }
 
 /// Names some of what did not run, and says how many there are.

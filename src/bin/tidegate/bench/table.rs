@@ -11,12 +11,14 @@ type Column = (&'static str, fn(&Entry) -> Option<String>);
 /// stream from input on the host to output on the host; `of peak` what the roofline allows over the median; `launches` what
 /// a submit and as many empty dispatches take, over the median;
 /// `V100 cuDNN 7.6` published milliseconds.
-const COLUMNS: [Column; 22] = [
+const COLUMNS: [Column; 25] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
     ("mode", |e| Some(if e.stream { "stream" } else { e.mode }.into())),
+    ("dtype", |e| (e.dtype == "f16").then(|| e.dtype.into())),
     ("strategy", |e| Some(e.strategy.into())),
+    ("tuning", |e| e.untuned.then(|| "without".into())),
     ("dispatches", |e| e.dispatches.map(|dispatches| dispatches.to_string())),
     ("repaired", |e| e.repairs.filter(|&repairs| repairs > 0).map(|repairs| repairs.to_string())),
     ("first ms", |e| e.first_ms.map(short)),
@@ -32,7 +34,8 @@ const COLUMNS: [Column; 22] = [
     ("p99", |e| e.us_per_step_p99.map(short)),
     ("host p50", |e| e.us_per_step_host_p50.map(short)),
     ("host p99", |e| e.us_per_step_host_p99.map(short)),
-    ("V100 cuDNN 7.6", |e| e.published_ms.map(short)),
+    ("V100 cuDNN 7.6", |e| e.published_ms.filter(|_| !e.includes_input).map(short)),
+    ("H200 cuDNN 9.19", |e| e.published_ms.filter(|_| e.includes_input).map(short)),
     ("runs", |e| Some(e.runs.to_string())),
     ("error", |e| verification(e)),
 ];

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use tidegate::bench::Workload;
-use tidegate::{Context, Error, Rnn, Tuning};
+use tidegate::{Context, Error, Rnn, Tried, Tuning};
 
 /// The tuning of one device, and the file that it comes from and goes to.
 #[derive(Debug, Default)]
@@ -26,15 +26,15 @@ impl Tunings {
         rnn.with_tuning(&self.known)
     }
 
-    /// Measures what is not known yet of a workload's network. What was found is kept for the next run, if it can be.
-    pub fn tune(&mut self, rnn: &Rnn, &Workload { shape, mode, .. }: &Workload) -> Result<(), Error> {
+    /// Measures what is not known yet of a workload's network. What was found is kept for the next run, if it can be. Gives all that
+    /// was tried, now or then.
+    pub fn tune(&mut self, rnn: &Rnn, &Workload { shape, mode, .. }: &Workload) -> Result<Vec<Tried>, Error> {
         // A single step has nothing to choose.
-        if shape.seq_len == 1 || self.known.knows(rnn, shape, mode) {
-            return Ok(());
+        if shape.seq_len > 1 && !self.known.knows(rnn, shape, mode) {
+            self.known.merge(pollster::block_on(rnn.tune(shape, mode))?)?;
+            self.save();
         }
-        self.known.merge(pollster::block_on(rnn.tune(shape, mode))?)?;
-        self.save();
-        Ok(())
+        Ok(self.known.tried(rnn, shape, mode).to_vec())
     }
 
     /// Lets strategy persistent be dropped where it keeps failing.

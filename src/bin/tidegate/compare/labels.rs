@@ -3,8 +3,9 @@
 use super::Column;
 
 /// What a name gets where another is the same.
-const PARTS: [fn(&Column) -> String; 4] = [
+const PARTS: [fn(&Column) -> String; 5] = [
     |column| column.place.dtype.clone(),
+    |column| if column.place.untuned { "untuned".into() } else { String::new() },
     |column| column.place.backend.clone(),
     |column| column.file.clone(),
     |column| column.place.driver.clone(),

@@ -25,6 +25,8 @@ pub struct Place {
     pub driver: String,
     pub device_type: String,
     pub dtype: String,
+    /// Whether it ran without tuning, beside another that ran with it.
+    pub untuned: bool,
 }
 
 /// Machine facts.
@@ -134,6 +136,7 @@ impl Place {
             driver: text("driver")?,
             device_type: text("device_type")?,
             dtype: entry.text("dtype")?.unwrap_or("f32").into(),
+            untuned: entry.flag("untuned")?.unwrap_or(false),
         })
     }
 

@@ -133,7 +133,7 @@ fn median(ms: f64, spread: Option<f64>) -> String {
 fn is_same(here: &Column, there: &Column) -> bool {
     let of = |column: &Column| {
         let Column { program, place, .. } = column;
-        [program, &place.device, &place.backend, &place.dtype].map(String::clone)
+        ([program, &place.device, &place.backend, &place.dtype].map(String::clone), place.untuned)
     };
     of(here) == of(there)
 }
