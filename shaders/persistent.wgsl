@@ -24,7 +24,7 @@ fn decode(word: u32) -> f32 {
 }
 
 fn encode_halves(values: vec2f) -> u32 {
-    let bits = pack2x16float(values);
+    let bits = halves_of(values);
     // As above: two NaN.
     return select(bits, 0x7E007E00u, bits == 0xFFFFFFFFu) + 1u;
 }

@@ -102,6 +102,9 @@ pub(crate) enum StepIndex {
     DynamicOffset,
 }
 
+/// Functions that tell NaN and infinities, for kernels without a cell; with a cell they are there.
+pub(crate) const FLOATS: &str = include_str!("../shaders/floats.wgsl");
+
 /// A whole WGSL module with one entry point, and what its pipeline layout must know.
 #[derive(Debug, Clone)]
 pub(crate) struct KernelSource {
@@ -182,6 +185,7 @@ fn cell_wgsl(cell: &dyn Cell) -> String {
         wgsl.push_str("fn cell_mid(wx: Gates, rh: Gates, prev: State, unit: Unit) -> f32 { return prev[0]; }\n");
         wgsl.push_str("fn cell_mid_saved(saved: Saved, prev: State) -> f32 { return prev[0]; }\n");
     }
+    wgsl.push_str(FLOATS);
     wgsl.push_str(include_str!("../shaders/activations.wgsl"));
     wgsl.push_str(&cell.wgsl());
     wgsl

@@ -4,7 +4,7 @@ use crate::cell::Cell;
 use crate::context::Context;
 use crate::dropout;
 use crate::error::Result;
-use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::kernel::{Access, Binding, FLOATS, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Slot};
 use crate::storage::Element;
@@ -119,12 +119,36 @@ pub(crate) fn prepare(
 }
 
 sizes! {
+    PaddingSizes { rows, columns, seq_len, batch, row_t, row_b, }
+}
+
+fn clear_padding_source(dst: Element) -> KernelSource {
+    let bindings = [Binding::write("dst").stored(dst), Binding::write("marks").of_u32()];
+    let files = [PaddingSizes::WGSL, include_str!("../shaders/clear_padding.wgsl")];
+    KernelSource::new("clear_padding", &[], &bindings, StepIndex::None, &files)
+}
+
+/// Zeroes the rows past their length. `step` gives the row map.
+pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
+    let sizes = PaddingSizes {
+        rows: step.rows,
+        columns: columns as u32,
+        seq_len: step.seq_len,
+        batch: step.batch,
+        row_t: step.row_t,
+        row_b: step.row_b,
+    };
+    let grid = elementwise(ctx, u64::from(step.rows) * columns);
+    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element))?, &[dst, marks], &sizes, grid)
+}
+
+sizes! {
     PackHalvesSizes { len, }
 }
 
 fn pack_halves_source() -> KernelSource {
     let bindings = [Binding::write("src"), Binding::write("dst").of_u32()];
-    let files = [PackHalvesSizes::WGSL, include_str!("../shaders/pack_halves.wgsl")];
+    let files = [PackHalvesSizes::WGSL, FLOATS, include_str!("../shaders/pack_halves.wgsl")];
     KernelSource::new("pack_halves", &[], &bindings, StepIndex::None, &files)
 }
 
@@ -168,6 +192,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     }
     for dst in [Element::F32, Element::F16] {
         sources.push(prepare_source(Access::ReadWrite, [Element::F32, dst]));
+        sources.push(clear_padding_source(dst));
     }
     sources
 }

@@ -5,7 +5,7 @@ use wgpu::BufferBinding;
 use super::pass::{Pass, elements, writes};
 use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::kernel::{Binding, FLOATS, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Role, Segment, Slot};
 
@@ -69,7 +69,7 @@ fn squares_source() -> KernelSource {
 
 fn norm_source() -> KernelSource {
     let bindings = [Binding::write("partial"), Binding::write("norm")];
-    let files = [ClipWords::WGSL, TOTAL, include_str!("../../shaders/norm_total.wgsl")];
+    let files = [ClipWords::WGSL, FLOATS, TOTAL, include_str!("../../shaders/norm_total.wgsl")];
     KernelSource::new("norm_total", &[], &bindings, StepIndex::None, &files)
 }
 
@@ -80,7 +80,7 @@ fn scale_source() -> KernelSource {
 }
 
 fn value_source() -> KernelSource {
-    let files = [ClipWords::WGSL, include_str!("../../shaders/clip_value.wgsl")];
+    let files = [ClipWords::WGSL, FLOATS, include_str!("../../shaders/clip_value.wgsl")];
     KernelSource::new("clip_value", &[], &[Binding::write("gradients")], StepIndex::None, &files)
 }
 

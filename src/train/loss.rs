@@ -5,7 +5,7 @@ use wgpu::BufferBinding;
 use super::pass::{Pass, elements, reads, writes};
 use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::kernel::{Binding, FLOATS, KernelSource, StepIndex, sizes};
 use crate::product::elementwise;
 use crate::program::{Dispatch, Role, Segment, Slot};
 
@@ -112,7 +112,7 @@ fn rows_source(objective: Objective, lanes: u32) -> KernelSource {
         Binding::write("d_prediction"),
         Binding::write("row_loss"),
     ];
-    KernelSource::new(entry, &constants, &bindings, StepIndex::None, &[LossWords::WGSL, counted(objective), text])
+    KernelSource::new(entry, &constants, &bindings, StepIndex::None, &[LossWords::WGSL, FLOATS, counted(objective), text])
 }
 
 fn total_source() -> KernelSource {
