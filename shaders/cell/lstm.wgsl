@@ -41,10 +41,14 @@ fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: Sta
     let d_i = dc * through_i * gate_slope(saved[0]);
     let d_g = dc * i * candidate_slope(saved[2]);
     let d = Gates(d_i, d_f, d_g, d_o);
-    let d_prev = State(0.0, dc * f + peep(unit, 0u, d_i) + peep(unit, 2u, d_f));
+    var through_peep_f = peep(unit, 2u, d_f);
+    var d_peep_f = d_f * c_prev;
+    // Nothing, not 0 times what may be a NaN.
+    if INPUT_FORGET { through_peep_f = 0.0; d_peep_f = 0.0; }
+    let d_prev = State(0.0, dc * f + peep(unit, 0u, d_i) + through_peep_f);
     var d_unit = Unit();
     if PEEPHOLES {
-        let d_peepholes = array<f32, 3>(d_i * c_prev, d_o * c, d_f * c_prev);
+        let d_peepholes = array<f32, 3>(d_i * c_prev, d_o * c, d_peep_f);
         for (var row = 0u; row < UNIT_ROWS; row++) { d_unit[row] = d_peepholes[row]; }
     }
     return Backward(d, d, d_prev, d_unit);
