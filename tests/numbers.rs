@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidegate::cell::by_name;
 use tidegate::reference::{backward, forward};
 use tidegate::{
-    Activation, Cell, Context, Dtype, Elman, Lstm, Mode, OutputGradients, ParamLayout, Params, Rnn, RnnConfig, SeqShape, Sequence,
-    Strategy,
+    Activation, Cell, Context, Dtype, Elman, Lstm, Mode, OutputGradients, ParamLayout, Params, Rnn, RnnConfig, SeqShape,
+    Sequence, Strategy,
 };
 
 const SHAPE: SeqShape = SeqShape { seq_len: 5, batch_size: 4 };
@@ -193,7 +193,8 @@ fn every_strategy_has_them_where_the_reference_has() {
         for (what, given) in spoilt(&layout, &config, cell.states()) {
             // f32 overflows where float64 does not, in sums of the largest numbers.
             let truth = on_reference(&**cell, &config, &given, Dtype::F32);
-            let is_cut = truth.iter().flat_map(|(_, values)| values).any(|value| value.is_finite() && value.abs() > f32::MAX.into());
+            let is_cut =
+                truth.iter().flat_map(|(_, values)| values).any(|value| value.is_finite() && value.abs() > f32::MAX.into());
             if is_cut {
                 continue;
             }

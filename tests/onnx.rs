@@ -13,7 +13,7 @@ use tidegate::import::onnx::{Call, Graph, Part, Tensor, Tensors, Values};
 use tidegate::{Context, Direction, Mode, Output, Rnn, SeqShape, Sequence, Strategy, reference};
 
 fn folder(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/onnx").join(name)
+    common::path("tests/fixtures/onnx").join(name)
 }
 
 /// A model, the tensors to give it, and what must come out.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::activation::{Activation, Gate};
+use crate::cell::activation::{Activation, Gate};
 use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, ForwardStep};
 use crate::error::Result;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::activation::{Activation, Gate, check_bound, wgsl_f32};
+use crate::cell::activation::{Activation, Gate, check_bound, wgsl_f32};
 use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, ForwardStep, UnitParam};
 use crate::error::Result;

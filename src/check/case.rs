@@ -8,17 +8,17 @@ use wgpu::Buffer;
 
 use crate::cell::Cell;
 use crate::check::Tolerance;
-use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::model::Rnn;
-use crate::owned::Owned;
-use crate::params::{ParamLayout, Params};
+use crate::gpu::context::Context;
+use crate::gpu::element::Dtype;
+use crate::gpu::owned::Owned;
+use crate::network::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::network::params::{ParamLayout, Params};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
-use crate::storage::Dtype;
-use crate::strategy::Strategy;
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;

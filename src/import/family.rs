@@ -7,12 +7,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::file::TensorFile;
-use super::safetensors::widen;
+use super::pytorch::widen;
 use super::{Model, Reading};
 use crate::cell::by_name;
-use crate::config::RnnConfig;
 use crate::error::{Error, Result};
-use crate::params::{ParamLayout, Params};
+use crate::network::config::RnnConfig;
+use crate::network::params::{ParamLayout, Params};
 
 /// Who named and laid out the tensors of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -229,21 +229,13 @@ const TABLE: &[Layer] = &[
         family: Family::Mlx,
         cell: "lstm",
         told_by: &["Wx", "Wh"],
-        parts: &[
-            part("Wx", WeightIh, Either, IFGO),
-            part("Wh", WeightHh, Either, IFGO),
-            part("bias", BiasIh, Vector, IFGO),
-        ],
+        parts: &[part("Wx", WeightIh, Either, IFGO), part("Wh", WeightHh, Either, IFGO), part("bias", BiasIh, Vector, IFGO)],
     },
     Layer {
         family: Family::Mlx,
         cell: "rnn_tanh",
         told_by: &["Wxh", "Whh"],
-        parts: &[
-            part("Wxh", WeightIh, Either, &[0]),
-            part("Whh", WeightHh, Either, &[0]),
-            part("bias", BiasIh, Vector, &[0]),
-        ],
+        parts: &[part("Wxh", WeightIh, Either, &[0]), part("Whh", WeightHh, Either, &[0]), part("bias", BiasIh, Vector, &[0])],
     },
     Layer {
         family: Family::Equinox,
@@ -367,7 +359,8 @@ pub(super) fn read(file: &TensorFile<'_>, family: Family, reading: &Reading<'_>)
             }
         }
     }
-    let wanted: Vec<&str> = TABLE.iter().filter(|layer| layer.family == family).flat_map(|layer| layer.told_by).copied().collect();
+    let wanted: Vec<&str> =
+        TABLE.iter().filter(|layer| layer.family == family).flat_map(|layer| layer.told_by).copied().collect();
     let first = wanted.first().copied().unwrap_or_default();
     let (layer, prefix) = match (prefixes.len(), fitting.first()) {
         (1, Some(&found)) => found,
@@ -499,7 +492,7 @@ impl LayerReader<'_, '_> {
                 (Either, _) if rows => vec![blocks, n],
                 _ => vec![n, blocks],
             };
-            super::safetensors::check_shape(name, &expected, &self.file.find(name)?)?;
+            super::pytorch::check_shape(name, &expected, &self.file.find(name)?)?;
         }
         Ok(layout.len())
     }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use super::family::{before, own_name};
 use super::file::TensorFile;
-use super::safetensors::{check_shape, matrix, widen};
+use super::pytorch::{check_shape, matrix, widen};
 use super::{Model, count_layers};
 use crate::cell::by_name;
-use crate::config::RnnConfig;
 use crate::error::{Error, Result};
-use crate::params::{ParamLayout, Params};
+use crate::network::config::RnnConfig;
+use crate::network::params::{ParamLayout, Params};
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and
@@ -46,7 +46,8 @@ impl Model {
         let first = full(0, 0, RECURRENT_KERNEL);
         let (hidden_size, columns) = matrix(file, &first)?;
         let (input_size, _) = matrix(file, &full(0, 0, "kernel"))?;
-        let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| before(name, "bias").is_some()));
+        let mut config =
+            RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| before(name, "bias").is_some()));
         if paths.is_empty() {
             let sides = || names.iter().filter_map(|name| name[prefix.len()..].split_once('.')?.0.strip_prefix('l'));
             let layers = sides().filter_map(|side| side.trim_end_matches("_reverse").parse().ok());

@@ -2,14 +2,14 @@
 
 use crate::cell::unit_rows;
 use crate::error::{Error, Result};
+use crate::gpu::element::Element;
+use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
-use crate::program::{Role, Segment, Slot};
-use crate::rows::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
-use crate::storage::Element;
-use crate::strategy::{BackwardSlots, StepSizes};
+use crate::schedule::{BackwardSlots, StepSizes};
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {

@@ -4,16 +4,14 @@ mod bounds;
 mod cooperative;
 mod tile;
 mod tiled;
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) mod trial;
 
 use std::ops::Range;
 
-use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
-use crate::program::{Dispatch, Segment, Slot};
-use crate::storage::Element;
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Segment, Slot};
 
 pub use tile::Tile;
 pub(crate) use tile::Tiles;
@@ -153,11 +151,11 @@ impl Product {
 /// Which kernel makes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// `matmul.wgsl`, for GPUs.
+    /// `product/tiled.wgsl`, for GPUs.
     Tiled(Tile),
-    /// `matmul_cooperative.wgsl`, for products of f16 on GPUs that have matrices of that size, where the app asks for it.
+    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have matrices of that size, where the app asks for it.
     Cooperative { size: u32 },
-    /// `matmul_held.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
+    /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
     Held { shuffle: bool },
 }
 
@@ -204,16 +202,16 @@ impl Form {
             Self::Held { shuffle } => shuffle,
         };
         let take = match shuffle {
-            true => include_str!("../../shaders/matmul_held_shuffle.wgsl"),
-            false => include_str!("../../shaders/matmul_held_memory.wgsl"),
+            true => "product/cpu_shuffle",
+            false => "product/cpu_memory",
         };
         let constants = [("TILE_M", HELD_TILE[0]), ("TILE_N", HELD_TILE[1])];
-        let files = [MatmulSizes::WGSL, take, include_str!("../../shaders/matmul_held.wgsl")];
-        KernelSource::new("matmul_held", &constants, &layout.bindings([false; 3]), StepIndex::None, &files)
+        KernelSource::new("product/cpu", &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
+            .with_file(take)
     }
 }
 
-/// Rows and columns of C that a workgroup of `matmul_held.wgsl` makes.
+/// Rows and columns of C that a workgroup of `product/cpu.wgsl` makes.
 const HELD_TILE: [u32; 2] = [128, 32];
 
 /// How many parts a sum is best cut into for `batches` products of m x n: enough workgroups to fill the device, but at most `most`.
@@ -299,8 +297,7 @@ sizes! {
 
 fn column_sum_source() -> KernelSource {
     let bindings = [Binding::write("a"), Binding::write("c")];
-    let files = [ColumnSumSizes::WGSL, include_str!("../../shaders/column_sum.wgsl")];
-    KernelSource::new("column_sum", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("product/column_sum", &[], &bindings, StepIndex::None, ColumnSumSizes::WGSL)
 }
 
 /// Sums the columns of `batches` matrices `a` [rows, columns], contiguous rows, into `c`.
@@ -333,8 +330,7 @@ sizes! {
 
 fn reduce_source() -> KernelSource {
     let bindings = [Binding::write("partial"), Binding::write("dst")];
-    let files = [ReduceSizes::WGSL, include_str!("../../shaders/reduce.wgsl")];
-    KernelSource::new("reduce", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("product/reduce", &[], &bindings, StepIndex::None, ReduceSizes::WGSL)
 }
 
 /// Sums the `splits` parts of `partial` into (or onto) the elements `range` of `dst`.
@@ -395,7 +391,7 @@ pub(crate) fn sources() -> Vec<KernelSource> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::OnceLock;
 
     use rand::{RngExt, SeedableRng};
@@ -403,7 +399,7 @@ mod tests {
     use wgpu::BufferBinding;
 
     use super::*;
-    use crate::program::{Bound, Role};
+    use crate::gpu::program::{Bound, Role};
 
     /// Row-major in memory: A transposed (as weight gradients have it), B transposed (as x·Wᵀ has it).
     #[derive(Debug, Clone, Copy)]
@@ -740,7 +736,7 @@ mod tests {
     }
 
     /// One for all tests, so that they share what takes a CPU adapter seconds to compile.
-    pub(super) fn context() -> Context {
+    pub(crate) fn context() -> Context {
         static SHARED: OnceLock<Context> = OnceLock::new();
         SHARED.get_or_init(|| pollster::block_on(Context::request()).expect("this needs an adapter")).clone()
     }

@@ -1,10 +1,10 @@
 //! What a [`Trainer`](super::Trainer) is made of, and what it takes.
 
 use super::{Clip, IGNORE, Objective, Readout};
-use crate::config::{Direction, RnnConfig, SeqShape};
 use crate::error::{Error, Result, check_len};
-use crate::model::Rnn;
-use crate::storage::Dtype;
+use crate::gpu::element::Dtype;
+use crate::network::config::{Direction, RnnConfig, SeqShape};
+use crate::rnn::Rnn;
 
 /// What stands around the network, and how it is trained.
 #[derive(Debug, Clone, PartialEq)]

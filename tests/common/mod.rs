@@ -7,12 +7,18 @@ pub mod command;
 pub mod covering;
 pub mod recorded;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::cell::registry;
 use tidegate::{Activation, Cell, Context, Elman, Gru, GruResetBefore, Lstm};
+
+/// A path of this repository. What cargo says at run time counts, so that a test binary finds its fixtures on another machine too.
+pub fn path(inside: &str) -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from).join(inside)
+}
 
 /// All eleven activations; those that keep their input instead of their output also with such an alpha.
 pub const ACTIVATIONS: [Activation; 14] = [

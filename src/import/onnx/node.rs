@@ -9,10 +9,10 @@ use super::proto::{BFLOAT16, FLOAT, FLOAT16, GraphProto, INT32, NodeProto, Tenso
 use super::tensor::{Tensor, dtype, type_name};
 use super::{describe, is_onnx};
 use crate::cell::Cell;
-use crate::config::{Direction, RnnConfig};
 use crate::error::{Error, Result};
 use crate::import::Model;
-use crate::params::{ParamLayout, Params};
+use crate::network::config::{Direction, RnnConfig};
+use crate::network::params::{ParamLayout, Params};
 
 /// An RNN, LSTM or GRU node.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use prost::bytes::Bytes;
 
 use super::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto};
-use crate::activation::Activation;
+use crate::cell::activation::Activation;
 use crate::cell::{Cell, Elman, Gru, GruResetBefore, Lstm};
-use crate::config::Direction;
 use crate::error::{Error, Result};
+use crate::network::config::Direction;
 
 /// A recurrent operator of ONNX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
