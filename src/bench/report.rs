@@ -248,8 +248,9 @@ mod tests {
     use super::super::verify::Verified;
     use super::*;
     use crate::cell::by_name;
-    use crate::gpu::element::Dtype;
-    use crate::network::config::{Mode, RnnConfig, SeqShape};
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::{Mode, SeqShape};
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {

@@ -11,7 +11,7 @@ use super::clock::{self, milliseconds};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 
 /// A device's peaks.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -80,7 +80,7 @@ impl Roofline {
 
 struct Kernels<'a> {
     ctx: &'a Context,
-    _owned: Owned,
+    _owned: OwnedBuffers,
     group: BindGroup,
     rounds: Buffer,
     arithmetic: ComputePipeline,
@@ -90,7 +90,7 @@ struct Kernels<'a> {
 
 impl<'a> Kernels<'a> {
     fn new(ctx: &'a Context, bytes: u64, groups: u32) -> Result<Self> {
-        let (device, owned) = (ctx.device(), Owned::default());
+        let (device, owned) = (ctx.device(), OwnedBuffers::default());
         let source = wgpu::ShaderSource::Wgsl(Cow::Borrowed(include_str!("roofline.wgsl")));
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor { label: Some("roofline"), source });
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {

@@ -6,13 +6,13 @@ use crate::gpu::context::Context;
 
 /// How threads read the vector that all multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
+pub(crate) enum OperandRead {
     Shuffle,
     Vectors,
     Scalars,
 }
 
-impl Take {
+impl OperandRead {
     fn new(ctx: &Context) -> Self {
         match ctx.adapter_info().backend {
             // A GPU reads one address for a whole subgroup as fast as it shuffles.
@@ -25,20 +25,11 @@ impl Take {
 
 /// Bounds within which the strategies that make many steps a dispatch lay out a workgroup.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Budget {
+pub(crate) struct DeviceProfile {
     /// Threads, a power of two.
     pub threads: u32,
-    /// Weights that a thread can keep in registers, and a whole workgroup.
-    pub held: u32,
+    /// Weights that a workgroup can keep in registers.
     pub held_in_all: u32,
-    /// K that one thread sums at most with held weights.
-    pub k_per_lane: u32,
-    /// Longest loop that the compiler unrolls: only unrolled loops keep weights in registers.
-    pub unrolled: u32,
-    /// Rows that strategy persistent puts together at least, if there are several: fewer variants to compile.
-    pub least_rows: u32,
-    /// Smallest H whose weights strategy persistent holds: below it they are few, and a pipeline for every H costs more.
-    pub held_from: u32,
     /// Workgroups that run side by side: rows are put together only past that.
     pub groups: u32,
     /// For strategy resident: K of each gate that a thread sums at most while there are threads for less, and weights that it
@@ -54,18 +45,13 @@ pub(crate) struct Budget {
     pub rolled: u32,
     /// Threads of a lane are whole subgroups.
     pub subgroup: u32,
-    pub take: Take,
+    pub take: OperandRead,
 }
 
 /// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
-const GPU: Budget = Budget {
+const GPU: DeviceProfile = DeviceProfile {
     threads: 512,
-    held: 96,
     held_in_all: 32_768,
-    k_per_lane: 16,
-    unrolled: 64,
-    least_rows: 1,
-    held_from: 32,
     groups: 128,
     resident_k: 16,
     resident_held: 96,
@@ -74,19 +60,14 @@ const GPU: Budget = Budget {
     rows_in_turn: false,
     rolled: 1,
     subgroup: 32,
-    take: Take::Scalars,
+    take: OperandRead::Scalars,
 };
 
 /// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
 /// for every 8 threads, so they are few with many weights each.
-const CPU: Budget = Budget {
+const CPU: DeviceProfile = DeviceProfile {
     threads: 1024,
-    held: 512,
     held_in_all: u32::MAX,
-    k_per_lane: 32,
-    unrolled: 32,
-    least_rows: 4,
-    held_from: 96,
     groups: 2,
     resident_k: u32::MAX,
     resident_held: 512,
@@ -95,10 +76,10 @@ const CPU: Budget = Budget {
     rows_in_turn: true,
     rolled: 33,
     subgroup: 8,
-    take: Take::Shuffle,
+    take: OperandRead::Shuffle,
 };
 
-impl Budget {
+impl DeviceProfile {
     pub fn new(ctx: &Context) -> Self {
         let limits = ctx.limits();
         let threads = limits
@@ -108,7 +89,7 @@ impl Budget {
             .min(1024);
         let threads = 1 << threads.ilog2();
         let threads = |most: u32| threads.min(most);
-        let take = Take::new(ctx);
+        let take = OperandRead::new(ctx);
         if ctx.is_software() {
             let groups = std::thread::available_parallelism().map_or(CPU.groups, |n| n.get() as u32);
             let subgroup = CPU.subgroup.max(ctx.adapter_info().subgroup_max_size);
@@ -121,6 +102,6 @@ impl Budget {
     /// Devices to validate sources for, without one.
     pub fn samples() -> [Self; 3] {
         let small = Self { threads: 256, groups: 2, ..GPU };
-        [small, Self { take: Take::Vectors, ..GPU }, CPU]
+        [small, Self { take: OperandRead::Vectors, ..GPU }, CPU]
     }
 }
