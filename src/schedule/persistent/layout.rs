@@ -43,18 +43,19 @@ struct Registers {
     weights: u32,
     all: u32,
     rows: [u32; 2],
+    threads: u32,
     most_threads: u32,
 }
 
 impl Registers {
     fn of(vendor: Vendor) -> Self {
         match vendor {
-            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], most_threads: 512 },
-            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], most_threads: 512 },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], most_threads: 256 },
-            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], most_threads: 256 },
-            Vendor::Software => Self { weights: 512, all: 1024, rows: [4, 4], most_threads: 256 },
-            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], most_threads: 256 },
+            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], threads: 256, most_threads: 512 },
+            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], threads: 256, most_threads: 512 },
+            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], threads: 256, most_threads: 256 },
+            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], threads: 256, most_threads: 256 },
+            Vendor::Software => Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024 },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], threads: 256, most_threads: 256 },
         }
     }
 }
@@ -62,13 +63,13 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, most_threads } = Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
             subgroup: if shuffles { subgroup } else { LANES },
             shuffles,
-            threads: threads.min(256),
+            threads: threads.min(wanted),
             most_threads: threads.min(most_threads),
             bytes,
             weights,
