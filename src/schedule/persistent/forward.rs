@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::emit::{Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
+use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
 use super::tile::Tile;
 use crate::cell::{Cell, has_two_phases, unit_rows};
@@ -162,20 +162,11 @@ let end = min(sizes.steps, start + sizes.chunk);
         }
     }
 
-    /// Weights are values that nothing indexes: they stay in registers.
     fn weights(&self, w: &mut String) {
-        let tile = self.tile();
-        for unit in 0..tile.units_each() {
-            for gate in 0..self.gates() {
-                for quad in 0..tile.quads {
-                    let _ = writeln!(
-                        w,
-                        "let w{unit}_{gate}_{quad} = weights_at(direction, {gate}u, first_unit + {unit}u, k0 + {}u);",
-                        quad * 4 * tile.lanes
-                    );
-                }
-            }
-        }
+        let gates = self.gates();
+        emit::weights(w, self.tile(), "w", self.tile().units_each() * gates, |i, k| {
+            format!("weights_at(direction, {}u, first_unit + {}u, k0 + {k})", i % gates, i / gates)
+        });
     }
 
     /// The unit of every slot, its row within a turn, whether this thread finishes it, and its parameters.
@@ -301,8 +292,10 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
         let _ = writeln!(w, "let stage = {at};");
         self.stage(w, phase);
         w.push_str("workgroupBarrier();\nlet from_quad = stage + k0 / 4u;\n");
-        let weight =
-            |unit: u32, value: u32, quad: u32| (value < phase.count).then(|| format!("w{unit}_{}_{quad}", phase.first + value));
+        let (gates, of_quad) = (self.gates(), tile.units_each() * self.gates());
+        let weight = |unit: u32, value: u32, quad: &str| {
+            (value < phase.count).then(|| emit::weight(tile, "w", of_quad, unit * gates + phase.first + value, quad))
+        };
         products(w, tile, self.values(), "from_quad", weight);
         let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
