@@ -6,18 +6,20 @@ mod layout;
 
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
-use crate::gpu::context::{Context, WORKGROUP_BYTES};
+use crate::gpu::context::{Context, MOST_STORAGE_BUFFERS, WORKGROUP_BYTES};
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
-use crate::schedule::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
-};
+use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::options::ScheduleOptions;
+use crate::schedule::resident;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
-pub(crate) const STORAGE_BUFFERS: u32 = 11;
+const STORAGE_BUFFERS: u32 = 11;
+const _: () = assert!(STORAGE_BUFFERS <= MOST_STORAGE_BUFFERS);
 /// Most bytes of exchange: past it the sequence is cut into chunks.
 const EXCHANGE_BYTES: u64 = 256 << 20;
 
@@ -191,7 +193,7 @@ impl Layout {
 
 /// What the workgroups of a team tell each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exchange {
+enum Exchange {
     /// Forward: h and mid, as f32 or two to a word as f16.
     States { halves: bool },
     /// Backward: the gates' gradients, as f32 whatever the storage: f16 would lose the small ones.
@@ -225,7 +227,7 @@ fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     let fitting = (most / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
@@ -233,7 +235,7 @@ fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, excha
 }
 
 /// Refuses a device that cannot run this strategy at all.
-pub(crate) fn check(ctx: &Context) -> Result<()> {
+fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
         return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
     }
@@ -245,8 +247,11 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
+/// Workgroups to try side by side on a GPU, in this order, until some do not run.
+const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
+
 /// The layout of one direction of time, or why there is none.
-fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
+fn layout(ctx: &Context, r: ScheduleOptions, work: Work) -> Result<Layout> {
     check(ctx)?;
     let bytes = ctx.limits().max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
     let budget = DeviceProfile::new(ctx);
@@ -262,13 +267,13 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
 }
 
 /// Elements of exchange that a layer needs.
-pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     u64::from(steps) * words_per_step(cell, sizes, exchange)
 }
 
 /// Elements of a snapshot of one layer's states.
-pub(super) fn snapshot_words(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
+fn snapshot_words(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
     let copies = cell.states() as u64 + u64::from(!backward);
     copies * u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
 }
@@ -304,7 +309,7 @@ fn clear(
         snapshot: sizes.snapshot,
     };
     let widest = u64::from(sizes.words.max(sizes.copies * layer_len));
-    Dispatch::new(ctx, ctx.kernel(clear_source())?, &[exchange, Slot::CONTROL, state], &sizes, elementwise(ctx, widest))
+    Dispatch::new(ctx, ctx.kernel(clear_source()), &[exchange, Slot::CONTROL, state], &sizes, elementwise(ctx, widest))
 }
 
 /// The buffers that the workgroups work together by.
@@ -320,7 +325,7 @@ fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [B
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: Recurrence, layout: Layout, chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
+fn shared_sizes(r: ScheduleOptions, layout: Layout, chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
     StepSizes {
         chunk,
         members: layout.members,
@@ -331,13 +336,7 @@ fn shared_sizes(r: Recurrence, layout: Layout, chunk: u32, status: Slot, sizes: 
     }
 }
 
-pub(super) fn forward(
-    ctx: &Context,
-    r: Recurrence,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    s: &ForwardSlots,
-) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::forward(cell, sizes))?;
     let exchange = Exchange::new(false, s.params.element);
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
@@ -345,7 +344,7 @@ pub(super) fn forward(
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
     let halves = exchange == Exchange::States { halves: true };
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings(), halves))?;
+    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings(), halves));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
@@ -359,20 +358,14 @@ fn backward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [
         .with_cell(cell)
 }
 
-pub(super) fn backward(
-    ctx: &Context,
-    r: Recurrence,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    s: &BackwardSlots,
-) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
     let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
-    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.bindings()))?;
+    let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let sizes = StepSizes { snapshot: 0, ..sizes };
     let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, layout.groups(sizes.directions))?;
@@ -380,7 +373,7 @@ pub(super) fn backward(
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
     for budget in DeviceProfile::samples() {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {
@@ -397,4 +390,47 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
         }
     }
     sources
+}
+
+/// See [`Strategy::Persistent`](crate::Strategy::Persistent).
+#[derive(Debug)]
+pub(super) struct Persistent;
+
+impl Schedule for Persistent {
+    fn check_device(&self, ctx: &Context) -> Result<()> {
+        check(ctx)
+    }
+
+    fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
+        let work = if backward { Work::backward } else { Work::forward };
+        layout(layer.ctx, *layer.options, work(layer.cell, layer.sizes)).map(drop)
+    }
+
+    /// What workgroups exchange, and a snapshot for the repair.
+    fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
+        let Layer { ctx, options, cell, sizes, element } = *layer;
+        let exchange = exchange_words(ctx, *options, cell, sizes, Exchange::new(backward, element));
+        Scratch { exchange, behind_state: snapshot_words(cell, sizes, backward) }
+    }
+
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        forward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+    }
+
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        backward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+    }
+
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+        sources(cell, step)
+    }
+
+    /// On Vulkan alone; a CPU adapter's workgroups are its threads, the default.
+    fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
+        match (ctx.adapter_info().backend, self.check_device(ctx)) {
+            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ScheduleOptions::new(ctx).workgroups],
+            (wgpu::Backend::Vulkan, Ok(())) => WORKGROUPS.to_vec(),
+            _ => Vec::new(),
+        }
+    }
 }
