@@ -20,6 +20,7 @@ use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
 use crate::schedule::Strategy;
 use crate::schedule::options::ScheduleOptions;
+use crate::schedule::persistent::Forced;
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
@@ -99,6 +100,15 @@ impl Rnn {
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
         // So that counting polls up to it ends.
         Self { options: ScheduleOptions { spin_limit: spin_limit.min(1 << 30), ..self.options }, ..self }
+    }
+
+    /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
+    /// units=8`. For tests, and to compare layouts with `tidegate bench`; what a device cannot run is refused by its driver at best.
+    #[doc(hidden)]
+    pub fn with_layout(self, layout: &str) -> Result<Self> {
+        let layout: Forced = layout.parse()?;
+        let workgroups = layout.workgroups.unwrap_or(self.options.workgroups);
+        Ok(Self { options: ScheduleOptions { layout, workgroups, ..self.options }, ..self })
     }
 
     /// The device it runs on.

@@ -5,7 +5,7 @@ pub(crate) mod choose;
 pub(crate) mod interface;
 pub(crate) mod layer;
 pub(crate) mod options;
-mod persistent;
+pub(crate) mod persistent;
 mod resident;
 pub(crate) mod single_step;
 mod stepwise;

@@ -3,6 +3,7 @@
 use crate::gpu::context::Context;
 use crate::product::Tiles;
 use crate::schedule::choose::Choice;
+use crate::schedule::persistent::Forced;
 use crate::schedule::strategy::Strategy;
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
@@ -30,6 +31,8 @@ pub(crate) struct ScheduleOptions {
     pub window_bytes: u64,
     /// Kernels of matrix products that are not left to their shapes.
     pub tiles: Tiles,
+    /// Numbers of strategy persistent's layout, for tests.
+    pub layout: Forced,
 }
 
 impl ScheduleOptions {
@@ -45,6 +48,7 @@ impl ScheduleOptions {
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
+            layout: Forced::default(),
         }
     }
 
