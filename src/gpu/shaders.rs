@@ -20,7 +20,6 @@ files! {
     "product/cpu_shuffle",
     "product/reduce",
     "product/tiled",
-    "product/tiled_fetch",
     "prologue/clear_exchange",
     "prologue/clear_padding",
     "prologue/pack",
