@@ -40,7 +40,7 @@ const WORDS: u64 = 4 << 20;
 impl Probe {
     fn new(ctx: Context) -> Self {
         let device = ctx.device();
-        let module = device.create_shader_module(wgpu::include_wgsl!("../src/tools/bench/floor.wgsl"));
+        let module = device.create_shader_module(wgpu::include_wgsl!("../src/bench/floor.wgsl"));
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,

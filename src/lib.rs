@@ -6,50 +6,39 @@
     expect(clippy::arc_with_non_send_sync, reason = "natively the same types go from thread to thread")
 )]
 
-mod activation;
+#[cfg(feature = "tools")]
+pub mod bench;
 pub mod cell;
 pub mod check;
-mod config;
-mod context;
-mod dropout;
 mod error;
+#[cfg(feature = "tools")]
+pub mod gates;
+mod gpu;
 pub mod import;
-mod kernel;
-mod model;
-mod owned;
-mod params;
+mod network;
 mod plan;
 mod product;
-mod program;
 pub mod reference;
-mod rows;
-mod scopes;
-mod session;
-mod storage;
-mod strategy;
-#[cfg(feature = "tools")]
-pub mod tools;
+mod rnn;
+mod schedule;
+#[cfg(any(feature = "tools", not(target_arch = "wasm32")))]
+mod timing;
 pub mod train;
-mod transfer;
-#[cfg(test)]
-mod trusted;
-#[cfg(not(target_arch = "wasm32"))]
 mod tune;
-mod tuning;
 
-pub use activation::{Activation, Gate, wgsl_f32};
-pub use cell::{BinaryGate, Cell, Elman, Gru, GruResetBefore, Lstm};
-pub use config::{Direction, DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
-pub use context::Context;
+pub use cell::{Activation, BinaryGate, Cell, Elman, Gru, GruReset, Lstm, Nonlinearity, wgsl_f32};
 pub use error::{Error, Result};
-pub use model::{Rnn, TrainingRun};
-pub use params::{ParamLayout, ParamSpec, Params};
+pub use gpu::context::Context;
+pub use gpu::dtype::Dtype;
+pub use network::config::{Direction, RnnConfig};
+pub use network::params::{ParamLayout, ParamSpec, Params};
+pub use network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
-pub use session::Session;
-pub use storage::Dtype;
-pub use strategy::Strategy;
-pub use tuning::Tuning;
+pub use rnn::session::Session;
+pub use rnn::{Rnn, TrainingRun};
+pub use schedule::Strategy;
+pub use tune::tuning::{Tried, Tuning};
 
 /// The guide, as it stands in the repository's folder `docs`.
 #[cfg(any(doc, doctest))]

@@ -92,7 +92,7 @@ fn compare_matches_rows_by_case() {
 /// What this repository has kept: files from before most fields, and those of the peers' scripts.
 #[test]
 fn compare_takes_every_file_that_was_ever_written() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
+    let folder = common::path("benches/results");
     let mut files: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
     files.sort();

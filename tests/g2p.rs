@@ -17,7 +17,7 @@ use tidegate::{Error, RnnConfig, SeqShape, Strategy};
 use weights::Weights;
 
 fn fixture(name: &str) -> Vec<u8> {
-    fs::read(format!("{}/tests/fixtures/g2p/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    fs::read(common::path("tests/fixtures/g2p").join(name)).unwrap()
 }
 
 /// The words, the encoder's steps of the longest, the phonemes of each.

@@ -19,7 +19,7 @@ fn validate(source: &str) -> Result<(), String> {
     validator.validate(&module).map(drop).map_err(|e| e.emit_to_string(source))
 }
 
-/// Every source that differs, with its cell and its entry point.
+/// Every source that differs, with its cell and the file of its entry point.
 fn all_sources() -> BTreeMap<String, (String, &'static str)> {
     let mut sources = BTreeMap::new();
     for (name, cell) in common::cell_variants() {
@@ -44,43 +44,43 @@ fn every_shader_is_valid() {
         }
     });
     let expected = [
-        "adam",
-        "batched_backward",
-        "batched_forward",
-        "bulk_forward",
-        "clear_exchange",
-        "clip_norm",
-        "clip_value",
-        "column_sum",
-        "cross_entropy",
-        "embedding_backward",
-        "embedding_forward",
-        "embedding_links",
-        "held_backward",
-        "held_forward",
-        "loss_count",
-        "loss_total",
-        "matmul",
-        "matmul_cooperative",
-        "matmul_held",
-        "mean_squared_error",
-        "norm_total",
-        "pack",
-        "pack_halves",
-        "persistent_backward",
-        "persistent_forward",
-        "prepare",
-        "previous",
-        "readout_backward",
-        "readout_forward",
-        "reduce",
-        "sequence_backward",
-        "sequence_forward",
-        "sgd",
-        "squared_sums",
-        "step_backward",
-        "step_forward",
-        "stream_forward",
+        "product/column_sum",
+        "product/cooperative",
+        "product/cpu",
+        "product/reduce",
+        "product/tiled",
+        "prologue/clear_exchange",
+        "prologue/pack",
+        "prologue/pack_halves",
+        "prologue/prepare",
+        "prologue/previous_states",
+        "recurrence/batched_backward",
+        "recurrence/batched_forward",
+        "recurrence/persistent_backward",
+        "recurrence/persistent_forward",
+        "recurrence/resident_registers_backward",
+        "recurrence/resident_registers_forward",
+        "recurrence/resident_reread_backward",
+        "recurrence/resident_reread_forward",
+        "recurrence/single_step_fused_forward",
+        "recurrence/single_step_products_forward",
+        "recurrence/stepwise_backward",
+        "recurrence/stepwise_forward",
+        "train/adam",
+        "train/clip_norm",
+        "train/clip_value",
+        "train/cross_entropy",
+        "train/embedding_backward",
+        "train/embedding_forward",
+        "train/embedding_links",
+        "train/loss_count",
+        "train/loss_total",
+        "train/mean_squared_error",
+        "train/norm_total",
+        "train/readout_backward",
+        "train/readout_forward",
+        "train/sgd",
+        "train/squared_sums",
     ];
     assert_eq!(entries, BTreeSet::from(expected));
 }
@@ -106,14 +106,14 @@ fn leaves_a_variable_bare(line: &str) -> bool {
     })
 }
 
-/// For `web/tests/shaders.mjs`, which has browsers' own compiler read them.
+/// For `web/tests/shaders.mjs`, which has browsers' own compiler read them, and `tests/same_shaders`, which compares two such folders.
 #[test]
 #[ignore = "writes files: names their folder in TIDEGATE_SHADERS"]
 fn write_every_shader() {
     let folder = std::env::var_os("TIDEGATE_SHADERS").expect("TIDEGATE_SHADERS names a folder");
     fs::create_dir_all(&folder).unwrap();
     for (number, (source, (cell, entry))) in all_sources().into_iter().enumerate() {
-        let name = format!("{entry}-{number}.wgsl");
+        let name = format!("{}-{number}.wgsl", entry.replace('/', "."));
         fs::write(Path::new(&folder).join(name), format!("// {cell}: {entry}\n{source}")).unwrap();
     }
 }
@@ -121,9 +121,11 @@ fn write_every_shader() {
 /// WGSL forbids them side by side, and naga lets it pass: browsers do not.
 #[test]
 fn and_and_or_stand_in_parentheses() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
-    let files = [folder.join("cell"), folder].into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
-    for path in files.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
+    let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+    let folders = fs::read_dir(shaders).unwrap().map(|folder| folder.unwrap().path());
+    let files: Vec<_> = folders.flat_map(|folder| fs::read_dir(folder).unwrap()).collect();
+    assert!(!files.is_empty());
+    for path in files.into_iter().map(|file| file.unwrap().path()) {
         let text = fs::read_to_string(&path).unwrap();
         let mixed: Vec<&str> = text.lines().filter(|line| mixes_and_with_or(line)).collect();
         assert!(mixed.is_empty(), "{}: {mixed:?}", path.display());

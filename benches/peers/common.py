@@ -40,13 +40,32 @@ def parse(parser, words=None):
     return args
 
 
+# As in `tidegate bench`: blocks of so many seconds until their medians stop falling by a fiftieth, at least and at most so long.
+BLOCK, LEAST_WARM_UP, MOST_WARM_UP, CHANGE = 0.05, 0.3, 3.0, 0.02
+
+
+def warm_up(run):
+    """Runs until that is no longer getting faster: an idle GPU lowers its clock, and takes some 100 ms of work to raise it again."""
+    start, level, steady = time.perf_counter(), float("inf"), 0
+    while True:
+        block, times = time.perf_counter(), []
+        while not times or time.perf_counter() - block < BLOCK:
+            times.append(_milliseconds(run))
+        typical, elapsed = statistics.median(times), time.perf_counter() - start
+        steady += 1
+        if typical < level * (1 - CHANGE):
+            level, steady = typical, 0
+        if steady >= 3 and elapsed >= LEAST_WARM_UP or elapsed >= MOST_WARM_UP:
+            return
+
+
 def measure(run, seconds):
     """Milliseconds of `run`, which has to wait for its own results: (first, all the timed ones).
 
-    Compiling belongs to the first run; two more warm the caches up. At least 20 runs and so many seconds are timed, unless that takes
-    15 times as long.
+    Compiling belongs to the first run. At least 20 runs and so many seconds are timed, unless that takes 15 times as long.
     """
-    first, *_ = (_milliseconds(run) for _ in range(3))
+    first = _milliseconds(run)
+    warm_up(run)
     times, start = [], time.perf_counter()
     while len(times) < 5 or (elapsed := time.perf_counter() - start) < seconds or len(times) < 20 and elapsed < 15 * seconds:
         times.append(_milliseconds(run))

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::activation::Activation;
+use crate::cell::activation::Activation;
 use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, ForwardStep};
 

@@ -3,21 +3,25 @@
 //! The driver (reference or GPU kernels) owns loops, indices and matrix products; a cell owns scalars.
 //! For unit j of gate g the driver computes `wx[g] = W_ih·x + b_ih` and `rh[g] = W_hh·h + b_hh`.
 
+pub(crate) mod activation;
 mod binary_gate;
 mod elman;
 mod frozen;
 mod gru;
 mod lstm;
+pub(crate) mod nonlinearity;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
+pub use activation::{Activation, wgsl_f32};
 pub use binary_gate::BinaryGate;
 pub use elman::Elman;
 pub(crate) use frozen::Frozen;
-pub use gru::{Gru, GruResetBefore};
+pub use gru::{Gru, GruReset};
 pub use lstm::Lstm;
+pub use nonlinearity::Nonlinearity;
 
 use crate::error::{Error, Result};
 
@@ -41,7 +45,7 @@ pub struct UnitParam {
 /// and a cell of two phases also `cell_mid(wx, rh, prev, unit) -> f32` and `cell_mid_saved(saved, prev) -> f32`.
 /// In scope are `sigmoid`, `tanh_sat` (the built-in `tanh` may give NaN for large inputs and is inexact near 0), `relu`,
 /// `softsign`, `softplus` and their derivatives in terms of the output, `d_sigmoid(y)`, `d_tanh(y)` and so on, of
-/// `shaders/activations.wgsl`, and what [`Gate::wgsl`](crate::Gate::wgsl) generates for a gate with options; constants are
+/// `shaders/shared/activations.wgsl`, and what [`Nonlinearity::wgsl`](crate::Nonlinearity::wgsl) generates for a gate with options; constants are
 /// written with [`wgsl_f32`](crate::wgsl_f32). Arrays that would be empty have one unused element: `Unit()` is zeros. Lines in a
 /// compiler's message count from the start of the joined source, which [`shader_sources`](crate::check::shader_sources) shows.
 pub trait Cell: Debug + Send + Sync {
@@ -187,7 +191,7 @@ pub fn registry() -> Vec<Arc<dyn Cell>> {
         Arc::new(BinaryGate),
         Arc::new(Lstm::default()),
         Arc::new(Gru::default()),
-        Arc::new(GruResetBefore::default()),
+        Arc::new(Gru::reset_before()),
     ]
 }
 

@@ -8,17 +8,18 @@ use wgpu::Buffer;
 
 use crate::cell::Cell;
 use crate::check::Tolerance;
-use crate::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::model::Rnn;
-use crate::owned::Owned;
-use crate::params::{ParamLayout, Params};
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
+use crate::gpu::owned::OwnedBuffers;
+use crate::network::config::RnnConfig;
+use crate::network::params::{ParamLayout, Params};
+use crate::network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence, state_len};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
-use crate::storage::Dtype;
-use crate::strategy::Strategy;
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;
@@ -116,7 +117,7 @@ impl Case {
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;
         let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training, &status).await?;
@@ -193,7 +194,7 @@ impl CaseData {
         // Padding may hold anything.
         for (b, &length) in lengths.iter().flatten().enumerate() {
             for t in length as usize..shape.seq_len {
-                let row = config.row(shape, t, b);
+                let row = shape.row(config.batch_first, t, b);
                 input[row * config.input_size..][..config.input_size].fill(f64::NAN);
                 d_output[row * config.output_size()..][..config.output_size()].fill(f64::NAN);
             }
@@ -254,7 +255,7 @@ async fn run_poisoned(
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
-    let owned = Owned::default();
+    let owned = OwnedBuffers::default();
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
     let f32s = |label, values: &[f64]| owned.keep(ctx.upload(label, &narrow(values)));
     let stored = |label, values: &[f64]| owned.keep(rnn.upload_stored(label, &narrow(values)));

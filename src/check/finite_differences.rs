@@ -2,9 +2,10 @@
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN must fail")]
 
 use crate::cell::Cell;
-use crate::config::{Gradients, Mode, OutputGradients, RnnConfig, Sequence, state_len};
 use crate::error::{Error, Result};
-use crate::params::ParamLayout;
+use crate::network::config::RnnConfig;
+use crate::network::params::ParamLayout;
+use crate::network::sequence::{Gradients, Mode, OutputGradients, Sequence, state_len};
 use crate::reference::{self, Trace};
 
 const STEP: f64 = 1e-6;

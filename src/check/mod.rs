@@ -1,5 +1,7 @@
 //! The battery that every cell goes through, ours and yours: tolerances, test cases, finite differences, [`check_cell`].
 
+#[cfg(test)]
+pub(crate) mod bounds;
 mod case;
 mod finite_differences;
 mod tolerance;
@@ -12,10 +14,11 @@ pub use finite_differences::{FiniteDifferences, finite_differences};
 pub use tolerance::Tolerance;
 
 use crate::cell::Cell;
-use crate::config::{OutputGradients, RnnConfig};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::strategy::{self, Strategy};
+use crate::gpu::context::Context;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::OutputGradients;
+use crate::schedule::{self, Strategy};
 use crate::train;
 
 /// What [`check_cell`] did.
@@ -103,11 +106,14 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
     Ok(report)
 }
 
-/// WGSL modules that networks of this cell ask devices to compile, by entry point, over a sample of the sizes that are baked in:
+/// WGSL modules that networks of this cell ask devices to compile, by the file of the entry point, over a sample of the sizes that are baked in:
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
-    let sources = crate::product::sources().into_iter().chain(crate::rows::sources(cell)).chain(strategy::sources(cell));
     let sources =
-        sources.chain(crate::plan::stream::sources(cell)).chain(crate::plan::bulk::sources(cell)).chain(train::sources());
-    sources.map(|source| (source.entry, source.wgsl)).collect()
+        crate::product::sources().into_iter().chain(crate::plan::prologue::sources(cell)).chain(schedule::sources(cell));
+    let sources = sources
+        .chain(crate::schedule::single_step::fused::sources(cell))
+        .chain(crate::schedule::single_step::by_products::sources(cell))
+        .chain(train::sources());
+    sources.map(|source| (source.name, source.wgsl)).collect()
 }

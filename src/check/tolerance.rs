@@ -1,9 +1,10 @@
 //! How close is close enough.
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN must not pass for a number")]
 
-use crate::config::{RnnConfig, SeqShape};
 use crate::error::{Error, Result, check_len};
-use crate::storage::Dtype;
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 
 /// How far f32 results may lie from the float64 reference on the same stored inputs, per tensor.
 ///

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use safetensors::SafeTensors;
 
-use super::safetensors::{check_shape, find, matrix, widen};
+use super::pytorch::{check_shape, find, matrix, widen};
 use super::{Model, count_layers, open_safetensors};
 use crate::cell::by_name;
-use crate::config::RnnConfig;
 use crate::error::{Error, Result};
-use crate::params::{ParamLayout, Params};
+use crate::network::config::RnnConfig;
+use crate::network::params::{ParamLayout, Params};
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and

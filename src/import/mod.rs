@@ -1,22 +1,22 @@
 //! Networks and parameters from files of other programs.
 
-mod container;
 mod keras;
 #[cfg(feature = "onnx")]
 pub mod onnx;
+mod pytorch;
 mod safetensors;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-pub use container::open_safetensors;
-pub(crate) use container::safetensors_metadata;
-pub use safetensors::{Tensor, read_tensors};
+pub use pytorch::{Tensor, read_tensors};
+pub use safetensors::open_safetensors;
+pub(crate) use safetensors::safetensors_metadata;
 
 use crate::cell::Cell;
-use crate::config::RnnConfig;
 use crate::error::Result;
-use crate::params::Params;
+use crate::network::config::RnnConfig;
+use crate::network::params::Params;
 
 /// A whole network as a file describes it: what [`Rnn::new`](crate::Rnn::new) and [`Rnn::upload`](crate::Rnn::upload) take.
 #[derive(Debug, Clone)]

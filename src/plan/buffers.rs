@@ -2,10 +2,10 @@
 
 use wgpu::BufferBinding;
 
-use crate::config::Mode;
 use crate::error::{Error, Result};
-use crate::program::{Role, Slot};
-use crate::storage::Element;
+use crate::gpu::element::Element;
+use crate::gpu::program::{Role, Slot};
+use crate::network::sequence::Mode;
 
 /// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
 /// gradient of. "Stored" means: as the network's [`Dtype`](crate::Dtype).
@@ -116,11 +116,11 @@ impl<'a> BackwardBuffers<'a> {
 }
 
 /// What to do about a training run that is too long.
-pub(super) const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
+pub(crate) const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
 
 impl BufferSizes {
     /// Refuses what no buffer of the device can hold.
-    pub(super) fn check(&self, mode: Mode, actual: u64) -> Result<()> {
+    pub(crate) fn check(&self, mode: Mode, actual: u64) -> Result<()> {
         let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
@@ -142,7 +142,7 @@ impl BufferSizes {
 
 /// Which optional buffers a program works with.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub initial_state: bool,
     pub final_state: bool,
     pub lengths: bool,
@@ -156,7 +156,7 @@ pub(super) struct Options {
     pub in_place: bool,
 }
 
-pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
+pub(crate) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
     match role {
         Role::Params => Some(buffers.params.clone()),
         Role::Input => Some(buffers.input.clone()),
@@ -174,7 +174,7 @@ pub(super) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Op
 }
 
 impl Options {
-    pub(super) fn of_forward(buffers: &ForwardBuffers<'_>) -> Self {
+    pub(crate) fn of_forward(buffers: &ForwardBuffers<'_>) -> Self {
         Self {
             initial_state: buffers.initial_state.is_some(),
             final_state: false,
@@ -191,7 +191,7 @@ impl Options {
 }
 
 /// The caller's buffers as slots, absent ones empty.
-pub(super) struct UserSlots {
+pub(crate) struct UserSlots {
     pub params: Slot,
     pub input: Slot,
     pub output: Slot,
@@ -208,7 +208,7 @@ pub(super) struct UserSlots {
 
 impl UserSlots {
     /// `element` is how parameters, input and output are stored.
-    pub(super) fn new(sizes: &BufferSizes, options: Options, element: Element) -> Self {
+    pub(crate) fn new(sizes: &BufferSizes, options: Options, element: Element) -> Self {
         let slot = |role, bytes: u64| Slot::whole(role, bytes / 4);
         let stored = |role, size: u64| Slot { role, offset: 0, size, element };
         Self {

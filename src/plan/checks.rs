@@ -2,9 +2,9 @@
 
 use wgpu::{BufferBinding, BufferUsages};
 
-use crate::config::Mode;
-use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::network::sequence::Mode;
 use crate::plan::buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 
 /// A binding of the caller's, and what this program does with it.

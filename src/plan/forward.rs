@@ -1,17 +1,17 @@
 //! The dispatches of a forward pass over a sequence: per layer one product for all steps, then the recurrence.
 
-use crate::config::Mode;
 use crate::error::Result;
+use crate::gpu::program::{Role, Segment, Slot};
+use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
+use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::program::{Role, Segment, Slot};
-use crate::rows::{Pack, PackSizes, pack, pack_halves, prepare};
-use crate::strategy::{ForwardSlots, StepSizes};
+use crate::schedule::{ForwardSlots, StepSizes};
 
 impl Plan {
-    pub(super) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
+    pub(crate) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
         let user = self.user(options);
@@ -71,12 +71,12 @@ impl Plan {
     }
 
     /// The dispatch that brings the output to the caller's buffer, if it is not there.
-    pub(super) fn pack_output(&self, output: Slot, users: Slot) -> Result<Option<Segment>> {
+    pub(crate) fn pack_output(&self, output: Slot, users: Slot) -> Result<Option<Segment>> {
         Ok(if output == users { None } else { Some(pack_halves(&self.ctx, output, users)?.into()) })
     }
 
     /// x·W_ihᵀ + b_ih of a layer for the steps of a window, all directions.
-    pub(super) fn input_product(
+    pub(crate) fn input_product(
         &self,
         dims: &Dims,
         layer: usize,
@@ -102,8 +102,8 @@ impl Plan {
             k: columns,
             batches: dims.directions,
             a: Matrix::rows(input, columns).at(row(start(0))),
-            b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().batched(block.len as u64),
-            c: c.batched(len * dims.batch * dims.gate_rows),
+            b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().stacked(block.len as u64),
+            c: c.stacked(len * dims.batch * dims.gate_rows),
             bias: block.bias.map(|offset| offset as u64),
             accumulate: false,
             splits: Splits::NONE,
@@ -122,8 +122,8 @@ impl Plan {
             (product.a, product.c) = (Matrix::rows(input, columns).at(row(start(direction))), c.at(part));
             if dims.batch_first {
                 (product.m, product.batches) = (len, dims.batch);
-                product.a = product.a.batched(dims.seq_len * columns);
-                product.c = product.c.batched(len * dims.gate_rows);
+                product.a = product.a.stacked(dims.seq_len * columns);
+                product.c = product.c.stacked(len * dims.gate_rows);
             }
             program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
         }

@@ -1,21 +1,21 @@
 //! Where everything lies in the workspace and the reserve.
 
 use crate::cell::{has_two_phases, unit_rows};
-use crate::config::{Mode, SeqShape, state_len};
-use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::program::{Arena, Slot};
+use crate::network::sequence::{Mode, SeqShape, state_len};
 use crate::plan::Network;
-use crate::plan::bulk::BulkMap;
-use crate::plan::stream::StreamMap;
+use crate::plan::prologue::PackSizes;
 use crate::product::{Tiles, splits};
-use crate::program::{Arena, Slot};
-use crate::rows::PackSizes;
-use crate::storage::Element;
-use crate::strategy::{self, StepSizes};
+use crate::schedule::single_step::by_products::ProductsMap;
+use crate::schedule::single_step::fused::FusedMap;
+use crate::schedule::{self, StepSizes};
 
 /// Sizes that everything is computed from, in elements.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Dims {
+pub(crate) struct Dims {
     pub seq_len: u64,
     pub batch: u64,
     /// T·B.
@@ -33,7 +33,7 @@ pub(super) struct Dims {
 }
 
 impl Dims {
-    pub(super) fn new(network: &Network, shape: SeqShape) -> Result<Self> {
+    pub(crate) fn new(network: &Network, shape: SeqShape) -> Result<Self> {
         let (cell, config) = (&*network.cell, &network.config);
         let most = u64::from(u32::MAX);
         // Every other size is at most a small multiple of these two.
@@ -63,26 +63,26 @@ impl Dims {
     }
 
     /// Elements of one layer's gate gradients: [D, T·B, G, H].
-    pub(super) fn gate_elements(&self) -> u64 {
+    pub(crate) fn gate_elements(&self) -> u64 {
         self.directions * self.rows * self.gate_rows
     }
 
     /// Steps whose input products `bytes` hold, at least one.
-    pub(super) fn window(&self, bytes: u64) -> u64 {
+    pub(crate) fn window(&self, bytes: u64) -> u64 {
         let step = 4 * self.directions * self.batch * self.gate_rows;
         (bytes / step).clamp(1, self.seq_len)
     }
 
     /// Where the per-unit gradients start in d_rows.
-    pub(super) fn d_unit_offset(&self, network: &Network) -> u64 {
+    pub(crate) fn d_unit_offset(&self, network: &Network) -> u64 {
         self.gate_elements() * if network.cell.split_gradients() { 2 } else { 1 }
     }
 
-    pub(super) fn marks(&self) -> u64 {
+    pub(crate) fn marks(&self) -> u64 {
         self.batch + self.rows
     }
 
-    pub(super) fn pack_sizes(&self) -> PackSizes {
+    pub(crate) fn pack_sizes(&self) -> PackSizes {
         PackSizes {
             seq_len: self.seq_len as u32,
             batch: self.batch as u32,
@@ -92,7 +92,7 @@ impl Dims {
         }
     }
 
-    pub(super) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
+    pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
         let block = network.layout.block(layer, 0);
         StepSizes {
             seq_len: self.seq_len as u32,
@@ -118,7 +118,7 @@ impl Dims {
 
 /// Where everything lies in the workspace and the reserve.
 #[derive(Debug, Clone)]
-pub(super) struct Maps {
+pub(crate) struct Maps {
     pub reserve: ReserveMap,
     pub forward: ForwardMap,
     pub step: SingleStep,
@@ -127,17 +127,17 @@ pub(super) struct Maps {
 
 /// How a plan for a single step of inference goes, and its workspace.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum SingleStep {
+pub(crate) enum SingleStep {
     /// As a sequence of one step.
     None,
     /// One dispatch a layer, or one in all.
-    Fused(StreamMap),
+    Fused(FusedMap),
     /// Products over all rows.
-    Bulk(BulkMap),
+    Products(ProductsMap),
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct ReserveMap {
+pub(crate) struct ReserveMap {
     /// Dropout key of the call, if there is dropout.
     pub header: Slot,
     /// Per layer `[D, T·B, saved + S − 1, H]`.
@@ -147,7 +147,7 @@ pub(super) struct ReserveMap {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct ForwardMap {
+pub(crate) struct ForwardMap {
     pub marks: Slot,
     pub state: Slot,
     /// Where a snapshot begins in the state, in elements; 0 if there is none.
@@ -166,15 +166,15 @@ pub(super) struct ForwardMap {
 }
 
 #[derive(Debug, Clone, Copy)]
-pub(super) struct BackwardMap {
+pub(crate) struct BackwardMap {
     pub marks: Slot,
     pub state: Slot,
     /// As in [`ForwardMap`].
     pub snapshot: u64,
     pub exchange: Slot,
-    /// Gradients of the gates of one layer, see `backward_cell.wgsl`.
+    /// Gradients of the gates of one layer, see `shared/step_backward.wgsl`.
     pub d_rows: Slot,
-    /// Operands of the weight_hh gradient, see `previous.wgsl`.
+    /// Operands of the weight_hh gradient, see `prologue/previous_states.wgsl`.
     pub operands: Slot,
     /// Gradient of the output of the layer below.
     pub d_inner: Slot,
@@ -185,7 +185,7 @@ pub(super) struct BackwardMap {
 }
 
 impl ReserveMap {
-    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, arena: &mut Arena) -> Self {
+    pub(crate) fn new(network: &Network, dims: &Dims, mode: Mode, arena: &mut Arena) -> Self {
         let layers = network.config.num_layers;
         if mode == Mode::Inference {
             return Self { header: Slot::EMPTY, kept: vec![Slot::EMPTY; layers], outputs: Vec::new() };
@@ -202,10 +202,10 @@ impl ReserveMap {
 
 impl ForwardMap {
     /// `extra` is what the strategy needs: elements of exchange, and of a snapshot.
-    pub(super) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(crate) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: [u64; 2], arena: &mut Arena) -> Self {
         let stacked = network.config.num_layers > 1;
         let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
-        let scratch = strategy::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
+        let scratch = schedule::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
         let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
@@ -223,13 +223,13 @@ impl ForwardMap {
 }
 
 /// Room for the output where no kernel can write it as it is stored.
-pub(super) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slot {
+pub(crate) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slot {
     arena.alloc(if network.element == Element::PackedF16 { dims.rows * dims.output } else { 0 })
 }
 
 impl BackwardMap {
     /// `extra` as in [`ForwardMap::new`].
-    pub(super) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(crate) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: [u64; 2], arena: &mut Arena) -> Self {
         let (cell, config) = (&*network.cell, &network.config);
         let stacked = config.num_layers > 1;
         let two_phases = has_two_phases(cell);
@@ -255,7 +255,7 @@ impl BackwardMap {
 
 /// How many parts the sum over T·B of a layer's weight gradients is cut into: parts of at least 64 rows, and partial results that
 /// one binding holds.
-pub(super) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize, tiles: Tiles) -> u64 {
+pub(crate) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize, tiles: Tiles) -> u64 {
     let block = network.layout.block(layer, 0).len as u64 * dims.directions;
     let columns = network.config.layer_input_size(layer).min(network.config.hidden_size) as u64;
     let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * block);

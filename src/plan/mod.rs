@@ -1,12 +1,11 @@
 //! Buffer sizes and the dispatch list of one network at one shape; binding them to the app's buffers; recording.
 
 mod backward;
-mod buffers;
-pub(crate) mod bulk;
+pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
-mod memory;
-pub(crate) mod stream;
+pub(crate) mod memory;
+pub(crate) mod prologue;
 
 use std::sync::Arc;
 
@@ -14,20 +13,22 @@ use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, SHORTER, UserSlots, forward_buffer};
-use bulk::BulkMap;
 use checks::{check_backward, check_forward};
 use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap, SingleStep};
-use stream::StreamMap;
 
 use crate::cell::Cell;
-use crate::config::{Mode, RnnConfig, SeqShape};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::params::ParamLayout;
-use crate::program::{Arena, Bound, Role, Segment, Slot};
-use crate::rows::Dropout;
-use crate::storage::{Dtype, Element};
-use crate::strategy::{Recurrence, Strategy};
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
+use crate::gpu::element::Element;
+use crate::gpu::program::{Arena, Bound, Role, Segment, Slot};
+use crate::network::config::RnnConfig;
+use crate::network::params::ParamLayout;
+use crate::network::sequence::{Mode, SeqShape};
+use crate::plan::prologue::Dropout;
+use crate::schedule::single_step::by_products::ProductsMap;
+use crate::schedule::single_step::fused::{self, FusedMap};
+use crate::schedule::{Recurrence, Strategy};
 
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
@@ -42,12 +43,12 @@ pub(crate) struct Network {
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    ctx: Context,
-    network: Arc<Network>,
-    shape: SeqShape,
+    pub(crate) ctx: Context,
+    pub(crate) network: Arc<Network>,
+    pub(crate) shape: SeqShape,
     mode: Mode,
-    recurrence: Recurrence,
-    maps: Maps,
+    pub(crate) recurrence: Recurrence,
+    pub(crate) maps: Maps,
     sizes: BufferSizes,
 }
 
@@ -74,9 +75,9 @@ impl Plan {
         let mut stream_workspace = Arena::new(Role::Workspace, alignment);
         let step = if shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise {
             // Of a sequence it takes the product of the input.
-            match BulkMap::new(ctx, network, &dims, &mut workspace) {
-                Some(map) => SingleStep::Bulk(map),
-                None => SingleStep::Fused(StreamMap::new(network, &dims, &mut stream_workspace)),
+            match ProductsMap::new(ctx, network, &dims, &mut workspace) {
+                Some(map) => SingleStep::Products(map),
+                None => SingleStep::Fused(FusedMap::new(network, &dims, &mut stream_workspace)),
             }
         } else {
             SingleStep::None
@@ -152,13 +153,13 @@ impl Plan {
 
     /// Whether that holds for a state that is updated in place. In a large network the fused step's other workgroups still read it.
     pub(crate) fn steps_in_place(&self) -> bool {
-        !matches!(self.maps.step, SingleStep::Fused(_)) || stream::is_small(&self.network)
+        !matches!(self.maps.step, SingleStep::Fused(_)) || fused::is_small(&self.network)
     }
 
     fn step_program(&self, options: Options) -> Result<Vec<Segment>> {
         match self.maps.step {
-            SingleStep::Fused(map) => self.stream_program(map, options),
-            SingleStep::Bulk(map) => self.bulk_program(map, options),
+            SingleStep::Fused(map) => self.fused_step_program(map, options),
+            SingleStep::Products(map) => self.products_step_program(map, options),
             SingleStep::None => self.sequence_program(options),
         }
     }
@@ -176,7 +177,7 @@ impl Plan {
     }
 
     /// The caller's buffers that a program with these options works on.
-    fn user(&self, options: Options) -> UserSlots {
+    pub(crate) fn user(&self, options: Options) -> UserSlots {
         UserSlots::new(&self.sizes, options, self.network.element)
     }
 
@@ -285,7 +286,7 @@ recording!(Backward, "tidegate backward");
 mod tests {
     use super::*;
     use crate::product::{Tile, Tiles};
-    use crate::tuning::{Choice, Tuning};
+    use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};
 
     /// A tuning's where none is forced, in whatever strategy, and for a single step too.
@@ -298,7 +299,10 @@ mod tests {
             let shape = SeqShape { seq_len, batch_size: 2 };
             let class = rnn.class(shape, Mode::Inference);
             let fallback = Strategy::Stepwise;
-            let tuning = Tuning::new(&ctx, Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles });
+            let tuning = Tuning::new(
+                &ctx,
+                Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
+            );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
             let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().recurrence.tiles;
             assert_eq!(tiles_of(&rnn), Tiles::default());

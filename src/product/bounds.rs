@@ -1,8 +1,8 @@
 //! What must hold before a product is left to a kernel that checks nothing: every index that it forms lies within its slot.
 
 use crate::error::{Error, Result};
+use crate::gpu::program::Slot;
 use crate::product::{Matrix, Product};
-use crate::program::Slot;
 
 /// Most rows, columns or terms: what a kernel adds to an index beyond them, to round up to tiles, stays within a u32.
 const LONGEST: u64 = 1 << 31;

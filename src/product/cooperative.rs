@@ -1,10 +1,10 @@
-//! The WGSL of products by cooperative matrices: `matmul_cooperative.wgsl` and the lines that name each matrix.
+//! The WGSL of products by cooperative matrices: `product/cooperative.wgsl` and the lines that name each matrix.
 
 use std::fmt::Write;
 
-use crate::kernel::{KernelSource, StepIndex};
+use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::product::tiled::{fetch, width};
-use crate::product::{Layout, MatmulSizes};
+use crate::product::{MatmulSizes, ProductLayout};
 
 /// Rows and columns of C that a workgroup makes.
 pub(super) const TILE: u32 = 64;
@@ -12,8 +12,8 @@ pub(super) const TILE: u32 = 64;
 pub(super) const TILE_K: u32 = 32;
 
 /// `size` is that of the matrices, 8 or 16.
-pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
+pub(super) fn source(size: u32, layout: ProductLayout) -> KernelSource {
+    let ProductLayout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
     let constants = [
         ("SIZE", size),
         ("A_ALONG_K", a_along_k.into()),
@@ -21,14 +21,14 @@ pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
         ("A_WIDTH", width(a_quads)),
         ("B_WIDTH", width(b_quads)),
     ];
-    let files = [MatmulSizes::WGSL, &matrices(size), &fetch("a", a_quads), &fetch("b", b_quads)];
     let bindings = layout.bindings([a_quads, b_quads, false]);
-    let source = KernelSource::new("matmul_cooperative", &constants, &bindings, StepIndex::None, &files);
-    source.enabling("wgpu_cooperative_matrix")
+    let source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
+    let source = source.with_text(&fetch("a", a_quads)).with_text(&fetch("b", b_quads));
+    with_matrices(source, size).enabling("wgpu_cooperative_matrix")
 }
 
 /// The kernel with its marked lines written out: matrices have no names that a loop could count.
-fn matrices(size: u32) -> String {
+fn with_matrices(source: KernelSource, size: u32) -> KernelSource {
     let (parts, ty) = (TILE / 2 / size, format!("coop_mat{size}x{size}"));
     let [mut declare, mut multiply, mut write] = [const { String::new() }; 3];
     for part in 0..parts {
@@ -47,14 +47,10 @@ fn matrices(size: u32) -> String {
             let _ = writeln!(write, "    workgroupBarrier();");
         }
     }
-    let mut wgsl = include_str!("../../shaders/matmul_cooperative.wgsl").to_owned();
-    for (mark, lines) in [
+    let marked = [
         ("    // for every matrix: var sum = coop_mat<f32, C>();\n", declare),
         ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", multiply),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", write),
-    ] {
-        debug_assert!(wgsl.contains(mark), "{mark}");
-        wgsl = wgsl.replace(mark, &lines);
-    }
-    wgsl
+    ];
+    marked.into_iter().fold(source, |source, (mark, lines)| source.with_lines(mark, &lines))
 }

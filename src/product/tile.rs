@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// What the kernel counts on: see `matmul.wgsl`.
+    /// What the kernel counts on: see `product/tiled.wgsl`.
     #[test]
     fn every_tile_suits_the_kernel() {
         for tile in Tile::ALL {
@@ -158,8 +158,11 @@ mod tests {
             assert!(m % 32 == 0 && n % 32 == 0, "{tile:?}: 8 quads may trade places");
             assert!(threads[0] % 8 == 0 && threads[1] % 8 == 0, "{tile:?}: a thread's blocks lie multiples of 8 quads apart");
             let threads = threads[0] * threads[1];
-            assert!(threads <= crate::context::INVOCATIONS && (m + n) / 4 * (super::super::TILE_K / 4) <= threads, "{tile:?}");
-            assert!((m + n) * super::super::TILE_K * 4 <= crate::context::WORKGROUP_BYTES, "{tile:?}");
+            assert!(
+                threads <= crate::gpu::context::INVOCATIONS && (m + n) / 4 * (super::super::TILE_K / 4) <= threads,
+                "{tile:?}"
+            );
+            assert!((m + n) * super::super::TILE_K * 4 <= crate::gpu::context::WORKGROUP_BYTES, "{tile:?}");
             assert_eq!(tile.name().parse::<Tile>().unwrap(), tile);
         }
         let error = "16x16".parse::<Tile>().unwrap_err().to_string();

@@ -1,16 +1,17 @@
-//! The WGSL of products on GPUs: `matmul.wgsl` and the code that depends on a tile and on how the operands lie.
+//! The WGSL of products on GPUs: `product/tiled.wgsl` and the code that depends on a tile and on how the operands lie.
 
 use std::fmt::Write;
 
-use crate::kernel::{KernelSource, StepIndex};
-use crate::product::{Layout, MatmulSizes, Tile};
+use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::shaders;
+use crate::product::{MatmulSizes, ProductLayout, Tile};
 
 /// The k that a workgroup takes at a time.
 pub(super) const TILE_K: u32 = 16;
 
-pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
+pub(super) fn source(tile: Tile, layout: ProductLayout) -> KernelSource {
     let ([tile_m, tile_n], [block_m, block_n]) = (tile.size(), tile.block());
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], .. } = layout;
+    let ProductLayout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], .. } = layout;
     let constants = [
         ("TILE_M", tile_m),
         ("TILE_N", tile_n),
@@ -23,8 +24,8 @@ pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
         ("B_WIDTH", width(b_quads)),
     ];
     let generated = [fetch("a", a_quads), fetch("b", b_quads), sums(tile), put(c_quads).into()].concat();
-    let files = [MatmulSizes::WGSL, include_str!("../../shaders/matmul.wgsl"), &generated];
-    KernelSource::new("matmul", &constants, &layout.bindings(layout.quads), StepIndex::None, &files)
+    KernelSource::new("product/tiled", &constants, &layout.bindings(layout.quads), StepIndex::None, MatmulSizes::WGSL)
+        .with_text(&generated)
 }
 
 /// Numbers that a load takes.
@@ -39,8 +40,7 @@ pub(super) fn fetch(name: &str, quads: bool) -> String {
     } else {
         "let i = at + min(FOUR, vec4u(rest)); return vec4f(load_$x(i.x), load_$x(i.y), load_$x(i.z), load_$x(i.w));"
     };
-    let template =
-        format!("\nfn quad_$x(at: u32, rest: u32) -> vec4f {{ {load} }}\n{}", include_str!("../../shaders/matmul_fetch.wgsl"));
+    let template = format!("\nfn quad_$x(at: u32, rest: u32) -> vec4f {{ {load} }}\n{}", shaders::text("product/tiled_fetch"));
     template.replace("$x", name).replace("$X", &name.to_uppercase())
 }
 

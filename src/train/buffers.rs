@@ -8,11 +8,11 @@ use wgpu::{Buffer, BufferBinding, BufferUsages, CommandEncoder};
 use super::config::TrainConfig;
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
-use crate::config::DropoutKey;
-use crate::context::Context;
 use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::network::sequence::DropoutKey;
 use crate::plan::ForwardBuffers;
-use crate::session::runs;
+use crate::rnn::session::runs;
 
 /// Everything that a trainer has on the GPU.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::tensors::{Tensor, read_f32, read_u32, write};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::import::{open_safetensors, safetensors_metadata};
-use crate::tuning::Tuning;
+use crate::tune::tuning::Tuning;
 
 /// What the file's metadata say under [`KEY`], as JSON.
 #[derive(Debug, Serialize, Deserialize)]

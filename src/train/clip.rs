@@ -3,11 +3,11 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, elements, writes};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::context::Context;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::product::elementwise;
-use crate::program::{Dispatch, Role, Segment, Slot};
 
 /// A bound on gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -59,29 +59,24 @@ sizes! {
 
 /// Most workgroups that sum squares.
 const PARTIALS: u64 = 256;
-const TOTAL: &str = include_str!("../../shaders/total.wgsl");
 
 fn squares_source() -> KernelSource {
     let bindings = [Binding::read("gradients"), Binding::write("partial")];
-    let files = [ClipWords::WGSL, TOTAL, include_str!("../../shaders/squared_sums.wgsl")];
-    KernelSource::new("squared_sums", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/squared_sums", &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn norm_source() -> KernelSource {
     let bindings = [Binding::write("partial"), Binding::write("norm")];
-    let files = [ClipWords::WGSL, TOTAL, include_str!("../../shaders/norm_total.wgsl")];
-    KernelSource::new("norm_total", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/norm_total", &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn scale_source() -> KernelSource {
     let bindings = [Binding::write("norm"), Binding::write("gradients")];
-    let files = [ClipWords::WGSL, include_str!("../../shaders/clip_norm.wgsl")];
-    KernelSource::new("clip_norm", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/clip_norm", &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn value_source() -> KernelSource {
-    let files = [ClipWords::WGSL, include_str!("../../shaders/clip_value.wgsl")];
-    KernelSource::new("clip_value", &[], &[Binding::write("gradients")], StepIndex::None, &files)
+    KernelSource::new("train/clip_value", &[], &[Binding::write("gradients")], StepIndex::None, ClipWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

@@ -3,11 +3,11 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, elements, reads, writes};
-use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::context::Context;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::product::elementwise;
-use crate::program::{Dispatch, Role, Segment, Slot};
 
 /// Sizes of an [`Embedding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,14 +77,12 @@ sizes! {
 
 fn forward_source() -> KernelSource {
     let bindings = [Binding::read("tokens").of_u32(), Binding::read("weight"), Binding::write("output")];
-    let files = [EmbeddingWords::WGSL, include_str!("../../shaders/embedding_forward.wgsl")];
-    KernelSource::new("embedding_forward", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/embedding_forward", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 fn links_source() -> KernelSource {
     let bindings = [Binding::read("tokens").of_u32(), Binding::write("links").of_u32(), Binding::write("d_weight")];
-    let files = [EmbeddingWords::WGSL, include_str!("../../shaders/embedding_links.wgsl")];
-    KernelSource::new("embedding_links", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/embedding_links", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 fn backward_source() -> KernelSource {
@@ -94,8 +92,7 @@ fn backward_source() -> KernelSource {
         Binding::write("links").of_u32(),
         Binding::write("d_weight"),
     ];
-    let files = [EmbeddingWords::WGSL, include_str!("../../shaders/embedding_backward.wgsl")];
-    KernelSource::new("embedding_backward", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/embedding_backward", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

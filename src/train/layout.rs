@@ -11,8 +11,8 @@ use super::pass::elements;
 use super::tensors::{Tensor, read_f32, write};
 use crate::error::{Error, Result, check_len};
 use crate::import::open_safetensors;
-use crate::model::Rnn;
-use crate::params::{ParamLayout, ParamSpec, Params};
+use crate::network::params::{ParamLayout, ParamSpec, Params};
+use crate::rnn::Rnn;
 
 /// Names, shapes and ranges of all tensors of a model: `embedding.weight` `[V, I]` if there is one, the network's own behind `rnn.`,
 /// `head.weight` `[C, D·H]` and `head.bias` `[C]`.

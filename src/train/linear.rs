@@ -3,10 +3,10 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, elements, reads, writes};
-use crate::context::Context;
 use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::program::{Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tiles, column_sum, matmuls, reduce, splits};
-use crate::program::{Role, Segment, Slot};
 
 /// Sizes of a [`Linear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,11 +3,11 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, elements, reads, writes};
-use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::context::Context;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::product::elementwise;
-use crate::program::{Dispatch, Role, Segment, Slot};
 
 /// Label of a row that does not count, as any that is not below the number of classes.
 pub const IGNORE: u32 = u32::MAX;
@@ -83,26 +83,21 @@ sizes! {
 
 fn counted(objective: Objective) -> &'static str {
     match objective {
-        Objective::CrossEntropy => include_str!("../../shaders/counted_labels.wgsl"),
-        Objective::MeanSquaredError => include_str!("../../shaders/counted_rows.wgsl"),
+        Objective::CrossEntropy => "train/counted_labels",
+        Objective::MeanSquaredError => "train/counted_rows",
     }
 }
 
 fn count_source(objective: Objective) -> KernelSource {
     let bindings = [Binding::read("targets").of_u32(), Binding::read("mask").of_u32(), Binding::write("loss")];
-    let files = [LossWords::WGSL, counted(objective), include_str!("../../shaders/loss_count.wgsl")];
-    KernelSource::new("loss_count", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/loss_count", &[], &bindings, StepIndex::None, LossWords::WGSL).with_file(counted(objective))
 }
 
 fn rows_source(objective: Objective, lanes: u32) -> KernelSource {
     let targets = Binding::read("targets");
-    let (entry, text, targets, constants) = match objective {
-        Objective::CrossEntropy => {
-            ("cross_entropy", include_str!("../../shaders/cross_entropy.wgsl"), targets.of_u32(), vec![("LANES", lanes)])
-        }
-        Objective::MeanSquaredError => {
-            ("mean_squared_error", include_str!("../../shaders/mean_squared_error.wgsl"), targets, Vec::new())
-        }
+    let (file, targets, constants) = match objective {
+        Objective::CrossEntropy => ("train/cross_entropy", targets.of_u32(), vec![("LANES", lanes)]),
+        Objective::MeanSquaredError => ("train/mean_squared_error", targets, Vec::new()),
     };
     let bindings = [
         Binding::read("prediction"),
@@ -112,13 +107,12 @@ fn rows_source(objective: Objective, lanes: u32) -> KernelSource {
         Binding::write("d_prediction"),
         Binding::write("row_loss"),
     ];
-    KernelSource::new(entry, &constants, &bindings, StepIndex::None, &[LossWords::WGSL, counted(objective), text])
+    KernelSource::new(file, &constants, &bindings, StepIndex::None, LossWords::WGSL).with_file(counted(objective))
 }
 
 fn total_source() -> KernelSource {
     let bindings = [Binding::write("row_loss"), Binding::write("loss")];
-    let files = [LossWords::WGSL, include_str!("../../shaders/total.wgsl"), include_str!("../../shaders/loss_total.wgsl")];
-    KernelSource::new("loss_total", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/loss_total", &[], &bindings, StepIndex::None, LossWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

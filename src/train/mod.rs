@@ -42,7 +42,7 @@ pub use pass::Pass;
 pub use readout::Readout;
 pub use trainer::Trainer;
 
-use crate::kernel::KernelSource;
+use crate::gpu::kernel::KernelSource;
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {

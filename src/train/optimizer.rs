@@ -3,11 +3,11 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, elements, reads, writes};
-use crate::context::Context;
 use crate::error::{Error, Result};
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::context::Context;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::product::elementwise;
-use crate::program::{Dispatch, Role, Segment, Slot};
 
 /// A rule by which gradients change parameters; PyTorch's `torch.optim` of that name, to its order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,8 +88,7 @@ sizes! {
 
 fn sgd_source(momentum: bool) -> KernelSource {
     let bindings = [Binding::read("gradients"), Binding::read("hyper"), Binding::write("params"), Binding::write("first_moment")];
-    let files = [SgdWords::WGSL, include_str!("../../shaders/sgd.wgsl")];
-    KernelSource::new("sgd", &[("HAS_MOMENTUM", momentum.into())], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/sgd", &[("HAS_MOMENTUM", momentum.into())], &bindings, StepIndex::None, SgdWords::WGSL)
 }
 
 fn adam_source(decoupled: bool) -> KernelSource {
@@ -100,8 +99,7 @@ fn adam_source(decoupled: bool) -> KernelSource {
         Binding::write("first_moment"),
         Binding::write("second_moment"),
     ];
-    let files = [AdamWords::WGSL, include_str!("../../shaders/adam.wgsl")];
-    KernelSource::new("adam", &[("DECOUPLED", decoupled.into())], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/adam", &[("DECOUPLED", decoupled.into())], &bindings, StepIndex::None, AdamWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

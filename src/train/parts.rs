@@ -10,10 +10,10 @@ use super::{
     ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward, LinearForward,
     LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
 };
-use crate::config::Mode;
 use crate::error::Result;
-use crate::model::Rnn;
+use crate::network::sequence::Mode;
 use crate::plan::{Backward, BackwardBuffers, Forward, Plan};
+use crate::rnn::Rnn;
 
 /// What one part of a step records.
 #[derive(Debug)]

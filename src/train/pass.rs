@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use wgpu::{BufferBinding, CommandEncoder, ComputePass};
 
-use crate::context::Context;
 use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::gpu::program::{Bound, Role, Segment};
 use crate::plan::checks::Bindings;
-use crate::program::{Bound, Role, Segment};
 
 /// One direction of a piece of training, bound to its buffers. Cheap to clone.
 #[derive(Debug, Clone)]

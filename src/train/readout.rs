@@ -3,12 +3,13 @@
 use wgpu::BufferBinding;
 
 use super::pass::{Pass, Use, reads, writes};
-use crate::config::{RnnConfig, SeqShape};
-use crate::context::Context;
 use crate::error::Result;
-use crate::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::context::Context;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 use crate::product::elementwise;
-use crate::program::{Dispatch, Role, Segment, Slot};
 
 /// Which of a network's outputs become predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -37,18 +38,14 @@ sizes! {
     }
 }
 
-const LAST_STEP: &str = include_str!("../../shaders/last_step.wgsl");
-
 fn forward_source() -> KernelSource {
     let bindings = [Binding::read("lengths").of_u32(), Binding::read("output"), Binding::write("features")];
-    let files = [ReadoutWords::WGSL, LAST_STEP, include_str!("../../shaders/readout_forward.wgsl")];
-    KernelSource::new("readout_forward", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/readout_forward", &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
 }
 
 fn backward_source() -> KernelSource {
     let bindings = [Binding::read("lengths").of_u32(), Binding::read("d_features"), Binding::write("d_output")];
-    let files = [ReadoutWords::WGSL, LAST_STEP, include_str!("../../shaders/readout_backward.wgsl")];
-    KernelSource::new("readout_backward", &[], &bindings, StepIndex::None, &files)
+    KernelSource::new("train/readout_backward", &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

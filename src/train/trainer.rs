@@ -9,10 +9,10 @@ use super::buffers::{Buffers, Carried};
 use super::config::{Batch, Inputs, Targets, TrainConfig};
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
-use crate::context::Context;
 use crate::error::{Error, Result, check_len};
-use crate::model::Rnn;
-use crate::strategy::Strategy;
+use crate::gpu::context::Context;
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
 
 /// Trains a whole model: an embedding if there is one, a recurrent network, a linear head, a loss.
 ///

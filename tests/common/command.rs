@@ -13,7 +13,7 @@ use tidegate::check::Tolerance;
 use tidegate::{RnnConfig, SeqShape};
 
 pub fn fixtures() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures")
+    super::path("tests/fixtures")
 }
 
 /// With a cache of this process's own: what it finds out must not reach the user's, nor the other way round.

@@ -22,7 +22,7 @@ pub struct Recorded {
 impl Recorded {
     /// All records of a folder of fixtures, by name.
     pub fn all(folder: &str) -> Vec<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
+        let folder = super::path("tests/fixtures").join(folder);
         let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
         paths.iter().filter_map(|path| Self::read(path)).collect()

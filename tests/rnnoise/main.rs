@@ -24,7 +24,7 @@ const BESIDE_THE_CRATE: f64 = 2e-5;
 const BESIDE_FLOAT64: f64 = 1e-5;
 
 fn fixture(name: &str) -> Vec<u8> {
-    fs::read(format!("{}/tests/fixtures/rnnoise/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    fs::read(common::path("tests/fixtures/rnnoise").join(name)).unwrap()
 }
 
 fn wide(values: &[f32]) -> Vec<f64> {

@@ -1,7 +1,6 @@
 //! Whole models in training against PyTorch; `tests/fixtures/train/generate.py` made the numbers.
 
 use std::fs;
-use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
@@ -199,7 +198,7 @@ impl<'a> Case<'a> {
 #[test]
 fn twenty_steps_agree_with_pytorch() {
     let ctx = common::context();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/train");
+    let folder = common::path("tests/fixtures/train");
     let mut cases = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use futures_intrusive::sync::LocalMutex;
 use js_sys::{Array, JSON, Object, Promise, Reflect};
-use tidegate::tools::bench::{self, Description, Entry, Host, Limits, Peaks, Products, Report, Runner, Suite, Workload};
+use tidegate::bench::{self, Description, Entry, Host, Limits, Peaks, Products, Report, Runner, Suite, Workload};
 use tidegate::{Context, Strategy};
 use wasm_bindgen::prelude::*;
 

@@ -1,8 +1,8 @@
 //! `Reference`: the float64 reference, on the CPU.
 
 use js_sys::{Array, Float32Array, Object, Uint8Array};
-use tidegate::tools::cpu::{narrow, widen};
-use tidegate::tools::gates::{self, Map, Shares};
+use tidegate::gates::{self, Map, Shares};
+use tidegate::reference::device::{narrow, widen};
 use tidegate::{Mode, ParamLayout, Params, SeqShape, Sequence, reference};
 use wasm_bindgen::prelude::*;
 

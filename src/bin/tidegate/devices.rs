@@ -3,10 +3,10 @@
 use comfy_table::Table;
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
-use tidegate::tools::bench::Description;
+use tidegate::bench::Description;
 use wgpu::{Adapter, Features};
 
-use crate::device;
+use crate::args::device;
 use crate::{Result, print};
 
 #[derive(Debug, clap::Args)]

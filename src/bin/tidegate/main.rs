@@ -1,28 +1,21 @@
 //! The command `tidegate`: lists devices, runs networks from files, measures devices against each other.
 #![deny(unsafe_code)]
 
+mod args;
 mod bench;
 mod compare;
-mod comparison;
-mod device;
 mod devices;
-mod exit;
-mod files;
 mod gates;
 mod html;
-mod interrupt;
-mod onnx;
-mod page;
 mod run;
-mod table;
-mod tensors;
-mod tunings;
 
 use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use args::exit;
 
 /// What ends a command: its text is the one line that the user sees.
 type Failure = Box<dyn std::error::Error>;

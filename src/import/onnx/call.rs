@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::node::Node;
 use super::operator::Attributes;
 use super::tensor::Tensor;
-use crate::config::{Output, SeqShape, Sequence, state_len};
 use crate::error::{Error, Result, check_len};
 use crate::import::Model;
+use crate::network::sequence::{Output, SeqShape, Sequence, state_len};
 
 /// Tensors under the graph's names.
 pub type Tensors = BTreeMap<String, Tensor>;

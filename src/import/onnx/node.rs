@@ -12,10 +12,10 @@ use super::scope::{Blocked, Scope, Source};
 use super::tensor::{Tensor, dtype};
 use super::{describe, quantized};
 use crate::cell::Cell;
-use crate::config::{Direction, RnnConfig};
 use crate::error::{Error, Result};
 use crate::import::Model;
-use crate::params::{ParamLayout, Params};
+use crate::network::config::{Direction, RnnConfig};
+use crate::network::params::{ParamLayout, Params};
 
 /// An RNN, LSTM or GRU node.
 #[derive(Debug, Clone)]

@@ -6,10 +6,10 @@ use prost::bytes::Bytes;
 
 use super::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto, TensorProto};
-use crate::activation::Activation;
-use crate::cell::{Cell, Elman, Gru, GruResetBefore, Lstm};
-use crate::config::Direction;
+use crate::cell::activation::Activation;
+use crate::cell::{Cell, Elman, Gru, Lstm};
 use crate::error::{Error, Result};
+use crate::network::config::Direction;
 
 /// A recurrent operator of ONNX.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,8 +176,8 @@ impl Attributes {
                 Arc::new(clip.into_iter().fold(Gru::default().with_activations(f, g), Gru::with_clip))
             }
             (Operator::Gru, &[f, g]) => {
-                let cell = GruResetBefore::default().with_activations(f, g);
-                Arc::new(clip.into_iter().fold(cell, GruResetBefore::with_clip))
+                let cell = Gru::reset_before().with_activations(f, g);
+                Arc::new(clip.into_iter().fold(cell, Gru::with_clip))
             }
             (_, activations) => Arc::new(clip.into_iter().fold(Elman::new(activations[0]), Elman::with_clip)),
         }

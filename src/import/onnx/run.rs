@@ -10,9 +10,8 @@ use super::proto::{self, NodeProto, ValueInfo};
 use super::scope::{Blocked, Scope, Source, Step, Values};
 use super::tensor::{self, Tensor};
 use super::{Graph, describe};
-use crate::config::{Output, Sequence};
 use crate::error::{Error, Result};
-use crate::{Context, Rnn};
+use crate::{Context, Output, Rnn, Sequence};
 
 /// Most nodes that a message names.
 const NAMED: usize = 100;

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::ValueEnum;
+use tidegate::bench::{Kind, Products, Suite, Workload};
 use tidegate::cell::by_name;
-use tidegate::tools::bench::{Kind, Products, Suite, Workload};
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
-use crate::comparison::Tolerance;
-use crate::device::{self, Device};
+use crate::args::device::{self, Device};
+use crate::compare::Tolerance;
 use crate::{Result, complain};
 
 #[derive(Debug, clap::Args)]
@@ -29,12 +29,22 @@ pub struct Args {
     /// [default: all adapters, and after them the CPU for a suite]
     #[arg(long)]
     device: Vec<String>,
-    /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16
-    #[arg(long, default_value = "f32")]
-    pub dtype: Dtype,
+    /// How GPUs store parameters, input and output, and the gradients of both: f32 or f16 [default: f32; suite recurrence both]
+    #[arg(long)]
+    dtype: Option<Dtype>,
     /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent
     #[arg(long, default_value = "auto")]
     pub strategy: Strategy,
+    /// Which strategy and tiles auto takes on a GPU: what tuning finds on the device and keeps, the library's own table without it, or one
+    /// after the other [default: on; suite recurrence both]
+    #[arg(long, value_name = "WHICH")]
+    tuning: Option<TuningRuns>,
+    /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
+    #[arg(long)]
+    pub no_peaks: bool,
+    /// Also print what tuning tried for each row
+    #[arg(short, long)]
+    pub verbose: bool,
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
@@ -84,6 +94,13 @@ pub struct Args {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum TuningRuns {
+    On,
+    Off,
+    Both,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ModeName {
     Infer,
     Train,
@@ -101,7 +118,13 @@ impl Args {
                     return Err(format!("--filter: no workload of the suite contains {filter:?}, see --list").into());
                 }
             }
-            workloads.iter_mut().for_each(|workload| workload.dtype = self.dtype);
+            // Some suites have rows of both.
+            if let Some(dtype) = self.dtype {
+                if workloads.iter().any(|workload| workload.dtype != Dtype::F32) {
+                    workloads.retain(|workload| workload.dtype == dtype);
+                }
+                workloads.iter_mut().for_each(|workload| workload.dtype = dtype);
+            }
             return Ok(workloads);
         };
         let modes = match self.mode {
@@ -112,16 +135,29 @@ impl Args {
         };
         let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
         let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
+        let dtype = self.dtype.unwrap_or_default();
         let kind = if self.stream { Kind::Stream } else { Kind::Throughput };
         Ok(modes
             .into_iter()
-            .map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind, dtype: self.dtype })
+            .map(|mode| Workload { cell: cell.clone(), config: config.clone(), shape, mode, kind, dtype })
             .collect())
     }
 
     /// The suite, unless `--cell` describes a workload.
     pub fn suite(&self) -> Option<Suite> {
         if self.cell.is_some() { None } else { Some(self.suite.unwrap_or(Suite::Quick)) }
+    }
+
+    /// How often each workload runs on a GPU that tunes: without tuning, with it, or both.
+    pub fn tuned(&self) -> &'static [bool] {
+        let both = self.suite().is_some_and(Suite::runs_untuned_too);
+        match self.tuning {
+            Some(TuningRuns::On) => &[true],
+            Some(TuningRuns::Off) => &[false],
+            Some(TuningRuns::Both) => &[false, true],
+            None if both => &[false, true],
+            None => &[true],
+        }
     }
 
     /// Which kernels make the bulk products.

@@ -1,11 +1,11 @@
 //! Workloads on one device, by what is known of it.
 
 use pollster::block_on;
-use tidegate::tools::bench::{self, Measured, Products, Runner, Workload};
-use tidegate::{Context, Error, Rnn, Strategy};
+use tidegate::bench::{self, Measured, Products, Runner, Workload};
+use tidegate::{Context, Error, Strategy, Tried};
 
-use crate::interrupt;
-use crate::tunings::Tunings;
+use crate::args::interrupt;
+use crate::bench::tunings::Tunings;
 
 /// What stays from one workload of a device to the next.
 #[derive(Debug)]
@@ -22,23 +22,24 @@ impl<'a> OnGpu<'a> {
         Self { ctx, strategy, products, tunings: Tunings::load(ctx), runner: Runner::new(ctx, products) }
     }
 
-    /// The network of a workload; left to choose, by what is fastest for it here.
-    fn rnn(&mut self, workload: &Workload) -> Result<Rnn, Error> {
-        let rnn = self.products.apply(bench::rnn(self.ctx, workload, self.strategy)?)?;
-        // What is kept of tuning is about kernels that every device runs.
-        if self.strategy != Strategy::Auto || self.products.cooperative {
-            return Ok(rnn);
-        }
-        self.tunings.tune(&rnn, workload)?;
-        self.tunings.apply(rnn)
+    /// Whether a network is left to choose by what is fastest for it here. What is kept of tuning is about kernels that every
+    /// device runs.
+    pub fn tunes(&self) -> bool {
+        self.strategy == Strategy::Auto && !self.products.cooperative
     }
 
-    pub fn measure(&mut self, workload: &Workload) -> Result<Measured, Error> {
-        let rnn = self.rnn(workload)?;
+    /// Measures by what tuning found, or without it; gives what tuning tried, too.
+    pub fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error> {
+        let mut rnn = self.products.apply(bench::rnn(self.ctx, workload, self.strategy)?)?;
+        let mut tried = Vec::new();
+        if tuned && self.tunes() {
+            tried = self.tunings.tune(&rnn, workload)?;
+            rnn = self.tunings.apply(rnn)?;
+        }
         let measured = block_on(self.runner.measure(&rnn, workload, &interrupt::requested))?;
-        if self.strategy == Strategy::Auto {
+        if tuned && self.strategy == Strategy::Auto {
             self.tunings.record(measured.repairs);
         }
-        Ok(measured)
+        Ok((measured, tried))
     }
 }

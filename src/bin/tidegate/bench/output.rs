@@ -1,12 +1,13 @@
 //! Files of what `bench` found so far.
 
 use serde::Serialize;
-use tidegate::tools::bench::Report;
+use tidegate::bench::Report;
 
 use super::Args;
-use crate::comparison::{Comparison, Source, Verdict};
-use crate::page::Page;
-use crate::{Result, files};
+use crate::Result;
+use crate::args::files;
+use crate::compare::{Comparison, Source, Verdict};
+use crate::html::report::Page;
 
 /// The JSON file.
 #[derive(Serialize)]

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use tidegate::tools::gates::{Map, Shares, formula};
+use tidegate::gates::{Map, Shares, formula};
 
 use super::base64::base64;
 use super::window::{Row, Window};
@@ -90,7 +90,7 @@ impl Page {
             about = about,
             sections = groups.iter().enumerate().map(|(index, group)| group.section(index)).collect::<String>(),
             data = script_json(&data)?,
-            script = concat!(include_str!("../dom.js"), include_str!("maps.js"), include_str!("page.js")),
+            script = concat!(include_str!("../html/dom.js"), include_str!("maps.js"), include_str!("page.js")),
         ))
     }
 }

@@ -1,0 +1,94 @@
+// needs: shared/kept_states
+// One unit's share of a backward step, once its product with W_hhᵀ is there. Shared by the kernels that walk a sequence; each
+// defines `publish(step, direction, b, r, gate_row, value)`, what it does with d_rh besides storing it.
+//
+// state: initial states, then from `carry` on the running gradient of the states, each [S, L·D, B, H].
+// d_rows: d_wx [D, rows, G, H], then d_rh if they differ, then the per-unit gradients [D, rows, UNIT_ROWS, H].
+// A cell of one product has phase 0. A cell of two has phase 1 (the state's gradient, then the second phase's gates) and
+// phase 2 (the gradient of mid, then the rest). Step seq_len writes the initial states' gradient and nothing else.
+
+fn gate_index(direction: u32, row: u32, gate: u32, unit: u32) -> u32 {
+    return ((direction * sizes.rows + row) * GATES + gate) * sizes.hidden + unit;
+}
+
+// The reverse direction is walked from its end, step 0, upwards.
+fn time_of(step: u32, direction: u32) -> u32 {
+    return select(sizes.seq_len - 1u - step, step, runs_back(direction));
+}
+
+// The edge over which the gradient of the state after a step arrives.
+fn edge_of(step: u32, direction: u32) -> u32 {
+    return select(sizes.seq_len - step, step, runs_back(direction));
+}
+
+// The step whose gates send that gradient: the one walked just before.
+fn time_before(step: u32, direction: u32) -> u32 {
+    return select(sizes.seq_len - step, step - 1u, runs_back(direction));
+}
+
+// What is there before a step's product is: the running gradient, and what forward kept of the step.
+struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
+
+fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
+    var x = Before();
+    let at = state_index(direction, b, unit);
+    for (var s = 0u; s < STATES; s++) { x.d_next[s] = state[sizes.carry + s * sizes.block + at]; }
+    if step == sizes.seq_len { return x; }
+    let t = time_of(step, direction);
+    x.valid = t < marks[b];
+    if !x.valid { return x; }
+    x.d_output = load_d_output(row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
+    x.saved = saved_at(direction, t, b, unit);
+    x.prev = states_before(direction, t, b, unit);
+    x.next = states_after(direction, t, b, unit);
+    for (var i = 0u; i < UNIT_ROWS; i++) {
+        x.unit[i] = load_params(sizes.unit + direction * sizes.param_stride + i * sizes.hidden + unit);
+    }
+    return x;
+}
+
+fn store_gates(step: u32, direction: u32, b: u32, r: u32, unit: u32, from_gate: u32, to_gate: u32, d: Backward) {
+    let row = row_of(time_of(step, direction), b);
+    var d_wx = d.d_wx;
+    var d_rh = d.d_rh;
+    for (var g = from_gate; g < to_gate; g++) {
+        let at = gate_index(direction, row, g, unit);
+        d_rows[at] = d_wx[g];
+        if SPLIT_GRADIENTS == 1u { d_rows[sizes.d_rh + at] = d_rh[g]; }
+        publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
+    }
+}
+
+fn store_units(direction: u32, row: u32, unit: u32, d: Backward) {
+    var d_unit = d.d_unit;
+    for (var i = 0u; i < UNIT_ROWS; i++) {
+        d_rows[sizes.d_unit + ((direction * sizes.rows + row) * UNIT_ROWS + i) * sizes.hidden + unit] = d_unit[i];
+    }
+}
+
+fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) {
+    let at = state_index(direction, b, unit);
+    var d_next = x.d_next;
+    if phase != 2u {
+        d_next[0] += product;
+        if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
+        if step == sizes.seq_len {
+            for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }
+            return;
+        }
+        // 0 past a length.
+        d_next[0] += x.d_output;
+    }
+    // A row past its length holds its state: nothing for the gates, the gradient passes on.
+    var d = Backward();
+    d.d_prev = d_next;
+    if x.valid { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }
+    if phase == 1u {
+        store_gates(step, direction, b, r, unit, FIRST_PHASE_GATES, GATES, d);
+    } else {
+        store_gates(step, direction, b, r, unit, 0u, FIRST_PHASE_GATES, d);
+        store_units(direction, row_of(time_of(step, direction), b), unit, d);
+        d_next = d.d_prev;
+    }
+    for (var s = 0u; s < STATES; s++) { state[sizes.carry + s * sizes.block + at] = d_next[s]; }
+}

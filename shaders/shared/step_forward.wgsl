@@ -1,0 +1,113 @@
+// needs: shared/edges
+// One unit's share of a forward step, once its products with W_hh are there. Shared by the kernels that walk a sequence.
+//
+// state is h twice (ping, pong by step), then the other states, each [L·D, B, H], then for a cell of two phases mid [D, B, H]
+// and rh of the first phase [D, B, FIRST_PHASE_GATES, H]. A cell of one product has phase 0; a cell of two has phase 1 (W·h,
+// then mid) and phase 2 (W·mid, then the step).
+
+fn state_index(direction: u32, b: u32, unit: u32) -> u32 {
+    return ((sizes.layer + direction) * sizes.batch + b) * sizes.hidden + unit;
+}
+
+fn h_index(step: u32, direction: u32, b: u32, unit: u32) -> u32 {
+    return (step & 1u) * sizes.block + state_index(direction, b, unit);
+}
+
+fn mid_index(direction: u32, b: u32, unit: u32) -> u32 {
+    return (STATES + 1u) * sizes.block + (direction * sizes.batch + b) * sizes.hidden + unit;
+}
+
+fn rh_index(direction: u32, b: u32, gate: u32, unit: u32) -> u32 {
+    let start = (STATES + 1u) * sizes.block + sizes.directions * sizes.batch * sizes.hidden;
+    return start + ((direction * sizes.batch + b) * FIRST_PHASE_GATES + gate) * sizes.hidden + unit;
+}
+
+fn time_of(step: u32, direction: u32) -> u32 {
+    return select(step, sizes.seq_len - 1u - step, runs_back(direction));
+}
+
+// The edge by which the state enters step t; the reverse direction's start at the last step is none.
+fn enters_cut(direction: u32, t: u32, b: u32) -> bool {
+    return is_cut(t + u32(runs_back(direction)), b);
+}
+
+// What a unit needs of its parameters, the same at every step.
+struct Fixed { bias: Gates, unit: Unit }
+
+fn fixed_of(direction: u32, unit: u32) -> Fixed {
+    var fixed = Fixed();
+    let first = direction * sizes.param_stride + unit;
+    if sizes.has_bias == 1u {
+        for (var g = 0u; g < GATES; g++) { fixed.bias[g] = load_params(sizes.bias + first + g * sizes.hidden); }
+    }
+    for (var i = 0u; i < UNIT_ROWS; i++) { fixed.unit[i] = load_params(sizes.unit + first + i * sizes.hidden); }
+    return fixed;
+}
+
+// Row of input_part, which holds the steps from sizes.first on, sizes.part_len of them, by ascending time.
+fn part_row(step: u32, direction: u32, b: u32) -> u32 {
+    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.part_len, runs_back(direction));
+    let t = time_of(step, direction) - first;
+    let row = select(t * sizes.batch + b, b * sizes.part_len + t, sizes.row_t == 1u && sizes.batch > 1u);
+    return direction * sizes.part_len * sizes.batch + row;
+}
+
+// What is there before a step's products are: the input's part, and the states that the row holds.
+struct Before { wx: Gates, held: State }
+
+fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
+    var x = Before();
+    let row = part_row(step, direction, b);
+    for (var g = 0u; g < GATES; g++) { x.wx[g] = input_part[(row * GATES + g) * sizes.hidden + unit]; }
+    x.held[0] = h;
+    for (var s = 1u; s < STATES; s++) {
+        x.held[s] = state[(s + 1u) * sizes.block + state_index(direction, b, unit)];
+    }
+    return x;
+}
+
+// `products` holds W_hh·operand for the gates from `first` on. Gives mid in phase 1, else the row's h after the step; all
+// else goes to its buffer.
+fn finish(
+    step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, unit: u32,
+    products: Gates, fixed: Fixed, x: Before,
+) -> f32 {
+    let t = time_of(step, direction);
+    let row = row_of(t, b);
+    var rh = products;
+    var bias = fixed.bias;
+    for (var g = first; g < first + count; g++) { rh[g] += bias[g]; }
+    var prev = x.held;
+    if enters_cut(direction, t, b) { prev = State(); }
+
+    if phase == 1u {
+        for (var g = 0u; g < count; g++) { state[rh_index(direction, b, g, unit)] = rh[g]; }
+        return cell_mid(x.wx, rh, prev, fixed.unit);
+    }
+    if phase == 2u {
+        for (var g = 0u; g < first; g++) { rh[g] = state[rh_index(direction, b, g, unit)]; }
+    }
+    let result = cell_forward(x.wx, rh, prev, fixed.unit);
+    var next = x.held;
+    var h_out = 0.0;
+    if t < marks[b] {
+        next = result.next;
+        h_out = next[0];
+    }
+    for (var s = 1u; s < STATES; s++) {
+        state[(s + 1u) * sizes.block + state_index(direction, b, unit)] = next[s];
+    }
+    store_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit, h_out);
+    if sizes.has_reserve == 1u {
+        let kept = (direction * sizes.rows + row) * (SAVED + STATES - 1u);
+        var saved = result.saved;
+        for (var i = 0u; i < SAVED; i++) { reserve[(kept + i) * sizes.hidden + unit] = saved[i]; }
+        for (var s = 1u; s < STATES; s++) { reserve[(kept + SAVED + s - 1u) * sizes.hidden + unit] = next[s]; }
+    }
+    if sizes.has_final == 1u && step + 1u == sizes.seq_len {
+        for (var s = 0u; s < STATES; s++) {
+            final_state[s * sizes.block + state_index(direction, b, unit)] = next[s];
+        }
+    }
+    return next[0];
+}

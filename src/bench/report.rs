@@ -1,0 +1,306 @@
+//! What `bench` found, as JSON for programs.
+
+use serde::Serialize;
+use web_time::{SystemTime, UNIX_EPOCH};
+
+use super::description::Description;
+use super::floor::Floor;
+use super::host::Host;
+use super::measure::Measured;
+use super::roofline::Roofline;
+use super::scaling::Series;
+use super::workload::{Kind, Workload};
+use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::schedule::Strategy;
+use crate::tune::tuning::Tried;
+
+/// The JSON that `tidegate compare` reads. Fields may be added; none goes away or changes its meaning without a new `schema`.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    schema: u32,
+    tidegate_version: &'static str,
+    /// Seconds since 1970 when it began.
+    unix_time: u64,
+    host: Host,
+    /// Whether somebody ended it before all had run.
+    pub interrupted: bool,
+    /// One of each workload on each device.
+    pub results: Vec<Entry>,
+    /// What each adapter can do at best.
+    pub rooflines: Vec<Peaks>,
+    /// Of suite scaling.
+    pub scaling: Vec<Series>,
+}
+
+impl Report {
+    /// Of measurements that begin now on this machine.
+    pub fn new(host: Host) -> Self {
+        Self {
+            schema: 1,
+            tidegate_version: env!("CARGO_PKG_VERSION"),
+            unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
+            host,
+            interrupted: false,
+            results: Vec::new(),
+            rooflines: Vec::new(),
+            scaling: Vec::new(),
+        }
+    }
+}
+
+/// A device, and what it was found to do at best.
+#[derive(Debug, Serialize)]
+pub struct Peaks {
+    /// The device.
+    #[serde(flatten)]
+    pub description: Description,
+    /// At best.
+    #[serde(flatten)]
+    pub limits: Limits,
+}
+
+/// What a device was found to do at best.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Limits {
+    /// Its peaks.
+    #[serde(flatten)]
+    pub roofline: Roofline,
+    /// Its costs.
+    #[serde(flatten)]
+    pub floor: Floor,
+}
+
+impl Limits {
+    /// Takes a second or two, and memory of its own meanwhile.
+    pub async fn measure(ctx: &Context) -> Result<Self> {
+        Ok(Self { roofline: Roofline::measure(ctx).await?, floor: Floor::measure(ctx).await? })
+    }
+
+    /// Both as lines for people.
+    pub fn lines(&self) -> String {
+        self.roofline.line() + &self.floor.line()
+    }
+}
+
+/// One workload on one device. What was not measured is null.
+#[derive(Debug, Serialize)]
+pub struct Entry {
+    /// The device.
+    #[serde(flatten)]
+    pub description: Description,
+    /// Name of the cell.
+    pub cell: String,
+    /// `infer` or `train`.
+    pub mode: &'static str,
+    /// Features of a step.
+    #[serde(rename = "I")]
+    pub input_size: usize,
+    /// Units of each layer and direction.
+    #[serde(rename = "H")]
+    pub hidden_size: usize,
+    /// Layers.
+    #[serde(rename = "L")]
+    pub num_layers: usize,
+    /// 1, or 2 of both ways.
+    #[serde(rename = "D")]
+    pub num_directions: usize,
+    /// Steps.
+    #[serde(rename = "T")]
+    pub seq_len: usize,
+    /// Sequences.
+    #[serde(rename = "B")]
+    pub batch_size: usize,
+    /// How the device stored parameters, input and output.
+    pub dtype: &'static str,
+    /// The one that ran; of a failure the one that was asked for.
+    pub strategy: &'static str,
+    /// Whether products of f16 went by cooperative matrices.
+    pub cooperative: bool,
+    /// Of one run.
+    pub dispatches: Option<usize>,
+    /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
+    pub repairs: Option<u32>,
+    /// Whether FLOPs include the input product. If not, the time still has the product of the one input feature.
+    pub includes_input: bool,
+    /// Milliseconds of a run, recorded, submitted and waited for.
+    pub ms_median: Option<f64>,
+    /// Half the 95 % confidence interval of the median, as a part of it.
+    pub ms_median_spread: Option<f64>,
+    /// The least.
+    pub ms_min: Option<f64>,
+    /// The first run, with the building of whatever pipelines no earlier workload had built.
+    pub first_ms: Option<f64>,
+    /// Milliseconds for which the workload ran before it was timed, until it got no faster.
+    pub warm_up_ms: Option<f64>,
+    /// Whether it was measured a second time, for the first times were not of one level.
+    pub measured_again: bool,
+    /// Of the GPU alone, by its own clock.
+    pub gpu_ms_median: Option<f64>,
+    /// How many times the median is of.
+    pub runs: usize,
+    /// FLOP/s · 10⁻⁹, by the median.
+    pub gflops: Option<f64>,
+    /// The time that the device's peaks allow, over the median: see `rooflines`.
+    pub roofline_fraction: Option<f64>,
+    /// What one submit and as many dispatches cost that do next to nothing, over the median: see `rooflines`.
+    pub launch_fraction: Option<f64>,
+    /// Whether it ran and was right.
+    pub verified: bool,
+    /// Steps at which the reference was met.
+    #[serde(rename = "verified_T")]
+    pub verified_seq_len: Option<usize>,
+    /// Sequences there.
+    #[serde(rename = "verified_B")]
+    pub verified_batch_size: Option<usize>,
+    /// The largest relative L2 error of any tensor.
+    pub max_rel_err: Option<f64>,
+    /// Whether a run is one chunk of a stream.
+    pub stream: bool,
+    /// Of suite latency and of streams: microseconds of a run, over T.
+    pub us_per_step_p50: Option<f64>,
+    /// The slowest but 1 %.
+    pub us_per_step_p99: Option<f64>,
+    /// Of streams: the same by a `Session`, with input and output on the host.
+    pub us_per_step_host_p50: Option<f64>,
+    /// The slowest but 1 %.
+    pub us_per_step_host_p99: Option<f64>,
+    /// What is published: of suite deepbench, the recurrence alone, for cuDNN 7.6.2 on a V100; of suite recurrence for cuDNN 9.19 on an
+    /// H200.
+    pub published_ms: Option<f64>,
+    /// Which of both.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_by: Option<&'static str>,
+    /// Whether it ran on purpose without what tuning finds, beside a row with it.
+    pub untuned: bool,
+    /// What tuning tried, with each time or why there is none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried: Vec<Tried>,
+    /// Of a clock that ticks so coarsely that a time may be the mean over several runs, as in browsers: a tick in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_tick_ms: Option<f64>,
+}
+
+impl Entry {
+    /// Of what was measured, nothing if that failed; as far as `limits` are known, in parts of them.
+    pub fn new(
+        description: &Description,
+        workload: &Workload,
+        strategy: Strategy,
+        measured: Option<Measured>,
+        limits: Option<&Limits>,
+    ) -> Self {
+        let Workload { cell, config, shape, .. } = workload;
+        let measured = measured.as_ref();
+        let timed = measured.filter(|_| matches!(workload.kind, Kind::Latency | Kind::Stream));
+        let host_times = timed.and_then(|m| m.host_times.as_ref());
+        let per_step = |milliseconds: f64| milliseconds * 1e3 / shape.seq_len as f64;
+        Self {
+            cell: cell.name().into(),
+            mode: workload.mode_name(),
+            input_size: config.input_size,
+            hidden_size: config.hidden_size,
+            num_layers: config.num_layers,
+            num_directions: config.num_directions(),
+            seq_len: shape.seq_len,
+            batch_size: shape.batch_size,
+            dtype: if description.device_type == "cpu-reference" { "f64" } else { workload.dtype.name() },
+            strategy: measured.map_or(strategy.name(), |m| m.strategy),
+            cooperative: measured.is_some_and(|m| m.cooperative),
+            dispatches: measured.map(|m| m.dispatches),
+            repairs: measured.map(|m| m.repairs),
+            includes_input: workload.includes_input(),
+            ms_median: measured.map(|m| m.times.median()),
+            ms_median_spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
+            ms_min: measured.map(|m| m.times.min()),
+            first_ms: measured.map(|m| m.first),
+            warm_up_ms: measured.map(|m| m.warm_up),
+            measured_again: measured.is_some_and(|m| m.is_again),
+            gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
+            runs: measured.map_or(0, |m| m.times.runs()),
+            gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
+            roofline_fraction: measured.and_then(|m| Some(limits?.roofline.fraction(workload, m.times.median()))),
+            launch_fraction: measured.and_then(|m| Some(limits?.floor.fraction(m.dispatches, m.times.median()))),
+            verified: measured.is_some(),
+            verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
+            verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
+            max_rel_err: measured.map(|m| m.verified.max_rel_err),
+            stream: workload.is_stream(),
+            us_per_step_p50: timed.map(|m| per_step(m.times.median())),
+            us_per_step_p99: timed.map(|m| per_step(m.times.p99())),
+            us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
+            us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
+            published_ms: workload.published_ms(),
+            published_by: workload.published_by(),
+            untuned: false,
+            tried: Vec::new(),
+            clock_tick_ms: measured.and_then(|m| m.times.tick_ms()),
+            description: description.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::times::{Effort, Times};
+    use super::super::verify::Verified;
+    use super::*;
+    use crate::cell::by_name;
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::{Mode, SeqShape};
+
+    /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
+    fn entry(kind: Kind, ran: bool) -> Entry {
+        let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001 };
+        let floor = Floor { submit_us: 100.0, dispatch_us: 20.0, round_trip_us: None, round_trip_workgroups: 2 };
+        let limits = Limits { roofline, floor };
+        let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
+        let workload =
+            Workload { cell: by_name("gru").unwrap(), config: RnnConfig::new(3, 5), shape, mode, kind, dtype: Dtype::F32 };
+        let times =
+            |ms| pollster::block_on(Times::collect(&|| Duration::ZERO, Effort::GPU, &|| false, async || Ok(Some(ms)))).unwrap();
+        let measured = Measured {
+            strategy: "stepwise",
+            dispatches: 6,
+            cooperative: false,
+            repairs: 0,
+            first: 7.0,
+            warm_up: 300.0,
+            is_again: false,
+            times: times(2.0).unwrap(),
+            gpu_times: None,
+            host_times: times(3.0).filter(|_| kind == Kind::Stream),
+            verified: Verified { shape, max_rel_err: 1e-7 },
+        };
+        Entry::new(&Description::cpu(), &workload, Strategy::Auto, ran.then_some(measured), Some(&limits))
+    }
+
+    #[test]
+    fn time_per_step_is_that_of_a_run_over_t() {
+        let times = |e: Entry| [e.us_per_step_p50, e.us_per_step_p99, e.us_per_step_host_p50, e.us_per_step_host_p99];
+        assert_eq!(times(entry(Kind::Throughput, true)), [None; 4]);
+        assert_eq!(times(entry(Kind::Product, true)), [None; 4]);
+        assert_eq!(times(entry(Kind::Latency, true)), [Some(500.0), Some(500.0), None, None]);
+        assert_eq!(times(entry(Kind::Stream, true)), [500.0, 500.0, 750.0, 750.0].map(Some));
+        assert_eq!(times(entry(Kind::Stream, false)), [None; 4]);
+    }
+
+    #[test]
+    fn the_roofline_is_the_slower_of_both_peaks() {
+        // 4 steps of 2·3·5·(3 + 5) FLOPs, and 120 weights with 4 rows of 3 + 5 values, at a million a second each.
+        let (flops, bytes) = (960.0, 4.0 * (120.0 + 32.0));
+        assert!(flops > bytes);
+        assert_eq!(entry(Kind::Throughput, true).roofline_fraction, Some(flops * 1e-3 / 2.0));
+        assert_eq!(entry(Kind::Throughput, false).roofline_fraction, None);
+    }
+
+    /// The submit has one of the 6 dispatches in it, so 200 µs of 2 ms.
+    #[test]
+    fn launches_cost_a_submit_and_the_dispatches_after_its_own() {
+        assert_eq!(entry(Kind::Throughput, true).launch_fraction, Some(0.1));
+        assert_eq!(entry(Kind::Throughput, false).launch_fraction, None);
+    }
+}

@@ -1,0 +1,88 @@
+//! A comparison as one page: facts, charts and tables.
+
+use serde::Serialize;
+
+use crate::Result;
+use crate::compare::{Case, Column, Comparison, Host, Peaks, Row, crossover};
+use crate::html::{STYLE, escape, script_json};
+
+#[derive(Debug)]
+pub struct Page<'a> {
+    pub title: &'a str,
+    pub all: &'a Comparison,
+    pub base: usize,
+}
+
+/// What the script reads.
+#[derive(Serialize)]
+struct Data<'a> {
+    base: usize,
+    columns: Vec<ColumnData<'a>>,
+    cases: Vec<CaseData<'a>>,
+    crossover: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct ColumnData<'a> {
+    label: &'a str,
+    file: &'a str,
+    program: &'a str,
+    device: &'a str,
+    backend: &'a str,
+    driver: &'a str,
+    device_type: &'a str,
+    dtype: &'a str,
+    host: &'a Host,
+    peaks: &'a Option<Peaks>,
+}
+
+#[derive(Serialize)]
+struct CaseData<'a> {
+    name: String,
+    #[serde(flatten)]
+    case: &'a Case,
+    /// One a column.
+    rows: &'a [Option<Row>],
+}
+
+impl Page<'_> {
+    pub fn html(&self) -> Result<String> {
+        let Self { title, all, base } = *self;
+        let data = Data {
+            base,
+            columns: all.columns.iter().map(column).collect(),
+            cases: all.cases.iter().zip(&all.rows).map(|(case, rows)| CaseData { name: case.to_string(), case, rows }).collect(),
+            crossover: crossover(all),
+        };
+        Ok(format!(
+            include_str!("page.html"),
+            title = escape(title),
+            style = format_args!("{STYLE}{}{}", include_str!("charts.css"), include_str!("report.css")),
+            version = env!("CARGO_PKG_VERSION"),
+            data = script_json(&data)?,
+            script = concat!(
+                include_str!("../dom.js"),
+                include_str!("charts.js"),
+                include_str!("tables.js"),
+                include_str!("series.js"),
+                include_str!("report.js")
+            ),
+        ))
+    }
+}
+
+fn column(column: &Column) -> ColumnData<'_> {
+    let Column { label, file, program, place, host, peaks } = column;
+    ColumnData {
+        label,
+        file,
+        program,
+        device: &place.device,
+        backend: &place.backend,
+        driver: &place.driver,
+        device_type: &place.device_type,
+        dtype: &place.dtype,
+        host,
+        peaks,
+    }
+}

@@ -1,0 +1,152 @@
+//! `tidegate run`: a network from a file, tensors from a file, results into a file.
+
+pub mod onnx;
+pub mod tensors;
+
+use std::path::PathBuf;
+
+use tidegate::import::Model;
+use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
+use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
+
+use crate::Result;
+use crate::args::device::{self, Device};
+use crate::args::files;
+use crate::bench::tunings::Tunings;
+use tensors::{Call, Results, serialize};
+
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Safetensors file with PyTorch's state_dict names (also of LSTMCell, GRUCell, RNNCell) behind at most one common prefix;
+    /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer;
+    /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
+    model: PathBuf,
+    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths`, and `d_output`, `d_hn`, `d_cn` for --backward; for an ONNX
+    /// model, with its graph's inputs
+    input: PathBuf,
+    /// Safetensors file to write
+    #[arg(long)]
+    output: PathBuf,
+    /// Also compute the gradients of the input, the initial states and every parameter, under PyTorch's names
+    #[arg(long)]
+    backward: bool,
+    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
+    /// A GRU of Keras without bias needs it
+    #[arg(long)]
+    cell: Option<String>,
+    /// Take input, output and their gradients as [B,T,...] instead of [T,B,...]
+    #[arg(long)]
+    batch_first: bool,
+    /// Run one recurrent node of an ONNX model alone: its name, or its index among them (see `tidegate inspect`). INPUT and OUTPUT
+    /// then hold tensors under the names that the graph has at its ends
+    #[arg(long, value_name = "NAME|INDEX")]
+    node: Option<String>,
+    /// `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
+    #[arg(long)]
+    device: Option<String>,
+    /// How the recurrence becomes dispatches: auto, stepwise, batched, resident or persistent; means nothing on `cpu`
+    #[arg(long, default_value = "auto")]
+    strategy: Strategy,
+    /// How parameters, input and output are stored on the device, and the gradients of both: f32 or f16. The files stay f32; what
+    /// f16 cannot hold is rounded
+    #[arg(long, default_value = "f32")]
+    dtype: Dtype,
+}
+
+/// Where and how a network runs.
+#[derive(Debug)]
+struct Target {
+    device: Device,
+    strategy: Strategy,
+    dtype: Dtype,
+}
+
+impl Target {
+    fn new(args: &Args) -> Result<Self> {
+        Ok(Self { device: device::select(args.device.as_deref(), false)?, strategy: args.strategy, dtype: args.dtype })
+    }
+
+    fn run(&self, model: &Model, call: Call) -> Result<Results> {
+        match &self.device {
+            Device::Gpu(ctx) => on_gpu(ctx, self, model, &call),
+            Device::Cpu => on_cpu(self.dtype, model, call),
+        }
+    }
+}
+
+pub fn run(args: &Args) -> Result<()> {
+    let not_onnx = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
+    if onnx::is_model(&args.model, &not_onnx)? {
+        return run_onnx(args);
+    }
+    if args.node.is_some() {
+        return Err(format!("--node is for ONNX models; {} is not named *.onnx", args.model.display()).into());
+    }
+    let mut model =
+        Model::from_weights(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    model.config.batch_first = args.batch_first;
+    let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
+    let shape = call.shape;
+    let results = Target::new(args)?.run(&model, call)?;
+    files::write(&args.output, &serialize(&model, shape, &results)?)
+}
+
+fn run_onnx(args: &Args) -> Result<()> {
+    let graph = onnx::open(&args.model)?;
+    let job = onnx::Job::new(&graph, args.node.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    let given = job.read(&files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
+    let target = Target::new(args)?;
+    let tensors = job.run(&given, |part, seq| forward(&target, &part.model, seq))?;
+    files::write(&args.output, &onnx::serialize(&tensors)?)
+}
+
+fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<Results> {
+    let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?;
+    let rnn = rnn.with_strategy(target.strategy).with_dtype(target.dtype)?;
+    // What `bench` found out earlier; nothing is measured here.
+    let rnn = Tunings::load(ctx).apply(rnn)?;
+    let params = rnn.upload(&model.params)?;
+    let seq = call.sequence();
+    let Some(d_output) = &call.d_output else { return Ok((rnn.forward_blocking(&params, &seq)?, None)) };
+    let d = OutputGradients { d_output, d_final_state: call.d_final_state.as_deref() };
+    let (output, gradients) = rnn.backward_blocking(&params, &seq, &d)?;
+    Ok((output, Some(gradients)))
+}
+
+/// One network of an ONNX node.
+fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
+    let call = Call {
+        shape: seq.shape,
+        input: seq.input.to_vec(),
+        initial_state: seq.initial_state.map(<[f32]>::to_vec),
+        lengths: seq.lengths.map(<[u32]>::to_vec),
+        d_output: None,
+        d_final_state: None,
+    };
+    Ok(target.run(model, call)?.0)
+}
+
+/// The reference, from what a device would have stored to what it would store.
+fn on_cpu(dtype: Dtype, model: &Model, call: Call) -> Result<Results> {
+    cpu::check_memory(&model.cell, &model.config, call.shape, call.d_output.is_some())?;
+    let stored = |values: &[f32]| values.iter().map(|&value| dtype.round(value).into()).collect::<Vec<f64>>();
+    let run = CpuRun {
+        cell: &model.cell,
+        config: &model.config,
+        params: stored(model.params.values()),
+        shape: call.shape,
+        input: stored(&call.input),
+        initial_state: call.initial_state.as_deref().map(widen),
+        lengths: call.lengths,
+        d_output: call.d_output.as_deref().map(stored),
+        d_final_state: call.d_final_state.as_deref().map(widen),
+    };
+    let (output, gradients) = run.run()?;
+    let result = |values: &[f64]| values.iter().map(|&value| dtype.round(value as f32)).collect();
+    let gradients = gradients.map(|d| Gradients {
+        d_input: result(&d.d_input),
+        d_params: narrow(&d.d_params),
+        d_initial_state: narrow(&d.d_initial_state),
+    });
+    Ok((Output { output: result(&output.output), final_state: narrow(&output.final_state) }, gradients))
+}

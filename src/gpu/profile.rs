@@ -1,0 +1,126 @@
+//! What a device can give to a workgroup.
+
+use wgpu::Backend;
+
+use crate::gpu::context::Context;
+
+/// How threads read the vector that all multiply.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OperandRead {
+    Shuffle,
+    Vectors,
+    Scalars,
+}
+
+impl OperandRead {
+    fn new(ctx: &Context) -> Self {
+        match ctx.adapter_info().backend {
+            // A GPU reads one address for a whole subgroup as fast as it shuffles.
+            Backend::Vulkan if ctx.is_software() && ctx.subgroups() => Self::Shuffle,
+            Backend::Vulkan => Self::Vectors,
+            _ => Self::Scalars,
+        }
+    }
+}
+
+/// Bounds within which the strategies that make many steps a dispatch lay out a workgroup.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DeviceProfile {
+    /// Threads, a power of two.
+    pub threads: u32,
+    /// Weights that a thread can keep in registers, and a whole workgroup.
+    pub held: u32,
+    pub held_in_all: u32,
+    /// K that one thread sums at most with held weights.
+    pub k_per_lane: u32,
+    /// Longest loop that the compiler unrolls: only unrolled loops keep weights in registers.
+    pub unrolled: u32,
+    /// Rows that strategy persistent puts together at least, if there are several: fewer variants to compile.
+    pub least_rows: u32,
+    /// Smallest H whose weights strategy persistent holds: below it they are few, and a pipeline for every H costs more.
+    pub held_from: u32,
+    /// Workgroups that run side by side: rows are put together only past that.
+    pub groups: u32,
+    /// For strategy resident: K of each gate that a thread sums at most while there are threads for less, and weights that it
+    /// keeps at most, in all and while there are 256 threads or fewer for less.
+    pub resident_k: u32,
+    pub resident_held: u32,
+    pub resident_held_by_few: u32,
+    /// Units that a thread multiplies for backward, so that it reads a vector once for all of them.
+    pub columns: u32,
+    /// Whether a workgroup with held weights takes several rows, one after the other.
+    pub rows_in_turn: bool,
+    /// Turns that a loop needs at least to stay a loop; 1 where that does not matter.
+    pub rolled: u32,
+    /// Threads of a lane are whole subgroups.
+    pub subgroup: u32,
+    pub take: OperandRead,
+}
+
+/// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
+const GPU: DeviceProfile = DeviceProfile {
+    threads: 512,
+    held: 96,
+    held_in_all: 32_768,
+    k_per_lane: 16,
+    unrolled: 64,
+    least_rows: 1,
+    held_from: 32,
+    groups: 128,
+    resident_k: 16,
+    resident_held: 96,
+    resident_held_by_few: 96,
+    columns: 1,
+    rows_in_turn: false,
+    rolled: 1,
+    subgroup: 32,
+    take: OperandRead::Scalars,
+};
+
+/// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
+/// for every 8 threads, so they are few with many weights each.
+const CPU: DeviceProfile = DeviceProfile {
+    threads: 1024,
+    held: 512,
+    held_in_all: u32::MAX,
+    k_per_lane: 32,
+    unrolled: 32,
+    least_rows: 4,
+    held_from: 96,
+    groups: 2,
+    resident_k: u32::MAX,
+    resident_held: 512,
+    resident_held_by_few: 384,
+    columns: 4,
+    rows_in_turn: true,
+    rolled: 33,
+    subgroup: 8,
+    take: OperandRead::Shuffle,
+};
+
+impl DeviceProfile {
+    pub fn new(ctx: &Context) -> Self {
+        let limits = ctx.limits();
+        let threads = limits
+            .max_compute_invocations_per_workgroup
+            .min(limits.max_compute_workgroup_size_x)
+            .min(limits.max_compute_workgroup_size_y)
+            .min(1024);
+        let threads = 1 << threads.ilog2();
+        let threads = |most: u32| threads.min(most);
+        let take = OperandRead::new(ctx);
+        if ctx.is_software() {
+            let groups = std::thread::available_parallelism().map_or(CPU.groups, |n| n.get() as u32);
+            let subgroup = CPU.subgroup.max(ctx.adapter_info().subgroup_max_size);
+            Self { threads: threads(CPU.threads), groups, subgroup, take, ..CPU }
+        } else {
+            Self { threads: threads(GPU.threads), take, ..GPU }
+        }
+    }
+
+    /// Devices to validate sources for, without one.
+    pub fn samples() -> [Self; 3] {
+        let small = Self { threads: 256, groups: 2, ..GPU };
+        [small, Self { take: OperandRead::Vectors, ..GPU }, CPU]
+    }
+}

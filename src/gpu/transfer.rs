@@ -1,0 +1,130 @@
+//! What goes to the queue and comes back: writes, submits, readbacks. Errors never reach the app's handler.
+
+use std::future::Future;
+#[cfg(not(target_arch = "wasm32"))]
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use futures_intrusive::channel::shared::oneshot_channel;
+use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode};
+
+use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::gpu::owned::OwnedBuffers;
+
+impl Context {
+    /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
+    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        check_words(label, bytes.len() as u64)?;
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
+        let buffer = self.create_buffer(label, bytes.len().max(4) as u64, usage)?;
+        self.write(&buffer, 0, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Overwrites a part of a buffer from this byte on, for the next submit.
+    pub(crate) fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) -> Result<()> {
+        self.scoped(|| self.queue().write_buffer(buffer, offset, bytemuck::cast_slice(values)))
+    }
+
+    pub(crate) fn encoder(&self, label: &str) -> CommandEncoder {
+        self.device().create_command_encoder(&CommandEncoderDescriptor { label: Some(label) })
+    }
+
+    pub(crate) fn submit(&self, encoder: CommandEncoder) -> Result<()> {
+        self.scoped(|| self.queue().submit([encoder.finish()])).map(drop)
+    }
+
+    /// Reads whole f32 buffers back, all in one submit. Of f16 it gives the words, for [`Dtype::decode`](crate::Dtype::decode).
+    pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
+        for source in sources {
+            let (needed, actual) = (BufferUsages::COPY_SRC, source.usage());
+            if !actual.contains(needed) {
+                return Err(Error::BufferUsage { name: "download", needed, actual });
+            }
+            check_words("download", source.size())?;
+        }
+        let mut encoder = self.encoder("tidegate download");
+        let owned = OwnedBuffers::default();
+        let mut staging = Vec::new();
+        for source in sources {
+            let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;
+            let copy = owned.keep(self.create_buffer("tidegate staging", source.size(), usage))?;
+            encoder.copy_buffer_to_buffer(source, 0, &copy, 0, source.size());
+            staging.push(copy);
+        }
+        self.submit(encoder)?;
+        // All maps are asked for before the first is waited for.
+        let mapped: Vec<_> = staging.iter().map(|buffer| self.map(buffer)).collect();
+        let mut values = [const { Vec::new() }; N];
+        for (value, mapped) in values.iter_mut().zip(mapped) {
+            *value = mapped.await?;
+        }
+        Ok(values)
+    }
+
+    /// Maps a staging buffer, copies its values out and unmaps it, so that it can be used again whatever came of it.
+    pub(crate) fn map(&self, staging: &Buffer) -> impl Future<Output = Result<Vec<f32>>> + use<> {
+        let (sender, receiver) = oneshot_channel();
+        let (context, staging) = (self.clone(), staging.clone());
+        let asked = self.scoped(|| {
+            staging.map_async(MapMode::Read, .., move |result| {
+                let _ = sender.send(result);
+            });
+        });
+        async move {
+            asked?;
+            // In browsers the event loop brings the answer.
+            #[cfg(not(target_arch = "wasm32"))]
+            if let Err(error) = context.wait() {
+                context.scoped(|| staging.unmap())?;
+                return Err(error);
+            }
+            match receiver.receive().await {
+                Some(Ok(())) => {}
+                Some(Err(error)) => return Err(context.refused(error).await),
+                None => return Err(Error::DeviceLost),
+            }
+            if let Err(error) = context.settle().await {
+                staging.unmap();
+                return Err(error);
+            }
+            let view = staging.get_mapped_range(..).map_err(|e| context.failure(e))?;
+            let values = bytemuck::pod_collect_to_vec(&view[..]);
+            drop(view);
+            staging.unmap();
+            Ok(values)
+        }
+    }
+
+    /// Resolves once all work submitted so far is done; natively the calling thread waits for it.
+    pub async fn done(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        self.wait()?;
+        #[cfg(target_arch = "wasm32")]
+        {
+            let (sender, receiver) = oneshot_channel();
+            self.queue().on_submitted_work_done(move || {
+                let _ = sender.send(());
+            });
+            receiver.receive().await.ok_or(Error::DeviceLost)?;
+        }
+        self.settle().await
+    }
+
+    /// Waits for all submitted work.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn wait(&self) -> Result<()> {
+        let poll = wgpu::PollType::Wait { submission_index: None, timeout: Some(self.timeout()) };
+        // wgpu 30's poll panics where it meets a lost device itself.
+        let polled = catch_unwind(AssertUnwindSafe(|| self.device().poll(poll)));
+        self.check_lost()?;
+        polled.map_err(|_| Error::DeviceLost)??;
+        Ok(())
+    }
+}
+
+/// wgpu copies whole 4-byte words.
+fn check_words(name: &str, bytes: u64) -> Result<()> {
+    if bytes.is_multiple_of(4) { Ok(()) } else { Err(Error::Config(format!("`{name}` has {bytes} bytes, not a multiple of 4"))) }
+}

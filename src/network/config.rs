@@ -1,0 +1,128 @@
+//! What a network is: [`RnnConfig`].
+
+use crate::error::{Error, Result};
+
+/// Shape and options of a recurrent network, with PyTorch's names and meanings.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct RnnConfig {
+    /// I: features of one input step.
+    pub input_size: usize,
+    /// H: units of each layer and direction.
+    pub hidden_size: usize,
+    /// L: layers stacked on each other; layer l > 0 reads the D·H outputs of layer l−1.
+    pub num_layers: usize,
+    /// Whether every layer has `bias_ih` and `bias_hh`.
+    pub bias: bool,
+    /// Which way each layer runs through the sequence, or both.
+    pub direction: Direction,
+    /// Whether `input`, `output` and their gradients are `[B, T, ·]` instead of `[T, B, ·]`. States stay `[S, L·D, B, H]`.
+    pub batch_first: bool,
+    /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
+    pub dropout: f32,
+}
+
+/// Which way a layer runs through time. With ragged lengths the reverse direction starts at each row's last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Direction {
+    /// From the first step to the last.
+    #[default]
+    Forward,
+    /// From the last step to the first, with parameters and states named as those of a forward network (D = 1).
+    Reverse,
+    /// Both (D = 2); outputs are concatenated, forward first.
+    Bidirectional,
+}
+
+impl RnnConfig {
+    /// One layer, one direction, biases on, time-major, no dropout.
+    pub fn new(input_size: usize, hidden_size: usize) -> Self {
+        Self {
+            input_size,
+            hidden_size,
+            num_layers: 1,
+            bias: true,
+            direction: Direction::Forward,
+            batch_first: false,
+            dropout: 0.0,
+        }
+    }
+
+    /// Stacks L layers.
+    pub fn with_num_layers(self, num_layers: usize) -> Self {
+        Self { num_layers, ..self }
+    }
+
+    /// Biases on or off.
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// Both directions, or forward alone.
+    pub fn with_bidirectional(self, bidirectional: bool) -> Self {
+        self.with_direction(if bidirectional { Direction::Bidirectional } else { Direction::Forward })
+    }
+
+    /// Forward, from the end to the start, or both.
+    pub fn with_direction(self, direction: Direction) -> Self {
+        Self { direction, ..self }
+    }
+
+    /// `[B, T, ·]`, or `[T, B, ·]`.
+    pub fn with_batch_first(self, batch_first: bool) -> Self {
+        Self { batch_first, ..self }
+    }
+
+    /// Drops outputs between layers in training, with this probability in 0..1.
+    pub fn with_dropout(self, dropout: f32) -> Self {
+        Self { dropout, ..self }
+    }
+
+    /// D: 2 if bidirectional, else 1.
+    pub fn num_directions(&self) -> usize {
+        if self.direction == Direction::Bidirectional { 2 } else { 1 }
+    }
+
+    /// Whether the direction of that index, below D, runs from the end to the start.
+    pub(crate) fn runs_back(&self, direction: usize) -> bool {
+        direction + usize::from(self.direction == Direction::Reverse) == 1
+    }
+
+    /// Features of one output step: D·H.
+    pub fn output_size(&self) -> usize {
+        self.num_directions() * self.hidden_size
+    }
+
+    /// Features of one input step of a layer: I for the first, D·H above.
+    pub fn layer_input_size(&self, layer: usize) -> usize {
+        if layer == 0 { self.input_size } else { self.output_size() }
+    }
+
+    /// Refuses a config that means nothing.
+    pub fn validate(&self) -> Result<()> {
+        for (name, value) in [("input_size", self.input_size), ("hidden_size", self.hidden_size), ("num_layers", self.num_layers)]
+        {
+            check_dimension(name, value)?;
+        }
+        if self.num_layers > MAX_LAYERS {
+            let (value, max) = (self.num_layers as u64, MAX_LAYERS as u64);
+            return Err(Error::Range { name: "num_layers".into(), value, min: 1, max });
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::Config(format!("`dropout` is {}, must lie in 0..1", self.dropout)));
+        }
+        Ok(())
+    }
+}
+
+/// Far above any network, far below what a list of its tensors would fill memory with.
+const MAX_LAYERS: usize = 65_536;
+
+/// Dimensions are u32 on the GPU; zero is refused rather than treated as "nothing to do".
+pub(super) fn check_dimension(name: &str, value: usize) -> Result<()> {
+    let max = u64::from(u32::MAX);
+    if value == 0 || value as u64 > max {
+        return Err(Error::Range { name: name.into(), value: value as u64, min: 1, max });
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! Kernels that bring data into the form that the recurrence and the products want.
+
+use crate::cell::Cell;
+use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::element::Access;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::{Dispatch, Slot};
+use crate::network::dropout;
+use crate::product::elementwise;
+use crate::schedule::StepSizes;
+
+sizes! {
+    PackSizes {
+        seq_len, batch, states, block, state_gap,
+        /// Where the final states' gradient goes in the state; 0 in forward.
+        carry,
+        has_lengths, has_reset, has_initial, has_d_final, has_dropout,
+    }
+}
+
+/// What `pack` reads and writes; absent buffers are `Slot::EMPTY`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pack {
+    pub lengths: Slot,
+    pub reset: Slot,
+    pub initial_state: Slot,
+    pub d_final_state: Slot,
+    pub dropout_state: Slot,
+    /// Where the reserve keeps the dropout key of this call.
+    pub header: Slot,
+    pub marks: Slot,
+    pub state: Slot,
+}
+
+fn pack_source() -> KernelSource {
+    let bindings = [
+        Binding::read("lengths").of_u32(),
+        Binding::read("reset").of_u32(),
+        Binding::read("initial_state"),
+        Binding::read("d_final_state"),
+        Binding::write("dropout_state").of_u32(),
+        Binding::write("header").of_u32(),
+        Binding::write("marks").of_u32(),
+        Binding::write("state"),
+    ];
+    KernelSource::new("prologue/pack", &[], &bindings, StepIndex::None, PackSizes::WGSL)
+}
+
+/// `sizes` but for the flags, which follow from the slots.
+pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch> {
+    let present = |slot: Slot| u32::from(slot != Slot::EMPTY);
+    let sizes = PackSizes {
+        has_lengths: present(p.lengths),
+        has_reset: present(p.reset),
+        has_initial: present(p.initial_state),
+        has_d_final: present(p.d_final_state),
+        has_dropout: present(p.dropout_state),
+        ..sizes
+    };
+    let widest = [p.marks.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
+    let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.marks, p.state];
+    Dispatch::new(ctx, ctx.kernel(pack_source())?, &slots, &sizes, elementwise(ctx, widest))
+}
+
+sizes! {
+    PrepareSizes { rows, columns, seq_len, batch, row_t, row_b, has_dropout, threshold, scale, layer_key, }
+}
+
+/// Dropout of a layer's output on its way to the next layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dropout {
+    pub p: f32,
+    pub layer: usize,
+    /// Where the reserve keeps the key.
+    pub header: Slot,
+}
+
+fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
+    let bindings = [
+        Binding::new("src", access).stored(src),
+        Binding::write("dst").stored(dst),
+        Binding::write("marks").of_u32(),
+        Binding::read("header").of_u32(),
+    ];
+    KernelSource::new("prologue/prepare", &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
+}
+
+/// Copies rows with dropout, if any, and zeroes those past their length. `step` gives the row map.
+pub(crate) fn prepare(
+    ctx: &Context,
+    step: &StepSizes,
+    columns: u64,
+    [src, dst, marks]: [Slot; 3],
+    dropout: Option<Dropout>,
+) -> Result<Dispatch> {
+    let mut sizes = PrepareSizes {
+        rows: step.rows,
+        columns: columns as u32,
+        seq_len: step.seq_len,
+        batch: step.batch,
+        row_t: step.row_t,
+        row_b: step.row_b,
+        ..Default::default()
+    };
+    let mut header = Slot::EMPTY;
+    if let Some(d) = dropout {
+        sizes.has_dropout = 1;
+        sizes.threshold = dropout::threshold(d.p);
+        sizes.scale = (1.0 / (1.0 - d.p)).to_bits();
+        sizes.layer_key = dropout::layer_key(d.layer);
+        header = d.header;
+    }
+    let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]))?;
+    let elements = u64::from(step.rows) * columns;
+    Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
+}
+
+sizes! {
+    PackHalvesSizes { len, }
+}
+
+fn pack_halves_source() -> KernelSource {
+    let bindings = [Binding::write("src"), Binding::write("dst").of_u32()];
+    KernelSource::new("prologue/pack_halves", &[], &bindings, StepIndex::None, PackHalvesSizes::WGSL)
+}
+
+/// Brings `src` in workspace, f32, to where it is wanted as packed f16.
+pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatch> {
+    let sizes = PackHalvesSizes { len: src.elements() as u32 };
+    let grid = elementwise(ctx, src.elements().div_ceil(2));
+    Dispatch::new(ctx, ctx.kernel(pack_halves_source())?, &[src, dst], &sizes, grid)
+}
+
+fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
+    let bindings = [
+        Binding::write("state"),
+        Binding::write("marks").of_u32(),
+        Binding::read("output").stored(output),
+        Binding::read("reserve"),
+        Binding::write("operands"),
+    ];
+    KernelSource::new("prologue/previous_states", &[], &bindings, StepIndex::None, StepSizes::WGSL).with_cell(cell)
+}
+
+/// Writes the second operand of the weight_hh gradient: `[state, marks, output, reserve, operands]`.
+pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
+    let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
+    let [_, _, output, ..] = slots;
+    Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element))?, &slots, sizes, elementwise(ctx, elements))
+}
+
+/// Every source that this module can ask for, for validation without a device.
+pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+    let mut sources = vec![pack_source(), pack_halves_source()];
+    for element in Element::ALL {
+        sources.push(previous_source(cell, element));
+        sources.push(prepare_source(Access::Read, [element, Element::F32]));
+    }
+    for dst in [Element::F32, Element::F16] {
+        sources.push(prepare_source(Access::ReadWrite, [Element::F32, dst]));
+    }
+    sources
+}

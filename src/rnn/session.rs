@@ -1,0 +1,202 @@
+//! [`Session`]: streams that keep their state on the GPU.
+
+use std::collections::BTreeSet;
+
+use wgpu::{Buffer, BufferUsages, CommandEncoder};
+
+use crate::error::{Error, Result, check_len};
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
+use crate::network::config::Direction;
+use crate::network::sequence::{Mode, SeqShape};
+use crate::plan::{Forward, ForwardBuffers};
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
+
+/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
+/// that it was made with: where persistent keeps being repaired, a new session is made with another.
+#[derive(Debug)]
+pub struct Session {
+    ctx: Context,
+    shape: SeqShape,
+    dtype: Dtype,
+    /// Elements of the input and of the output.
+    lens: [usize; 2],
+    forward: Forward,
+    input: Buffer,
+    output: Buffer,
+    state: Buffer,
+    /// What a chunk writes that may not write where it reads; it is then copied to `state`.
+    next_state: Option<Buffer>,
+    /// Of strategy persistent, which may have to be repaired; else nothing is counted.
+    status: Option<Buffer>,
+    /// The output, and behind it the status.
+    staging: Buffer,
+    /// `[T, B]` u32; all but the first step's words stay 0.
+    reset_mask: Buffer,
+    /// Whether the app has the mask, and may write it at any time.
+    shared_mask: bool,
+    /// `[B]` u32, each 1: what resets copy into the mask.
+    ones: Buffer,
+    /// Rows to reset before the next chunk.
+    pending: BTreeSet<usize>,
+}
+
+impl Rnn {
+    /// A stream of `shape.batch_size` rows that goes on by `shape.seq_len` steps a call, from a zero state.
+    pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
+        Session::new(self, params, shape)
+    }
+}
+
+impl Session {
+    fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
+        if rnn.config().direction != Direction::Forward {
+            return Err(Error::Config(
+                "a reverse or bidirectional network cannot be stepped: the reverse direction starts at the end".into(),
+            ));
+        }
+        let ctx = rnn.context();
+        let plan = rnn.plan(shape, Mode::Inference)?;
+        let sizes = plan.sizes();
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
+        let input = ctx.create_buffer("tidegate session input", sizes.input, usage)?;
+        let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
+        let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
+        let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
+        let next_state =
+            (!plan.steps_in_place()).then(|| ctx.create_buffer("tidegate session next state", sizes.state, usage)).transpose()?;
+        let status = (plan.strategy() == Strategy::Persistent)
+            .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
+            .transpose()?;
+        let reset_mask = ctx.create_buffer("tidegate session reset mask", sizes.reset, usage)?;
+        let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
+        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
+        let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
+        let mut buffers = ForwardBuffers::new(
+            params.as_entire_buffer_binding(),
+            input.as_entire_buffer_binding(),
+            output.as_entire_buffer_binding(),
+            workspace.as_entire_buffer_binding(),
+        );
+        buffers.initial_state = Some(state.as_entire_buffer_binding());
+        buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
+        buffers.reset = Some(reset_mask.as_entire_buffer_binding());
+        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
+        let forward = plan.bind_forward(&buffers)?;
+        Ok(Self {
+            ctx: ctx.clone(),
+            shape,
+            dtype: rnn.dtype(),
+            lens: [rnn.config().input_size, rnn.config().output_size()].map(|size| shape.rows() * size),
+            forward,
+            input,
+            output,
+            state,
+            next_state,
+            status,
+            staging,
+            reset_mask,
+            shared_mask: false,
+            ones,
+            pending: BTreeSet::new(),
+        })
+    }
+
+    /// Where the app puts the next chunk: `[T, B, I]`, `[B, T, I]` if batch-first, stored as the network's [`Dtype`].
+    pub fn input(&self) -> &Buffer {
+        &self.input
+    }
+
+    /// Where a chunk's output appears: `[T, B, H]`, `[B, T, H]` if batch-first, stored likewise.
+    pub fn output(&self) -> &Buffer {
+        &self.output
+    }
+
+    /// The state `[S, L, B, H]` f32, updated in place by every chunk.
+    pub fn state(&self) -> &Buffer {
+        &self.state
+    }
+
+    /// Makes the state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder, and with it.
+    pub fn reset(&mut self, rows: &[usize]) -> Result<()> {
+        self.ctx.check_lost()?;
+        let max = self.shape.batch_size as u64 - 1;
+        if let Some(&row) = rows.iter().find(|&&row| row as u64 > max) {
+            return Err(Error::Range { name: "row to reset".into(), value: row as u64, min: 0, max });
+        }
+        self.pending.extend(rows);
+        Ok(())
+    }
+
+    /// The same decided on the GPU: the app's kernels write a word other than 0 for each row to reset, `[B]` u32, before the next
+    /// chunk is recorded. The chunk makes it zeros again.
+    pub fn reset_mask(&mut self) -> &Buffer {
+        self.shared_mask = true;
+        &self.reset_mask
+    }
+
+    /// Overwrites the whole state `[S, L, B, H]`, for the next submit: where an encoder's final state starts a decoder. A reset
+    /// that is pending is dropped, but not what stands in [`reset_mask`](Session::reset_mask). What is on the GPU already can be copied to [`state`](Session::state) instead.
+    pub fn set_state(&mut self, state: &[f32]) -> Result<()> {
+        check_len("state", (self.state.size() / 4) as usize, state.len())?;
+        self.pending.clear();
+        self.ctx.write(&self.state, 0, state)
+    }
+
+    /// How many dispatches a chunk is.
+    pub fn dispatches(&self) -> usize {
+        self.forward.dispatches()
+    }
+
+    /// Records the pending resets and one chunk.
+    pub fn encode(&mut self, encoder: &mut CommandEncoder) {
+        let has_resets = self.shared_mask || !self.pending.is_empty();
+        for (first, count) in runs(&std::mem::take(&mut self.pending)) {
+            encoder.copy_buffer_to_buffer(&self.ones, 0, &self.reset_mask, 4 * first as u64, 4 * count as u64);
+        }
+        self.forward.encode(encoder);
+        if let Some(next) = &self.next_state {
+            encoder.copy_buffer_to_buffer(next, 0, &self.state, 0, next.size());
+        }
+        if has_resets {
+            encoder.clear_buffer(&self.reset_mask, 0, Some(self.ones.size()));
+        }
+    }
+
+    /// Sends a chunk `[T, B, I]` through and gives its output `[T, B, H]`.
+    pub async fn advance(&mut self, input: &[f32]) -> Result<Vec<f32>> {
+        check_len("input", self.lens[0], input.len())?;
+        self.ctx.write(&self.input, 0, &self.dtype.encode(input))?;
+        let mut encoder = self.ctx.encoder("tidegate session");
+        self.encode(&mut encoder);
+        encoder.copy_buffer_to_buffer(&self.output, 0, &self.staging, 0, self.output.size());
+        if let Some(status) = &self.status {
+            encoder.copy_buffer_to_buffer(status, 0, &self.staging, self.output.size(), status.size());
+            encoder.clear_buffer(status, 0, None);
+        }
+        self.ctx.submit(encoder)?;
+        let mut values = self.ctx.map(&self.staging).await?;
+        let status = values.split_off((self.output.size() / 4) as usize);
+        self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+        Ok(self.dtype.decode(values, self.lens[1]))
+    }
+
+    /// [`advance`](Session::advance) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn advance_blocking(&mut self, input: &[f32]) -> Result<Vec<f32>> {
+        pollster::block_on(self.advance(input))
+    }
+}
+
+/// First and number of each run of consecutive rows.
+pub(crate) fn runs(rows: &BTreeSet<usize>) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for &row in rows {
+        match runs.last_mut() {
+            Some((first, count)) if *first + *count == row => *count += 1,
+            _ => runs.push((row, 1)),
+        }
+    }
+    runs
+}

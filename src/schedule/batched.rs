@@ -1,0 +1,176 @@
+//! One product a step over all rows of the batch, then the cell on each: two dispatches a step, for batches so large that weights
+//! read once for many rows are worth more than a dispatch.
+
+use crate::cell::Cell;
+use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::product::{Matrix, Product, Splits, Tiles, elementwise, matmuls, splits};
+use crate::schedule::{
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+};
+
+/// A slice of the state that a product binds begins at a multiple of so many elements: 256 bytes, the most that WebGPU asks for.
+const ALIGNMENT: u64 = 64;
+/// Least terms of a part of a split sum, and most parts.
+const SPLIT_TERMS: u64 = 64;
+const SPLITS: u64 = 8;
+
+/// Where the product of a step and what backward's multiplies lie, in elements of the state.
+#[derive(Debug, Clone, Copy)]
+struct Scratch {
+    part: u64,
+    splits: u64,
+    sent: u64,
+    end: u64,
+}
+
+impl Scratch {
+    /// From `start` on.
+    fn new(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
+        let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
+        let (hidden, gate_rows) = (u64::from(sizes.hidden), cell.gates().len() as u64 * u64::from(sizes.hidden));
+        // Forward the sum is over H and gives the gates, backward the other way round.
+        let (k, n) = if backward { (gate_rows, hidden) } else { (hidden, gate_rows) };
+        let most = (k / SPLIT_TERMS).clamp(1, SPLITS);
+        let splits = splits(ctx, tiles, [sizes.batch.into(), n], sizes.directions.into(), most);
+        let part = start.next_multiple_of(ALIGNMENT);
+        let sent = (part + splits * rows * n).next_multiple_of(ALIGNMENT);
+        Self { part, splits, sent, end: if backward { sent + rows * gate_rows } else { sent } }
+    }
+
+    fn part_of(&self, state: Slot, n: u64, rows: u64) -> Slot {
+        Slot { offset: state.offset + 4 * self.part, size: 4 * self.splits * rows * n, ..state }
+    }
+
+    fn sizes(&self, sizes: &StepSizes) -> StepSizes {
+        StepSizes { part: self.part as u32, splits: self.splits as u32, sent: self.sent as u32, ..*sizes }
+    }
+}
+
+/// Elements at the end of the state, wherever that is.
+pub(super) fn room(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
+    Scratch::new(ctx, tiles, cell, sizes, backward, 0).end + ALIGNMENT
+}
+
+/// Words of what forward's products multiply.
+pub(super) fn operand_words(sizes: &StepSizes) -> u64 {
+    u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
+}
+
+fn constants(phase: Phase) -> [(&'static str, u32); 3] {
+    [("PHASE", phase.number), ("FIRST", phase.first), ("COUNT", phase.count)]
+}
+
+/// What only sets up the first product.
+const START: Phase = Phase { number: 3, first: 0, count: 0 };
+
+fn forward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Binding; 7], operand: Element) -> KernelSource {
+    let bindings = [&bindings[..], &[Binding::write("operand").stored(operand)]].concat();
+    KernelSource::new("recurrence/batched_forward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+}
+
+pub(super) fn forward(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let room = Scratch::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
+    let sizes = room.sizes(sizes);
+    let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
+    let gate_rows = cell.gates().len() as u64 * hidden;
+    let element = s.params.element.written();
+    let operand = Slot { size: element.dtype().size_of(operand_words(&sizes)), element, ..s.exchange };
+    let product = |phase: Phase| Product {
+        m: batch,
+        n: u64::from(phase.count) * hidden,
+        k: hidden,
+        batches: directions,
+        a: Matrix::rows(operand, hidden).stacked(batch * hidden),
+        b: Matrix::rows(s.params, hidden)
+            .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
+            .transposed()
+            .stacked(sizes.param_stride.into()),
+        c: Matrix::rows(room.part_of(s.state, gate_rows, directions * batch), gate_rows)
+            .at(u64::from(phase.first) * hidden)
+            .stacked(batch * gate_rows),
+        bias: None,
+        accumulate: false,
+        splits: Splits { count: room.splits, stride: directions * batch * gate_rows },
+    };
+    let slots = [&s.slots()[..], &[operand]].concat();
+    let cell_dispatch = |phase| {
+        let kernel = ctx.kernel(forward_source(cell, phase, step_index(ctx), s.bindings(), element))?;
+        Dispatch::new(ctx, kernel, &slots, &sizes, elementwise(ctx, operand_words(&sizes)))
+    };
+    let mut dispatches = Vec::new();
+    for phase in phases(cell) {
+        dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
+        dispatches.push(cell_dispatch(phase)?);
+    }
+    Ok(vec![cell_dispatch(START)?.into(), Segment { dispatches, steps: 0..sizes.part_len }])
+}
+
+fn dispatches_of(segments: Vec<Segment>) -> impl Iterator<Item = Dispatch> {
+    segments.into_iter().flat_map(|segment| segment.dispatches)
+}
+
+fn backward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+    KernelSource::new("recurrence/batched_backward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+}
+
+pub(super) fn backward(
+    ctx: &Context,
+    tiles: Tiles,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &BackwardSlots,
+) -> Result<Vec<Segment>> {
+    let room = Scratch::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
+    let sizes = room.sizes(sizes);
+    let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
+    let (rows, gate_rows) = (directions * batch, cell.gates().len() as u64 * hidden);
+    let sent = Slot { offset: s.state.offset + 4 * room.sent, size: 4 * rows * gate_rows, ..s.state };
+    let product = |phase: Phase| Product {
+        m: batch,
+        n: hidden,
+        k: u64::from(phase.count) * hidden,
+        batches: directions,
+        a: Matrix::rows(sent, gate_rows).at(u64::from(phase.first) * hidden).stacked(batch * gate_rows),
+        b: Matrix::rows(s.params, hidden)
+            .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
+            .stacked(sizes.param_stride.into()),
+        c: Matrix::rows(room.part_of(s.state, hidden, rows), hidden).stacked(batch * hidden),
+        bias: None,
+        accumulate: false,
+        splits: Splits { count: room.splits, stride: rows * hidden },
+    };
+    let mut dispatches = Vec::new();
+    let mut first = Vec::new();
+    for phase in phases(cell) {
+        dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
+        let kernel = ctx.kernel(backward_source(cell, phase, step_index(ctx), s.bindings()))?;
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), &sizes, elementwise(ctx, rows * hidden))?);
+        if first.is_empty() {
+            first.clone_from(&dispatches);
+        }
+    }
+    let mut segments = vec![Segment { dispatches, steps: 0..sizes.seq_len }];
+    if s.d_initial_state != Slot::EMPTY {
+        // One product more carries the gradient over the edge before the first step.
+        segments.push(Segment { dispatches: first, steps: sizes.seq_len..sizes.seq_len + 1 });
+    }
+    Ok(segments)
+}
+
+/// Every source of this strategy but for its products, for validation without a device.
+pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    let mut sources = Vec::new();
+    for phase in phases(cell).into_iter().chain([START]) {
+        for (element, bindings) in Element::ALL.into_iter().zip(all_forward_bindings()) {
+            sources.push(forward_source(cell, phase, step, bindings, element.written()));
+        }
+    }
+    for phase in phases(cell) {
+        sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, phase, step, bindings)));
+    }
+    sources
+}

@@ -1,0 +1,266 @@
+use super::*;
+
+const H200: Profile = Profile {
+    subgroup: 32,
+    shuffles: true,
+    threads: 256,
+    most_threads: 512,
+    bytes: 48 << 10,
+    weights: 128,
+    registers: 200,
+    rows: [8, 8],
+};
+const H200_WORKGROUPS: u32 = 132;
+
+fn lstm(hidden: u32, batch: u32, backward: bool) -> Work {
+    Work { hidden, batch, directions: 1, gates: 4, first_phase_gates: 4, backward }
+}
+
+/// A case, and the variants of the study within 1.15 of its best: µs a step, [teams, units, threads, along, rows].
+type Case = (bool, u32, u32, &'static [(f64, [u32; 5])]);
+
+/// Backward, H, B: measured on an H200, exchange by atomics.
+const MEASURED: &[Case] = &[
+    (
+        true,
+        256,
+        1,
+        &[
+            (0.862, [1, 32, 256, 2, 1]),
+            (0.872, [1, 32, 256, 1, 1]),
+            (0.874, [1, 32, 512, 4, 1]),
+            (0.907, [1, 32, 256, 4, 1]),
+            (0.914, [1, 32, 512, 2, 1]),
+            (0.926, [1, 32, 512, 8, 1]),
+            (0.932, [1, 16, 512, 4, 1]),
+            (0.942, [1, 32, 512, 1, 1]),
+            (0.943, [1, 16, 512, 8, 1]),
+            (0.949, [1, 32, 256, 8, 1]),
+            (0.951, [1, 16, 256, 4, 1]),
+            (0.957, [1, 16, 256, 8, 1]),
+            (0.98, [1, 16, 512, 2, 1]),
+        ],
+    ),
+    (
+        true,
+        512,
+        16,
+        &[
+            (2.747, [4, 16, 512, 8, 4]),
+            (2.875, [4, 16, 512, 4, 4]),
+            (2.885, [4, 16, 512, 4, 2]),
+            (2.904, [4, 16, 256, 4, 2]),
+            (2.907, [4, 16, 256, 2, 2]),
+            (2.984, [4, 16, 512, 8, 2]),
+            (3.002, [4, 16, 256, 8, 2]),
+            (3.02, [4, 16, 256, 4, 4]),
+            (3.026, [4, 16, 256, 2, 4]),
+        ],
+    ),
+    (
+        true,
+        1024,
+        1,
+        &[
+            (2.518, [1, 8, 256, 8, 1]),
+            (2.53, [1, 8, 256, 4, 1]),
+            (2.636, [1, 8, 256, 2, 1]),
+            (2.798, [1, 8, 512, 8, 1]),
+            (2.813, [1, 8, 512, 16, 1]),
+            (2.845, [1, 8, 512, 4, 1]),
+        ],
+    ),
+    (true, 1024, 16, &[(13.86, [1, 8, 512, 8, 2]), (14.166, [1, 8, 512, 16, 2]), (15.218, [1, 8, 512, 4, 2])]),
+    (false, 128, 1, &[(0.621, [1, 32, 256, 1, 1])]),
+    (
+        false,
+        256,
+        1,
+        &[
+            (0.78, [1, 32, 256, 1, 1]),
+            (0.807, [1, 16, 256, 2, 1]),
+            (0.814, [1, 8, 256, 2, 1]),
+            (0.822, [1, 32, 256, 2, 1]),
+            (0.857, [1, 8, 512, 2, 1]),
+            (0.865, [1, 16, 512, 2, 1]),
+            (0.877, [1, 16, 256, 1, 1]),
+        ],
+    ),
+    (
+        false,
+        256,
+        16,
+        &[(1.254, [16, 32, 256, 2, 1]), (1.319, [16, 32, 256, 1, 1]), (1.322, [16, 32, 512, 2, 1]), (1.392, [8, 16, 256, 2, 2])],
+    ),
+    (
+        false,
+        512,
+        1,
+        &[
+            (0.968, [1, 16, 256, 1, 1]),
+            (0.978, [1, 16, 256, 2, 1]),
+            (1.039, [1, 16, 256, 4, 1]),
+            (1.087, [1, 16, 512, 4, 1]),
+            (1.089, [1, 16, 512, 2, 1]),
+            (1.09, [1, 8, 256, 4, 1]),
+            (1.107, [1, 8, 512, 4, 1]),
+            (1.113, [1, 8, 512, 2, 1]),
+        ],
+    ),
+    (
+        false,
+        512,
+        16,
+        &[
+            (2.279, [4, 16, 512, 1, 2]),
+            (2.28, [4, 16, 256, 2, 4]),
+            (2.363, [4, 16, 256, 1, 2]),
+            (2.462, [4, 16, 512, 2, 4]),
+            (2.481, [4, 16, 256, 2, 2]),
+            (2.576, [2, 8, 256, 1, 4]),
+            (2.612, [4, 16, 512, 2, 2]),
+        ],
+    ),
+    (
+        false,
+        512,
+        64,
+        &[(5.702, [4, 16, 256, 1, 8]), (5.939, [4, 16, 512, 1, 8]), (6.347, [4, 16, 512, 1, 4]), (6.443, [4, 16, 256, 1, 4])],
+    ),
+    (
+        false,
+        1024,
+        1,
+        &[
+            (1.461, [1, 8, 256, 2, 1]),
+            (1.519, [1, 8, 512, 2, 1]),
+            (1.539, [1, 8, 256, 1, 1]),
+            (1.542, [1, 8, 256, 4, 1]),
+            (1.588, [1, 8, 512, 4, 1]),
+            (1.631, [1, 8, 256, 8, 1]),
+        ],
+    ),
+    (
+        false,
+        1024,
+        16,
+        &[
+            (7.107, [1, 8, 512, 2, 4]),
+            (7.348, [1, 8, 512, 4, 4]),
+            (7.486, [1, 8, 256, 1, 4]),
+            (7.492, [1, 8, 256, 2, 4]),
+            (7.933, [1, 8, 256, 4, 4]),
+        ],
+    ),
+];
+
+#[test]
+fn layouts_are_within_a_seventh_of_the_best_that_an_h200_measured() {
+    assert_eq!(Profile::new(0x10DE, 32, 1024, 48 << 10), H200);
+    for &(backward, hidden, batch, variants) in MEASURED {
+        let layout = Layout::new(H200, H200_WORKGROUPS, lstm(hidden, batch, backward)).expect("it ran there");
+        let Layout { teams, units, threads, along, rows, .. } = layout;
+        let found = variants.iter().find(|(_, variant)| *variant == [teams, units, threads, along, rows]);
+        let Some((us, _)) = found else {
+            panic!("backward {backward}, H {hidden}, B {batch}: {layout:?} is none of {variants:?}")
+        };
+        assert!(*us <= 1.15 * variants[0].0, "{layout:?}: {us} µs against {}", variants[0].0);
+    }
+}
+
+/// Gates and first-phase gates: Elman, binary gate, GRU, LSTM, a GRU that resets before, and one of five.
+const CELLS: [[u32; 2]; 6] = [[1, 1], [2, 2], [3, 3], [4, 4], [3, 2], [5, 3]];
+
+fn profiles() -> Vec<(Profile, u32)> {
+    let forced = Profile { threads: 64, most_threads: 64, ..Profile::new(0x10DE, 8, 1024, 32 << 10) };
+    vec![
+        (H200, H200_WORKGROUPS),
+        (H200, 8),
+        (Profile::new(0x1002, 64, 1024, 64 << 10), 96),
+        (Profile::new(0x1002, 32, 1024, 64 << 10), 96),
+        (Profile::new(0x8086, 8, 1024, 64 << 10), 32),
+        (Profile::new(0x106B, 32, 1024, 32 << 10), 16),
+        (Profile::new(0x5143, 64, 1024, 32 << 10), 8),
+        (Profile::new(0, 0, 256, 16 << 10), 8),
+        (forced, 2),
+    ]
+}
+
+#[test]
+fn every_layout_covers_its_work_once_and_stays_within_the_device() {
+    let mut laid_out = [0; 9];
+    let sizes = (1..=64).chain((65..=4096).step_by(61)).chain([96, 128, 200, 256, 384, 512, 640, 768, 1000, 1024, 2048, 4096]);
+    for hidden in sizes {
+        for batch in [1, 2, 3, 7, 16, 64, 100] {
+            for [gates, first_phase_gates] in CELLS {
+                for (i, (profile, workgroups)) in profiles().into_iter().enumerate() {
+                    for (backward, directions) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
+                        let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
+                        match Layout::new(profile, workgroups, work) {
+                            Ok(layout) => check(profile, workgroups, work, layout),
+                            Err(lacking) => {
+                                assert!(lacking.needed > lacking.has, "{work:?}: {lacking:?}");
+                                assert!(!lacking.what.is_empty());
+                                continue;
+                            }
+                        }
+                        laid_out[i] += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(laid_out.iter().all(|&count| count > 1000), "{laid_out:?}");
+}
+
+fn check(profile: Profile, workgroups: u32, work: Work, layout: Layout) {
+    let told = format!("{profile:?}, {workgroups} workgroups, {work:?}: {layout:?}");
+    for (what, needed, has) in layout.demands(profile) {
+        assert!(needed <= has, "{what}: {needed} of {has}; {told}");
+    }
+    assert!(layout.groups(work.directions) <= workgroups.max(work.directions), "{told}");
+    assert_eq!(layout.threads, layout.across * layout.along * layout.subgroup, "{told}");
+    assert_eq!(layout.units_of_subgroup() * layout.across, layout.units, "{told}");
+    assert!(layout.threads <= profile.most_threads && layout.bytes() <= profile.bytes.into(), "{told}");
+    for count in [layout.threads, layout.units, layout.rows, layout.across, layout.along, layout.values()] {
+        assert!(count.is_power_of_two(), "{told}");
+    }
+    // Units and rows: none twice, none missing, no workgroup without any.
+    let covers = |parts: u32, each: u32, all: u32| parts * each >= all && (parts - 1) * each < all;
+    assert!(covers(layout.members, layout.units, work.hidden), "{told}");
+    assert!(covers(layout.teams, layout.team_rows, work.batch), "{told}");
+    assert!(layout.rows < 2 * layout.team_rows, "{told}");
+    // K: every number in one lane of one part.
+    let gates = layout.phases.map(|part| part.gates);
+    assert_eq!((gates[0] + gates[1], layout.phases[0].first), (work.gates, 0), "{told}");
+    assert_eq!(layout.phases[1].first, work.first_phase_gates, "{told}");
+    for (phase, part) in layout.phases.into_iter().enumerate().filter(|(_, part)| part.gates > 0) {
+        let k = work.k(part.gates);
+        assert!(layout.k_padded(phase) >= k && layout.k_padded(phase) - k < layout.along * 4 * layout.subgroup, "{told}");
+        assert!(part.padded >= if work.backward { 1 } else { part.gates }, "{told}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let refused = |profile, workgroups, work| Layout::new(profile, workgroups, work).expect_err("it is too large");
+    let shortage = refused(H200, 8, lstm(512, 1, false));
+    assert_eq!((shortage.what, shortage.needed, shortage.has), ("workgroups side by side", 32, 8));
+    let shortage = refused(H200, H200_WORKGROUPS, lstm(1 << 14, 1, false));
+    assert!(shortage.needed > shortage.has, "{shortage:?}");
+}
+
+#[test]
+fn vendors_get_what_their_registers_hold() {
+    let weights = |vendor, backward| {
+        let profile = Profile::new(vendor, 32, 1024, 32 << 10);
+        let layout = Layout::new(profile, 1 << 10, lstm(512, 16, backward)).expect("workgroups enough");
+        [layout.weights(), layout.rows]
+    };
+    for (vendor, most) in [(0x10DE, [128, 8]), (0x1002, [128, 4]), (0x8086, [64, 4]), (0x106B, [64, 1]), (0x5143, [32, 1])] {
+        for backward in [false, true] {
+            let [held, rows] = weights(vendor, backward);
+            assert!(held <= most[0] && held * 2 > most[0] / 2 && rows <= most[1], "{vendor:x}: {held} weights, {rows} rows");
+        }
+    }
+}

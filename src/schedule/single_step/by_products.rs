@@ -1,0 +1,136 @@
+//! The dispatches of a single step (T = 1 in inference) of so many rows that products over all of them pay: per layer x·W_ihᵀ,
+//! h·W_hhᵀ, then the cell on every row.
+
+use std::ops::Range;
+
+use crate::cell::{Cell, has_two_phases};
+use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
+use crate::plan::buffers::Options;
+use crate::plan::memory::Dims;
+use crate::plan::{Network, Plan};
+use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
+use crate::schedule::StepSizes;
+use crate::schedule::single_step::fused::phases;
+
+/// Fewest rows that go this way, measured on llvmpipe (benches/NOTES.md).
+const ROWS: u64 = 64;
+/// The same on GPUs, where a dispatch saved is worth more: a guess until one is at hand.
+const GPU_ROWS: u64 = 1024;
+
+/// Workspace beside the forward map's `input_part`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProductsMap {
+    /// h·W_hhᵀ of one layer: `[D, B, G, H]`.
+    state_part: Slot,
+    /// `[D, B, H]`, of a cell of two phases.
+    mid: Slot,
+}
+
+impl ProductsMap {
+    /// None where the rows are too few, or too many for the products to fit a binding.
+    pub fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Option<Self> {
+        let part = dims.directions * dims.batch * dims.gate_rows;
+        let rows = if ctx.is_software() { ROWS } else { GPU_ROWS };
+        let fits = dims.batch >= rows && 4 * part <= ctx.limits().max_storage_buffer_binding_size;
+        let mid = if has_two_phases(&*network.cell) { dims.directions * dims.batch * dims.hidden } else { 0 };
+        fits.then(|| Self { state_part: arena.alloc(part), mid: arena.alloc(mid) })
+    }
+}
+
+/// Constants of the kernel: the phase, whether there is a state, and whether the final one goes where it is.
+#[derive(Debug, Clone, Copy)]
+struct Variant {
+    phase: u32,
+    has_initial: bool,
+    in_place: bool,
+}
+
+/// `stored` tells how the parameters and the output are.
+fn source(cell: &dyn Cell, variant: Variant, stored: [Element; 2]) -> KernelSource {
+    let constants =
+        [("PHASE", variant.phase), ("HAS_INITIAL", variant.has_initial.into()), ("IN_PLACE", variant.in_place.into())];
+    let bindings: [Binding; 8] = [
+        Binding::read("params").stored(stored[0]),
+        Binding::write("input_part"),
+        Binding::write("state_part"),
+        Binding::write("mid"),
+        Binding::read("initial_state"),
+        Binding::read("reset").of_u32(),
+        Binding::write("output").stored(stored[1]),
+        Binding::write("final_state"),
+    ];
+    KernelSource::new("recurrence/single_step_products_forward", &constants, &bindings, StepIndex::None, StepSizes::WGSL)
+        .with_cell(cell)
+}
+
+/// Every source of this module, for validation without a device.
+pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+    let states = [(false, false), (true, false), (true, true)];
+    let variants = phases(cell).flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
+    let sources = |variant| Element::ALL.map(|element| source(cell, variant, [element, element.written()]));
+    variants.flat_map(sources).collect()
+}
+
+impl Plan {
+    pub(crate) fn products_step_program(&self, map: ProductsMap, options: Options) -> Result<Vec<Segment>> {
+        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+        let cell = &*network.cell;
+        let user = self.user(options);
+        let output = self.maps.forward.unpacked.or(user.output);
+        let input_part = self.maps.forward.input_part;
+        // One buffer cannot be bound both for reading and for writing: in place, the kernel reads the state where it writes it.
+        let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
+        let slots = [user.params, input_part, map.state_part, map.mid, initial, user.reset, output, user.final_state];
+        let mut program = Vec::new();
+        for layer in 0..network.config.num_layers {
+            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            sizes.part_len = 1;
+            sizes.has_final = options.final_state.into();
+            // A layer's kernel reads its input no more, so its output takes that place.
+            let input = if layer == 0 { user.input } else { output };
+            self.input_product(&dims, layer, input, &sizes, &mut program)?;
+
+            let first = cell.first_phase_gates() as u64 * dims.hidden;
+            let state_product = |operand: Matrix, rows: Range<u64>| {
+                let block = network.layout.block(layer, 0);
+                let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
+                let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).stacked(dims.batch * dims.gate_rows);
+                let product = Product {
+                    m: dims.batch,
+                    n: rows.end - rows.start,
+                    k: dims.hidden,
+                    batches: dims.directions,
+                    a: operand.stacked(dims.batch * dims.hidden),
+                    b: weights.transposed().stacked(block.len as u64),
+                    c,
+                    bias: None,
+                    accumulate: false,
+                    splits: Splits::NONE,
+                };
+                matmuls(ctx, self.recurrence.tiles, &product)
+            };
+            let run = |phase| -> Result<Segment> {
+                let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
+                let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
+                let kernel = ctx.kernel(source(cell, variant, [user.params.element, output.element]))?;
+                Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, &sizes, groups)?))
+            };
+            if options.initial_state {
+                let h = Matrix::rows(user.initial_state, dims.hidden).at(u64::from(sizes.layer) * dims.batch * dims.hidden);
+                program.extend(state_product(h, 0..first)?);
+            }
+            for phase in phases(cell) {
+                if phase == 2 {
+                    program.extend(state_product(Matrix::rows(map.mid, dims.hidden), first..dims.gate_rows)?);
+                }
+                program.push(run(phase)?);
+            }
+        }
+        program.extend(self.pack_output(output, user.output)?);
+        Ok(program)
+    }
+}

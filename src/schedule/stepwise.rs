@@ -1,0 +1,117 @@
+//! One fused dispatch per step: the product with W_hh, and the cell in its epilogue.
+
+use crate::cell::Cell;
+use crate::error::{Error, Result};
+use crate::gpu::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::schedule::{
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+};
+
+/// What a workgroup of a step kernel makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tile {
+    /// Hidden units, one per column of threads.
+    units: u32,
+    /// Threads that share the K of one unit.
+    lanes: u32,
+    /// Batch rows, all held by every thread.
+    rows: u32,
+    /// Length of K that is staged in workgroup memory at a time.
+    k: u32,
+}
+
+impl Tile {
+    /// The tile for `batch` rows of `accumulators` gates each, within the workgroup memory of every device.
+    fn new(batch: u32, accumulators: u32) -> Result<Self> {
+        let rows = match batch {
+            1 => 1,
+            2..=4 => 4,
+            _ => 8,
+        };
+        let mut tile = Self { units: 8, lanes: 8, rows, k: 128 };
+        while tile.workgroup_bytes(accumulators) > WORKGROUP_BYTES && tile.rows > 1 {
+            tile.rows /= 2;
+        }
+        while tile.workgroup_bytes(accumulators) > WORKGROUP_BYTES && tile.units > 1 {
+            tile.units /= 2;
+        }
+        debug_assert!(tile.units * tile.lanes <= INVOCATIONS);
+        let needed = tile.workgroup_bytes(accumulators);
+        if needed > WORKGROUP_BYTES {
+            let limit = "workgroup memory for the gates of a cell".into();
+            return Err(Error::Limit { limit, needed: needed.into(), actual: WORKGROUP_BYTES.into() });
+        }
+        Ok(tile)
+    }
+
+    fn workgroup_bytes(self, accumulators: u32) -> u32 {
+        4 * (self.rows * self.k + self.units * self.lanes * self.rows * accumulators)
+    }
+
+    /// Grid over units, batch rows and directions.
+    fn groups(self, sizes: &StepSizes) -> [u64; 3] {
+        [sizes.hidden.div_ceil(self.units).into(), sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
+    }
+}
+
+fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
+    [
+        ("UNITS", tile.units),
+        ("LANES", tile.lanes),
+        ("ROWS", tile.rows),
+        ("TILE_K", tile.k),
+        ("PHASE", phase.number),
+        ("FIRST", phase.first),
+        ("COUNT", phase.count),
+    ]
+}
+
+fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+    KernelSource::new("recurrence/stepwise_forward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+}
+
+pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let mut dispatches = Vec::new();
+    for phase in phases(cell) {
+        let tile = Tile::new(sizes.batch, phase.count)?;
+        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
+    }
+    Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
+}
+
+fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+    KernelSource::new("recurrence/stepwise_backward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+}
+
+pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let mut dispatches = Vec::new();
+    for phase in phases(cell) {
+        let tile = Tile::new(sizes.batch, 1)?;
+        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
+    }
+    let first = dispatches[0].clone();
+    let mut segments = vec![Segment { dispatches, steps: 0..sizes.seq_len }];
+    if s.d_initial_state != Slot::EMPTY {
+        // One product more carries the gradient over the edge before the first step.
+        segments.push(Segment { dispatches: vec![first], steps: sizes.seq_len..sizes.seq_len + 1 });
+    }
+    Ok(segments)
+}
+
+/// Every source of this strategy, for validation without a device.
+pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    let mut sources = Vec::new();
+    for phase in phases(cell) {
+        for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
+            sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, tile, phase, step, bindings)));
+        }
+        for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, 1).ok()) {
+            sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, tile, phase, step, bindings)));
+        }
+    }
+    sources
+}

@@ -1,0 +1,24 @@
+//! How anything is timed here: warmed up until it stops getting faster, several things in turns, and with an eye on times that step
+//! from one level to another. Generic over the clock, so that a simulated device can be timed too.
+
+#[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(feature = "tools")]
+mod steadiness;
+#[cfg(not(target_arch = "wasm32"))]
+mod turns;
+mod warm_up;
+
+#[cfg(feature = "tools")]
+pub(crate) use steadiness::{Unsteady, unsteady};
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use turns::{Turns, since_start};
+pub(crate) use warm_up::{WarmUp, Warmed};
+
+/// The middle of some values, the mean of both where there are two.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let n = sorted.len();
+    (sorted[(n - 1) / 2] + sorted[n / 2]) / 2.0
+}

@@ -1,0 +1,136 @@
+//! Several things timed in turns, so that whatever the device does meanwhile meets all of them alike.
+
+use std::time::{Duration, Instant};
+
+use super::{WarmUp, median};
+use crate::error::{Error, Result};
+
+/// A turn lasts so long, or one run: shorter runs follow on themselves, as they do in use.
+const TURN: Duration = Duration::from_millis(5);
+/// Fewest turns of each, and most.
+const ROUNDS: [usize; 2] = [3, 20];
+/// What is slower than the fastest by this factor after the fewest turns gets no more.
+const HOPELESS: f64 = 1.3;
+
+/// How to time some things against each other.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Turns {
+    pub warm_up: WarmUp,
+    /// What the turns of one may take beyond the fewest.
+    pub budget: Duration,
+}
+
+/// A clock that starts now.
+pub(crate) fn since_start() -> impl Fn() -> Duration {
+    let origin = Instant::now();
+    move || origin.elapsed()
+}
+
+impl Turns {
+    /// The median of each in seconds, or why it failed; a lost device ends all. `run` runs the one of that number, of `count`. The
+    /// first that works warms up for all of them.
+    pub async fn time(
+        self,
+        now: &impl Fn() -> Duration,
+        count: usize,
+        mut run: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<Result<f64>>> {
+        let mut times: Vec<Result<Vec<f64>>> = (0..count).map(|_| Ok(Vec::new())).collect();
+        let mut once = |of: usize| {
+            let start = now();
+            run(of).map(|()| (now() - start).as_secs_f64())
+        };
+        for (of, all) in times.iter_mut().enumerate() {
+            match self.warm_up.run(now, &|| false, async || once(of)).await {
+                Ok(_) => break,
+                Err(Error::DeviceLost) => return Err(Error::DeviceLost),
+                Err(error) => *all = Err(error),
+            }
+        }
+        let mut spent = vec![Duration::ZERO; count];
+        for round in 0..ROUNDS[1] {
+            let fastest =
+                times.iter().flatten().filter(|all| !all.is_empty()).map(|all| median(all)).fold(f64::INFINITY, f64::min);
+            for of in 0..count {
+                let Ok(all) = &mut times[of] else { continue };
+                if round >= ROUNDS[0] && (spent[of] >= self.budget || median(all) > HOPELESS * fastest) {
+                    continue;
+                }
+                let start = now();
+                let turn = loop {
+                    match once(of) {
+                        Ok(time) => all.push(time),
+                        Err(error) => break Err(error),
+                    }
+                    if now() - start >= TURN {
+                        break Ok(());
+                    }
+                };
+                spent[of] += now() - start;
+                match turn {
+                    Err(Error::DeviceLost) => return Err(Error::DeviceLost),
+                    Err(error) => times[of] = Err(error),
+                    Ok(()) => {}
+                }
+            }
+        }
+        Ok(times.into_iter().map(|all| all.map(|all| median(&all))).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simulated::Device;
+    use super::*;
+
+    fn turns() -> Turns {
+        Turns { warm_up: WarmUp::GPU, budget: Duration::from_millis(200) }
+    }
+
+    /// One after the other without a warm-up, the first of these would lose to the last by the clock alone.
+    #[test]
+    fn a_ramping_clock_does_not_choose() {
+        let (device, work) = (Device::idle(), [1.0, 1.02, 1.9]);
+        let now = || device.now();
+        let times = pollster::block_on(turns().time(&now, 3, |of| {
+            device.run(work[of]);
+            Ok(())
+        }))
+        .unwrap();
+        for (time, work) in times.iter().zip(work) {
+            let ms = time.as_ref().unwrap() * 1e3;
+            assert!((ms / work - 1.0).abs() < 0.01, "{work} ms: {ms}");
+        }
+        let cold = Device::idle();
+        let one_by_one = work.map(|work| cold.run(work));
+        assert!(one_by_one[0] > one_by_one[1], "{one_by_one:?}");
+    }
+
+    /// The device slows down for good in the middle: all but the hopeless meet both speeds.
+    #[test]
+    fn a_step_meets_all_alike() {
+        let device = Device { step: Some((400, 2.0)), ..Device::idle() };
+        let now = || device.now();
+        let times = pollster::block_on(turns().time(&now, 2, |of| {
+            device.run([1.0, 1.05][of]);
+            Ok(())
+        }))
+        .unwrap();
+        let [a, b] = [0, 1].map(|of| *times[of].as_ref().unwrap());
+        assert!((b / a - 1.05).abs() < 0.01, "{a} {b}");
+    }
+
+    #[test]
+    fn a_failure_is_kept_and_a_loss_ends_all() {
+        let device = Device::idle();
+        let now = || device.now();
+        let fail = |of| {
+            device.run(1.0);
+            if of == 0 { Err(Error::Device("no".into())) } else { Ok(()) }
+        };
+        let times = pollster::block_on(turns().time(&now, 2, fail)).unwrap();
+        assert!(matches!(&times[0], Err(Error::Device(text)) if text == "no") && times[1].is_ok(), "{times:?}");
+        let lost = pollster::block_on(turns().time(&now, 2, |_| Err(Error::DeviceLost)));
+        assert!(matches!(lost, Err(Error::DeviceLost)));
+    }
+}

@@ -1,0 +1,196 @@
+//! Which tile is fastest for a product on this device: each is run, held against the first, and timed.
+
+use std::time::Duration;
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use wgpu::{Buffer, BufferBinding, BufferUsages};
+
+use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::gpu::program::{Bound, Role, Segment, Slot};
+use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
+use crate::timing::{Turns, WarmUp, since_start};
+
+/// FLOPs of a timed run: what a slow GPU does in a tenth of a second. Longer products are cut, shorter ones repeated.
+const FLOPS: u64 = 20_000_000_000;
+/// Most repetitions of a run.
+const REPEATS: u64 = 50;
+/// What the runs of one tile may take together beyond the fewest.
+const BUDGET: Duration = Duration::from_millis(100);
+/// Largest relative L2 distance of two tiles' results: they add in other orders.
+const TOLERANCE: f64 = 1e-5;
+
+/// How the operands of a product lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orientation {
+    Nt,
+    Nn,
+    /// The sum may be cut into parts, which are added up.
+    Tn,
+}
+
+/// The fastest of `tiles` for a product of m x n x k of matrices without gaps. If it is too long, that of a part with fewer `rows`,
+/// which are m, and of Aᵀ·B k.
+pub(crate) async fn fastest(
+    ctx: &Context,
+    tiles: &[Tile],
+    orientation: Orientation,
+    [m, n, k]: [u64; 3],
+) -> Result<Option<Tile>> {
+    let [m, n, k] = match orientation {
+        Orientation::Nt | Orientation::Nn => [m.min((FLOPS / (2 * n * k)).max(1)), n, k],
+        Orientation::Tn => [m, n, k.min((FLOPS / (2 * m * n)).max(1))],
+    };
+    let trial = Trial::new(ctx, orientation, [m, n, k])?;
+    let (mut truth, mut right) = (None, Vec::new());
+    for &tile in tiles {
+        match trial.check(tile, &mut truth).await {
+            // Too much for the driver.
+            Err(error) if truth.is_some() && !matches!(error, Error::DeviceLost) => {}
+            bound => right.extend(bound?.map(|bound| (tile, bound))),
+        }
+    }
+    let turns = Turns { warm_up: WarmUp::of(ctx), budget: BUDGET };
+    let times = turns.time(&since_start(), right.len(), |of| trial.run(&right[of].1, trial.repeats())).await?;
+    let timed = right.iter().zip(times).filter_map(|((tile, _), time)| Some((*tile, time.ok()?)));
+    Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
+}
+
+/// One product on buffers of its own.
+struct Trial<'a> {
+    ctx: &'a Context,
+    orientation: Orientation,
+    shape: [u64; 3],
+    /// A, B, parts of C, C.
+    buffers: [Buffer; 4],
+}
+
+impl<'a> Trial<'a> {
+    fn new(ctx: &'a Context, orientation: Orientation, shape: [u64; 3]) -> Result<Self> {
+        let [m, n, k] = shape;
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut uniform = |len: u64| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..=1.0)).collect() };
+        let [a, b] = [ctx.upload("a", &uniform(m * k))?, ctx.upload("b", &uniform(k * n))?];
+        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
+        let parts = if orientation == Orientation::Tn { most_parts(k) } else { 1 };
+        let buffers =
+            [a, b, ctx.create_buffer("parts of c", 4 * m * n * parts, usage)?, ctx.create_buffer("c", 4 * m * n, usage)?];
+        Ok(Self { ctx, orientation, shape, buffers })
+    }
+
+    /// The product by this tile, ready to run; nothing if it does not agree with `truth`, which the first sets.
+    async fn check(&self, tile: Tile, truth: &mut Option<Vec<f32>>) -> Result<Option<Bound>> {
+        let segments = self.segments(tile)?;
+        let roles = [Role::Input, Role::Params, Role::Workspace, Role::Output];
+        let bound = Bound::new(self.ctx, &segments, |role| {
+            let index = roles.into_iter().position(|r| r == role)?;
+            Some(BufferBinding { buffer: &self.buffers[index], offset: 0, size: None })
+        })?;
+        self.run(&bound, 1)?;
+        let [result] = self.ctx.download([&self.buffers[3]]).await?;
+        let truth = truth.get_or_insert_with(|| result.clone());
+        Ok((distance(truth, &result) <= TOLERANCE).then_some(bound))
+    }
+
+    /// How often a timed run computes it.
+    fn repeats(&self) -> u64 {
+        let [m, n, k] = self.shape;
+        (FLOPS / (2 * m * n * k)).clamp(1, REPEATS)
+    }
+
+    fn segments(&self, tile: Tile) -> Result<Vec<Segment>> {
+        let [m, n, k] = self.shape;
+        let (input, params) = (Slot::whole(Role::Input, m * k), Slot::whole(Role::Params, k * n));
+        let tn = self.orientation == Orientation::Tn;
+        let count = if tn { splits(self.ctx, Tiles::all(tile), [m, n], 1, most_parts(k)) } else { 1 };
+        let parts = Slot::whole(Role::Workspace, m * n * count);
+        let output = Slot::whole(Role::Output, m * n);
+        let product = Product {
+            m,
+            n,
+            k,
+            batches: 1,
+            a: if tn { Matrix::rows(input, m).transposed() } else { Matrix::rows(input, k) },
+            b: if self.orientation == Orientation::Nt { Matrix::rows(params, k).transposed() } else { Matrix::rows(params, n) },
+            c: Matrix::rows(if tn { parts } else { output }, n),
+            bias: None,
+            accumulate: false,
+            splits: Splits { count, stride: m * n },
+        };
+        let mut segments = matmuls(self.ctx, Tiles::all(tile), &product)?;
+        if tn {
+            segments.push(reduce(self.ctx, parts, count, output, 0..m * n, false)?.into());
+        }
+        Ok(segments)
+    }
+
+    fn run(&self, bound: &Bound, repeats: u64) -> Result<()> {
+        let mut encoder = self.ctx.encoder("tidegate trial");
+        let mut pass = encoder.begin_compute_pass(&Default::default());
+        for _ in 0..repeats {
+            bound.record(&mut pass);
+        }
+        drop(pass);
+        self.ctx.submit(encoder)?;
+        self.ctx.wait()
+    }
+}
+
+/// As the weight gradients of a network have it.
+fn most_parts(k: u64) -> u64 {
+    k.div_ceil(64).min(64)
+}
+
+/// Relative L2 distance.
+fn distance(truth: &[f32], actual: &[f32]) -> f64 {
+    let square = |x: f64| x * x;
+    let off: f64 = truth.iter().zip(actual).map(|(&t, &a)| square(f64::from(t) - f64::from(a))).sum();
+    let norm: f64 = truth.iter().map(|&t| square(t.into())).sum();
+    // A NaN is as far away as can be.
+    if off.is_nan() { f64::INFINITY } else { (off / norm.max(f64::MIN_POSITIVE)).sqrt() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::tests::context;
+
+    #[test]
+    fn a_wrong_result_is_far_away() {
+        assert_eq!(distance(&[3.0, 4.0], &[3.0, 4.0]), 0.0);
+        assert_eq!(distance(&[3.0, 4.0], &[3.0, 3.0]), 0.2);
+        assert_eq!(distance(&[3.0, 4.0], &[3.0, f32::NAN]), f64::INFINITY);
+    }
+
+    /// Every orientation finds one, with sums in parts, and each of them is right.
+    #[test]
+    fn a_tile_is_found() {
+        let ctx = context();
+        for (orientation, shape) in
+            [(Orientation::Nt, [36, 43, 200]), (Orientation::Nn, [36, 44, 199]), (Orientation::Tn, [36, 44, 200])]
+        {
+            let tile = pollster::block_on(fastest(&ctx, &[Tile::Of32x32], orientation, shape)).unwrap();
+            assert_eq!(tile, Some(Tile::Of32x32));
+            let trial = Trial::new(&ctx, orientation, shape).unwrap();
+            // What the reference of all others is: a CPU adapter's own kernel, or another tile.
+            let mut truth = Some(truth(orientation, shape));
+            assert!(pollster::block_on(trial.check(Tile::Of32x32, &mut truth)).unwrap().is_some(), "{orientation:?}");
+            truth.as_mut().unwrap()[0] += 1.0;
+            assert_eq!(pollster::block_on(trial.check(Tile::Of32x32, &mut truth)).unwrap().map(drop), None);
+        }
+    }
+
+    /// The product of the data that a trial has.
+    fn truth(orientation: Orientation, [m, n, k]: [u64; 3]) -> Vec<f32> {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut uniform = |len: u64| -> Vec<f64> { (0..len).map(|_| f64::from(rng.random_range(-1.0f32..=1.0))).collect() };
+        let (a, b) = (uniform(m * k), uniform(k * n));
+        let at = |i: u64, j: u64| -> f64 {
+            let a_at = |l: u64| if orientation == Orientation::Tn { l * m + i } else { i * k + l };
+            let b_at = |l: u64| if orientation == Orientation::Nt { j * k + l } else { l * n + j };
+            (0..k).map(|l| a[a_at(l) as usize] * b[b_at(l) as usize]).sum()
+        };
+        (0..m * n).map(|i| at(i / n, i % n) as f32).collect()
+    }
+}

@@ -1,0 +1,261 @@
+//! What [`Rnn::tune`](crate::Rnn::tune) found out about a device, to be kept and used again.
+
+use crate::error::{Error, Result};
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
+use crate::network::sequence::{Mode, SeqShape};
+use crate::product::Tiles;
+use crate::rnn::Rnn;
+use crate::schedule::Strategy;
+
+/// Repaired runs after which strategy persistent is not chosen any more.
+pub(crate) const FAILURES: u32 = 2;
+
+/// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. serde stores it.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Tuning {
+    device: String,
+    choices: Vec<Choice>,
+    failures: u32,
+}
+
+/// What shapes share a choice: all but T and I, with B rounded up to a power of two.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Class {
+    pub cell: String,
+    pub hidden_size: usize,
+    pub num_directions: usize,
+    pub batch_size: usize,
+    pub training: bool,
+    /// f32 in what was stored before there was another.
+    #[serde(default)]
+    pub dtype: Dtype,
+}
+
+impl Class {
+    pub fn new(cell: &str, hidden_size: usize, num_directions: usize, batch_size: usize, mode: Mode) -> Self {
+        let batch_size = batch_size.checked_next_power_of_two().unwrap_or(batch_size);
+        let (cell, training, dtype) = (cell.into(), mode == Mode::Training, Dtype::F32);
+        Self { cell, hidden_size, num_directions, batch_size, training, dtype }
+    }
+
+    pub fn with_dtype(self, dtype: Dtype) -> Self {
+        Self { dtype, ..self }
+    }
+}
+
+/// The fastest strategy of a class.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Choice {
+    pub class: Class,
+    pub strategy: Strategy,
+    /// Those that ran side by side, if it is persistent.
+    pub workgroups: u32,
+    /// The fastest other than persistent.
+    pub fallback: Strategy,
+    /// The fastest of its products, where they were tried.
+    #[serde(default)]
+    pub tiles: Tiles,
+    /// All that was tried.
+    #[serde(default)]
+    pub tried: Vec<Tried>,
+}
+
+/// A strategy that [`Rnn::tune`](crate::Rnn::tune) tried: how long a run took, or why it is no choice.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Tried {
+    /// Never `Auto`.
+    pub strategy: Strategy,
+    /// Of strategy persistent.
+    pub workgroups: u32,
+    /// Median milliseconds of a run, at the shape that was tuned for.
+    pub ms: Option<f64>,
+    /// Why there are none.
+    pub error: Option<String>,
+}
+
+impl Tried {
+    /// Of the seconds of a run.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn new(strategy: Strategy, workgroups: u32, time: std::result::Result<f64, String>) -> Self {
+        // In whole nanoseconds, which JSON keeps as they are.
+        let (ms, error) = time.map_or_else(|error| (None, Some(error)), |seconds| (Some((seconds * 1e9).round() / 1e6), None));
+        Self { strategy, workgroups, ms, error }
+    }
+}
+
+impl Tuning {
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
+        Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0 }
+    }
+
+    /// The device that it is about: see [`device_of`](Tuning::device_of). Empty while nothing is known.
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// What tells devices apart here: name, backend, driver, and the version of this crate, whose kernels were timed.
+    pub fn device_of(ctx: &Context) -> String {
+        let info = ctx.adapter_info();
+        let version = env!("CARGO_PKG_VERSION");
+        format!("{} ({}, {} {}), tidegate {version}", info.name, info.backend, info.driver, info.driver_info)
+    }
+
+    /// Whether it has a choice for this network and shape.
+    pub fn knows(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> bool {
+        self.choose(&rnn.class(shape, mode), 0).is_some()
+    }
+
+    /// What was tried for this network and shape, in the order in which it was; empty if it was not tuned for.
+    pub fn tried(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> &[Tried] {
+        self.choice(&rnn.class(shape, mode)).map_or(&[], |choice| &choice.tried)
+    }
+
+    /// How many classes of shapes it knows.
+    pub fn len(&self) -> usize {
+        self.choices.len()
+    }
+
+    /// Whether it knows nothing.
+    pub fn is_empty(&self) -> bool {
+        self.choices.is_empty()
+    }
+
+    /// Takes over another tuning's choices, which replace this one's of the same shapes. Both must be of one device, or this
+    /// one empty.
+    pub fn merge(&mut self, other: Tuning) -> Result<()> {
+        if other.choices.is_empty() {
+            return Ok(());
+        }
+        if self.choices.is_empty() {
+            self.device.clone_from(&other.device);
+        }
+        if self.device != other.device {
+            return Err(Error::OtherDevice { expected: self.device.clone(), actual: other.device });
+        }
+        for choice in other.choices {
+            self.choices.retain(|known| known.class != choice.class);
+            self.choices.push(choice);
+        }
+        self.failures = self.failures.max(other.failures);
+        Ok(())
+    }
+
+    /// Takes note of what a `status` buffer held; clear the buffer then, or the same repairs count again. After two calls that
+    /// tell of repairs strategy persistent is not chosen any more.
+    pub fn record(&mut self, status: [u32; 4]) {
+        self.failures = self.failures.saturating_add(u32::from(status[1] > 0));
+    }
+
+    /// Refuses a device other than the one that was measured.
+    pub(crate) fn check(&self, ctx: &Context) -> Result<()> {
+        let expected = Self::device_of(ctx);
+        if self.choices.is_empty() || self.device == expected {
+            return Ok(());
+        }
+        Err(Error::OtherDevice { expected, actual: self.device.clone() })
+    }
+
+    /// The strategy of a class, and its workgroups; `failures` are those that the context knows of.
+    pub(crate) fn choose(&self, class: &Class, failures: u32) -> Option<(Strategy, u32)> {
+        let choice = self.choice(class)?;
+        let failed = self.failures.saturating_add(failures) >= FAILURES;
+        let strategy = if failed { choice.fallback } else { choice.strategy };
+        Some((strategy, choice.workgroups))
+    }
+
+    /// What to take instead of strategy persistent.
+    pub(crate) fn fallback(&self, class: &Class) -> Option<Strategy> {
+        self.choice(class).map(|choice| choice.fallback)
+    }
+
+    /// The tiles of bulk products.
+    pub(crate) fn tiles(&self, class: &Class) -> Tiles {
+        self.choice(class).map_or_else(Tiles::default, |choice| choice.tiles)
+    }
+
+    fn choice(&self, class: &Class) -> Option<&Choice> {
+        self.choices.iter().find(|choice| choice.class == *class)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::product::Tile;
+
+    fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
+        let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
+        let tiles = Tiles { nt: Some(Tile::Of128x64), ..Tiles::default() };
+        let time = |ms: f64| Ok(ms * 1e-3);
+        let tried =
+            vec![Tried::new(Strategy::Stepwise, 1, time(0.1234567)), Tried::new(Strategy::Resident, 1, Err("no room".into()))];
+        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles, tried };
+        Tuning { device: device.into(), choices: vec![choice], failures: 0 }
+    }
+
+    #[test]
+    fn classes_round_the_batch_up_and_tell_the_rest_apart() {
+        let tuning = tuning("a", 12, Strategy::Resident);
+        let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
+        assert_eq!(tuning.choose(&class("lstm", 128, 1, 16, Mode::Inference), 0), Some((Strategy::Resident, 7)));
+        assert_eq!(tuning.tiles(&class("lstm", 128, 1, 16, Mode::Inference)).nt, Some(Tile::Of128x64));
+        for other in [
+            class("gru", 128, 1, 16, Mode::Inference),
+            class("lstm", 127, 1, 16, Mode::Inference),
+            class("lstm", 128, 2, 16, Mode::Inference),
+            class("lstm", 128, 1, 17, Mode::Inference),
+            class("lstm", 128, 1, 16, Mode::Training),
+            class("lstm", 128, 1, 16, Mode::Inference).with_dtype(Dtype::F16),
+        ] {
+            assert_eq!(tuning.choose(&other, 0), None);
+            assert_eq!(tuning.tiles(&other), Tiles::default());
+        }
+    }
+
+    #[test]
+    fn two_failures_drop_persistent() {
+        let mut tuning = tuning("a", 1, Strategy::Persistent);
+        let class = tuning.choices[0].class.clone();
+        tuning.record([5, 1, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Persistent, 7)));
+        assert_eq!(tuning.choose(&class, 1), Some((Strategy::Stepwise, 7)));
+        tuning.record([9, 0, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0).map(|c| c.0), Some(Strategy::Persistent));
+        tuning.record([9, 3, 0, 0]);
+        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
+    }
+
+    /// A file from before there were tiles, and from before all that was tried was kept.
+    #[test]
+    fn a_tuning_without_tiles_is_read() {
+        let tuning = tuning("a", 1, Strategy::Persistent);
+        let mut stored = serde_json::to_value(&tuning).unwrap();
+        assert_eq!(stored["choices"][0]["tiles"]["nt"], "128x64");
+        assert_eq!(serde_json::from_value::<Tuning>(stored.clone()).unwrap(), tuning);
+        assert_eq!(serde_json::from_str::<Tuning>(&serde_json::to_string(&tuning).unwrap()).unwrap(), tuning);
+        assert_eq!(
+            (&stored["choices"][0]["tried"][0]["ms"], &stored["choices"][0]["tried"][1]["error"]),
+            (&0.123457.into(), &"no room".into())
+        );
+        for field in ["tiles", "tried"] {
+            stored["choices"][0].as_object_mut().unwrap().remove(field);
+        }
+        let read: Tuning = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), tried: Vec::new(), ..tuning.choices[0].clone() });
+    }
+
+    #[test]
+    fn merging_replaces_and_refuses_other_devices() {
+        let mut all = Tuning::default();
+        all.merge(tuning("a", 1, Strategy::Persistent)).unwrap();
+        all.merge(tuning("a", 2, Strategy::Persistent)).unwrap();
+        all.merge(tuning("a", 1, Strategy::Resident)).unwrap();
+        assert_eq!((all.len(), all.device()), (2, "a"));
+        let class = Class::new("lstm", 128, 1, 1, Mode::Inference);
+        assert_eq!(all.choose(&class, 0), Some((Strategy::Resident, 7)));
+        let error = all.merge(tuning("b", 1, Strategy::Resident)).unwrap_err().to_string();
+        assert!(error.contains("`a`") && error.contains("`b`"), "{error}");
+    }
+}
