@@ -111,6 +111,9 @@ impl<'a> Run<'a> {
         if graph.graph.output.is_empty() {
             return Err(Error::Onnx("the graph has no outputs".into()));
         }
+        if graph.graph.node.is_empty() {
+            return Err(Error::Onnx("the graph has no nodes".into()));
+        }
         graph.check_used()?;
         let allowed = |source: &Source<'a>| match source {
             Source::Input(value, default) => default.is_some() || given.contains_key(&value.name),
