@@ -135,7 +135,12 @@ fn every_axis_at_its_ends() {
             let ragged = seq_len < 10_000;
             let case = Case { ragged, ..Case::new(RnnConfig::new(input, hidden), seq_len, batch) };
             for strategy in Strategy::all(&ctx) {
-                run(&ctx, &cell, &case, strategy);
+                if strategy == Strategy::Persistent && hidden > 1000 && ctx.is_software() {
+                    let error = pollster::block_on(case.check_gpu(&ctx, &cell, strategy)).unwrap_err().to_string();
+                    assert!(error.contains("strategy persistent at hidden_size 1024"), "{error}");
+                } else {
+                    run(&ctx, &cell, &case, strategy);
+                }
             }
         }
     }
@@ -195,5 +200,77 @@ fn repairs_drop_persistent_from_auto() {
         assert_eq!(rnn.plan(shape, Mode::Inference).unwrap().strategy(), expected);
         let found = output(&rnn, shape);
         assert!(truth.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{expected:?}");
+    }
+}
+
+/// Backward as GPUs are laid out: K in one part and in many, rows in turns, a team for every row, on one thread's registers' worth
+/// of weights or less.
+#[test]
+fn backward_in_other_layouts() {
+    let ctx = context();
+    let layouts =
+        ["vendor=nvidia", "vendor=intel back-along=1", "vendor=apple back-threads=32", "back-rows=2 back-units=16 back-teams=1"];
+    for (cell, layout) in cell::registry().into_iter().zip(layouts.into_iter().cycle()) {
+        let config = RnnConfig::new(5, 21).with_bidirectional(true);
+        let case = Case { workgroups: Some(2), layout: Some(layout.into()), ..Case::new(config, 7, 3) };
+        if cell.name() != "binary_gate" {
+            run_unrepaired(&ctx, &cell, &case);
+        }
+    }
+}
+
+/// Layouts of a forward kernel: threads, units, parts of K and rows at a time, H and B. Sums stay in a lane that holds one, or some of
+/// one unit's, or several units'; or they meet in workgroup memory. Rows come in one turn or several.
+const LAYOUTS: [(&str, usize, usize); 7] = [
+    ("threads=128 units=32 along=1 rows=1 teams=1", 37, 1),
+    ("threads=64 units=8 along=1 rows=1 teams=1", 20, 1),
+    ("threads=64 units=16 along=2 rows=2 teams=1", 37, 3),
+    ("threads=32 units=16 along=1 rows=4 teams=1", 37, 6),
+    ("threads=32 units=16 along=1 rows=2 teams=2", 33, 3),
+    ("threads=128 units=32 along=4 rows=8 teams=1", 70, 5),
+    ("", 70, 5),
+];
+
+/// The generators that GPUs get, at this adapter's subgroups of 8 with four workgroups side by side, which takes four threads.
+#[test]
+fn layouts_of_gpus_give_right_numbers() {
+    let test = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(test);
+    command.args(["--ignored", "--exact", "--nocapture", "four_workgroups_side_by_side"]).env("LP_NUM_THREADS", "4");
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "run by layouts_of_gpus_give_right_numbers, with threads for four workgroups"]
+fn four_workgroups_side_by_side() {
+    let ctx = context();
+    let all = std::env::var_os("TIDEGATE_FULL").is_some();
+    for (name, cell) in common::cell_variants() {
+        // The binary gate's data must stay clear of its jumps.
+        let shy = cell.name() == "binary_gate";
+        for (i, (layout, hidden, batch)) in LAYOUTS.into_iter().enumerate() {
+            let sample = match (name.as_str(), i) {
+                ("lstm", _) | ("gru_reset_before", 0 | 2 | 3) | ("gru", 3) | ("rnn_tanh", 3 | 5) => true,
+                ("lstm all options", 2) | ("rnn_linear", 0) | ("binary_gate", 1) => true,
+                _ => all,
+            };
+            if !sample || shy && batch > 1 {
+                continue;
+            }
+            for dtype in [Dtype::F32, Dtype::F16] {
+                let halves = name == "lstm" && (1..5).contains(&i) || all && !shy;
+                if dtype == Dtype::F16 && !halves {
+                    continue;
+                }
+                let config = RnnConfig::new(3, hidden).with_bidirectional(i == 0).with_num_layers(1 + usize::from(i == 1));
+                let layout = Some(format!("vendor=nvidia workgroups=4 {layout}"));
+                let case = Case { layout, dtype, dispatch_flops: Some(60_000), ..Case::new(config, 7, batch) };
+                let start = std::time::Instant::now();
+                run_unrepaired(&ctx, &cell, &case);
+                println!("{name} {dtype:?} {:?} {:.1} s", case.layout, start.elapsed().as_secs_f64());
+            }
+        }
     }
 }

@@ -57,6 +57,9 @@ pub struct Case {
     pub workgroups: Option<u32>,
     /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
     pub spin_limit: Option<u32>,
+    /// Layouts of strategy persistent that are forced, if any.
+    #[doc(hidden)]
+    pub layout: Option<String>,
     /// Makes weights and data.
     pub seed: u64,
 }
@@ -91,6 +94,7 @@ impl Case {
             dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
+            layout: None,
             seed: 1,
         }
     }
@@ -117,6 +121,7 @@ impl Case {
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
+        let rnn = self.layout.as_ref().map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
         let owned = OwnedBuffers::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;

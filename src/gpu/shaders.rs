@@ -20,8 +20,8 @@ files! {
     "product/cpu_shuffle",
     "product/reduce",
     "product/tiled",
-    "product/tiled_fetch",
     "prologue/clear_exchange",
+    "prologue/clear_padding",
     "prologue/pack",
     "prologue/pack_halves",
     "prologue/prepare",
@@ -40,11 +40,12 @@ files! {
     "recurrence/stepwise_forward",
     "shared/activations",
     "shared/edges",
-    "shared/exchange",
+    "shared/floats",
     "shared/kept_states",
     "shared/restore",
     "shared/step_backward",
     "shared/step_forward",
+    "shared/team",
     "train/adam",
     "train/clip_norm",
     "train/clip_value",
@@ -118,7 +119,7 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/exchange"];
+        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/team"];
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

@@ -7,7 +7,7 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
-use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare, previous};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::schedule::{BackwardSlots, StepSizes};
 
@@ -172,6 +172,10 @@ impl LayerProducts<'_> {
                 splits: Splits::NONE,
             };
             program.extend(matmuls(ctx, tiles, &product)?);
+        }
+        // `prepare` clears what is past a length itself.
+        if layer == 0 && options.lengths && (raw == dst || dst.element == Element::PackedF16) {
+            program.push(clear_padding(ctx, sizes, columns, [raw, map.marks])?.into());
         }
         if raw == dst {
             return Ok(());

@@ -118,6 +118,29 @@ pub(crate) fn prepare(
 }
 
 sizes! {
+    PaddingSizes { rows, columns, seq_len, batch, row_t, row_b, }
+}
+
+fn clear_padding_source(dst: Element) -> KernelSource {
+    let bindings = [Binding::write("dst").stored(dst), Binding::write("marks").of_u32()];
+    KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
+}
+
+/// Zeroes the rows past their length. `step` gives the row map.
+pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
+    let sizes = PaddingSizes {
+        rows: step.rows,
+        columns: columns as u32,
+        seq_len: step.seq_len,
+        batch: step.batch,
+        row_t: step.row_t,
+        row_b: step.row_b,
+    };
+    let grid = elementwise(ctx, u64::from(step.rows) * columns);
+    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element))?, &[dst, marks], &sizes, grid)
+}
+
+sizes! {
     PackHalvesSizes { len, }
 }
 
@@ -160,6 +183,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     }
     for dst in [Element::F32, Element::F16] {
         sources.push(prepare_source(Access::ReadWrite, [Element::F32, dst]));
+        sources.push(clear_padding_source(dst));
     }
     sources
 }

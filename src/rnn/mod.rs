@@ -18,6 +18,7 @@ use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
+use crate::schedule::persistent::Forced;
 use crate::schedule::{Recurrence, Strategy};
 use crate::tune::tuning::{Class, Tuning};
 
@@ -98,6 +99,15 @@ impl Rnn {
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
         // So that counting polls up to it ends.
         Self { recurrence: Recurrence { spin_limit: spin_limit.min(1 << 30), ..self.recurrence }, ..self }
+    }
+
+    /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
+    /// units=8`. For tests, and to compare layouts with `tidegate bench`; what a device cannot run is refused by its driver at best.
+    #[doc(hidden)]
+    pub fn with_layout(self, layout: &str) -> Result<Self> {
+        let layout: Forced = layout.parse()?;
+        let workgroups = layout.workgroups.unwrap_or(self.recurrence.workgroups);
+        Ok(Self { recurrence: Recurrence { layout, workgroups, ..self.recurrence }, ..self })
     }
 
     /// The device it runs on.

@@ -242,6 +242,8 @@ pub(crate) struct Recurrence {
     pub window_bytes: u64,
     /// Kernels of bulk products that are not left to their shapes.
     pub tiles: Tiles,
+    /// Layouts of strategy persistent that are not left to the formula.
+    pub layout: persistent::Forced,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
@@ -272,6 +274,7 @@ impl Recurrence {
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
+            layout: persistent::Forced::default(),
         }
     }
 

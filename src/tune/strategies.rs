@@ -110,7 +110,8 @@ impl Rnn {
         let rows = shape.rows() as u64;
         let gates = (self.cell().gates().len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
-        let fastest = |orientation, shape| fastest(self.context(), &Tile::ALL, orientation, shape);
+        let tiles = Tile::offered(self.context().adapter_info().vendor);
+        let fastest = |orientation, shape| fastest(self.context(), tiles, orientation, shape);
         let mut tiles = Tiles { nt: fastest(Orientation::Nt, [rows, gates, input]).await?, ..Tiles::default() };
         if mode == Mode::Training {
             tiles.nn = fastest(Orientation::Nn, [rows, input, gates]).await?;

@@ -41,7 +41,7 @@ pub use tensor::{Tensor, Values};
 
 use crate::error::{Error, Result};
 use external::Files;
-use proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfo};
 use scope::{Scope, Setting};
 
 /// Since 7 RNN, LSTM and GRU compute the same; 14 added `layout`, 22 a type. LAST_OPSET is the latest that was looked at.
@@ -153,6 +153,16 @@ impl Graph {
         self.graph.input.iter().map(|value| &*value.name)
     }
 
+    /// The graph's inputs: name, type and shape of each as the graph declares them.
+    pub fn describe_inputs(&self) -> Vec<String> {
+        self.graph.input.iter().map(describe_input).collect()
+    }
+
+    /// The opset of ai.onnx that the model imports.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
     /// Names of the graph's outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.graph.output.iter().map(|value| &*value.name)
@@ -186,6 +196,20 @@ fn check_names(graph: &GraphProto) -> Result<()> {
 /// Whether a domain is that of ONNX's own operators.
 fn is_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
+}
+
+fn describe_input(value: &ValueInfo) -> String {
+    let Some(tensor) = value.r#type.as_ref().and_then(|declared| declared.tensor_type.as_ref()) else {
+        return format!("`{}`", value.name);
+    };
+    let size = |dim: &proto::Dimension| match dim.dim_value {
+        Some(size) => size.to_string(),
+        None if dim.dim_param.is_empty() => "?".into(),
+        None => dim.dim_param.clone(),
+    };
+    let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(size).collect::<Vec<_>>().join(", "));
+    let shape = shape.map_or(String::new(), |shape| format!(" [{shape}]"));
+    format!("`{}` {}{shape}", value.name, proto::type_name(tensor.elem_type))
 }
 
 /// A node in words: its operator, with its domain unless that is ONNX's own, and its name if it has one.

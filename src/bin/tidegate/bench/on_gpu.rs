@@ -31,6 +31,10 @@ impl<'a> OnGpu<'a> {
     /// Measures by what tuning found, or without it; gives what tuning tried, too.
     pub fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error> {
         let mut rnn = self.products.apply(bench::rnn(self.ctx, workload, self.strategy)?)?;
+        // To compare layouts of strategy persistent, without a word in the help.
+        if let Ok(layout) = std::env::var("TIDEGATE_LAYOUT") {
+            rnn = rnn.with_layout(&layout)?;
+        }
         let mut tried = Vec::new();
         if tuned && self.tunes() {
             tried = self.tunings.tune(&rnn, workload)?;

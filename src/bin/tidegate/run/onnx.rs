@@ -4,16 +4,19 @@ use std::path::Path;
 
 use safetensors::Dtype;
 use tidegate::import::onnx::{Graph, Node, Part, Tensor, Tensors, Values};
-use tidegate::import::open_safetensors;
+use tidegate::import::{open_safetensors, values_of};
 use tidegate::{Error, Output, Sequence};
 
 use crate::args::files;
-use crate::run::tensors::to_safetensors;
+use crate::run::tensors::{integers, to_safetensors};
 use crate::{Result, complain};
 
 /// Whether the file's name is that of an ONNX model; if so, refuses options that were given and are for others alone.
 pub fn is_model(path: &Path, not_onnx: &[(&str, bool)]) -> Result<bool> {
     let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    if path.to_string_lossy().to_lowercase().ends_with(".onnx.data") {
+        return Err(files::at(path, "the weights of an ONNX model, which lie outside of it: give the .onnx file beside it"));
+    }
     match not_onnx.iter().find(|(_, given)| *given) {
         Some((option, _)) if is_model => Err(format!("{option} is not for ONNX models").into()),
         _ => Ok(is_model),
@@ -137,15 +140,13 @@ fn read(bytes: &[u8], whose: &str, known: &[&str]) -> Result<Tensors> {
         if !known.contains(&name) {
             return Err(format!("unused tensor `{name}`; {whose} are {}", known.join(", ")).into());
         }
-        let (data, shape) = (view.data(), view.shape());
-        let (words, wide) = (data.as_chunks::<4>().0.iter(), data.as_chunks::<8>().0.iter());
+        let shape = view.shape();
         let tensor = match view.dtype() {
-            Dtype::F32 => Tensor::f32(shape, words.map(|&word| f32::from_le_bytes(word)).collect()),
-            Dtype::I32 => Tensor::i32(shape, words.map(|&word| i32::from_le_bytes(word)).collect()),
-            Dtype::I64 => Tensor::i64(shape, wide.map(|&word| i64::from_le_bytes(word)).collect()),
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Tensor::f32(shape, values_of(name, &view)?),
+            Dtype::I32 | Dtype::I64 => Tensor::i64(shape, integers(name, &view)?),
             other => {
                 let (name, actual) = (name.into(), other.to_string());
-                return Err(Error::Dtype { name, expected: "F32, or I32 or I64 (lengths, indices)", actual }.into());
+                return Err(Error::Dtype { name, expected: "F32, F16, BF16 or (lengths, indices) I32, I64", actual }.into());
             }
         };
         tensors.insert(name.into(), tensor);

@@ -1,15 +1,16 @@
+// needs: shared/floats
 // How the workgroups of a persistent dispatch work together. Shared by both directions of time.
 //
 // A value goes from one workgroup to the others as a word of `exchange` that is 0 until the value is there: data and ready
-// mark are one, so relaxed atomics do. Nothing promises that all workgroups run side by side, so every wait is bounded; the
-// first that is in vain sets `control`, whose first three words are the grid of the repair that follows, 0 until then.
-// status counts the dispatches, and those that failed.
+// mark are one, so relaxed atomics do. The last word of `exchange` is never 0: who has no word to wait for reads that one.
+//
+// Nothing promises that all workgroups run side by side, so every wait is bounded. The first that is in vain sets `control`, whose
+// first three words are the grid of the repair that follows, 0 until then. No thread leaves early: it goes on to the end with what
+// it has and waits no more. status counts the dispatches, and those that failed.
 
 const REPAIR = 0u;
 const FAILED = 3u;
 const ARRIVED = 4u;
-
-const THREADS = UNITS * LANES;
 
 var<workgroup> stuck: u32;
 
@@ -24,43 +25,12 @@ fn decode(word: u32) -> f32 {
 }
 
 fn encode_halves(values: vec2f) -> u32 {
-    let bits = pack2x16float(values);
+    let bits = halves_of(values);
     // As above: two NaN.
     return select(bits, 0x7E007E00u, bits == 0xFFFFFFFFu) + 1u;
 }
 
-// This thread's waiting was in vain once; it does not wait again.
-var<private> gave_up: bool;
-
-// 0 if it never came.
-fn await_word(at: u32) -> u32 {
-    if gave_up { return 0u; }
-    for (var polls = 1u; polls <= sizes.spin_limit; polls++) {
-        let word = atomicLoad(&exchange[at]);
-        if word != 0u { return word; }
-        if polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u { break; }
-    }
-    gave_up = true;
-    return 0u;
-}
-
-// A value that another member publishes; if it never comes, the workgroup is stuck.
-fn await_value(at: u32) -> f32 {
-    let word = await_word(at);
-    if word == 0u {
-        stuck = 1u;
-        return 0.0;
-    }
-    return decode(word);
-}
-
-// Two of them in one word.
-fn await_halves(at: u32) -> vec2f {
-    let word = await_word(at);
-    if word == 0u {
-        stuck = 1u;
-        return vec2f();
-    }
+fn decode_halves(word: u32) -> vec2f {
     return unpack2x16float(word - 1u);
 }
 
@@ -71,14 +41,16 @@ fn fail() {
     }
 }
 
-// The barrier before staged operands are used. Whether all of them came.
-fn all_came(thread: u32) -> bool {
-    if workgroupUniformLoad(&stuck) == 0u { return true; }
-    if thread == 0u { fail(); }
-    return false;
+// Whether a wait of so many polls was in vain; the others then learn of it.
+fn in_vain(polls: u32) -> bool {
+    if polls > sizes.spin_limit {
+        fail();
+        return true;
+    }
+    return polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u;
 }
 
-// Whether all workgroups of the dispatch run at the same time.
+// Whether all workgroups of the dispatch run at the same time. If not, the workgroup may return: nothing has been written yet.
 fn roll_call(thread: u32, first: bool, workgroups: u32) -> bool {
     if thread == 0u {
         stuck = 1u;
@@ -92,6 +64,7 @@ fn roll_call(thread: u32, first: bool, workgroups: u32) -> bool {
             }
             if polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u { break; }
         }
+        if stuck != 0u { fail(); }
     }
-    return all_came(thread);
+    return workgroupUniformLoad(&stuck) == 0u;
 }
