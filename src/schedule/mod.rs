@@ -5,6 +5,7 @@ pub(crate) mod persistent;
 mod resident;
 pub(crate) mod single_step;
 mod stepwise;
+mod unrolled;
 
 use std::str::FromStr;
 
@@ -316,20 +317,20 @@ impl Recurrence {
     /// The forward recurrence of one layer, all directions.
     pub fn forward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &ForwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
-            Strategy::Resident => resident::forward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Resident => resident::forward(ctx, self, cell, sizes, slots),
             Strategy::Persistent => persistent::forward(ctx, self, cell, sizes, slots),
             Strategy::Batched => batched::forward(ctx, self.tiles, cell, sizes, slots),
-            Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::forward(ctx, self.layout, cell, sizes, slots),
         }
     }
 
     /// The backward recurrence of one layer, all directions: fills `d_rows`.
     pub fn backward(self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: &BackwardSlots) -> Result<Vec<Segment>> {
         match self.strategy {
-            Strategy::Resident => resident::backward(ctx, self.dispatch_flops, cell, sizes, slots),
+            Strategy::Resident => resident::backward(ctx, self, cell, sizes, slots),
             Strategy::Persistent => persistent::backward(ctx, self, cell, sizes, slots),
             Strategy::Batched => batched::backward(ctx, self.tiles, cell, sizes, slots),
-            Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, cell, sizes, slots),
+            Strategy::Auto | Strategy::Stepwise => stepwise::backward(ctx, self.layout, cell, sizes, slots),
         }
     }
 
@@ -359,7 +360,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter()
         .flat_map(|step| {
-            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step)];
+            let by_steps = [stepwise::sources(cell, step), batched::sources(cell, step), unrolled::sources(cell, step)];
             [by_steps.concat(), resident::sources(cell, step), persistent::sources(cell, step)].concat()
         })
         .collect()

@@ -5,8 +5,9 @@ use crate::error::{Error, Result};
 use crate::gpu::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::schedule::persistent::Forced;
 use crate::schedule::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index, unrolled,
 };
 
 /// What a workgroup of a step kernel makes.
@@ -72,9 +73,19 @@ fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bi
     KernelSource::new("recurrence/stepwise_forward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn forward(
+    ctx: &Context,
+    forced: Forced,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &ForwardSlots,
+) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_forward(ctx, forced, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, phase.count)?;
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
@@ -86,9 +97,19 @@ fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, b
     KernelSource::new("recurrence/stepwise_backward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn backward(
+    ctx: &Context,
+    forced: Forced,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &BackwardSlots,
+) -> Result<Vec<Segment>> {
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_backward(ctx, forced, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, 1)?;
         let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);

@@ -10,7 +10,10 @@ use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::unrolled::Resident;
+use crate::schedule::{
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, step_index,
+};
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -310,10 +313,24 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn forward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &ForwardSlots,
+) -> Result<Vec<Segment>> {
     let steps = sizes.first + sizes.part_len;
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false).min(sizes.part_len), ..*sizes };
-    let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = Resident::new(ctx, r.layout, cell, sizes, false);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(r.dispatch_flops),
+        None => chunk(ctx, r.dispatch_flops, cell, sizes, false),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.forward(ctx, cell, &sizes, s)?,
+        None => forward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
@@ -345,10 +362,24 @@ pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSize
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+pub(super) fn backward(
+    ctx: &Context,
+    r: Recurrence,
+    cell: &dyn Cell,
+    sizes: &StepSizes,
+    s: &BackwardSlots,
+) -> Result<Vec<Segment>> {
     let steps = backward_steps(sizes, s);
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, true).min(steps), ..*sizes };
-    let dispatch = backward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = Resident::new(ctx, r.layout, cell, sizes, true);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(r.dispatch_flops),
+        None => chunk(ctx, r.dispatch_flops, cell, sizes, true),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(steps), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.backward(ctx, cell, &sizes, s)?,
+        None => backward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }
 
