@@ -38,7 +38,8 @@ impl RunData {
         // Numbers that every device and the reference hold as they are.
         let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| dtype.round(rng.random_range(-1.0..=1.0))).collect() };
         let params = Params::uniform(&ParamLayout::new(cell, config)?, 1);
-        let state = cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
+        let state =
+            cell.spec().states.len() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
         Ok(Self {
             params: params.values().iter().map(|&p| dtype.round(p)).collect(),
             input: uniform(shape.rows() * config.input_size),

@@ -188,9 +188,9 @@ impl CaseData {
         let mut uniform =
             |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(case.dtype.round(rng.random_range(-1.0f32..=1.0)))).collect() };
         let mut input = uniform(shape.rows() * config.input_size);
-        let initial_state = case.initial_state.then(|| uniform(state_len(cell, config, shape)));
+        let initial_state = case.initial_state.then(|| uniform(state_len(&cell.spec(), config, shape)));
         let mut d_output = uniform(shape.rows() * config.output_size());
-        let d_final_state = case.d_final_state.then(|| uniform(state_len(cell, config, shape)));
+        let d_final_state = case.d_final_state.then(|| uniform(state_len(&cell.spec(), config, shape)));
         let lengths: Option<Vec<u32>> =
             case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
         let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());

@@ -13,7 +13,7 @@ pub use case::{Case, CaseData, Outcome};
 pub use finite_differences::{FiniteDifferences, finite_differences};
 pub use tolerance::Tolerance;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, ShaderCell};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::network::config::RnnConfig;
@@ -109,6 +109,7 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
 /// WGSL modules that networks of this cell ask devices to compile, by the file of the entry point, over a sample of the sizes that are baked in:
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
+    let cell = &ShaderCell::new(cell);
     let sources =
         crate::product::sources().into_iter().chain(crate::plan::prologue::sources(cell)).chain(schedule::sources(cell));
     let sources = sources

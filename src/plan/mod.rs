@@ -16,7 +16,6 @@ use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
 use memory::{Chosen, Dims, Maps, SingleStep};
 
-use crate::cell::Cell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -35,7 +34,9 @@ use crate::schedule::{Strategy, holds_weights};
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    pub cell: Arc<dyn Cell>,
+    pub math: Arc<dyn Cell>,
+    /// The same for kernels.
+    pub cell: ShaderCell,
     pub config: RnnConfig,
     pub layout: ParamLayout,
     /// How parameters, input and output are stored.
@@ -91,7 +92,7 @@ fn check(
     sizes: &BufferSizes,
 ) -> Result<()> {
     let step_sizes = dims.step_sizes(network, 0, false);
-    let layer = Layer { ctx, options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
+    let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
     let schedule = options.strategy.schedule();
     schedule.check(&layer, false)?;
     if mode == Mode::Training {
@@ -126,7 +127,7 @@ impl Plan {
             software: ctx.is_software(),
             fits: Fits {
                 persistent: tuned.is_some_and(|tuned| persistent_fits(ctx, network, &dims, mode, options, tuned)),
-                weights: holds_weights(ctx, &*network.cell, &dims.step_sizes(network, 0, false)),
+                weights: holds_weights(ctx, &network.cell, &dims.step_sizes(network, 0, false)),
                 products_step: ProductsMap::fits(ctx, &dims),
             },
         });
@@ -191,7 +192,7 @@ impl Plan {
 
     /// A layer of the network, as its schedule takes it.
     fn layer<'a>(&'a self, sizes: &'a StepSizes) -> Layer<'a> {
-        Layer { ctx: &self.ctx, options: &self.options, cell: &*self.network.cell, sizes, element: self.network.element }
+        Layer { ctx: &self.ctx, options: &self.options, cell: &self.network.cell, sizes, element: self.network.element }
     }
 
     /// Dropout in front of a layer; only training has it.

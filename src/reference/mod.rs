@@ -14,7 +14,7 @@ use std::ops::Range;
 use ndarray::linalg::general_mat_mul;
 use ndarray::{ArrayView2, ArrayViewMut2, s};
 
-use crate::cell::{BackwardStep, Cell, ForwardStep, unit_rows};
+use crate::cell::{BackwardStep, Cell, ForwardStep};
 use crate::error::{Error, Result, check_len};
 use crate::network::config::RnnConfig;
 use crate::network::dropout;
@@ -74,10 +74,10 @@ impl Trace {
     ///
     /// What a cell saved is not always this: where backward needs a gate's pre-activation, that is kept in its place.
     pub fn gate(&self, cell: &dyn Cell, layer: usize, direction: usize, gate: usize) -> Result<Vec<f64>> {
-        if self.states != cell.states() || self.saved != cell.saved() {
+        if self.states != cell.spec().states.len() || self.saved != cell.spec().saved {
             return Err(Error::Config(format!("the trace is of a call with another cell than `{}`", cell.name())));
         }
-        check_index("gate", gate, cell.gates().len())?;
+        check_index("gate", gate, cell.spec().gates.len())?;
         let kept = self.direction(layer, direction)?;
         let stride = self.shape.rows() * self.config.hidden_size;
         let (mut saved, mut next) = (vec![0.0; self.saved], vec![0.0; self.states]);
@@ -146,7 +146,7 @@ pub fn backward(
     call.check_trace(trace)?;
     check_len("d_output", call.rows * config.output_size(), d.d_output.len())?;
     if let Some(d_final_state) = d.d_final_state {
-        check_len("d_final_state", state_len(cell, config, seq.shape), d_final_state.len())?;
+        check_len("d_final_state", state_len(&cell.spec(), config, seq.shape), d_final_state.len())?;
     }
     Ok(call.backward(trace, d))
 }
@@ -177,7 +177,8 @@ impl<'a> Call<'a> {
         let layout = ParamLayout::new(cell, config)?;
         check_len("params", layout.len(), params.len())?;
         seq.validate(cell, config)?;
-        let (gates, first, states) = (cell.gates().len(), cell.first_phase_gates(), cell.states());
+        let spec = cell.spec();
+        let (gates, first, states) = (spec.gates.len(), spec.first_phase_gates, spec.states.len());
         if first > gates || states == 0 {
             let what = format!("cell `{}`: {first} of {gates} gates in the first phase, {states} states", cell.name());
             return Err(Error::Config(what));
@@ -192,7 +193,7 @@ impl<'a> Call<'a> {
     fn check_trace(&self, trace: &Trace) -> Result<()> {
         trace.check_training()?;
         let same = trace.config == *self.config && trace.shape == self.seq.shape;
-        if !(same && trace.states == self.cell.states() && trace.saved == self.cell.saved()) {
+        if !(same && trace.states == self.cell.spec().states.len() && trace.saved == self.cell.spec().saved) {
             return Err(Error::Config("the trace is of a call with another cell, config or shape".into()));
         }
         Ok(())
@@ -255,7 +256,7 @@ impl<'a> Call<'a> {
     /// `[S, B, H]` of a layer and direction.
     fn read_state(&self, block: Option<&[f64]>, layer: usize, direction: usize) -> Vec<f64> {
         let len = self.batch * self.hidden;
-        let mut state = vec![0.0; self.cell.states() * len];
+        let mut state = vec![0.0; self.cell.spec().states.len() * len];
         for (k, state) in state.chunks_exact_mut(len).enumerate() {
             if let Some(block) = block {
                 state.copy_from_slice(&block[self.state_range(k, layer, direction)]);
@@ -297,13 +298,13 @@ impl<'a> Call<'a> {
             hh: matrix(&params[weight_hh..][..gate_rows * hidden], hidden),
             bias_ih: bias.map(|at| &params[at..][..gate_rows]),
             bias_hh: bias.map(|at| &params[at + gate_rows..][..gate_rows]),
-            unit: unit.map_or(&[], |at| &params[at..][..unit_rows(self.cell) * hidden]),
+            unit: unit.map_or(&[], |at| &params[at..][..self.cell.spec().unit_rows() * hidden]),
         }
     }
 
     fn forward(&self, mode: Mode, frozen: Option<&Trace>) -> Result<Trace> {
         let config = self.config;
-        let mut final_state = vec![0.0; state_len(self.cell, config, self.seq.shape)];
+        let mut final_state = vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)];
         let mut layers = Vec::new();
         let mut x = self.read(self.seq.input, config.input_size);
         for layer in 0..config.num_layers {
@@ -322,7 +323,7 @@ impl<'a> Call<'a> {
             }
         }
         let output = Output { output: self.write(&x, config.output_size()), final_state };
-        let (states, saved) = (self.cell.states(), self.cell.saved());
+        let (states, saved) = (self.cell.spec().states.len(), self.cell.spec().saved);
         Ok(Trace { output, config: config.clone(), shape: self.seq.shape, states, saved, layers })
     }
 
@@ -340,9 +341,9 @@ impl<'a> Call<'a> {
         let w = self.weights(layer, direction);
         let zeros = |n: usize| vec![0.0; n * rows * hidden];
         let mut kept = DirectionTrace {
-            prev: zeros(cell.states()),
-            next: zeros(cell.states()),
-            saved: zeros(cell.saved()),
+            prev: zeros(cell.spec().states.len()),
+            next: zeros(cell.spec().states.len()),
+            saved: zeros(cell.spec().saved),
             margin: f64::INFINITY,
         };
         let mut u = Unit::new(cell);
@@ -404,7 +405,7 @@ impl<'a> Call<'a> {
         let mut gradients = Gradients {
             d_input: Vec::new(),
             d_params: vec![0.0; self.params.len()],
-            d_initial_state: vec![0.0; state_len(self.cell, config, self.seq.shape)],
+            d_initial_state: vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)],
         };
         let mut d_y = self.read(d.d_output, config.output_size());
         for (layer, kept) in trace.layers.iter().enumerate().rev() {
@@ -579,10 +580,11 @@ struct Unit {
 
 impl Unit {
     fn new(cell: &dyn Cell) -> Self {
-        let gates = || vec![0.0; cell.gates().len()];
-        let states = || vec![0.0; cell.states()];
-        let saved = || vec![0.0; cell.saved()];
-        let unit = || vec![0.0; unit_rows(cell)];
+        let spec = cell.spec();
+        let gates = || vec![0.0; spec.gates.len()];
+        let states = || vec![0.0; spec.states.len()];
+        let saved = || vec![0.0; spec.saved];
+        let unit = || vec![0.0; spec.unit_rows()];
         Self {
             wx: gates(),
             rh: gates(),

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
-use crate::cell::{Cell, Frozen};
+use crate::cell::{Cell, CellSpec, ShaderCell};
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
@@ -36,9 +36,9 @@ impl Rnn {
     /// Checks the cell, the config and the device. Pipelines are built by the first plan that needs them.
     pub fn new(ctx: &Context, cell: impl Cell + 'static, config: RnnConfig) -> Result<Self> {
         ctx.check_limits()?;
-        let cell = Frozen::new(Arc::new(cell));
-        let layout = ParamLayout::new(&cell, &config)?;
-        let network = Arc::new(Network { cell: Arc::new(cell), config, layout, element: Element::F32 });
+        let kernels = ShaderCell::new(&cell);
+        let layout = ParamLayout::of(&cell, kernels.spec(), &config)?;
+        let network = Arc::new(Network { math: Arc::new(cell), cell: kernels, config, layout, element: Element::F32 });
         Ok(Self { ctx: ctx.clone(), network, options: ScheduleOptions::new(ctx), tuning: Arc::default() })
     }
 
@@ -118,7 +118,12 @@ impl Rnn {
 
     /// Its cell.
     pub fn cell(&self) -> &dyn Cell {
-        &*self.network.cell
+        &*self.network.math
+    }
+
+    /// What its cell is, as data.
+    pub fn cell_spec(&self) -> &CellSpec {
+        self.network.cell.spec()
     }
 
     /// How its parameters, input and output are stored.

@@ -104,7 +104,7 @@ impl Rnn {
     async fn tune_tiles(&self, shape: SeqShape, mode: Mode) -> Result<Tiles> {
         let config = self.config();
         let rows = shape.rows() as u64;
-        let gates = (self.cell().gates().len() * config.hidden_size) as u64;
+        let gates = (self.cell_spec().gates.len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
         let tiles = Tile::offered(self.context().adapter_info().vendor);
         let fastest = |orientation, shape| fastest(self.context(), tiles, orientation, shape);
@@ -164,7 +164,7 @@ impl Data {
             shape,
             params: Params::uniform(rnn.param_layout(), 1),
             input: uniform(shape.rows().saturating_mul(rnn.config().input_size)),
-            initial_state: uniform(state_len(rnn.cell(), rnn.config(), shape)),
+            initial_state: uniform(state_len(rnn.cell_spec(), rnn.config(), shape)),
             d_output: uniform(shape.rows().saturating_mul(rnn.config().output_size())),
         }
     }
