@@ -9,6 +9,7 @@ use crate::schedule::interface::{Layer, Schedule};
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
+use crate::schedule::unrolled;
 
 /// What a workgroup of a step kernel makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +78,10 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_forward(ctx, layer.options.layout, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, phase.count)?;
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
@@ -92,6 +97,10 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_backward(ctx, layer.options.layout, cell, sizes, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, 1)?;
         let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
@@ -133,6 +142,6 @@ impl Schedule for Stepwise {
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-        sources(cell, step)
+        [sources(cell, step), unrolled::sources(cell, step)].concat()
     }
 }

@@ -2,11 +2,11 @@
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
 mod backward;
-mod device;
+pub(super) mod device;
 mod emit;
 mod forced;
 mod forward;
-mod layout;
+pub(super) mod layout;
 mod tile;
 mod unroll;
 
