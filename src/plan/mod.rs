@@ -1,5 +1,6 @@
 //! Buffer sizes and the dispatch list of one network at one shape; binding them to the app's buffers; recording.
 
+pub(crate) mod allocation;
 mod backward;
 pub(crate) mod buffers;
 pub(crate) mod checks;
