@@ -17,6 +17,7 @@ use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
 use memory::{Chosen, Dims, Maps, SingleStep};
 
+use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -30,7 +31,7 @@ use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
-use crate::schedule::{Strategy, holds_weights};
+use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
@@ -75,9 +76,9 @@ enum Pass {
     Backward,
 }
 
-/// Whether strategy persistent, as a tuning would have it, is within the device's limits.
-fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, tuned: Tuned) -> bool {
-    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups: tuned.workgroups, ..options };
+/// Whether strategy persistent with so many workgroups is within the device's limits.
+fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, workgroups: u32) -> bool {
+    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups, ..options };
     let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options: &options, step: Step::Sequence });
     check(ctx, network, dims, mode, &options, &maps, &sizes).is_ok()
 }
@@ -115,6 +116,10 @@ impl Plan {
     ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options: &options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let side_by_side = None;
+        let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
         let choice = choose(&Facts {
             forced: options.strategy,
             forced_tiles: options.tiles,
@@ -126,9 +131,12 @@ impl Plan {
             batch_size: shape.batch_size,
             mode,
             software: ctx.is_software(),
+            side_by_side,
             fits: Fits {
-                persistent: tuned.is_some_and(|tuned| persistent_fits(ctx, network, &dims, mode, options, tuned)),
-                weights: holds_weights(ctx, &network.cell, &dims.step_sizes(network, 0, false)),
+                persistent: options.persistent
+                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
+                weights: holds_weights(ctx, &network.cell, &step_sizes),
+                fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
                 products_step: ProductsMap::fits(ctx, &dims),
             },
         });

@@ -95,6 +95,13 @@ impl Rnn {
         Self { options: ScheduleOptions { workgroups: workgroups.max(1), ..self.options }, ..self }
     }
 
+    /// Whether [`Strategy::Auto`] may take strategy persistent, which it does by default: where a tuning found it fastest, and without
+    /// one where [`Context::measure_residency`] has seen workgroups run side by side. A dispatch of which they don't loses at most 2 ms
+    /// to its roll call, and is repaired on the GPU.
+    pub fn with_auto_persistent(self, allowed: bool) -> Self {
+        Self { options: ScheduleOptions { persistent: allowed, ..self.options }, ..self }
+    }
+
     /// Bounds how often a workgroup of strategy persistent polls for one value before the dispatch fails and is repaired.
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
         // So that counting polls up to it ends.

@@ -8,6 +8,12 @@ use crate::schedule::strategy::Strategy;
 pub(crate) const FAILURES: u32 = 2;
 /// H up to which resident is taken on a device of which nothing is known.
 const SMALL_HIDDEN: usize = 128;
+/// H up to which resident is taken even where workgroups run side by side. On an H200 (benches/NOTES.md) an LSTM of one row takes,
+/// in µs a step, resident: 1.0 at H 64, 1.1 at 128, 7 at 256; persistent: 0.6 at 128, 0.8 at 256, 1.3 at 1024; a dispatch a step:
+/// 3.3 at 256, 5.4 at 1024.
+const TINY_HIDDEN: usize = 64;
+/// Rows up to which persistent is taken where workgroups run side by side: 2.2 µs a step at H 512, B 16 and 5.3 at B 64, batched 18.
+const FEW_ROWS: usize = 64;
 /// B from which a product over all rows is taken on CPU adapters, as measured on llvmpipe (benches/NOTES.md), and on GPUs: a guess.
 const MANY_ROWS_SOFTWARE: usize = 4;
 const MANY_ROWS: usize = 64;
@@ -37,6 +43,8 @@ pub(crate) struct Facts {
     pub mode: Mode,
     /// Whether the adapter runs on the CPU.
     pub software: bool,
+    /// Workgroups that were seen to run side by side, where strategy persistent may be taken without a tuning: natively on Vulkan.
+    pub side_by_side: Option<u32>,
     pub fits: Fits,
 }
 
@@ -54,10 +62,12 @@ pub(crate) struct Tuned {
 /// What the device has room for, at this shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fits {
-    /// Whether strategy persistent's bindings, layout and buffers are within the device's limits.
+    /// Whether strategy persistent's bindings, layout and buffers are within the device's limits, and the app doesn't forbid it.
     pub persistent: bool,
     /// Whether strategy resident keeps all weights in registers, forward and backward.
     pub weights: bool,
+    /// Whether strategy resident has a kernel for GPUs that makes a step faster than a dispatch would.
+    pub fast_resident: bool,
     /// Whether the products of a single step of all rows fit a binding.
     pub products_step: bool,
 }
@@ -92,7 +102,7 @@ pub(crate) fn choose(f: &Facts) -> Choice {
     Choice {
         strategy,
         step: step(f, strategy),
-        workgroups: f.tuned.map(|tuned| tuned.workgroups).filter(|_| f.forced == Strategy::Auto),
+        workgroups: f.tuned.map(|tuned| tuned.workgroups).or(f.side_by_side).filter(|_| f.forced == Strategy::Auto),
         tiles: f.forced_tiles.or(f.tuned.map_or_else(Tiles::default, |tuned| tuned.tiles)),
     }
 }
@@ -110,7 +120,11 @@ fn strategy(f: &Facts) -> Strategy {
         let drops = tuned.strategy == Strategy::Persistent && (f.failures >= FAILURES || !f.fits.persistent);
         return if drops { tuned.fallback } else { tuned.strategy };
     }
-    let resident = f.hidden_size <= SMALL_HIDDEN || (f.software && f.fits.weights);
+    let together = f.side_by_side.is_some() && f.fits.persistent && f.failures < FAILURES && !f.software;
+    if together && f.hidden_size > TINY_HIDDEN && f.batch_size <= FEW_ROWS {
+        return Strategy::Persistent;
+    }
+    let resident = f.hidden_size <= SMALL_HIDDEN || if f.software { f.fits.weights } else { f.fits.fast_resident };
     let many = f.batch_size >= if f.software { MANY_ROWS_SOFTWARE } else { MANY_ROWS };
     match (resident, many) {
         (true, _) => Strategy::Resident,
@@ -163,12 +177,15 @@ mod tests {
         batch_size: 4,
         mode: Mode::Inference,
         software: false,
-        fits: Fits { persistent: true, weights: true, products_step: true },
+        side_by_side: None,
+        fits: Fits { persistent: true, weights: true, fast_resident: false, products_step: true },
     };
     const TUNED: Tuned = Tuned { strategy: Persistent, workgroups: 96, fallback: Batched, tiles: FACTS.forced_tiles };
     const CPU: Facts = Facts { software: true, ..FACTS };
     const STEP: Facts = Facts { seq_len: 1, ..FACTS };
     const FEW_BINDINGS: Fits = Fits { persistent: false, ..FACTS.fits };
+    const TOGETHER: Facts = Facts { side_by_side: Some(132), ..FACTS };
+    const FAST: Fits = Fits { fast_resident: true, ..FACTS.fits };
     const NO_REGISTERS: Fits = Fits { weights: false, ..FACTS.fits };
 
     #[test]
@@ -186,6 +203,16 @@ mod tests {
             ("CPU, they do not, B 3", Facts { fits: NO_REGISTERS, batch_size: 3, ..CPU }, Stepwise),
             ("CPU, H 128", Facts { fits: NO_REGISTERS, hidden_size: 128, ..CPU }, Resident),
             ("training", Facts { mode: Mode::Training, ..FACTS }, Stepwise),
+            ("H 160 that resident has a fast kernel for", Facts { hidden_size: 160, fits: FAST, ..FACTS }, Resident),
+            ("132 workgroups side by side", TOGETHER, Persistent),
+            ("those, H 65, B 64", Facts { hidden_size: 65, batch_size: 64, ..TOGETHER }, Persistent),
+            ("those, H 64", Facts { hidden_size: 64, ..TOGETHER }, Resident),
+            ("those, B 65", Facts { batch_size: 65, ..TOGETHER }, Batched),
+            ("those, failed twice", Facts { failures: 2, ..TOGETHER }, Stepwise),
+            ("those, 8 bindings", Facts { fits: FEW_BINDINGS, ..TOGETHER }, Stepwise),
+            ("those, tuned to another", Facts { tuned: tuned_to(Batched), ..TOGETHER }, Batched),
+            ("those, T 1", Facts { seq_len: 1, ..TOGETHER }, Stepwise),
+            ("CPU with those", Facts { software: true, ..TOGETHER }, Resident),
             ("tuned", Facts { tuned, ..FACTS }, Persistent),
             ("tuned to another", Facts { tuned: tuned_to(Resident), ..FACTS }, Resident),
             ("tuned to another, with failures", Facts { tuned: tuned_to(Resident), failures: 9, ..FACTS }, Resident),
@@ -258,5 +285,8 @@ mod tests {
         assert_eq!((choice.workgroups, choice.tiles), (None, tile(Tile::Of64x64)));
         assert_eq!(choose(&Facts { tuned, forced_tiles: tile(Tile::Of32x32), ..FACTS }).tiles, tile(Tile::Of32x32));
         assert_eq!(choose(&FACTS).workgroups, None);
+        assert_eq!(choose(&TOGETHER).workgroups, Some(132));
+        assert_eq!(choose(&Facts { tuned, ..TOGETHER }).workgroups, Some(96));
+        assert_eq!(choose(&Facts { forced: Persistent, ..TOGETHER }).workgroups, None);
     }
 }

@@ -18,7 +18,7 @@ use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use interface::Schedule;
+use interface::{Layer, Schedule};
 use layer::StepSizes;
 pub use strategy::Strategy;
 
@@ -72,6 +72,11 @@ impl FromStr for Strategy {
 /// Whether strategy resident keeps all weights in registers, forward and backward.
 pub(crate) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
     resident::holds_weights(ctx, cell, sizes)
+}
+
+/// Whether strategy resident has a kernel for this layer that makes a step faster than a dispatch would.
+pub(crate) fn has_fast_resident(layer: &Layer<'_>, backward: bool) -> bool {
+    unrolled::AllSteps::new(layer, backward).is_some_and(|kernel| kernel.is_fast())
 }
 
 /// Sources that the schedules can ask for, for validation without a device.

@@ -33,6 +33,8 @@ pub(crate) struct ScheduleOptions {
     pub tiles: Tiles,
     /// Numbers of strategy persistent's layout, for tests.
     pub layout: Forced,
+    /// Whether strategy persistent may be chosen.
+    pub persistent: bool,
 }
 
 impl ScheduleOptions {
@@ -49,6 +51,7 @@ impl ScheduleOptions {
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
             layout: Forced::default(),
+            persistent: true,
         }
     }
 

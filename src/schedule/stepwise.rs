@@ -78,7 +78,7 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
-        if let Some(dispatch) = unrolled::step_forward(ctx, layer.options.layout, cell, sizes, phase, s)? {
+        if let Some(dispatch) = unrolled::step_forward(layer, phase, s)? {
             dispatches.push(dispatch);
             continue;
         }
@@ -97,7 +97,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
-        if let Some(dispatch) = unrolled::step_backward(ctx, layer.options.layout, cell, sizes, phase, s)? {
+        if let Some(dispatch) = unrolled::step_backward(layer, phase, s)? {
             dispatches.push(dispatch);
             continue;
         }
@@ -125,6 +125,7 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
             sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, tile, phase, step, bindings)));
         }
     }
+    sources.extend(unrolled::sources(cell, step));
     sources
 }
 
@@ -142,6 +143,6 @@ impl Schedule for Stepwise {
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-        [sources(cell, step), unrolled::sources(cell, step)].concat()
+        sources(cell, step)
     }
 }

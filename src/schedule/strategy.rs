@@ -5,9 +5,11 @@
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Strategy {
-    /// What a [`Tuning`](crate::Tuning) found fastest; without one, or for shapes that it does not know, resident up to H = 128
-    /// (on a CPU adapter wherever the weights fit into registers: an LSTM's to H = 336), else batched from B = 64 (CPU adapter: 4) on,
-    /// else stepwise. A single step: stepwise.
+    /// What a [`Tuning`](crate::Tuning) found fastest. Without one, or for shapes that it does not know: persistent for H above 64 and
+    /// B up to 64 on a GPU, natively on Vulkan, whose workgroups [`Context::measure_residency`](crate::Context::measure_residency) has
+    /// seen run side by side, unless [`Rnn::with_auto_persistent`](crate::Rnn::with_auto_persistent) forbids it; else resident up to
+    /// H = 128 (GPU: to an LSTM's H = 176; CPU adapter: wherever the weights fit into registers, an LSTM's to H = 336), else batched
+    /// from B = 64 (CPU adapter: 4) on, else stepwise. A single step: stepwise.
     #[default]
     Auto,
     /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, of few
@@ -22,6 +24,6 @@ pub enum Strategy {
     /// All steps in one dispatch, the hidden units spread over workgroups that exchange through memory while they run side by
     /// side. Nothing promises that they do: a run that fails is repaired on the GPU by resident, see `status` in
     /// [`BufferSizes`](crate::BufferSizes). Needs more bindings than WebGPU's default, see
-    /// [`Context::wanted_limits`](crate::Context::wanted_limits), and is never chosen without a [`Tuning`](crate::Tuning).
+    /// [`Context::wanted_limits`](crate::Context::wanted_limits).
     Persistent,
 }

@@ -12,7 +12,7 @@ use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::interface::{Layer, Schedule};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
-use crate::schedule::unrolled::Resident as Unrolled;
+use crate::schedule::unrolled::AllSteps;
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -320,16 +320,16 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSiz
 
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let options = layer.options;
+    let flops = layer.options.dispatch_flops;
     let steps = sizes.first + sizes.part_len;
-    let unrolled = Unrolled::new(ctx, options.layout, cell, sizes, false);
+    let unrolled = AllSteps::new(layer, false);
     let chunk = match &unrolled {
-        Some(unrolled) => unrolled.chunk(options.dispatch_flops),
-        None => chunk(ctx, options.dispatch_flops, cell, sizes, false),
+        Some(unrolled) => unrolled.chunk(flops),
+        None => chunk(ctx, flops, cell, sizes, false),
     };
     let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
     let dispatch = match unrolled {
-        Some(unrolled) => unrolled.forward(ctx, cell, &sizes, s)?,
+        Some(unrolled) => unrolled.forward(&Layer { sizes: &sizes, ..*layer }, s)?,
         None => forward_dispatch(ctx, cell, &sizes, s)?,
     };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
@@ -371,16 +371,16 @@ pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSi
 
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let options = layer.options;
+    let flops = layer.options.dispatch_flops;
     let steps = backward_steps(sizes, s);
-    let unrolled = Unrolled::new(ctx, options.layout, cell, sizes, true);
+    let unrolled = AllSteps::new(layer, true);
     let chunk = match &unrolled {
-        Some(unrolled) => unrolled.chunk(options.dispatch_flops),
-        None => chunk(ctx, options.dispatch_flops, cell, sizes, true),
+        Some(unrolled) => unrolled.chunk(flops),
+        None => chunk(ctx, flops, cell, sizes, true),
     };
     let sizes = StepSizes { steps, chunk: chunk.min(steps), ..*sizes };
     let dispatch = match unrolled {
-        Some(unrolled) => unrolled.backward(ctx, cell, &sizes, s)?,
+        Some(unrolled) => unrolled.backward(&Layer { sizes: &sizes, ..*layer }, s)?,
         None => backward_dispatch(ctx, cell, &sizes, s)?,
     };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
