@@ -1,11 +1,11 @@
 //! Backpropagation through time.
 
-use std::mem;
-
 use ndarray::s;
 
-use super::call::{Call, Unit, add_product, gather, matrix, matrix_mut, repeat, scatter, scatter_add};
+use super::arrays::{add_product, gather, matrix, matrix_mut, scatter, scatter_add};
+use super::call::{Call, Unit};
 use super::trace::{DirectionTrace, LayerTrace, Trace};
+use crate::cell::BackwardStep;
 use crate::network::sequence::{Gradients, OutputGradients, state_len};
 
 impl Call<'_> {

@@ -4,8 +4,10 @@ use std::mem;
 
 use ndarray::s;
 
-use super::call::{Call, Unit, add_product, gather, matrix, matrix_mut, repeat, scatter, scatter_add};
+use super::arrays::{add_product, gather, matrix, matrix_mut, repeat, scatter};
+use super::call::{Call, Unit};
 use super::trace::{DirectionTrace, LayerTrace, Trace};
+use crate::cell::ForwardStep;
 use crate::error::Result;
 use crate::network::sequence::{Mode, Output, state_len};
 

@@ -8,6 +8,7 @@
 #[cfg(feature = "tools")]
 pub mod device;
 
+mod arrays;
 mod backward_pass;
 mod call;
 mod forward_pass;
@@ -62,7 +63,10 @@ pub fn backward(
 mod tests {
     use super::*;
     use crate::cell::registry;
+    use crate::network::dropout;
+    use crate::network::params::ParamLayout;
     use crate::network::sequence::DropoutKey;
+    use crate::network::sequence::SeqShape;
 
     /// Dropout, the order of layers and the concatenation of directions: two layers are two networks of one layer.
     #[test]

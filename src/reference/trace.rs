@@ -1,5 +1,6 @@
 //! [`Trace`]: what the reference computed, step by step.
 
+use super::arrays::gather;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::network::config::RnnConfig;
