@@ -182,15 +182,15 @@ impl Rnn {
         let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
         let recurrence = Recurrence { tiles: recurrence.tiles.or(self.tuning.tiles(&class)), ..recurrence };
         let plan = |recurrence| Plan::new(&self.ctx, &self.network, shape, mode, recurrence);
-        match (plan(recurrence), self.tuning.fallback(&class)) {
-            // Chosen on a device with more bindings or memory to it than the app asked for.
-            (Err(Error::Limit { .. }), Some(strategy))
-                if self.recurrence.strategy == Strategy::Auto && recurrence.strategy == Strategy::Persistent =>
-            {
-                plan(Recurrence { strategy, ..recurrence })
-            }
-            (plan, _) => plan,
+        let chosen = plan(recurrence);
+        if self.recurrence.strategy != Strategy::Auto || !matches!(chosen, Err(Error::Limit { .. })) {
+            return chosen;
         }
+        // A shape of more rows than its grid takes, or a tuning of a device with more bindings or memory to it: what another can run
+        // is run.
+        let others = self.tuning.fallback(&class).into_iter().chain([Strategy::Batched, Strategy::Resident, Strategy::Stepwise]);
+        let mut others = others.filter(|&strategy| strategy != recurrence.strategy);
+        others.find_map(|strategy| plan(Recurrence { strategy, ..recurrence }).ok()).map_or(chosen, Ok)
     }
 
     /// Runs host data through the network in inference mode, on buffers of its own.
