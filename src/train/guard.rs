@@ -74,7 +74,7 @@ impl Guard {
         let ctx = &self.ctx;
         let slots =
             [(Role::Norm, 2), (Role::Loss, 2), (Role::Hyper, 4), (Role::Guard, 4)].map(|(role, len)| Slot::whole(role, len));
-        let dispatch = Dispatch::new(ctx, ctx.kernel(source())?, &slots, &self.words, [1; 3])?;
+        let dispatch = Dispatch::new(ctx, ctx.kernel(source()), &slots, &self.words, [1; 3])?;
         let uses = [
             writes(Role::Norm, &buffers.norm, 8),
             writes(Role::Loss, &buffers.loss, 8),

@@ -5,7 +5,6 @@ pub mod tensors;
 
 use std::path::PathBuf;
 
-use tidegate::import::onnx::Part;
 use tidegate::import::{Family, Model, Reading};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
@@ -21,7 +20,7 @@ pub struct Args {
     /// Safetensors file with PyTorch's state_dict names (also of LSTMCell, GRUCell, RNNCell) behind at most one common prefix;
     /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer; or with one
     /// layer of Flax, MLX, Equinox, haste or Keras' cuDNN layers (see --from);
-    /// or an ONNX model (*.onnx) of a single RNN, LSTM or GRU node
+    /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
     model: PathBuf,
     /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (I32, I64, U8 or BOOL:
     /// where not 0, the state is zero before that step), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
@@ -47,6 +46,10 @@ pub struct Args {
     /// Take input, output and their gradients as [B,T,...] instead of [T,B,...]
     #[arg(long)]
     batch_first: bool,
+    /// Run one recurrent node of an ONNX model alone: its name, or its index among them (see `tidegate inspect`). INPUT and OUTPUT
+    /// then hold tensors under the names that the graph has at its ends
+    #[arg(long, value_name = "NAME|INDEX")]
+    node: Option<String>,
     /// `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long)]
     device: Option<String>,
@@ -98,6 +101,9 @@ pub fn run(args: &Args) -> Result<()> {
     if onnx::is_model(&args.model, &not_onnx)? {
         return run_onnx(args);
     }
+    if args.node.is_some() {
+        return Err(format!("--node is for ONNX models; {} is not named *.onnx", args.model.display()).into());
+    }
     let reading = Reading::default().with_cell(args.cell.as_deref()).with_prefix(args.prefix.as_deref()).with_family(args.from);
     let mut model = Model::read(&files::read(&args.model)?, &reading).map_err(|e| files::at(&args.model, e))?;
     model.config.batch_first = args.batch_first;
@@ -111,11 +117,12 @@ pub fn run(args: &Args) -> Result<()> {
 }
 
 fn run_onnx(args: &Args) -> Result<()> {
-    let node = onnx::Prepared::read(&args.model, &args.input)?;
+    let graph = onnx::open(&args.model)?;
+    let job = onnx::Job::new(&graph, args.node.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    let given = job.read(&files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
     let target = Target::new(args)?;
-    let run = |part: &Part| forward(&target, &part.model, &node.call.sequence(part));
-    let outputs: Vec<Output> = node.call.parts().iter().map(run).collect::<Result<_>>()?;
-    files::write(&args.output, &node.serialize(&outputs)?)?;
+    let tensors = job.run(&given, |part, seq| forward(&target, &part.model, seq))?;
+    files::write(&args.output, &onnx::serialize(&tensors)?)?;
     target.note(args);
     Ok(())
 }
