@@ -104,8 +104,8 @@ sizes! {
         chunk, steps,
         /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
         snapshot,
-        /// Workgroups of a team, and its rows; most polls of one wait.
-        members, team_rows, spin_limit, has_status,
+        /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
+        members, team_rows, spin_limit, call_limit, has_status,
         /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
         part, splits, sent,
     }
@@ -234,7 +234,7 @@ pub(crate) struct Recurrence {
     pub strategy: Strategy,
     /// Most FLOPs of one workgroup in one dispatch.
     pub dispatch_flops: u64,
-    /// Workgroups that strategy persistent may count on to run side by side.
+    /// Workgroups that strategy persistent may count on to run side by side; 0 until `resolve` asks the context.
     pub workgroups: u32,
     /// Most polls of one wait of strategy persistent.
     pub spin_limit: u32,
@@ -255,8 +255,6 @@ const MANY_ROWS_SOFTWARE: usize = 4;
 const MANY_ROWS: usize = 64;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
-/// What a GPU of some size runs side by side; a small one may not.
-const WORKGROUPS: u32 = 32;
 /// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
 const SPIN_LIMIT: u32 = 1 << 16;
 const SOFTWARE_SPIN_LIMIT: u32 = 1 << 22;
@@ -264,13 +262,11 @@ const SOFTWARE_SPIN_LIMIT: u32 = 1 << 22;
 impl Recurrence {
     /// What is right before anything is known of the device.
     pub fn new(ctx: &Context) -> Self {
-        let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        let (workgroups, spin_limit) =
-            if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
+        let spin_limit = if ctx.is_software() { SOFTWARE_SPIN_LIMIT } else { SPIN_LIMIT };
         Self {
             strategy: Strategy::Auto,
             dispatch_flops: DISPATCH_FLOPS,
-            workgroups,
+            workgroups: 0,
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
@@ -287,15 +283,17 @@ impl Recurrence {
         shape: SeqShape,
         tuned: Option<(Strategy, u32)>,
     ) -> Self {
+        let workgroups = if self.workgroups == 0 { ctx.side_by_side() } else { self.workgroups };
+        let this = Self { workgroups, ..self };
         if self.strategy != Strategy::Auto {
-            return self;
+            return this;
         }
         // A single step has nothing to save dispatches on.
         if shape.seq_len == 1 {
-            return Self { strategy: Strategy::Stepwise, ..self };
+            return Self { strategy: Strategy::Stepwise, ..this };
         }
         if let Some((strategy, workgroups)) = tuned {
-            return Self { strategy, workgroups, ..self };
+            return Self { strategy, workgroups, ..this };
         }
         let sizes = StepSizes {
             hidden: config.hidden_size as u32,
@@ -310,7 +308,7 @@ impl Recurrence {
             (false, true) => Strategy::Batched,
             (false, false) => Strategy::Stepwise,
         };
-        Self { strategy, ..self }
+        Self { strategy, ..this }
     }
 
     /// The forward recurrence of one layer, all directions.

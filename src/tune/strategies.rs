@@ -14,7 +14,7 @@ use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
 use crate::rnn::{GradientBuffers, HostRun, Rnn};
-use crate::schedule::{Recurrence, Strategy};
+use crate::schedule::Strategy;
 use crate::timing::{Turns, WarmUp, since_start};
 use crate::tune::tiles::{Orientation, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
@@ -128,7 +128,7 @@ impl Rnn {
         }
         if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
             // A CPU adapter's are its threads, the default.
-            let workgroups = if ctx.is_software() { vec![Recurrence::new(ctx).workgroups] } else { WORKGROUPS.to_vec() };
+            let workgroups = if ctx.is_software() { vec![ctx.side_by_side()] } else { WORKGROUPS.to_vec() };
             candidates.extend(workgroups.into_iter().map(|n| (Strategy::Persistent, n)));
         }
         candidates

@@ -51,7 +51,7 @@ impl Registers {
         match vendor {
             Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], most_threads: 512 },
             Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], most_threads: 512 },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], most_threads: 256 },
+            Vendor::Intel => Self { weights: 64, all: 96, rows: [2, 1], most_threads: 256 },
             Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], most_threads: 256 },
             Vendor::Software => Self { weights: 512, all: 1024, rows: [4, 4], most_threads: 256 },
             Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], most_threads: 256 },

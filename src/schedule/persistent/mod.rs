@@ -7,6 +7,7 @@ mod emit;
 mod forced;
 mod forward;
 mod layout;
+mod made;
 mod tile;
 mod unroll;
 
@@ -14,6 +15,7 @@ use device::Device;
 pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
+pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
 use crate::cell::{Cell, has_two_phases};
@@ -29,6 +31,8 @@ use crate::schedule::{
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
 pub(crate) const STORAGE_BUFFERS: u32 = 11;
+/// Most polls of a roll call on a GPU, 2 ms: workgroups that fit start together.
+const CALL_LIMIT: u32 = 2048;
 /// Most bytes of exchange: past it the sequence is cut into chunks.
 const EXCHANGE_BYTES: u64 = 256 << 20;
 
@@ -166,8 +170,17 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: Recurrence, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
-    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, has_status: (status != Slot::EMPTY).into(), ..sizes }
+fn shared_sizes(
+    ctx: &Context,
+    r: Recurrence,
+    [members, team_rows]: [u32; 2],
+    chunk: u32,
+    status: Slot,
+    sizes: StepSizes,
+) -> StepSizes {
+    let call_limit = if ctx.is_software() { r.spin_limit } else { r.spin_limit.min(CALL_LIMIT) };
+    let has_status = (status != Slot::EMPTY).into();
+    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
 pub(super) fn forward(
@@ -184,7 +197,7 @@ pub(super) fn forward(
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
     let Layout { members, team_rows, .. } = body.layout;
     let steps = sizes.first + sizes.part_len;
-    let sizes = shared_sizes(r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(ctx, r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()))?;
@@ -215,7 +228,7 @@ pub(super) fn backward(
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(ctx, r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()))?;
