@@ -87,7 +87,7 @@ impl RollCall {
         let subgroup = if ctx.subgroups() { ctx.adapter_info().subgroup_min_size } else { 0 };
         let slots = [Slot::whole(Role::Status, WORDS), Slot::whole(Role::Workspace, bytes / 4)];
         let sizes = RollCallSizes { polls };
-        let dispatch = Dispatch::new(ctx, ctx.kernel(source(subgroup))?, &slots, &sizes, [workgroups.into(), 1, 1])?;
+        let dispatch = Dispatch::new(ctx, ctx.kernel(source(subgroup)), &slots, &sizes, [workgroups.into(), 1, 1])?;
         let bound = Bound::new(ctx, &[dispatch.into()], |role| match role {
             Role::Status => Some(words.as_entire_buffer_binding()),
             Role::Workspace => Some(held.as_entire_buffer_binding()),
@@ -134,6 +134,12 @@ impl Context {
             0 => UNMEASURED,
             known => known,
         }
+    }
+
+    /// The same where it was measured, natively on Vulkan: what strategy persistent may be chosen by without a tuning.
+    pub(crate) fn measured_side_by_side(&self) -> Option<u32> {
+        let known = self.shared().workgroups.load(Ordering::Relaxed);
+        (known > 0 && !self.is_software() && self.adapter_info().backend == wgpu::Backend::Vulkan).then_some(known)
     }
 
     /// Takes over what was measured, now or before, unless something is known.

@@ -6,7 +6,7 @@ use super::emit::{Place, Staging, end_of_turn, halve, place, products, put_parts
 use super::layout::Layout;
 use super::tile::Tile;
 use crate::cell::{Cell, has_two_phases, unit_rows};
-use crate::schedule::{Phase, phases};
+use crate::schedule::layer::{Phase, phases};
 
 /// One kernel.
 #[derive(Debug, Clone, Copy)]

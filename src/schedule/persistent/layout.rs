@@ -20,7 +20,7 @@ const LANES: u32 = 32;
 
 /// What the formula needs to know of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Profile {
+pub(in crate::schedule) struct Profile {
     /// Lanes along K: the smallest subgroup that the device may choose.
     pub subgroup: u32,
     /// Whether sums go by shuffles, else through workgroup memory.

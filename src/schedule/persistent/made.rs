@@ -8,7 +8,7 @@ use crate::cell::Cell;
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::schedule::{backward_bindings, forward_bindings};
+use crate::schedule::layer::{backward_bindings, forward_bindings};
 
 /// What kernels of [`Strategy::Persistent`](crate::Strategy::Persistent) are laid out for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

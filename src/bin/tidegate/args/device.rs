@@ -27,6 +27,15 @@ impl Device {
         }
     }
 
+    /// Says so if this is a software adapter, which nobody may have meant.
+    pub fn note_software(&self) {
+        if let Self::Gpu(ctx) = self
+            && ctx.is_software()
+        {
+            complain(&format!("ran on {}, a software adapter: on the CPU", ctx.adapter_info().name));
+        }
+    }
+
     pub fn description(&self) -> Description {
         match self {
             Self::Cpu => Description::cpu(),
