@@ -83,7 +83,7 @@ impl RollCall {
         let subgroup = if ctx.subgroups() { ctx.adapter_info().subgroup_min_size } else { 0 };
         let slots = [Slot::whole(Role::Status, WORDS), Slot::whole(Role::Workspace, bytes / 4)];
         let sizes = RollCallSizes { polls };
-        let dispatch = Dispatch::new(ctx, ctx.kernel(source(subgroup))?, &slots, &sizes, [workgroups.into(), 1, 1])?;
+        let dispatch = Dispatch::new(ctx, ctx.kernel(source(subgroup)), &slots, &sizes, [workgroups.into(), 1, 1])?;
         let bound = Bound::new(ctx, &[dispatch.into()], |role| match role {
             Role::Status => Some(words.as_entire_buffer_binding()),
             Role::Workspace => Some(held.as_entire_buffer_binding()),

@@ -255,7 +255,7 @@ const ROWS_OF_ANY_TILE: u64 = 256;
 
 fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<Dispatch> {
     bounds::check(p)?;
-    let kernel = ctx.kernel(form.source(p.layout(form.step())))?;
+    let kernel = ctx.kernel(form.source(p.layout(form.step())));
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
     let sizes = MatmulSizes {
         m: p.m as u32,
@@ -350,7 +350,7 @@ pub(crate) fn column_sum(
         c_split: splits.stride as u32,
     };
     let groups = [columns.div_ceil(64), 1, batches * splits.count];
-    Dispatch::new(ctx, ctx.kernel(column_sum_source())?, &[a.slot, c.slot], &sizes, groups)
+    Dispatch::new(ctx, ctx.kernel(column_sum_source()), &[a.slot, c.slot], &sizes, groups)
 }
 
 sizes! {
@@ -374,7 +374,7 @@ pub(crate) fn reduce(
     let len = range.end - range.start;
     let offset = range.start as u32;
     let sizes = ReduceSizes { len: len as u32, splits: splits as u32, offset, accumulate: accumulate.into() };
-    Dispatch::new(ctx, ctx.kernel(reduce_source())?, &[partial, dst], &sizes, elementwise(ctx, len))
+    Dispatch::new(ctx, ctx.kernel(reduce_source()), &[partial, dst], &sizes, elementwise(ctx, len))
 }
 
 /// Grid of a kernel that strides over `n` elements with 64 threads a workgroup.
@@ -731,7 +731,7 @@ pub(crate) mod tests {
         assert_eq!(source.wgsl.matches(put).count(), 1);
         source.wgsl =
             source.wgsl.replace(put, "n: u32, clean: vec4f) { let sum = clean + outside;") + "var<private> outside: f32;\n";
-        Dispatch { kernel: ctx.kernel(source).unwrap(), ..matmul(ctx, form, p).unwrap() }
+        Dispatch { kernel: ctx.kernel(source), ..matmul(ctx, form, p).unwrap() }
     }
 
     /// The kernel reads nothing outside of slots that end with the last element.

@@ -84,13 +84,9 @@ for (var step = start; step < end; step++) {\n",
         let _ = writeln!(w, "let k{phase} = {} + lane * 4u;", k_part(tile));
         let _ = writeln!(w, "let end{phase} = {end}u * sizes.hidden;");
         let _ = writeln!(w, "let mine{phase} = unit0 + group_of % {}u * {}u;", tile.unit_parts(), tile.units_each());
-        for unit in 0..tile.units_each() {
-            for quad in 0..tile.quads {
-                let at = format!("{first}u * sizes.hidden + k{phase} + {}u", quad * 4 * tile.lanes);
-                let weights = format!("weights_at(direction, {at}, end{phase}, mine{phase} + {unit}u)");
-                let _ = writeln!(w, "let {} = {weights};", weight(phase, unit, quad));
-            }
-        }
+        emit::weights(w, tile, &format!("w{phase}_"), tile.units_each(), |unit, k| {
+            format!("weights_at(direction, {first}u * sizes.hidden + k{phase} + {k}, end{phase}, mine{phase} + {unit}u)")
+        });
     }
 
     /// One product of a step, and what becomes of it, for all rows of the team; `number` is what the cell's text calls the phase.
@@ -111,7 +107,8 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         self.stage(w, phase, number);
         w.push_str("workgroupBarrier();\n");
         let first = format!("({} + lane * 4u) / 4u", k_part(tile));
-        emit::products(w, tile, 1, &first, |unit, _, quad| Some(weight(phase, unit, quad)));
+        let name = format!("w{phase}_");
+        emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
         let names = (0..tile.units_each() * rows).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { emit::halve(w, "b", tile.lanes, names) } else { names };
         emit::put_parts(w, tile, 1, 1, &names);
@@ -151,8 +148,4 @@ if finishes {{ x = before(step, direction, b, unit); }}",
 
 fn k_part(tile: Tile) -> String {
     format!("group_of / {}u * {}u", tile.unit_parts(), tile.k_each())
-}
-
-fn weight(phase: usize, unit: u32, quad: u32) -> String {
-    format!("w{phase}_{unit}_{quad}")
 }

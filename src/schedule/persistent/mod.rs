@@ -18,23 +18,25 @@ use unroll::Counts;
 
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
-use crate::gpu::context::Context;
+use crate::gpu::context::{Context, MOST_STORAGE_BUFFERS};
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
-use crate::schedule::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, backward_bindings, forward_bindings, resident, step_index,
-};
+use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
+use crate::schedule::options::ScheduleOptions;
+use crate::schedule::resident;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
-pub(crate) const STORAGE_BUFFERS: u32 = 11;
+const STORAGE_BUFFERS: u32 = 11;
+const _: () = assert!(STORAGE_BUFFERS <= MOST_STORAGE_BUFFERS);
 /// Most bytes of exchange: past it the sequence is cut into chunks.
 const EXCHANGE_BYTES: u64 = 256 << 20;
 
 /// What the workgroups of a team tell each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Exchange {
+enum Exchange {
     /// Forward: h and mid, as f32 or two to a word as f16.
     States { halves: bool },
     /// Backward: the gates' gradients, as f32 whatever the storage: f16 would lose the small ones.
@@ -68,7 +70,7 @@ fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     // One word more is never 0.
@@ -77,7 +79,7 @@ fn chunk(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, excha
 }
 
 /// Refuses a device that cannot run this strategy at all.
-pub(crate) fn check(ctx: &Context) -> Result<()> {
+fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
         return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
     }
@@ -88,6 +90,9 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
     }
     Ok(())
 }
+
+/// Workgroups to try side by side on a GPU, in this order, until some do not run.
+const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
 
 /// How the device wants one direction of time laid out, or what is missing for that.
 fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
@@ -103,14 +108,14 @@ fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, ba
 }
 
 /// Elements of exchange that a layer needs.
-pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     // The last is never 0.
     u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
 }
 
 /// Elements of a snapshot of one layer's states.
-pub(super) fn snapshot_words(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
+fn snapshot_words(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
     let copies = cell.states() as u64 + u64::from(!backward);
     copies * u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
 }
@@ -146,7 +151,7 @@ fn clear(
         snapshot: sizes.snapshot,
     };
     let widest = u64::from(sizes.words.max(sizes.copies * layer_len));
-    Dispatch::new(ctx, ctx.kernel(clear_source())?, &[exchange, Slot::CONTROL, state], &sizes, elementwise(ctx, widest))
+    Dispatch::new(ctx, ctx.kernel(clear_source()), &[exchange, Slot::CONTROL, state], &sizes, elementwise(ctx, widest))
 }
 
 /// The buffers that the workgroups work together by.
@@ -166,17 +171,11 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: Recurrence, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
+fn shared_sizes(r: ScheduleOptions, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
     StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, has_status: (status != Slot::EMPTY).into(), ..sizes }
 }
 
-pub(super) fn forward(
-    ctx: &Context,
-    r: Recurrence,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    s: &ForwardSlots,
-) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(Device::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
@@ -187,7 +186,7 @@ pub(super) fn forward(
     let sizes = shared_sizes(r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
-    let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()))?;
+    let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
@@ -203,13 +202,7 @@ fn backward_source(cell: &dyn Cell, layout: &Layout, in_turn: bool, step: StepIn
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-pub(super) fn backward(
-    ctx: &Context,
-    r: Recurrence,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    s: &BackwardSlots,
-) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(Device::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
@@ -218,7 +211,7 @@ pub(super) fn backward(
     let sizes = shared_sizes(r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
-    let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()))?;
+    let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let sizes = StepSizes { snapshot: 0, ..sizes };
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
@@ -227,7 +220,7 @@ pub(super) fn backward(
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
     let [gpu, cpu, bare] = Device::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
@@ -248,4 +241,49 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
         }
     }
     sources
+}
+
+/// See [`Strategy::Persistent`](crate::Strategy::Persistent).
+#[derive(Debug)]
+pub(super) struct Persistent;
+
+impl Schedule for Persistent {
+    fn check_device(&self, ctx: &Context) -> Result<()> {
+        check(ctx)
+    }
+
+    fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
+        check(layer.ctx)?;
+        let forced = layer.options.layout;
+        let device = forced.device(Device::new(layer.ctx, layer.options.workgroups));
+        layout(device, forced, layer.cell, layer.sizes, backward).map(drop)
+    }
+
+    /// What workgroups exchange, and a snapshot for the repair.
+    fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
+        let Layer { ctx, options, cell, sizes, element } = *layer;
+        let exchange = exchange_words(ctx, *options, cell, sizes, Exchange::new(backward, element));
+        Scratch { exchange, behind_state: snapshot_words(cell, sizes, backward) }
+    }
+
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        forward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+    }
+
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        backward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+    }
+
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+        sources(cell, step)
+    }
+
+    /// On Vulkan alone; a CPU adapter's workgroups are its threads, the default.
+    fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
+        match (ctx.adapter_info().backend, self.check_device(ctx)) {
+            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ScheduleOptions::new(ctx).workgroups],
+            (wgpu::Backend::Vulkan, Ok(())) => WORKGROUPS.to_vec(),
+            _ => Vec::new(),
+        }
+    }
 }

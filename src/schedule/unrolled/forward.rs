@@ -6,7 +6,7 @@ use super::emit::{self, Part};
 use super::share::{Share, Work};
 use crate::cell::Cell;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::schedule::{Phase, StepSizes};
+use crate::schedule::layer::{Phase, StepSizes};
 
 /// Workgroup memory and the functions that the text calls.
 fn memory(w: &mut String, share: &Share, work: &Work, resident: bool) {

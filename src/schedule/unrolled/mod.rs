@@ -11,34 +11,43 @@ use share::{Share, Work};
 
 use crate::cell::Cell;
 use crate::error::Result;
-use crate::gpu::context::{Context, WORKGROUP_BYTES};
+use crate::gpu::context::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::Dispatch;
-use crate::schedule::persistent::Forced;
-use crate::schedule::persistent::device::{Device, Vendor};
-use crate::schedule::persistent::layout::Profile;
-use crate::schedule::{
+use crate::schedule::interface::Layer;
+use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
+use crate::schedule::persistent::device::{Device, Vendor};
+use crate::schedule::persistent::layout::Profile;
+
+/// Quads of weights of a thread up to which all steps in one workgroup beat a dispatch for each: on an H200 1.1 µs a step at H 128,
+/// 64 quads, and about 7 at H 256, 256 quads, of an LSTM, against 3.3 for a dispatch (benches/NOTES.md).
+const FAST_QUADS: u32 = 128;
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
-fn profile(ctx: &Context, forced: Forced) -> Option<Profile> {
-    let device = forced.device(Device::new(ctx, 1));
+fn profile(layer: &Layer<'_>) -> Option<Profile> {
+    let device = layer.options.layout.device(Device::new(layer.ctx, 1));
     (device.vendor != Vendor::Software).then(|| Profile::from(device))
 }
 
 /// How the resident kernels are laid out, if there are any for this shape.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Resident {
+pub(super) struct AllSteps {
     share: Share,
     work: Work,
 }
 
-impl Resident {
-    pub fn new(ctx: &Context, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Option<Self> {
-        let work = Work::new(cell, sizes, backward);
-        Some(Self { share: Share::resident(&profile(ctx, forced)?, &work)?, work })
+impl AllSteps {
+    pub fn new(layer: &Layer<'_>, backward: bool) -> Option<Self> {
+        let work = Work::new(layer.cell, layer.sizes, backward);
+        Some(Self { share: Share::resident(&profile(layer)?, &work)?, work })
+    }
+
+    /// Whether it makes a step faster than a dispatch of its own would.
+    pub fn is_fast(&self) -> bool {
+        self.share.weights(&self.work) <= FAST_QUADS
     }
 
     /// Steps of one dispatch of `flops` per workgroup.
@@ -48,16 +57,19 @@ impl Resident {
         (flops / step).clamp(1, u32::MAX.into()) as u32
     }
 
-    /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
-    pub fn forward(&self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
+    /// The dispatch of all chunks; the layer's sizes say how many steps there are and how many to a chunk.
+    pub fn forward(&self, layer: &Layer<'_>, s: &ForwardSlots) -> Result<Dispatch> {
+        let Layer { ctx, cell, sizes, .. } = *layer;
         let bindings = by_quads(&self.share, s.bindings(), s.params.element);
-        let kernel = ctx.kernel(forward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings))?;
+        let kernel = ctx.kernel(forward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings));
         Dispatch::new(ctx, kernel, &s.slots(), sizes, self.share.groups(&self.work))
     }
 
-    pub fn backward(&self, ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
+    /// As [`forward`](AllSteps::forward).
+    pub fn backward(&self, layer: &Layer<'_>, s: &BackwardSlots) -> Result<Dispatch> {
+        let Layer { ctx, cell, sizes, .. } = *layer;
         let bindings = by_quads(&self.share, s.bindings(), s.params.element);
-        let kernel = ctx.kernel(backward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings))?;
+        let kernel = ctx.kernel(backward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings));
         Dispatch::new(ctx, kernel, &s.slots(), sizes, self.share.groups(&self.work))
     }
 }
@@ -71,34 +83,22 @@ fn by_quads<const N: usize>(share: &Share, mut bindings: [Binding; N], params: E
 }
 
 /// One phase of one step, if there is a kernel for this shape.
-pub(super) fn step_forward(
-    ctx: &Context,
-    forced: Forced,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    phase: Phase,
-    s: &ForwardSlots,
-) -> Result<Option<Dispatch>> {
+pub(super) fn step_forward(layer: &Layer<'_>, phase: Phase, s: &ForwardSlots) -> Result<Option<Dispatch>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
     let work = Work::of_phase(cell, sizes, phase, false);
-    let Some(share) = profile(ctx, forced).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
+    let Some(share) = profile(layer).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
     let bindings = by_quads(&share, s.bindings(), s.params.element);
-    let kernel = ctx.kernel(forward::step(cell, &share, &work, phase, step_index(ctx), &bindings))?;
+    let kernel = ctx.kernel(forward::step(cell, &share, &work, phase, step_index(ctx), &bindings));
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
 }
 
 /// As [`step_forward`].
-pub(super) fn step_backward(
-    ctx: &Context,
-    forced: Forced,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    phase: Phase,
-    s: &BackwardSlots,
-) -> Result<Option<Dispatch>> {
+pub(super) fn step_backward(layer: &Layer<'_>, phase: Phase, s: &BackwardSlots) -> Result<Option<Dispatch>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
     let work = Work::of_phase(cell, sizes, phase, true);
-    let Some(share) = profile(ctx, forced).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
+    let Some(share) = profile(layer).and_then(|profile| Share::step(&profile, &work)) else { return Ok(None) };
     let bindings = by_quads(&share, s.bindings(), s.params.element);
-    let kernel = ctx.kernel(backward::step(cell, &share, &work, phase, step_index(ctx), &bindings))?;
+    let kernel = ctx.kernel(backward::step(cell, &share, &work, phase, step_index(ctx), &bindings));
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
 }
 

@@ -5,8 +5,8 @@
 //! the weights as they are stored, by fours.
 
 use crate::cell::Cell;
+use crate::schedule::layer::{Phase, StepSizes, phases};
 use crate::schedule::persistent::layout::Profile;
-use crate::schedule::{Phase, StepSizes, phases};
 
 /// vec4f of weights that the text of a kernel spells out for one thread.
 const MOST_QUADS: u32 = 256;
