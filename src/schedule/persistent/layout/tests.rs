@@ -9,6 +9,7 @@ const H200: Profile = Profile {
     weights: 128,
     registers: 200,
     rows: [8, 8],
+    rolled: false,
 };
 const H200_WORKGROUPS: u32 = 132;
 
@@ -260,7 +261,7 @@ fn vendors_get_what_their_registers_hold() {
     for (vendor, most) in [
         (Vendor::Nvidia, [128, 8]),
         (Vendor::Amd, [128, 4]),
-        (Vendor::Intel, [64, 4]),
+        (Vendor::Intel, [64, 2]),
         (Vendor::Apple, [64, 1]),
         (Vendor::Qualcomm, [32, 1]),
     ] {
