@@ -16,6 +16,7 @@ use crate::schedule::Strategy;
 impl Rnn {
     /// Runs host data through the network in inference mode, on buffers of its own.
     pub async fn forward(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+        self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Inference)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
@@ -32,6 +33,7 @@ impl Rnn {
 
     /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
     pub async fn forward_training<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
+        self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Training)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
@@ -148,9 +150,9 @@ impl<'a> HostRun<'a> {
     /// Lets the context know of repairs, so that strategy persistent is dropped where it keeps failing.
     async fn record(&self) -> Result<()> {
         if self.plan.strategy() == Strategy::Persistent {
-            let repairs = self.status().await?[1];
+            let [_, repairs, came, _] = self.status().await?;
             let known = self.recorded.swap(repairs, Ordering::Relaxed);
-            self.ctx.record_repairs(repairs.wrapping_sub(known));
+            self.ctx.record_repairs(repairs.wrapping_sub(known), came);
         }
         Ok(())
     }
