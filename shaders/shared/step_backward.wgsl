@@ -71,9 +71,10 @@ fn store_gates(step: u32, direction: u32, b: u32, r: u32, unit: u32, from_gate: 
     var d_rh = d.d_rh;
     for (var g = from_gate; g < to_gate; g++) {
         let at = gate_index(direction, row, g, unit);
+        // Others wait for it.
+        publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
         d_rows[at] = d_wx[g];
         if SPLIT_GRADIENTS == 1u { d_rows[sizes.d_rh + at] = d_rh[g]; }
-        publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
     }
 }
 

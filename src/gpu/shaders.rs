@@ -26,6 +26,7 @@ files! {
     "prologue/pack_halves",
     "prologue/prepare",
     "prologue/previous_states",
+    "prologue/residency",
     "recurrence/batched_backward",
     "recurrence/batched_forward",
     "recurrence/persistent_backward",

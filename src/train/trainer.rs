@@ -73,6 +73,7 @@ impl Trainer {
     /// [`Layout::new`] gives for the same network and config.
     pub fn new(rnn: &Rnn, config: &TrainConfig, optimizer: Optimizer, weights: &Weights) -> Result<Self> {
         config.validate(rnn)?;
+        rnn.measure_residency_blocking()?;
         let ctx = rnn.context();
         let layout = Layout::new(rnn, config)?;
         check_layout(&layout, weights.layout())?;
@@ -206,7 +207,7 @@ impl Trainer {
         let mut log = self.ctx.map(&buffers.staging).await?;
         let status = log.split_off((log_bytes / 4) as usize);
         if self.strategy == Strategy::Persistent {
-            self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+            self.ctx.record_status(&status);
         }
         let first = self.step - self.unread as u64;
         let losses = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
