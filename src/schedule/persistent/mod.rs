@@ -292,11 +292,16 @@ impl Schedule for Persistent {
         sources(cell, step)
     }
 
-    /// On Vulkan alone; a CPU adapter's workgroups are its threads, the default.
+    /// On Vulkan alone: all workgroups that run side by side, and parts of them, as fewer members or teams wait for fewer others. A CPU
+    /// adapter's are its threads.
     fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
         match (ctx.adapter_info().backend, self.check_device(ctx)) {
             (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ctx.side_by_side()],
-            (wgpu::Backend::Vulkan, Ok(())) => WORKGROUPS.to_vec(),
+            (wgpu::Backend::Vulkan, Ok(())) => {
+                let most = ctx.side_by_side();
+                let counts = PARTS.map(|part| most / part);
+                counts.into_iter().filter(|&count| count >= LEAST_WORKGROUPS || count == most).collect()
+            }
             _ => Vec::new(),
         }
     }
