@@ -94,8 +94,8 @@ fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, prod
 fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) -> State {
     var d_next = x.d_next;
     if phase != 2u {
-        // Past a length nothing arrives; 0 times a weight that is NaN would.
-        if step == 0u || time_before(step, direction) < marks[b] { d_next[0] += product; }
+        // Nothing arrives at the end, nor past a length; 0 times a weight that is NaN would.
+        if step > 0u && time_before(step, direction) < marks[b] { d_next[0] += product; }
         if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);

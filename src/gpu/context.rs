@@ -84,6 +84,10 @@ impl fmt::Debug for Inner {
     }
 }
 
+fn new_instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
 /// The largest of the cooperative matrices that `product/cooperative.wgsl` can take, if any.
 fn cooperative_size(info: &AdapterInfo, features: Features, has: &[CooperativeMatrixProperties]) -> Option<u32> {
     let needed = Features::EXPERIMENTAL_COOPERATIVE_MATRIX | Features::SHADER_F16 | Features::SUBGROUP;
@@ -176,9 +180,24 @@ impl Context {
         Self::new(adapter, device, queue, first.inner.lost.clone(), Some(first.inner.shared.clone()))
     }
 
+    /// The one wgpu instance of this process that [`request`](Context::request) takes its adapter from. Adapters of
+    /// [`from_adapter`](Context::from_adapter) best come from it too: a buffer of one context that is given to another is then an
+    /// error. Buffers of two instances are numbered alike, and neither wgpu nor this crate can tell one from the other.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn instance() -> &'static wgpu::Instance {
+        static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+        INSTANCE.get_or_init(new_instance)
+    }
+
+    /// In browsers all instances are one.
+    #[cfg(target_arch = "wasm32")]
+    pub fn instance() -> wgpu::Instance {
+        new_instance()
+    }
+
     /// Opens a device of its own on the adapter that wgpu prefers, for tools and tests.
     pub async fn request() -> Result<Self> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let instance = Self::instance();
         let options =
             wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
         let adapter = instance.request_adapter(&options).await?;

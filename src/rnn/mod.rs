@@ -199,7 +199,14 @@ impl Rnn {
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         let tuned = self.tuning.tuned(&self.class(shape, mode));
         let failures = self.tuning.failures().saturating_add(self.ctx.repairs());
-        Plan::new(&self.ctx, &self.network, shape, mode, self.options, tuned, failures)
+        let plan = |options| Plan::new(&self.ctx, &self.network, shape, mode, options, tuned, failures);
+        let chosen = plan(self.options);
+        if self.options.strategy != Strategy::Auto || !matches!(chosen, Err(Error::Limit { .. })) {
+            return chosen;
+        }
+        // A shape of more rows than one strategy's grid takes is within another's.
+        let mut others = [Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
+        others.find_map(|strategy| plan(ScheduleOptions { strategy, ..self.options }).ok()).map_or(chosen, Ok)
     }
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
