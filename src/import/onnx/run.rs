@@ -150,15 +150,13 @@ impl<'a> Run<'a> {
         self.waiting.push(step);
         while let Some(next) = stack::next(self, &self.waiting[calls.len() - 1], &calls[calls.len() - 1]) {
             self.values = next.made;
-            let mut at = 0;
             let (mut between, mut rest) = (Vec::new(), Vec::new());
-            for step in std::mem::take(&mut self.rest) {
+            for (at, step) in std::mem::take(&mut self.rest).into_iter().enumerate() {
                 match at {
                     _ if at == next.at => self.waiting.push(step),
                     _ if next.between.contains(&at) => between.push(step),
                     _ => rest.push(step),
                 }
-                at += 1;
             }
             self.rest = rest;
             between.iter().for_each(|step| self.release(step));
