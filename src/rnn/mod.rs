@@ -49,6 +49,9 @@ impl Rnn {
     /// Lets [`Strategy::Auto`] choose by what [`tune`](Rnn::tune) measured; a tuning of another device is refused.
     pub fn with_tuning(self, tuning: &Tuning) -> Result<Self> {
         tuning.check(&self.ctx)?;
+        if let Some(workgroups) = tuning.side_by_side().filter(|_| !self.ctx.is_software()) {
+            self.ctx.learn_residency(workgroups);
+        }
         Ok(Self { tuning: Arc::new(tuning.clone()), ..self })
     }
 
