@@ -18,23 +18,6 @@ pub enum Device {
     Gpu(Context),
 }
 
-impl Device {
-    /// A software adapter, or the reference.
-    pub fn runs_on_cpu(&self) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Gpu(ctx) => ctx.is_software(),
-        }
-    }
-
-    pub fn description(&self) -> Description {
-        match self {
-            Self::Cpu => Description::cpu(),
-            Self::Gpu(ctx) => Description::adapter(ctx.adapter_info()),
-        }
-    }
-}
-
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
