@@ -26,12 +26,13 @@ mod timing;
 pub mod train;
 mod tune;
 
-pub use cell::{Activation, BinaryGate, Cell, Elman, Gate, Gru, GruResetBefore, Lstm, wgsl_f32};
+pub use cell::{Activation, BinaryGate, Cell, Elman, Gru, GruReset, Lstm, Nonlinearity, wgsl_f32};
 pub use error::{Error, Result};
 pub use gpu::context::Context;
-pub use gpu::element::Dtype;
-pub use network::config::{Direction, DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+pub use gpu::dtype::Dtype;
+pub use network::config::{Direction, RnnConfig};
 pub use network::params::{ParamLayout, ParamSpec, Params};
+pub use network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
 pub use rnn::session::Session;

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use tidegate::cell::{BackwardStep, ForwardStep};
 use tidegate::check::check_cell;
-use tidegate::{Cell, Gru, GruResetBefore, Result};
+use tidegate::{Cell, Gru, Result};
 
 /// A shipped cell with one thing wrong, as its author would have it: not trusted, so its WGSL runs with bounds checks.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ fn verdict(cell: impl Cell + 'static) -> Result<tidegate::check::CellReport> {
 
 #[test]
 fn an_honest_cell_passes() {
-    let report = verdict(Bent { cell: GruResetBefore::default(), lie: Lie::None }).unwrap();
+    let report = verdict(Bent { cell: Gru::reset_before(), lie: Lie::None }).unwrap();
     assert!(report.differences > 500 && report.gpu_cases >= 4, "{report}");
     verdict(Bent { cell: Gru::default(), lie: Lie::None }).unwrap();
 }
@@ -108,6 +108,6 @@ fn every_lie_is_found() {
         let error = verdict(Bent { cell: Gru::default(), lie }).expect_err(&format!("{lie:?}"));
         println!("{lie:?}: {error}");
     }
-    verdict(Bent { cell: GruResetBefore::default(), lie: Lie::Mid }).expect_err("Mid");
+    verdict(Bent { cell: Gru::reset_before(), lie: Lie::Mid }).expect_err("Mid");
     verdict(Bent { cell: Gru::default(), lie: Lie::Unsplit }).expect_err("Unsplit");
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidegate::cell::{self, registry};
 use tidegate::check::Case;
 use tidegate::{
-    BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, GruResetBefore, Lstm, Mode,
-    OutputGradients, Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Strategy,
+    BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, Lstm, Mode, OutputGradients,
+    Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Strategy,
 };
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
@@ -288,7 +288,7 @@ fn the_reserve_holds_exactly_what_backward_needs() {
         (Arc::new(Lstm::default()), 4 + 1),
         (Arc::new(Lstm::default().with_clip(1.0).with_peepholes(true)), 4 + 1),
         (Arc::new(Gru::default()), 4),
-        (Arc::new(GruResetBefore::default()), 3),
+        (Arc::new(Gru::reset_before()), 3),
     ];
     let (rows, hidden) = (8 * 16, 16);
     let shape = SeqShape { seq_len: 8, batch_size: 16 };

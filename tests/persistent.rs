@@ -197,3 +197,59 @@ fn repairs_drop_persistent_from_auto() {
         assert!(truth.iter().zip(&found).all(|(a, b)| (a - b).abs() < 1e-5), "{expected:?}");
     }
 }
+
+/// Layouts of a forward kernel: threads, units, parts of K and rows at a time, H and B. Sums stay in a lane that holds one, or some of
+/// one unit's, or several units'; or they meet in workgroup memory. Rows come in one turn or several.
+const LAYOUTS: [(&str, usize, usize); 7] = [
+    ("threads=128 units=32 along=1 rows=1 teams=1", 37, 1),
+    ("threads=64 units=8 along=1 rows=1 teams=1", 20, 1),
+    ("threads=64 units=16 along=2 rows=2 teams=1", 37, 3),
+    ("threads=32 units=16 along=1 rows=4 teams=1", 37, 6),
+    ("threads=32 units=16 along=1 rows=2 teams=2", 33, 3),
+    ("threads=128 units=32 along=4 rows=8 teams=1", 70, 5),
+    ("", 70, 5),
+];
+
+/// The generators that GPUs get, at this adapter's subgroups of 8 with four workgroups side by side, which takes four threads.
+#[test]
+fn layouts_of_gpus_give_right_numbers() {
+    let test = std::env::current_exe().unwrap();
+    let mut command = std::process::Command::new(test);
+    command.args(["--ignored", "--exact", "--nocapture", "four_workgroups_side_by_side"]).env("LP_NUM_THREADS", "4");
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+#[ignore = "run by layouts_of_gpus_give_right_numbers, with threads for four workgroups"]
+fn four_workgroups_side_by_side() {
+    let ctx = context();
+    let all = std::env::var_os("TIDEGATE_FULL").is_some();
+    for (name, cell) in common::cell_variants() {
+        // The binary gate's data must stay clear of its jumps.
+        let shy = cell.name() == "binary_gate";
+        for (i, (layout, hidden, batch)) in LAYOUTS.into_iter().enumerate() {
+            let sample = match (name.as_str(), i) {
+                ("lstm", _) | ("gru_reset_before", 0 | 2 | 3) | ("gru", 3) | ("rnn_tanh", 3 | 5) => true,
+                ("lstm all options", 2) | ("rnn_linear", 0) | ("binary_gate", 1) => true,
+                _ => all,
+            };
+            if !sample || shy && batch > 1 {
+                continue;
+            }
+            for dtype in [Dtype::F32, Dtype::F16] {
+                let halves = name == "lstm" && (1..5).contains(&i) || all && !shy;
+                if dtype == Dtype::F16 && !halves {
+                    continue;
+                }
+                let config = RnnConfig::new(3, hidden).with_bidirectional(i == 0).with_num_layers(1 + usize::from(i == 1));
+                let layout = Some(format!("vendor=nvidia workgroups=4 {layout}"));
+                let case = Case { layout, dtype, dispatch_flops: Some(60_000), ..Case::new(config, 7, batch) };
+                let start = std::time::Instant::now();
+                run_unrepaired(&ctx, &cell, &case);
+                println!("{name} {dtype:?} {:?} {:.1} s", case.layout, start.elapsed().as_secs_f64());
+            }
+        }
+    }
+}

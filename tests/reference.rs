@@ -9,8 +9,8 @@ use common::{cell_variants, uniform};
 use tidegate::cell::by_name;
 use tidegate::reference::{Trace, backward, forward, forward_surrogate};
 use tidegate::{
-    BinaryGate, Cell, Direction, Elman, Error, Gru, GruResetBefore, Lstm, Mode, Output, OutputGradients, ParamLayout, Result,
-    RnnConfig, SeqShape, Sequence,
+    BinaryGate, Cell, Direction, Elman, Error, Gru, Lstm, Mode, Output, OutputGradients, ParamLayout, Result, RnnConfig,
+    SeqShape, Sequence,
 };
 
 const SHAPE: SeqShape = SeqShape { seq_len: 6, batch_size: 3 };
@@ -193,12 +193,12 @@ fn cells_compute_their_formulas() {
         let after = (wx[2] + r * (w[5] * h + w[11])).tanh();
         check(&Gru::default(), &[(1.0 - z) * after + z * h], &[r, z, after]);
         let before = (wx[2] + w[5] * (r * h) + w[11]).tanh();
-        check(&GruResetBefore::default(), &[(1.0 - z) * before + z * h], &[r, z, before]);
+        check(&Gru::reset_before(), &[(1.0 - z) * before + z * h], &[r, z, before]);
         let [r, z] = [0, 1].map(|gate| sigmoid((wx[gate] + rh[gate]).clamp(-0.25, 0.25)));
         let after = (wx[2] + r * (w[5] * h + w[11])).clamp(-0.25, 0.25).tanh();
         check(&Gru::default().with_clip(0.25), &[(1.0 - z) * after + z * h], &[r, z, after]);
         let before = (wx[2] + w[5] * (r * h) + w[11]).clamp(-0.25, 0.25).tanh();
-        check(&GruResetBefore::default().with_clip(0.25), &[(1.0 - z) * before + z * h], &[r, z, before]);
+        check(&Gru::reset_before().with_clip(0.25), &[(1.0 - z) * before + z * h], &[r, z, before]);
 
         let a = [0, 1, 2, 3].map(|gate| w[gate] * x + w[4 + gate] * h + w[8 + gate] + w[12 + gate]);
         let (p_i, p_o, p_f) = (w[16], w[17], w[18]);

@@ -52,6 +52,7 @@ find_binaries() {
 # A bare machine may have a driver and no Vulkan loader, or keep the driver's manifest where no loader looks.
 find_loader() {
   local pack=$1 manifest=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json file
+  PATH=$PATH:/usr/sbin:/sbin
   if ! ldconfig -p | grep -q 'libvulkan\.so\.1'; then
     for file in "$pack"/*.deb; do dpkg -x "$file" /; done
     ldconfig

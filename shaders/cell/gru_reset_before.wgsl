@@ -1,5 +1,5 @@
 // Gates r, z, n; n is of the second phase and multiplies mid = r * h (reset before the product). State h.
-// Saved r, z, n (kept values). Mirrors GruResetBefore in src/cell/gru.rs, which also generates gate_* and candidate_*.
+// Saved r, z, n (kept values). Mirrors Gru with GruReset::Before in src/cell/gru.rs, which also generates gate_* and candidate_*.
 
 fn cell_forward(wx: Gates, rh: Gates, prev: State, unit: Unit) -> Forward {
     let a_r = wx[0] + rh[0];

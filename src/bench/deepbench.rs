@@ -7,8 +7,9 @@
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// Who made the published figures.
 pub const PUBLISHED_BY: &str = "V100 cuDNN 7.6";

@@ -9,7 +9,7 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 use super::clock::{self, Clock};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::schedule::Strategy;
 
 /// What submits, dispatches and workgroups cost, in microseconds.
@@ -67,7 +67,7 @@ type Bound = (ComputePipeline, BindGroup);
 
 struct Probe<'a> {
     ctx: &'a Context,
-    _owned: Owned,
+    _owned: OwnedBuffers,
     words: Buffer,
     sizes: Buffer,
     touch: Bound,
@@ -76,7 +76,7 @@ struct Probe<'a> {
 
 impl<'a> Probe<'a> {
     fn new(ctx: &'a Context, workgroups: u32) -> Result<Self> {
-        let (device, owned) = (ctx.device(), Owned::default());
+        let (device, owned) = (ctx.device(), OwnedBuffers::default());
         let bytes = 4 * (1 + u64::from(ROUNDS) * u64::from(workgroups));
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
         let words = owned.keep(ctx.create_buffer("floor words", bytes, usage))?;

@@ -11,7 +11,7 @@ use super::verify::{Verified, Verifier};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::rnn::Rnn;
 use crate::timing::WarmUp;
 
@@ -96,7 +96,7 @@ async fn session(
     effort: Effort,
     timer: &Timer<'_, impl Fn() -> Duration>,
 ) -> Result<Times> {
-    let owned = Owned::default();
+    let owned = OwnedBuffers::default();
     let params = owned.keep(rnn.context().upload("params", &rnn.dtype().encode(&data.params)))?;
     let mut session = rnn.session(&params, workload.shape)?;
     session.advance(&data.input).await?;

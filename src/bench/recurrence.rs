@@ -4,8 +4,9 @@
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 const SEQ_LEN: usize = 256;
 /// The longest sequence of the growth with T.

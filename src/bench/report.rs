@@ -14,7 +14,7 @@ use super::score::Score;
 use super::workload::{Kind, Workload};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::network::config::Mode;
+use crate::network::sequence::Mode;
 use crate::schedule::Strategy;
 use crate::tune::tuning::Tried;
 
@@ -326,8 +326,9 @@ mod tests {
     use super::super::verify::Verified;
     use super::*;
     use crate::cell::by_name;
-    use crate::gpu::element::Dtype;
-    use crate::network::config::{RnnConfig, SeqShape};
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::SeqShape;
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {

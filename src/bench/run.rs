@@ -11,10 +11,10 @@ use super::times::{Effort, Times};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
-use crate::gpu::owned::Owned;
-use crate::network::config::Mode;
+use crate::gpu::dtype::Dtype;
+use crate::gpu::owned::OwnedBuffers;
 use crate::network::params::{ParamLayout, Params};
+use crate::network::sequence::Mode;
 use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference::device::{self, CpuRun, widen};
@@ -102,7 +102,7 @@ pub struct GpuRun {
     states: [Buffer; 2],
     /// But for the final state.
     results: Vec<Stored>,
-    _owned: Owned,
+    _owned: OwnedBuffers,
 }
 
 /// A buffer of so many results.
@@ -131,7 +131,7 @@ impl GpuRun {
         let ctx = rnn.context();
         let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let empty = |label, bytes: u64| owned.keep(ctx.upload(label, &vec![0u32; bytes as usize / 4]));
         let stored = |label, values: &[f32]| owned.keep(ctx.upload(label, &workload.dtype.encode(values)));
         let state = |label, values: &[f32]| owned.keep(ctx.upload(label, values));
@@ -270,11 +270,11 @@ struct GpuClock {
     queries: QuerySet,
     /// Two u64 of ticks.
     ticks: Buffer,
-    _owned: Owned,
+    _owned: OwnedBuffers,
 }
 
 impl Drop for GpuClock {
-    /// For the same reason as [`Owned`].
+    /// For the same reason as [`OwnedBuffers`].
     fn drop(&mut self) {
         self.queries.destroy();
     }
@@ -284,7 +284,7 @@ impl GpuClock {
     fn new(ctx: &Context) -> Result<Self> {
         let descriptor = wgpu::QuerySetDescriptor { label: Some("tidegate bench"), ty: wgpu::QueryType::Timestamp, count: 2 };
         let queries = ctx.device().create_query_set(&descriptor);
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let ticks = owned.keep(ctx.create_buffer("tidegate bench", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC))?;
         Ok(Self { queries, ticks, _owned: owned })
     }

@@ -7,8 +7,9 @@ use super::recurrence;
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// T, B, H of the case that all axes start from; I = H throughout.
 const BASE: [usize; 3] = [256, 8, 128];

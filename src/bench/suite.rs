@@ -6,8 +6,9 @@ use super::scaling;
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// A list of workloads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

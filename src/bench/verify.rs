@@ -7,7 +7,7 @@ use super::workload::{Kind, Workload};
 use crate::check::{Case, Tolerance};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::network::config::SeqShape;
+use crate::network::sequence::SeqShape;
 use crate::product::Tile;
 use crate::reference::device::widen;
 use crate::rnn::Rnn;
@@ -189,8 +189,9 @@ async fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64
 mod tests {
     use super::*;
     use crate::cell::by_name;
-    use crate::gpu::element::Dtype;
-    use crate::network::config::{Mode, RnnConfig};
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::Mode;
 
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::{deepbench, recurrence};
 use crate::cell::Cell;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::{Mode, SeqShape};
 
 /// How a workload runs, and what is read off its times.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::cell::activation::{Activation, Gate};
+use crate::cell::activation::Activation;
+use crate::cell::nonlinearity::Nonlinearity;
 use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, ForwardStep};
 use crate::error::Result;
@@ -14,7 +15,7 @@ use crate::error::Result;
 pub struct Elman {
     name: &'static str,
     /// f (ONNX `f`), with ONNX `clip`.
-    pub gate: Gate,
+    pub gate: Nonlinearity,
 }
 
 impl Elman {
@@ -41,7 +42,7 @@ impl Elman {
             Activation::Relu => "rnn_relu",
             _ => "rnn",
         };
-        Self { name, gate: Gate::new(activation) }
+        Self { name, gate: Nonlinearity::new(activation) }
     }
 
     /// ONNX `clip`: bounds the pre-activation.

@@ -2,7 +2,8 @@
 
 use std::borrow::Cow;
 
-use crate::cell::activation::{Activation, Gate, check_bound, wgsl_f32};
+use crate::cell::activation::{Activation, wgsl_f32};
+use crate::cell::nonlinearity::{Nonlinearity, check_bound};
 use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, ForwardStep, UnitParam};
 use crate::error::Result;
@@ -13,9 +14,9 @@ use crate::error::Result;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Lstm {
     /// Activation of i, f and o (ONNX `f`), with ONNX `clip`.
-    pub gate: Gate,
+    pub gate: Nonlinearity,
     /// Activation of g (ONNX `g`), with ONNX `clip`.
-    pub candidate: Gate,
+    pub candidate: Nonlinearity,
     /// Activation of c' on its way to h' (ONNX `h`). Its input is never clipped: see `cell_clip`.
     pub output: Activation,
     /// `weight_peephole_l0` `[3, H]` in the order i, o, f (ONNX `P`): i and f also see c, o also sees c'.
@@ -29,8 +30,8 @@ pub struct Lstm {
 impl Default for Lstm {
     fn default() -> Self {
         Self {
-            gate: Gate::new(Activation::Sigmoid),
-            candidate: Gate::new(Activation::Tanh),
+            gate: Nonlinearity::new(Activation::Sigmoid),
+            candidate: Nonlinearity::new(Activation::Tanh),
             output: Activation::Tanh,
             peepholes: false,
             input_forget: false,
@@ -42,8 +43,8 @@ impl Default for Lstm {
 impl Lstm {
     /// Other activations of i, f and o, of g, and of c' on its way to h'; the clip stays.
     pub fn with_activations(self, gate: Activation, candidate: Activation, output: Activation) -> Self {
-        let gate = Gate { activation: gate, ..self.gate };
-        let candidate = Gate { activation: candidate, ..self.candidate };
+        let gate = Nonlinearity { activation: gate, ..self.gate };
+        let candidate = Nonlinearity { activation: candidate, ..self.candidate };
         Self { gate, candidate, output, ..self }
     }
 
@@ -95,7 +96,7 @@ impl Cell for Lstm {
     fn validate(&self) -> Result<()> {
         self.gate.validate()?;
         self.candidate.validate()?;
-        Gate::new(self.output).validate()?;
+        Nonlinearity::new(self.output).validate()?;
         check_bound("cell_clip", self.cell_clip)
     }
 
@@ -111,7 +112,7 @@ impl Cell for Lstm {
             self.cell_clip.is_some(),
             wgsl_f32(self.cell_clip.unwrap_or(0.0)),
         );
-        let gates = self.gate.wgsl("gate") + &self.candidate.wgsl("candidate") + &Gate::new(self.output).wgsl("output");
+        let gates = self.gate.wgsl("gate") + &self.candidate.wgsl("candidate") + &Nonlinearity::new(self.output).wgsl("output");
         (flags + &gates + include_str!("../../shaders/cell/lstm.wgsl")).into()
     }
 
@@ -147,7 +148,7 @@ impl Cell for Lstm {
 
     fn backward(&self, s: BackwardStep<'_>) {
         let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
-        let output = Gate::new(self.output);
+        let output = Nonlinearity::new(self.output);
         let i = self.gate.restore(s.saved[0]);
         let f = if self.input_forget { 1.0 - i } else { self.gate.restore(s.saved[1]) };
         let g = self.candidate.restore(s.saved[2]);

@@ -9,17 +9,19 @@ mod elman;
 mod frozen;
 mod gru;
 mod lstm;
+pub(crate) mod nonlinearity;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-pub use activation::{Activation, Gate, wgsl_f32};
+pub use activation::{Activation, wgsl_f32};
 pub use binary_gate::BinaryGate;
 pub use elman::Elman;
 pub(crate) use frozen::Frozen;
-pub use gru::{Gru, GruResetBefore};
+pub use gru::{Gru, GruReset};
 pub use lstm::Lstm;
+pub use nonlinearity::Nonlinearity;
 
 use crate::error::{Error, Result};
 
@@ -43,7 +45,7 @@ pub struct UnitParam {
 /// and a cell of two phases also `cell_mid(wx, rh, prev, unit) -> f32` and `cell_mid_saved(saved, prev) -> f32`.
 /// In scope are `sigmoid`, `tanh_sat` (the built-in `tanh` may give NaN for large inputs and is inexact near 0), `relu`,
 /// `softsign`, `softplus` and their derivatives in terms of the output, `d_sigmoid(y)`, `d_tanh(y)` and so on, of
-/// `shaders/shared/activations.wgsl`, and what [`Gate::wgsl`](crate::Gate::wgsl) generates for a gate with options; constants are
+/// `shaders/shared/activations.wgsl`, and what [`Nonlinearity::wgsl`](crate::Nonlinearity::wgsl) generates for a gate with options; constants are
 /// written with [`wgsl_f32`](crate::wgsl_f32). Arrays that would be empty have one unused element: `Unit()` is zeros. Lines in a
 /// compiler's message count from the start of the joined source, which [`shader_sources`](crate::check::shader_sources) shows.
 pub trait Cell: Debug + Send + Sync {
@@ -189,7 +191,7 @@ pub fn registry() -> Vec<Arc<dyn Cell>> {
         Arc::new(BinaryGate),
         Arc::new(Lstm::default()),
         Arc::new(Gru::default()),
-        Arc::new(GruResetBefore::default()),
+        Arc::new(Gru::reset_before()),
     ]
 }
 

@@ -10,10 +10,11 @@ use crate::cell::Cell;
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
-use crate::gpu::owned::Owned;
-use crate::network::config::{DropoutKey, Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::gpu::dtype::Dtype;
+use crate::gpu::owned::OwnedBuffers;
+use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
+use crate::network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence, state_len};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
@@ -56,6 +57,9 @@ pub struct Case {
     pub workgroups: Option<u32>,
     /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
     pub spin_limit: Option<u32>,
+    /// Layouts of strategy persistent that are forced, if any.
+    #[doc(hidden)]
+    pub layout: Option<String>,
     /// Makes weights and data.
     pub seed: u64,
 }
@@ -90,6 +94,7 @@ impl Case {
             dtype: Dtype::F32,
             workgroups: None,
             spin_limit: None,
+            layout: None,
             seed: 1,
         }
     }
@@ -116,7 +121,8 @@ impl Case {
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
         let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
         let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
-        let owned = Owned::default();
+        let rnn = self.layout.as_ref().map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
+        let owned = OwnedBuffers::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
         let (inference, _) = run_poisoned(&rnn, &data, self, Mode::Inference, &status).await?;
         let (training, gradients) = run_poisoned(&rnn, &data, self, Mode::Training, &status).await?;
@@ -193,7 +199,7 @@ impl CaseData {
         // Padding may hold anything.
         for (b, &length) in lengths.iter().flatten().enumerate() {
             for t in length as usize..shape.seq_len {
-                let row = config.row(shape, t, b);
+                let row = shape.row(config.batch_first, t, b);
                 input[row * config.input_size..][..config.input_size].fill(f64::NAN);
                 d_output[row * config.output_size()..][..config.output_size()].fill(f64::NAN);
             }
@@ -254,7 +260,7 @@ async fn run_poisoned(
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
-    let owned = Owned::default();
+    let owned = OwnedBuffers::default();
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
     let f32s = |label, values: &[f64]| owned.keep(ctx.upload(label, &narrow(values)));
     let stored = |label, values: &[f64]| owned.keep(rnn.upload_stored(label, &narrow(values)));

@@ -3,8 +3,9 @@
 
 use crate::cell::Cell;
 use crate::error::{Error, Result};
-use crate::network::config::{Gradients, Mode, OutputGradients, RnnConfig, Sequence, state_len};
+use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
+use crate::network::sequence::{Gradients, Mode, OutputGradients, Sequence, state_len};
 use crate::reference::{self, Trace};
 
 const STEP: f64 = 1e-6;

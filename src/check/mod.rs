@@ -16,7 +16,8 @@ pub use tolerance::Tolerance;
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::network::config::{OutputGradients, RnnConfig};
+use crate::network::config::RnnConfig;
+use crate::network::sequence::OutputGradients;
 use crate::schedule::{self, Strategy};
 use crate::train;
 

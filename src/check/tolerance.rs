@@ -2,8 +2,9 @@
 #![expect(clippy::neg_cmp_op_on_partial_ord, reason = "a NaN must not pass for a number")]
 
 use crate::error::{Error, Result, check_len};
-use crate::gpu::element::Dtype;
-use crate::network::config::{RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 
 /// How far f32 results may lie from the float64 reference on the same stored inputs, per tensor.
 ///

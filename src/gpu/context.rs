@@ -13,8 +13,9 @@ use wgpu::{
 };
 
 use crate::error::{Error, Result};
-use crate::gpu::element::{Dtype, Element};
-use crate::gpu::error_scopes::Scopes;
+use crate::gpu::dtype::Dtype;
+use crate::gpu::element::Element;
+use crate::gpu::error_scopes::ErrorScopes;
 use crate::gpu::kernel::{Kernel, KernelSource, step_layout};
 use crate::schedule::persistent;
 
@@ -65,7 +66,7 @@ struct Inner {
     control: Buffer,
     /// Repaired runs of strategy persistent that this crate's own calls saw.
     repairs: AtomicU32,
-    scopes: Scopes,
+    scopes: ErrorScopes,
     lost: Arc<AtomicBool>,
 }
 
@@ -105,7 +106,7 @@ fn is_lost(device: &Device) -> bool {
         mapped_at_creation: true,
     };
     let (is_mapped, error) =
-        Scopes::default().catch(device, || device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok());
+        ErrorScopes::default().catch(device, || device.create_buffer(&descriptor).get_mapped_range_mut(..).is_ok());
     !is_mapped && error.is_none()
 }
 
@@ -181,7 +182,7 @@ impl Context {
         let unpacks_f16 = downlevel.contains(DownlevelFlags::SHADER_F16_IN_F32);
         let indirect =
             downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && adapter.get_info().backend != Backend::BrowserWebGpu;
-        let scopes = Scopes::default();
+        let scopes = ErrorScopes::default();
         let create = |label, size, usage| {
             let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
             let (buffer, error) = scopes.catch(device, || device.create_buffer(&descriptor));

@@ -23,9 +23,9 @@ type Told = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
 /// The scopes of one device that have not told yet.
 #[derive(Default)]
-pub(crate) struct Scopes(Mutex<Vec<Told>>);
+pub(crate) struct ErrorScopes(Mutex<Vec<Told>>);
 
-impl Scopes {
+impl ErrorScopes {
     /// Runs `call`, and gives the first error that wgpu has to tell of it, or of a call before.
     pub fn catch<T>(&self, device: &Device, call: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
         let scopes = FILTERS.map(|filter| device.push_error_scope(filter));

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use wgpu::{BindGroupLayout, ComputePipeline, Device};
 
 use crate::cell::{Cell, is_trusted, unit_rows};
-use crate::gpu::element::Element;
+use crate::gpu::element::{Access, Element};
 use crate::gpu::shaders;
 
 /// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32.
@@ -23,13 +23,6 @@ macro_rules! sizes {
     };
 }
 pub(crate) use sizes;
-
-/// How a kernel may use a storage buffer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
-    Read,
-    ReadWrite,
-}
 
 /// A storage buffer of a kernel: `name: array<..>` at binding 1, 2, ... of group 0, in order.
 #[derive(Debug, Clone, Copy)]

@@ -6,13 +6,13 @@ use crate::gpu::context::Context;
 
 /// How threads read the vector that all multiply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
+pub(crate) enum OperandRead {
     Shuffle,
     Vectors,
     Scalars,
 }
 
-impl Take {
+impl OperandRead {
     fn new(ctx: &Context) -> Self {
         match ctx.adapter_info().backend {
             // A GPU reads one address for a whole subgroup as fast as it shuffles.
@@ -25,7 +25,7 @@ impl Take {
 
 /// Bounds within which the strategies that make many steps a dispatch lay out a workgroup.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Budget {
+pub(crate) struct DeviceProfile {
     /// Threads, a power of two.
     pub threads: u32,
     /// Weights that a thread can keep in registers, and a whole workgroup.
@@ -54,11 +54,11 @@ pub(crate) struct Budget {
     pub rolled: u32,
     /// Threads of a lane are whole subgroups.
     pub subgroup: u32,
-    pub take: Take,
+    pub take: OperandRead,
 }
 
 /// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
-const GPU: Budget = Budget {
+const GPU: DeviceProfile = DeviceProfile {
     threads: 512,
     held: 96,
     held_in_all: 32_768,
@@ -74,12 +74,12 @@ const GPU: Budget = Budget {
     rows_in_turn: false,
     rolled: 1,
     subgroup: 32,
-    take: Take::Scalars,
+    take: OperandRead::Scalars,
 };
 
 /// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
 /// for every 8 threads, so they are few with many weights each.
-const CPU: Budget = Budget {
+const CPU: DeviceProfile = DeviceProfile {
     threads: 1024,
     held: 512,
     held_in_all: u32::MAX,
@@ -95,10 +95,10 @@ const CPU: Budget = Budget {
     rows_in_turn: true,
     rolled: 33,
     subgroup: 8,
-    take: Take::Shuffle,
+    take: OperandRead::Shuffle,
 };
 
-impl Budget {
+impl DeviceProfile {
     pub fn new(ctx: &Context) -> Self {
         let limits = ctx.limits();
         let threads = limits
@@ -108,7 +108,7 @@ impl Budget {
             .min(1024);
         let threads = 1 << threads.ilog2();
         let threads = |most: u32| threads.min(most);
-        let take = Take::new(ctx);
+        let take = OperandRead::new(ctx);
         if ctx.is_software() {
             let groups = std::thread::available_parallelism().map_or(CPU.groups, |n| n.get() as u32);
             let subgroup = CPU.subgroup.max(ctx.adapter_info().subgroup_max_size);
@@ -121,6 +121,6 @@ impl Budget {
     /// Devices to validate sources for, without one.
     pub fn samples() -> [Self; 3] {
         let small = Self { threads: 256, groups: 2, ..GPU };
-        [small, Self { take: Take::Vectors, ..GPU }, CPU]
+        [small, Self { take: OperandRead::Vectors, ..GPU }, CPU]
     }
 }

@@ -7,8 +7,9 @@ use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass};
 
 use crate::error::{Error, Result};
 use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
+use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Kernel, StepIndex};
+use crate::gpu::kernel::{Kernel, StepIndex};
 
 /// The buffers that a program works on. All but the last are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

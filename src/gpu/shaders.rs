@@ -45,6 +45,7 @@ files! {
     "shared/restore",
     "shared/step_backward",
     "shared/step_forward",
+    "shared/team",
     "train/adam",
     "train/clip_norm",
     "train/clip_value",

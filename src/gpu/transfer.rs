@@ -9,7 +9,7 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMo
 
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 
 impl Context {
     /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
@@ -45,7 +45,7 @@ impl Context {
             check_words("download", source.size())?;
         }
         let mut encoder = self.encoder("tidegate download");
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let mut staging = Vec::new();
         for source in sources {
             let usage = BufferUsages::COPY_DST | BufferUsages::MAP_READ;

@@ -1,6 +1,6 @@
 //! The dropout mask: a hash of (element, layer, call, seed), so backward and the reference make the same mask again.
 
-use crate::network::config::DropoutKey;
+use crate::network::sequence::DropoutKey;
 
 /// pcg4d (Jarzynski and Olano, "Hash Functions for GPU Rendering", JCGT 2020). Mirrors shaders/prologue/prepare.wgsl.
 fn pcg4d(mut v: [u32; 4]) -> [u32; 4] {

@@ -3,3 +3,4 @@
 pub(crate) mod config;
 pub(crate) mod dropout;
 pub(crate) mod params;
+pub(crate) mod sequence;

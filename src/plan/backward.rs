@@ -92,9 +92,9 @@ impl LayerProducts<'_> {
         let splits = Splits { count, stride: len };
         let partial = |offset: usize, columns: u64| {
             let slot = Slot { size: 4 * len * count, ..map.partial };
-            Matrix::rows(slot, columns).at((offset - network.layout.block(layer, 0).weight_ih) as u64).batched(block.len as u64)
+            Matrix::rows(slot, columns).at((offset - network.layout.block(layer, 0).weight_ih) as u64).stacked(block.len as u64)
         };
-        let d_gates = |offset: u64| Matrix::rows(map.d_rows, dims.gate_rows).at(offset).batched(dims.rows * dims.gate_rows);
+        let d_gates = |offset: u64| Matrix::rows(map.d_rows, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
         let product = |m: u64, n: u64, a: Matrix, b: Matrix, c: Matrix| Product {
             m,
             n,
@@ -120,7 +120,7 @@ impl LayerProducts<'_> {
         for (gate, gates, offset) in [(0, first, 0), (first, cell.gates().len() as u64 - first, operand_len)] {
             if gates > 0 {
                 let a = d_gates(d_rh + gate * dims.hidden);
-                let b = Matrix::rows(map.operands, dims.hidden).at(offset).batched(dims.rows * dims.hidden);
+                let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
                 let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
                 program.extend(matmuls(ctx, tiles, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
             }
@@ -134,7 +134,7 @@ impl LayerProducts<'_> {
             sums.push((unit_rows(cell) as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
         }
         for (columns, from, to) in sums {
-            let a = Matrix::rows(map.d_rows, columns).at(from).batched(dims.rows * columns);
+            let a = Matrix::rows(map.d_rows, columns).at(from).stacked(dims.rows * columns);
             program.push(column_sum(ctx, [dims.rows, columns, dims.directions], a, partial(to, columns), splits)?.into());
         }
         let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);

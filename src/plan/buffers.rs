@@ -5,7 +5,7 @@ use wgpu::BufferBinding;
 use crate::error::{Error, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Slot};
-use crate::network::config::Mode;
+use crate::network::sequence::Mode;
 
 /// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
 /// gradient of. "Stored" means: as the network's [`Dtype`](crate::Dtype).

@@ -4,7 +4,7 @@ use wgpu::{BufferBinding, BufferUsages};
 
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::network::config::Mode;
+use crate::network::sequence::Mode;
 use crate::plan::buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 
 /// A binding of the caller's, and what this program does with it.

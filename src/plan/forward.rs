@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::gpu::program::{Role, Segment, Slot};
-use crate::network::config::Mode;
+use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
@@ -102,8 +102,8 @@ impl Plan {
             k: columns,
             batches: dims.directions,
             a: Matrix::rows(input, columns).at(row(start(0))),
-            b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().batched(block.len as u64),
-            c: c.batched(len * dims.batch * dims.gate_rows),
+            b: Matrix::rows(params, columns).at(block.weight_ih as u64).transposed().stacked(block.len as u64),
+            c: c.stacked(len * dims.batch * dims.gate_rows),
             bias: block.bias.map(|offset| offset as u64),
             accumulate: false,
             splits: Splits::NONE,
@@ -122,8 +122,8 @@ impl Plan {
             (product.a, product.c) = (Matrix::rows(input, columns).at(row(start(direction))), c.at(part));
             if dims.batch_first {
                 (product.m, product.batches) = (len, dims.batch);
-                product.a = product.a.batched(dims.seq_len * columns);
-                product.c = product.c.batched(len * dims.gate_rows);
+                product.a = product.a.stacked(dims.seq_len * columns);
+                product.c = product.c.stacked(len * dims.gate_rows);
             }
             program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
         }

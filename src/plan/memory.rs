@@ -5,12 +5,12 @@ use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Arena, Slot};
-use crate::network::config::{Mode, SeqShape, state_len};
+use crate::network::sequence::{Mode, SeqShape, state_len};
 use crate::plan::Network;
 use crate::plan::prologue::PackSizes;
 use crate::product::{Tiles, splits};
-use crate::schedule::single_step::by_products::BulkMap;
-use crate::schedule::single_step::fused::StreamMap;
+use crate::schedule::single_step::by_products::ProductsMap;
+use crate::schedule::single_step::fused::FusedMap;
 use crate::schedule::{self, StepSizes};
 
 /// Sizes that everything is computed from, in elements.
@@ -131,9 +131,9 @@ pub(crate) enum SingleStep {
     /// As a sequence of one step.
     None,
     /// One dispatch a layer, or one in all.
-    Fused(StreamMap),
+    Fused(FusedMap),
     /// Products over all rows.
-    Bulk(BulkMap),
+    Products(ProductsMap),
 }
 
 #[derive(Debug, Clone)]

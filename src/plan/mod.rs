@@ -19,13 +19,15 @@ use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap, SingleStep};
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::{Dtype, Element};
+use crate::gpu::dtype::Dtype;
+use crate::gpu::element::Element;
 use crate::gpu::program::{Arena, Bound, Role, Segment, Slot};
-use crate::network::config::{Mode, RnnConfig, SeqShape};
+use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
+use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
-use crate::schedule::single_step::by_products::BulkMap;
-use crate::schedule::single_step::fused::{self, StreamMap};
+use crate::schedule::single_step::by_products::ProductsMap;
+use crate::schedule::single_step::fused::{self, FusedMap};
 use crate::schedule::{Recurrence, Strategy};
 
 /// A network without a shape: what `Rnn` and its plans share.
@@ -73,9 +75,9 @@ impl Plan {
         let mut stream_workspace = Arena::new(Role::Workspace, alignment);
         let step = if shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise {
             // Of a sequence it takes the product of the input.
-            match BulkMap::new(ctx, network, &dims, &mut workspace) {
-                Some(map) => SingleStep::Bulk(map),
-                None => SingleStep::Fused(StreamMap::new(network, &dims, &mut stream_workspace)),
+            match ProductsMap::new(ctx, network, &dims, &mut workspace) {
+                Some(map) => SingleStep::Products(map),
+                None => SingleStep::Fused(FusedMap::new(network, &dims, &mut stream_workspace)),
             }
         } else {
             SingleStep::None
@@ -156,8 +158,8 @@ impl Plan {
 
     fn step_program(&self, options: Options) -> Result<Vec<Segment>> {
         match self.maps.step {
-            SingleStep::Fused(map) => self.stream_program(map, options),
-            SingleStep::Bulk(map) => self.bulk_program(map, options),
+            SingleStep::Fused(map) => self.fused_step_program(map, options),
+            SingleStep::Products(map) => self.products_step_program(map, options),
             SingleStep::None => self.sequence_program(options),
         }
     }

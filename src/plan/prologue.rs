@@ -3,8 +3,9 @@
 use crate::cell::Cell;
 use crate::error::Result;
 use crate::gpu::context::Context;
+use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Slot};
 use crate::network::dropout;
 use crate::product::elementwise;

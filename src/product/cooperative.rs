@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::product::tiled::{fetch, width};
-use crate::product::{Layout, MatmulSizes};
+use crate::product::{MatmulSizes, ProductLayout};
 
 /// Rows and columns of C that a workgroup makes.
 pub(super) const TILE: u32 = 64;
@@ -12,8 +12,8 @@ pub(super) const TILE: u32 = 64;
 pub(super) const TILE_K: u32 = 32;
 
 /// `size` is that of the matrices, 8 or 16.
-pub(super) fn source(size: u32, layout: Layout) -> KernelSource {
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
+pub(super) fn source(size: u32, layout: ProductLayout) -> KernelSource {
+    let ProductLayout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
     let constants = [
         ("SIZE", size),
         ("A_ALONG_K", a_along_k.into()),

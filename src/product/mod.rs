@@ -9,8 +9,9 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::gpu::context::Context;
+use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 
 pub use tile::Tile;
@@ -48,7 +49,7 @@ impl Matrix {
     }
 
     /// Distance to the next matrix of the stack.
-    pub fn batched(self, batch: u64) -> Self {
+    pub fn stacked(self, batch: u64) -> Self {
         Self { batch, ..self }
     }
 
@@ -88,7 +89,7 @@ impl Splits {
 
 /// What a kernel knows of its operands when it is built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+struct ProductLayout {
     /// Whether A and B are contiguous along k, else along m and n.
     along_k: [bool; 2],
     /// Whether A, B and C can be read and written by fours.
@@ -99,7 +100,7 @@ struct Layout {
     elements: [Element; 3],
 }
 
-impl Layout {
+impl ProductLayout {
     /// A, B, bias and C; all but the bias by fours where `quads` says.
     fn bindings(&self, quads: [bool; 3]) -> [Binding; 4] {
         let ([a, b], [a_element, b_element, c_element]) = (self.access, self.elements);
@@ -125,7 +126,7 @@ impl Product {
     }
 
     /// Splits begin at multiples of 4, so that none cuts a quad.
-    fn layout(&self) -> Layout {
+    fn layout(&self) -> ProductLayout {
         let by_fours = |steps: &[u64]| steps.iter().all(|step| step.is_multiple_of(4));
         // A step that a stack of one never takes counts for nothing.
         let taken = |step: u64, count: u64| if count > 1 { step } else { 0 };
@@ -135,7 +136,7 @@ impl Product {
         let first = |matrix: &Matrix| matrix.slot.offset / 4;
         let a = if self.a_along_k() { [self.k, self.a.row] } else { [self.m, self.a.col] };
         let b = if self.b_along_k() { [self.k, self.b.col] } else { [self.n, self.b.row] };
-        Layout {
+        ProductLayout {
             along_k: [self.a_along_k(), self.b_along_k()],
             quads: [
                 by_fours(&a) && by_fours(&[self.a.offset, stack(&self.a), first(&self.a)]),
@@ -150,21 +151,21 @@ impl Product {
 
 /// Which kernel makes a product.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Form {
+enum ProductKernel {
     /// `product/tiled.wgsl`, for GPUs.
     Tiled(Tile),
     /// `product/cooperative.wgsl`, for products of f16 on GPUs that have matrices of that size, where the app asks for it.
     Cooperative { size: u32 },
     /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
-    Held { shuffle: bool },
+    Cpu { shuffle: bool },
 }
 
-impl Form {
+impl ProductKernel {
     /// `tile` is one that was chosen, `parts` the workgroups for each tile.
     fn of(ctx: &Context, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
         match tile {
             Some(tile) => Self::Tiled(tile),
-            None if ctx.is_software() => Self::Held { shuffle: ctx.subgroups() },
+            None if ctx.is_software() => Self::Cpu { shuffle: ctx.subgroups() },
             None => Self::Tiled(Tile::by_shape(m, n, parts)),
         }
     }
@@ -181,7 +182,7 @@ impl Form {
         match self {
             Self::Tiled(tile) => tile.count(m, n),
             Self::Cooperative { .. } => m.div_ceil(cooperative::TILE.into()) * n.div_ceil(cooperative::TILE.into()),
-            Self::Held { .. } => m.div_ceil(HELD_TILE[0].into()) * n.div_ceil(HELD_TILE[1].into()),
+            Self::Cpu { .. } => m.div_ceil(CPU_TILE[0].into()) * n.div_ceil(CPU_TILE[1].into()),
         }
     }
 
@@ -191,40 +192,40 @@ impl Form {
         match self {
             Self::Tiled(_) => part.next_multiple_of(TILE_K.into()),
             Self::Cooperative { .. } => part.next_multiple_of(cooperative::TILE_K.into()),
-            Self::Held { .. } => part,
+            Self::Cpu { .. } => part,
         }
     }
 
-    fn source(self, layout: Layout) -> KernelSource {
+    fn source(self, layout: ProductLayout) -> KernelSource {
         let shuffle = match self {
             Self::Tiled(tile) => return tiled::source(tile, layout),
             Self::Cooperative { size } => return cooperative::source(size, layout),
-            Self::Held { shuffle } => shuffle,
+            Self::Cpu { shuffle } => shuffle,
         };
         let take = match shuffle {
             true => "product/cpu_shuffle",
             false => "product/cpu_memory",
         };
-        let constants = [("TILE_M", HELD_TILE[0]), ("TILE_N", HELD_TILE[1])];
+        let constants = [("TILE_M", CPU_TILE[0]), ("TILE_N", CPU_TILE[1])];
         KernelSource::new("product/cpu", &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
             .with_file(take)
     }
 }
 
 /// Rows and columns of C that a workgroup of `product/cpu.wgsl` makes.
-const HELD_TILE: [u32; 2] = [128, 32];
+const CPU_TILE: [u32; 2] = [128, 32];
 
 /// How many parts a sum is best cut into for `batches` products of m x n: enough workgroups to fill the device, but at most `most`.
 pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
     let wanted = if ctx.is_software() { 8 } else { 512 };
-    let tiles = Form::of(ctx, tiles.tn, [m, n], batches * most).tiles(m, n) * batches;
+    let tiles = ProductKernel::of(ctx, tiles.tn, [m, n], batches * most).tiles(m, n) * batches;
     u64::div_ceil(wanted, tiles).clamp(1, most)
 }
 
 /// A multiple of every tile's rows, so that cutting a product leaves no ragged tiles behind.
 const ROWS_OF_ANY_TILE: u64 = 128;
 
-fn matmul(ctx: &Context, form: Form, p: &Product) -> Result<Dispatch> {
+fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<Dispatch> {
     bounds::check(p)?;
     let kernel = ctx.kernel(form.source(p.layout()))?;
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
@@ -265,7 +266,7 @@ const DISCRETE_DISPATCH_FLOPS: u64 = 150_000_000_000;
 
 /// C = A·B, cut by rows of C into as many dispatches as keep each of them short, and by matrices of the stack to fit a grid.
 pub(crate) fn matmuls(ctx: &Context, tiles: Tiles, p: &Product) -> Result<Vec<Segment>> {
-    let form = Form::of_product(ctx, tiles, p);
+    let form = ProductKernel::of_product(ctx, tiles, p);
     let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
     let batches = (most / p.splits.count).clamp(1, p.batches);
     let discrete = ctx.adapter_info().device_type == wgpu::DeviceType::DiscreteGpu;
@@ -356,16 +357,17 @@ pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
 /// Every source that this module can ask for, but for combinations that tell nothing new, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
     let mut sources = vec![column_sum_source(), reduce_source()];
-    let plain = Layout { along_k: [true; 2], quads: [true; 3], access: [Access::Read; 2], elements: [Element::F32; 3] };
+    let plain = ProductLayout { along_k: [true; 2], quads: [true; 3], access: [Access::Read; 2], elements: [Element::F32; 3] };
     let orientations = [[true, true], [true, false], [false, false]];
     for tile in Tile::ALL {
-        sources.extend(orientations.map(|along_k| Form::Tiled(tile).source(Layout { along_k, ..plain })));
+        sources.extend(orientations.map(|along_k| ProductKernel::Tiled(tile).source(ProductLayout { along_k, ..plain })));
     }
     for size in [8, 16] {
         for c in [Element::F32, Element::F16] {
             let elements = [Element::F16, Element::F16, c];
             for quads in [[true; 3], [false; 3]] {
-                let source = |along_k| Form::Cooperative { size }.source(Layout { along_k, quads, elements, ..plain });
+                let source =
+                    |along_k| ProductKernel::Cooperative { size }.source(ProductLayout { along_k, quads, elements, ..plain });
                 sources.extend(orientations.map(source));
             }
         }
@@ -379,11 +381,11 @@ pub(crate) fn sources() -> Vec<KernelSource> {
         ] {
             for quads in [[true; 3], [false; 3]] {
                 for along_k in orientations {
-                    sources.push(Form::Tiled(Tile::Of32x32).source(Layout { along_k, quads, access, elements }));
+                    sources.push(ProductKernel::Tiled(Tile::Of32x32).source(ProductLayout { along_k, quads, access, elements }));
                 }
             }
             for shuffle in [false, true] {
-                sources.push(Form::Held { shuffle }.source(Layout { access, elements, ..plain }));
+                sources.push(ProductKernel::Cpu { shuffle }.source(ProductLayout { access, elements, ..plain }));
             }
         }
     }
@@ -419,7 +421,7 @@ pub(crate) mod tests {
         let row = columns + gap;
         let batch = rows * row + gap;
         let slot = Slot::whole(role, gap + count * batch);
-        Matrix::rows(slot, row).at(gap).batched(batch)
+        Matrix::rows(slot, row).at(gap).stacked(batch)
     }
 
     fn at(x: &Matrix, batch: u64, row: u64, column: u64) -> usize {
@@ -474,7 +476,7 @@ pub(crate) mod tests {
             values
         }
 
-        fn check(&self, ctx: &Context, form: Form) {
+        fn check(&self, ctx: &Context, form: ProductKernel) {
             let mut rng = ChaCha8Rng::seed_from_u64(1);
             let p = self.product();
             let [m, n, k] = self.shape;
@@ -545,9 +547,9 @@ pub(crate) mod tests {
         let ctx = context();
         // Larger tiles take a CPU adapter seconds to compile.
         let tiles = if ctx.is_software() { &Tile::ALL[..1] } else { &Tile::ALL };
-        let mut forms: Vec<_> = tiles.iter().map(|&tile| Form::Tiled(tile)).collect();
-        forms.push(Form::Held { shuffle: false });
-        forms.extend(ctx.subgroups().then_some(Form::Held { shuffle: true }));
+        let mut forms: Vec<_> = tiles.iter().map(|&tile| ProductKernel::Tiled(tile)).collect();
+        forms.push(ProductKernel::Cpu { shuffle: false });
+        forms.extend(ctx.subgroups().then_some(ProductKernel::Cpu { shuffle: true }));
         let shapes = [[1, 1, 1], [3, 17, 65], [17, 65, 3], [64, 63, 64], [63, 64, 17], [129, 33, 130], [260, 3, 5]];
         // By fours: within one tile, exactly some tiles, a little more, and with a k that ends within a tile.
         let even = [[4, 4, 4], [32, 64, 32], [36, 100, 48], [132, 68, 20]];
@@ -580,7 +582,7 @@ pub(crate) mod tests {
             let shape = [260, 132, 36];
             let case =
                 Case { shape, transposed: [false, true], batches: 1, splits: 1, bias: true, accumulate: false, gaps: [4; 3] };
-            case.check(&ctx, Form::Tiled(tile));
+            case.check(&ctx, ProductKernel::Tiled(tile));
         }
     }
 
@@ -629,8 +631,10 @@ pub(crate) mod tests {
     #[test]
     fn no_index_leaves_its_slot() {
         let ctx = context();
-        for (transposed, form) in
-            ORIENTATIONS.map(|t| (t, Form::Tiled(Tile::Of32x32))).into_iter().chain([([false; 2], Form::Held { shuffle: false })])
+        for (transposed, form) in ORIENTATIONS
+            .map(|t| (t, ProductKernel::Tiled(Tile::Of32x32)))
+            .into_iter()
+            .chain([([false; 2], ProductKernel::Cpu { shuffle: false })])
         {
             let case = Case { shape: [5, 7, 9], transposed, batches: 2, splits: 3, bias: true, accumulate: false, gaps: [3; 3] };
             let p = case.cut();
@@ -666,7 +670,7 @@ pub(crate) mod tests {
 
     /// A tiled product whose threads spoil their part of C where they read outside of a slot.
     fn watched(ctx: &Context, p: &Product) -> Dispatch {
-        let form = Form::Tiled(Tile::Of32x32);
+        let form = ProductKernel::Tiled(Tile::Of32x32);
         let mut source = form.source(p.layout());
         for name in ["a", "b", "bias"] {
             let load = format!("{{ let values = {name}[i];");
@@ -724,14 +728,14 @@ pub(crate) mod tests {
         let with = Tiles { cooperative: Some(16), ..Tiles::all(Tile::Of32x32) };
         let mut p = case.product();
         for (elements, form) in [
-            ([Element::F16, Element::F16], Form::Cooperative { size: 16 }),
-            ([Element::F32, Element::F16], Form::Tiled(Tile::Of32x32)),
-            ([Element::F16, Element::F32], Form::Tiled(Tile::Of32x32)),
-            ([Element::PackedF16, Element::PackedF16], Form::Tiled(Tile::Of32x32)),
+            ([Element::F16, Element::F16], ProductKernel::Cooperative { size: 16 }),
+            ([Element::F32, Element::F16], ProductKernel::Tiled(Tile::Of32x32)),
+            ([Element::F16, Element::F32], ProductKernel::Tiled(Tile::Of32x32)),
+            ([Element::PackedF16, Element::PackedF16], ProductKernel::Tiled(Tile::Of32x32)),
         ] {
             [p.a.slot.element, p.b.slot.element] = elements;
-            assert_eq!(Form::of_product(&ctx, with, &p), form);
-            assert_eq!(Form::of_product(&ctx, Tiles::all(Tile::Of32x32), &p), Form::Tiled(Tile::Of32x32));
+            assert_eq!(ProductKernel::of_product(&ctx, with, &p), form);
+            assert_eq!(ProductKernel::of_product(&ctx, Tiles::all(Tile::Of32x32), &p), ProductKernel::Tiled(Tile::Of32x32));
         }
     }
 

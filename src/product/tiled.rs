@@ -4,14 +4,14 @@ use std::fmt::Write;
 
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::shaders;
-use crate::product::{Layout, MatmulSizes, Tile};
+use crate::product::{MatmulSizes, ProductLayout, Tile};
 
 /// The k that a workgroup takes at a time.
 pub(super) const TILE_K: u32 = 16;
 
-pub(super) fn source(tile: Tile, layout: Layout) -> KernelSource {
+pub(super) fn source(tile: Tile, layout: ProductLayout) -> KernelSource {
     let ([tile_m, tile_n], [block_m, block_n]) = (tile.size(), tile.block());
-    let Layout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], .. } = layout;
+    let ProductLayout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, c_quads], .. } = layout;
     let constants = [
         ("TILE_M", tile_m),
         ("TILE_N", tile_n),

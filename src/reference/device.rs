@@ -2,8 +2,9 @@
 
 use crate::cell::Cell;
 use crate::error::{Error, Result};
-use crate::network::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
+use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 use crate::reference::{self, Trace};
 
 /// A network and what it works on, widened. The gradients that come in tell whether backward runs too.

@@ -16,9 +16,10 @@ use ndarray::{ArrayView2, ArrayViewMut2, s};
 
 use crate::cell::{BackwardStep, Cell, ForwardStep, unit_rows};
 use crate::error::{Error, Result, check_len};
-use crate::network::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence, state_len};
+use crate::network::config::RnnConfig;
 use crate::network::dropout;
 use crate::network::params::{ParamBlock, ParamLayout};
+use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence, state_len};
 
 /// What [`forward`] gives: the output and, in training, all that [`backward`] needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -224,7 +225,7 @@ impl<'a> Call<'a> {
         let mut packed = vec![0.0; self.rows * n];
         for t in 0..self.seq_len {
             for b in (0..self.batch).filter(|&b| self.active(t, b)) {
-                let (to, from) = ((t * self.batch + b) * n, self.config.row(self.seq.shape, t, b) * n);
+                let (to, from) = ((t * self.batch + b) * n, self.seq.shape.row(self.config.batch_first, t, b) * n);
                 packed[to..to + n].copy_from_slice(&data[from..from + n]);
             }
         }
@@ -236,7 +237,7 @@ impl<'a> Call<'a> {
         let mut data = vec![0.0; packed.len()];
         for t in 0..self.seq_len {
             for b in 0..self.batch {
-                let (from, to) = ((t * self.batch + b) * n, self.config.row(self.seq.shape, t, b) * n);
+                let (from, to) = ((t * self.batch + b) * n, self.seq.shape.row(self.config.batch_first, t, b) * n);
                 data[to..to + n].copy_from_slice(&packed[from..from + n]);
             }
         }
@@ -636,7 +637,7 @@ fn add_product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>, mut c: ArrayViewM
 mod tests {
     use super::*;
     use crate::cell::registry;
-    use crate::network::config::DropoutKey;
+    use crate::network::sequence::DropoutKey;
 
     /// Dropout, the order of layers and the concatenation of directions: two layers are two networks of one layer.
     #[test]

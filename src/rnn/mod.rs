@@ -10,12 +10,15 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder};
 use crate::cell::{Cell, Frozen};
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
-use crate::gpu::element::{Dtype, Element};
-use crate::gpu::owned::Owned;
-use crate::network::config::{Gradients, Mode, Output, OutputGradients, RnnConfig, SeqShape, Sequence};
+use crate::gpu::dtype::Dtype;
+use crate::gpu::element::Element;
+use crate::gpu::owned::OwnedBuffers;
+use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
+use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
+use crate::schedule::persistent::Forced;
 use crate::schedule::{Recurrence, Strategy};
 use crate::tune::tuning::{Class, Tuning};
 
@@ -96,6 +99,15 @@ impl Rnn {
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
         // So that counting polls up to it ends.
         Self { recurrence: Recurrence { spin_limit: spin_limit.min(1 << 30), ..self.recurrence }, ..self }
+    }
+
+    /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
+    /// units=8`. For tests, and to compare layouts with `tidegate bench`; what a device cannot run is refused by its driver at best.
+    #[doc(hidden)]
+    pub fn with_layout(self, layout: &str) -> Result<Self> {
+        let layout: Forced = layout.parse()?;
+        let workgroups = layout.workgroups.unwrap_or(self.recurrence.workgroups);
+        Ok(Self { recurrence: Recurrence { layout, workgroups, ..self.recurrence }, ..self })
     }
 
     /// The device it runs on.
@@ -260,7 +272,7 @@ pub(crate) struct HostRun<'a> {
     /// Repairs of this run that the context knows of.
     recorded: AtomicU32,
     workspace: Buffer,
-    _owned: Owned,
+    _owned: OwnedBuffers,
 }
 
 impl<'a> HostRun<'a> {
@@ -269,7 +281,7 @@ impl<'a> HostRun<'a> {
         let ctx = &rnn.ctx;
         let plan = rnn.plan(seq.shape, mode)?;
         let sizes = plan.sizes();
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let scratch = |label, size| owned.keep(ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
         let words = |label, values: &[u32]| owned.keep(ctx.upload(label, values));
         Ok(Self {
@@ -351,13 +363,13 @@ pub(crate) struct GradientBuffers {
     d_input: Buffer,
     d_params: Buffer,
     d_initial_state: Buffer,
-    _owned: Owned,
+    _owned: OwnedBuffers,
 }
 
 impl GradientBuffers {
     pub fn new(run: &HostRun<'_>) -> Result<Self> {
         let sizes = run.plan.sizes();
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let result = |label, size| owned.keep(run.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
         Ok(Self {
             d_input: result("d_input", sizes.input)?,
@@ -404,7 +416,7 @@ impl TrainingRun<'_> {
         let (run, ctx) = (&self.run, self.run.ctx);
         check_len("d_output", self.output.output.len(), d.d_output.len())?;
         d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", self.output.final_state.len(), d.len()))?;
-        let owned = Owned::default();
+        let owned = OwnedBuffers::default();
         let d_output = owned.keep(run.rnn.upload_stored("d_output", d.d_output))?;
         let d_final_state = d.d_final_state.map(|d| owned.keep(ctx.upload("d_final_state", d))).transpose()?;
         let gradients = GradientBuffers::new(run)?;

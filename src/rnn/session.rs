@@ -6,8 +6,9 @@ use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Direction, Mode, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::Direction;
+use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::{Forward, ForwardBuffers};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;

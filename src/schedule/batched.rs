@@ -20,14 +20,14 @@ const SPLITS: u64 = 8;
 
 /// Where the product of a step and what backward's multiplies lie, in elements of the state.
 #[derive(Debug, Clone, Copy)]
-struct Room {
+struct Scratch {
     part: u64,
     splits: u64,
     sent: u64,
     end: u64,
 }
 
-impl Room {
+impl Scratch {
     /// From `start` on.
     fn new(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
         let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
@@ -52,7 +52,7 @@ impl Room {
 
 /// Elements at the end of the state, wherever that is.
 pub(super) fn room(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    Room::new(ctx, tiles, cell, sizes, backward, 0).end + ALIGNMENT
+    Scratch::new(ctx, tiles, cell, sizes, backward, 0).end + ALIGNMENT
 }
 
 /// Words of what forward's products multiply.
@@ -73,7 +73,7 @@ fn forward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Bin
 }
 
 pub(super) fn forward(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
-    let room = Room::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
+    let room = Scratch::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
     let sizes = room.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let gate_rows = cell.gates().len() as u64 * hidden;
@@ -84,14 +84,14 @@ pub(super) fn forward(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &Step
         n: u64::from(phase.count) * hidden,
         k: hidden,
         batches: directions,
-        a: Matrix::rows(operand, hidden).batched(batch * hidden),
+        a: Matrix::rows(operand, hidden).stacked(batch * hidden),
         b: Matrix::rows(s.params, hidden)
             .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
             .transposed()
-            .batched(sizes.param_stride.into()),
+            .stacked(sizes.param_stride.into()),
         c: Matrix::rows(room.part_of(s.state, gate_rows, directions * batch), gate_rows)
             .at(u64::from(phase.first) * hidden)
-            .batched(batch * gate_rows),
+            .stacked(batch * gate_rows),
         bias: None,
         accumulate: false,
         splits: Splits { count: room.splits, stride: directions * batch * gate_rows },
@@ -124,7 +124,7 @@ pub(super) fn backward(
     sizes: &StepSizes,
     s: &BackwardSlots,
 ) -> Result<Vec<Segment>> {
-    let room = Room::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
+    let room = Scratch::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
     let sizes = room.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let (rows, gate_rows) = (directions * batch, cell.gates().len() as u64 * hidden);
@@ -134,11 +134,11 @@ pub(super) fn backward(
         n: hidden,
         k: u64::from(phase.count) * hidden,
         batches: directions,
-        a: Matrix::rows(sent, gate_rows).at(u64::from(phase.first) * hidden).batched(batch * gate_rows),
+        a: Matrix::rows(sent, gate_rows).at(u64::from(phase.first) * hidden).stacked(batch * gate_rows),
         b: Matrix::rows(s.params, hidden)
             .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
-            .batched(sizes.param_stride.into()),
-        c: Matrix::rows(room.part_of(s.state, hidden, rows), hidden).batched(batch * hidden),
+            .stacked(sizes.param_stride.into()),
+        c: Matrix::rows(room.part_of(s.state, hidden, rows), hidden).stacked(batch * hidden),
         bias: None,
         accumulate: false,
         splits: Splits { count: room.splits, stride: rows * hidden },

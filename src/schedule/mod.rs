@@ -11,10 +11,12 @@ use std::str::FromStr;
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
+use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Access, Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Segment, Slot};
-use crate::network::config::{RnnConfig, SeqShape};
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 use crate::product::Tiles;
 
 /// How the recurrence is scheduled.
@@ -240,6 +242,8 @@ pub(crate) struct Recurrence {
     pub window_bytes: u64,
     /// Kernels of bulk products that are not left to their shapes.
     pub tiles: Tiles,
+    /// Layouts of strategy persistent that are not left to the formula.
+    pub layout: persistent::Forced,
 }
 
 /// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
@@ -270,6 +274,7 @@ impl Recurrence {
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),
+            layout: persistent::Forced::default(),
         }
     }
 

@@ -10,7 +10,7 @@ use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::network::config::DropoutKey;
+use crate::network::sequence::DropoutKey;
 use crate::plan::ForwardBuffers;
 use crate::rnn::session::runs;
 

@@ -2,8 +2,9 @@
 
 use super::{Clip, IGNORE, Objective, Readout};
 use crate::error::{Error, Result, check_len};
-use crate::gpu::element::Dtype;
-use crate::network::config::{Direction, RnnConfig, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::config::{Direction, RnnConfig};
+use crate::network::sequence::SeqShape;
 use crate::rnn::Rnn;
 
 /// What stands around the network, and how it is trained.
@@ -190,7 +191,7 @@ impl<'a> Batch<'a> {
             (Inputs::Tokens(tokens), Some(vocabulary)) => {
                 check_len("tokens", shape.rows(), tokens.len())?;
                 for (t, b) in steps(shape).filter(|&(t, b)| is_valid(t, b)) {
-                    let row = network.row(shape, t, b);
+                    let row = shape.row(network.batch_first, t, b);
                     check_below("tokens", row, tokens[row], vocabulary)?;
                 }
             }
@@ -200,7 +201,7 @@ impl<'a> Batch<'a> {
         }
         if config.readout == Readout::EveryStep {
             for (t, b) in steps(shape) {
-                counted[network.row(shape, t, b)] = is_valid(t, b).into();
+                counted[shape.row(network.batch_first, t, b)] = is_valid(t, b).into();
             }
         }
         if let Some(mask) = self.mask {

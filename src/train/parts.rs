@@ -11,7 +11,7 @@ use super::{
     LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
 };
 use crate::error::Result;
-use crate::network::config::Mode;
+use crate::network::sequence::Mode;
 use crate::plan::{Backward, BackwardBuffers, Forward, Plan};
 use crate::rnn::Rnn;
 

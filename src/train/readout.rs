@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::network::config::{RnnConfig, SeqShape};
+use crate::network::config::RnnConfig;
+use crate::network::sequence::SeqShape;
 use crate::product::elementwise;
 
 /// Which of a network's outputs become predictions.

@@ -9,8 +9,8 @@ use wgpu::{Backend, Buffer};
 
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
-use crate::network::config::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::network::params::Params;
+use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
 use crate::rnn::{GradientBuffers, HostRun, Rnn};

@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
-use crate::network::config::{Mode, SeqShape};
+use crate::gpu::dtype::Dtype;
+use crate::network::sequence::{Mode, SeqShape};
 use crate::product::Tiles;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;

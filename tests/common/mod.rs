@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tidegate::cell::registry;
-use tidegate::{Activation, Cell, Context, Elman, Gru, GruResetBefore, Lstm};
+use tidegate::{Activation, Cell, Context, Elman, Gru, Lstm};
 
 /// A path of this repository. What cargo says at run time counts, so that a test binary finds its fixtures on another machine too.
 pub fn path(inside: &str) -> PathBuf {
@@ -70,7 +70,7 @@ pub fn cell_variants() -> Vec<(String, Arc<dyn Cell>)> {
     add("gru clip", Arc::new(gru.clone().with_clip(0.5)));
     add("gru HardSigmoid Relu", Arc::new(gru.clone().with_activations(hard, Relu)));
     add("gru LeakyRelu(-) LeakyRelu(-)", Arc::new(gru.with_activations(leaky, leaky)));
-    let gru = GruResetBefore::default();
+    let gru = Gru::reset_before();
     add("gru_reset_before clip", Arc::new(gru.clone().with_clip(0.5)));
     add("gru_reset_before HardSigmoid Relu", Arc::new(gru.clone().with_activations(hard, Relu)));
     add("gru_reset_before LeakyRelu(-) LeakyRelu(-)", Arc::new(gru.with_activations(leaky, leaky)));

@@ -4,7 +4,7 @@
 //! `[I, 3, U]` and `[U, 3, U]` of a GRU with gates z, r, h; the biases; all in 256ths. z keeps the state as ours does, r acts
 //! before the product.
 
-use tidegate::{Activation, GruResetBefore, ParamLayout, Params, Result, RnnConfig};
+use tidegate::{Activation, Gru, ParamLayout, Params, Result, RnnConfig};
 
 pub const FEATURES: usize = 42;
 pub const BANDS: usize = 22;
@@ -20,7 +20,7 @@ pub struct Dense {
 }
 
 pub struct GruLayer {
-    pub cell: GruResetBefore,
+    pub cell: Gru,
     pub config: RnnConfig,
     pub params: Params,
 }
@@ -69,7 +69,7 @@ impl Reader<'_> {
 
     fn gru(&mut self) -> Result<GruLayer> {
         let (inputs, units, activation) = self.header();
-        let cell = GruResetBefore::default().with_activations(Activation::Sigmoid, activation);
+        let cell = Gru::reset_before().with_activations(Activation::Sigmoid, activation);
         let config = RnnConfig::new(inputs, units);
         let mut params = Params::zeros(&ParamLayout::new(&cell, &config)?);
         for (name, columns) in [("weight_ih_l0", inputs), ("weight_hh_l0", units)] {

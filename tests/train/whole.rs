@@ -3,7 +3,7 @@
 use tidegate::train::{
     Batch, Checkpoint, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
 };
-use tidegate::{Cell, Context, Dtype, Gru, GruResetBefore, Lstm, Result, Rnn, RnnConfig, SeqShape, Tuning};
+use tidegate::{Cell, Context, Dtype, Gru, Lstm, Result, Rnn, RnnConfig, SeqShape, Tuning};
 
 use crate::close;
 use crate::common::{self, uniform};
@@ -151,7 +151,7 @@ fn gradients_agree_with_float64_and_its_differences() {
     let config = values.clone().with_carry_state(true);
     Model { cell: Lstm::default(), network: RnnConfig::new(3, 6).with_num_layers(2), config }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_batch_first(true);
-    Model { cell: GruResetBefore::default(), network, config: values.clone().with_ragged(true) }.check(&ctx);
+    Model { cell: Gru::reset_before(), network, config: values.clone().with_ragged(true) }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_direction(tidegate::Direction::Reverse);
     Model { cell: Lstm::default(), network, config: values.with_readout(Readout::Final) }.check(&ctx);
 }

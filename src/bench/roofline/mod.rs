@@ -11,7 +11,7 @@ use super::clock::{self, milliseconds};
 use super::workload::Workload;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::gpu::element::Dtype;
+use crate::gpu::dtype::Dtype;
 use crate::gpu::owned::Owned;
 use crate::timing::WarmUp;
 

@@ -7,7 +7,7 @@ use super::operator::Attributes;
 use super::tensor::Tensor;
 use crate::error::{Error, Result, check_len};
 use crate::import::Model;
-use crate::network::config::{Output, SeqShape, Sequence, state_len};
+use crate::network::sequence::{Output, SeqShape, Sequence, state_len};
 
 /// Tensors under the graph's names.
 pub type Tensors = BTreeMap<String, Tensor>;

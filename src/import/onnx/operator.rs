@@ -7,7 +7,7 @@ use prost::bytes::Bytes;
 use super::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto};
 use crate::cell::activation::Activation;
-use crate::cell::{Cell, Elman, Gru, GruResetBefore, Lstm};
+use crate::cell::{Cell, Elman, Gru, Lstm};
 use crate::error::{Error, Result};
 use crate::network::config::Direction;
 
@@ -152,8 +152,8 @@ impl Attributes {
                 Arc::new(clip.into_iter().fold(Gru::default().with_activations(f, g), Gru::with_clip))
             }
             (Operator::Gru, &[f, g]) => {
-                let cell = GruResetBefore::default().with_activations(f, g);
-                Arc::new(clip.into_iter().fold(cell, GruResetBefore::with_clip))
+                let cell = Gru::reset_before().with_activations(f, g);
+                Arc::new(clip.into_iter().fold(cell, Gru::with_clip))
             }
             (_, activations) => Arc::new(clip.into_iter().fold(Elman::new(activations[0]), Elman::with_clip)),
         }

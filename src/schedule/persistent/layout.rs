@@ -4,6 +4,9 @@
 //! `across` ways and K `along` ways; inside a subgroup K runs over the lanes, four numbers at a time. K of forward is H for each
 //! gate; K of backward is all gates' H, and a workgroup keeps its units' columns.
 
+use super::device::{Device, Vendor};
+use super::tile::Tile;
+
 /// Most rows staged at a time.
 const ROWS: u32 = 8;
 /// Most values that a subgroup sums at a time.
@@ -44,21 +47,21 @@ struct Registers {
 }
 
 impl Registers {
-    /// PCI ids, as wgpu tells them.
-    fn of(vendor: u32) -> Self {
+    fn of(vendor: Vendor) -> Self {
         match vendor {
-            0x10DE => Self { weights: 128, all: 200, rows: [ROWS; 2], most_threads: 512 },
-            0x1002 => Self { weights: 128, all: 200, rows: [4, 2], most_threads: 512 },
-            0x8086 => Self { weights: 64, all: 96, rows: [4, 1], most_threads: 256 },
-            0x106B => Self { weights: 64, all: 96, rows: [1, 1], most_threads: 256 },
-            _ => Self { weights: 32, all: 48, rows: [1, 1], most_threads: 256 },
+            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], most_threads: 512 },
+            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], most_threads: 512 },
+            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], most_threads: 256 },
+            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], most_threads: 256 },
+            Vendor::Software => Self { weights: 128, all: 256, rows: [4, 4], most_threads: 256 },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], most_threads: 256 },
         }
     }
 }
 
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
-    pub fn new(vendor: u32, subgroup: u32, threads: u32, bytes: u32) -> Self {
+    pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
         let Registers { weights, all, rows, most_threads } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
@@ -72,6 +75,13 @@ impl Profile {
             registers: all,
             rows,
         }
+    }
+}
+
+impl From<Device> for Profile {
+    fn from(device: Device) -> Self {
+        let subgroup = if device.shuffles { device.subgroup_min } else { 0 };
+        Self::new(device.vendor, subgroup, device.threads, device.memory)
     }
 }
 
@@ -276,6 +286,20 @@ impl Layout {
     fn shortage(&self, profile: Profile) -> Option<Shortage> {
         let lacking = self.demands(profile).into_iter().find(|&(_, needed, has)| needed > has);
         lacking.map(|(what, needed, has)| Shortage { what, needed, has })
+    }
+
+    /// A phase's product. `in_turn` as in `Device`.
+    pub fn tile(&self, phase: usize, in_turn: bool) -> Tile {
+        Tile {
+            threads: self.threads,
+            lanes: self.subgroup,
+            shuffles: self.shuffles,
+            k_parts: self.along,
+            units: self.units,
+            rows: self.rows,
+            quads: self.phases[phase].chunks,
+            in_turn,
+        }
     }
 
     /// Weights that a thread keeps.

@@ -1,19 +1,27 @@
 //! The whole sequence in one dispatch of teams of workgroups, which keep the weights in registers and exchange what they make
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
-#[allow(dead_code, reason = "the kernels that it is for come next")]
+mod device;
+mod emit;
+mod forced;
+mod forward;
 mod layout;
+mod tile;
+
+use device::Device;
+pub(crate) use forced::Forced;
+use forward::Body;
 
 use crate::cell::{Cell, has_two_phases};
 use crate::error::{Error, Result};
 use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::gpu::profile::Budget;
+use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::elementwise;
 use crate::schedule::{
-    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, all_forward_bindings, resident, step_index,
+    BackwardSlots, ForwardSlots, Recurrence, StepSizes, all_backward_bindings, forward_bindings, resident, step_index,
 };
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -42,12 +50,6 @@ struct Work {
 }
 
 impl Work {
-    fn forward(cell: &dyn Cell, sizes: &StepSizes) -> Self {
-        let gates = cell.gates().len() as u32;
-        let StepSizes { hidden, batch, directions, .. } = *sizes;
-        Self { hidden, batch, directions, gates, accumulators: gates, k: [hidden, 0], shared_pieces: true }
-    }
-
     fn backward(cell: &dyn Cell, sizes: &StepSizes) -> Self {
         let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
         let StepSizes { hidden, batch, directions, .. } = *sizes;
@@ -76,12 +78,12 @@ struct Layout {
 
 impl Layout {
     /// The batch is split over teams before H is split over more members than hold its weights.
-    fn new(budget: Budget, bytes: u32, workgroups: u32, work: Work) -> Option<Self> {
+    fn new(budget: DeviceProfile, bytes: u32, workgroups: u32, work: Work) -> Option<Self> {
         let share = (workgroups / work.directions).max(1);
         Self::held(budget, bytes, share, work).or_else(|| Self::streaming(budget, bytes, share, work))
     }
 
-    fn held(budget: Budget, bytes: u32, share: u32, work: Work) -> Option<Self> {
+    fn held(budget: DeviceProfile, bytes: u32, share: u32, work: Work) -> Option<Self> {
         if work.hidden < budget.held_from {
             return None;
         }
@@ -108,7 +110,7 @@ impl Layout {
         (layout.held_len <= budget.held && units * lanes * layout.held_len <= budget.held_in_all).then_some(layout)
     }
 
-    fn streaming(budget: Budget, bytes: u32, share: u32, work: Work) -> Option<Self> {
+    fn streaming(budget: DeviceProfile, bytes: u32, share: u32, work: Work) -> Option<Self> {
         let units = STREAM_UNITS.max(work.hidden.div_ceil(share).next_multiple_of(4));
         let mut lanes = STREAM_LANES;
         while lanes > 1 && units * lanes > budget.threads {
@@ -127,7 +129,7 @@ impl Layout {
     /// As many rows, then as long a tile, as workgroup memory holds. `blocks` tells the weights of a thread for a number of
     /// pieces: their count, and the length of each.
     fn tiled(
-        budget: Budget,
+        budget: DeviceProfile,
         bytes: u32,
         work: Work,
         [units, lanes]: [u32; 2],
@@ -216,9 +218,9 @@ fn slots(cell: &dyn Cell) -> u32 {
 /// Words of exchange of one step.
 fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let hidden = u64::from(sizes.hidden);
+    // Room for f32 even where two f16 go to a word: not every layout has pairs.
     let of_row = match exchange {
-        Exchange::States { halves: false } => u64::from(slots(cell)) * hidden,
-        Exchange::States { halves: true } => u64::from(slots(cell)) * hidden.div_ceil(2),
+        Exchange::States { .. } => u64::from(slots(cell)) * hidden,
         Exchange::Gradients => cell.gates().len() as u64 * hidden,
     };
     u64::from(sizes.directions) * u64::from(sizes.batch) * of_row
@@ -249,7 +251,7 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
 fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
     check(ctx)?;
     let bytes = ctx.limits().max_compute_workgroup_storage_size.max(WORKGROUP_BYTES);
-    let budget = Budget::new(ctx);
+    let budget = DeviceProfile::new(ctx);
     Layout::new(budget, bytes, r.workgroups, work).ok_or_else(|| {
         let needed = u64::from(work.hidden.div_ceil(budget.threads)) * u64::from(work.directions);
         if needed > r.workgroups.into() {
@@ -264,7 +266,8 @@ fn layout(ctx: &Context, r: Recurrence, work: Work) -> Result<Layout> {
 /// Elements of exchange that a layer needs.
 pub(super) fn exchange_words(ctx: &Context, r: Recurrence, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
-    u64::from(steps) * words_per_step(cell, sizes, exchange)
+    // The last is never 0.
+    u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -312,23 +315,28 @@ fn together() -> [Binding; 3] {
     [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
-/// `halves` as in [`Exchange`].
-fn forward_source(cell: &dyn Cell, layout: Layout, step: StepIndex, bindings: [Binding; 7], halves: bool) -> KernelSource {
+/// The forward kernel of a cell, as the device wants it laid out.
+fn forward_body<'a>(device: Device, forced: Forced, cell: &'a dyn Cell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+    let StepSizes { hidden, batch, directions, .. } = *sizes;
+    let (gates, first_phase_gates) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    let work = layout::Work { hidden, batch, directions, gates, first_phase_gates, backward: false };
+    let layout = layout::Layout::new(device.into(), device.workgroups, work).map_err(|shortage| {
+        let layout::Shortage { what, needed, has } = shortage;
+        Error::Limit { limit: format!("{what} for strategy persistent at hidden_size {hidden}"), needed, actual: has }
+    })?;
+    let layout = forced.layout(layout, hidden, batch, device)?;
+    Ok(Body::new(cell, layout, device.in_turn, halves))
+}
+
+fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let bindings = [&bindings[..], &together()].concat();
-    let constants = [&layout.constants(slots(cell))[..], &[("HALVES", halves.into())]].concat();
-    KernelSource::new("recurrence/persistent_forward", &constants, &bindings, step, StepSizes::WGSL).with_cell(cell)
+    let source = KernelSource::new("recurrence/persistent_forward", &[], &bindings, step, StepSizes::WGSL);
+    source.with_cell(body.cell).with_text(&body.wgsl())
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: Recurrence, layout: Layout, chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
-    StepSizes {
-        chunk,
-        members: layout.members,
-        team_rows: layout.team_rows,
-        spin_limit: r.spin_limit,
-        has_status: (status != Slot::EMPTY).into(),
-        ..sizes
-    }
+fn shared_sizes(r: Recurrence, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
+    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, has_status: (status != Slot::EMPTY).into(), ..sizes }
 }
 
 pub(super) fn forward(
@@ -338,18 +346,22 @@ pub(super) fn forward(
     sizes: &StepSizes,
     s: &ForwardSlots,
 ) -> Result<Vec<Segment>> {
-    let layout = layout(ctx, r, Work::forward(cell, sizes))?;
+    check(ctx)?;
+    let device = r.layout.device(Device::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
+    let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
-    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps: sizes.first + sizes.part_len, ..*sizes });
+    let layout::Layout { members, team_rows, .. } = body.layout;
+    let steps = sizes.first + sizes.part_len;
+    let sizes = shared_sizes(r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
-    let halves = exchange == Exchange::States { halves: true };
-    let kernel = ctx.kernel(forward_source(cell, layout, step_index(ctx), s.bindings(), halves))?;
+    let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()))?;
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     // Nothing of it may start from a snapshot.
     let sizes = StepSizes { snapshot: 0, ..sizes };
-    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, layout.groups(sizes.directions))?;
+    let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
+    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, groups)?;
     Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
 }
 
@@ -369,7 +381,7 @@ pub(super) fn backward(
     let layout = layout(ctx, r, Work::backward(cell, sizes))?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(r, layout, chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
     let kernel = ctx.kernel(backward_source(cell, layout, step_index(ctx), s.bindings()))?;
@@ -382,15 +394,19 @@ pub(super) fn backward(
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    for budget in Budget::samples() {
+    let [gpu, cpu, bare] = Device::samples();
+    for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
+    {
+        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) else { continue };
+        let elements = if halves { &Element::ALL[1..] } else { &Element::ALL[..1] };
+        let bindings = elements.iter().map(|&element| forward_bindings([element, element.written()]));
+        sources.extend(bindings.map(|bindings| forward_source(&body, step, bindings)));
+    }
+    for budget in DeviceProfile::samples() {
         for (hidden, batch, workgroups) in [(1, 1, 2), (17, 3, 2), (65, 65, 2), (1024, 4, 128), (3000, 1, 128)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let layout = |work| Layout::new(budget, WORKGROUP_BYTES, workgroups, work);
-            if let Some(layout) = layout(Work::forward(cell, &sizes)) {
-                for halves in [false, true] {
-                    sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, layout, step, bindings, halves)));
-                }
-            }
             if let Some(layout) = layout(Work::backward(cell, &sizes)) {
                 sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, layout, step, bindings)));
             }

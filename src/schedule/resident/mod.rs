@@ -8,7 +8,7 @@ use crate::cell::Cell;
 use crate::error::Result;
 use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::gpu::profile::{Budget, Take};
+use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
 
@@ -52,7 +52,7 @@ impl Work {
 
 /// A workgroup that reads the weights at every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Streaming {
+struct Reread {
     units: u32,
     lanes: u32,
     rows: u32,
@@ -60,7 +60,7 @@ struct Streaming {
     sums: u32,
 }
 
-impl Streaming {
+impl Reread {
     fn new(work: Work, rows: u32) -> Self {
         let (units, mut lanes) = (STREAM_UNITS, STREAM_LANES);
         while lanes > 1 && (units * lanes * rows * work.accumulators() + STREAM_EXCHANGE) * 4 > WORKGROUP_BYTES {
@@ -84,7 +84,7 @@ impl Streaming {
 
 /// A workgroup that keeps all weights in registers, and walks its rows in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Held {
+struct Registers {
     /// Threads that multiply by the same part of K, and units of each backward.
     group: u32,
     columns: u32,
@@ -99,12 +99,12 @@ struct Held {
     exchange: u32,
     parts: u32,
     rolled: u32,
-    take: Take,
+    take: OperandRead,
 }
 
-impl Held {
+impl Registers {
     /// If there are threads, registers and workgroup memory enough.
-    fn new(budget: Budget, work: Work, rows: u32) -> Option<Self> {
+    fn new(budget: DeviceProfile, work: Work, rows: u32) -> Option<Self> {
         let Work { hidden, gates, first, .. } = work;
         // Below this the weights are few, and a pipeline for every H costs more than it saves.
         if !(32..=budget.threads).contains(&hidden) {
@@ -167,9 +167,9 @@ impl Held {
 
     fn take(self) -> &'static str {
         match self.take {
-            Take::Shuffle => "operand/by_shuffle",
-            Take::Vectors => "operand/by_vectors",
-            Take::Scalars => "operand/by_scalars",
+            OperandRead::Shuffle => "operand/by_shuffle",
+            OperandRead::Vectors => "operand/by_vectors",
+            OperandRead::Scalars => "operand/by_scalars",
         }
     }
 
@@ -231,31 +231,31 @@ impl Phase {
 /// How a workgroup is laid out; all but its rows goes into the shader as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Layout {
-    Streaming(Streaming),
-    Held(Held),
+    Reread(Reread),
+    Registers(Registers),
 }
 
 impl Layout {
-    fn new(budget: Budget, work: Work) -> Self {
+    fn new(budget: DeviceProfile, work: Work) -> Self {
         let Work { batch, directions, .. } = work;
         let mut rows = 1;
         while rows < 8 && batch.div_ceil(2 * rows) * directions >= budget.groups {
             rows *= 2;
         }
         let held = if budget.rows_in_turn {
-            Held::new(budget, work, batch.div_ceil(budget.groups.div_ceil(directions)))
+            Registers::new(budget, work, batch.div_ceil(budget.groups.div_ceil(directions)))
         } else if rows == 1 {
-            Held::new(budget, work, 1)
+            Registers::new(budget, work, 1)
         } else {
             None
         };
-        held.map_or_else(|| Self::Streaming(Streaming::new(work, rows)), Self::Held)
+        held.map_or_else(|| Self::Reread(Reread::new(work, rows)), Self::Registers)
     }
 
     fn rows(self) -> u32 {
         match self {
-            Self::Streaming(layout) => layout.rows,
-            Self::Held(layout) => layout.rows,
+            Self::Reread(layout) => layout.rows,
+            Self::Registers(layout) => layout.rows,
         }
     }
 
@@ -264,7 +264,7 @@ impl Layout {
     }
 
     /// Steps of one dispatch of `flops` per workgroup.
-    fn chunk(self, budget: Budget, flops: u64, work: Work) -> u32 {
+    fn chunk(self, budget: DeviceProfile, flops: u64, work: Work) -> u32 {
         let groups = work.batch.div_ceil(self.rows()) * work.directions;
         let hidden = u64::from(work.hidden);
         let step = 2 * u64::from(self.rows()) * u64::from(work.gates) * hidden * hidden;
@@ -275,10 +275,10 @@ impl Layout {
 
 fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let source = match layout {
-        Layout::Streaming(layout) => {
+        Layout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
         }
-        Layout::Held(layout) => {
+        Layout::Registers(layout) => {
             KernelSource::new("recurrence/resident_registers_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
                 .with_file(layout.take())
                 .with_text(&layout.multiply(work))
@@ -289,14 +289,14 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, 
 
 /// Whether weights stay in registers, forward and backward.
 pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
-    let budget = Budget::new(ctx);
-    let held = |backward| matches!(Layout::new(budget, Work::new(cell, sizes, backward)), Layout::Held(_));
+    let budget = DeviceProfile::new(ctx);
+    let held = |backward| matches!(Layout::new(budget, Work::new(cell, sizes, backward)), Layout::Registers(_));
     held(false) && held(true)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
-    let budget = Budget::new(ctx);
+    let budget = DeviceProfile::new(ctx);
     let work = Work::new(cell, sizes, backward);
     Layout::new(budget, work).chunk(budget, flops, work)
 }
@@ -304,7 +304,7 @@ pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSize
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, false);
-    let layout = Layout::new(Budget::new(ctx), work);
+    let layout = Layout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
@@ -319,10 +319,10 @@ pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSi
 
 fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let source = match layout {
-        Layout::Streaming(layout) => {
+        Layout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
         }
-        Layout::Held(layout) => {
+        Layout::Registers(layout) => {
             KernelSource::new("recurrence/resident_registers_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
                 .with_file(layout.take())
                 .with_text(&layout.multiply(work))
@@ -339,7 +339,7 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, true);
-    let layout = Layout::new(Budget::new(ctx), work);
+    let layout = Layout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
@@ -355,7 +355,7 @@ pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepS
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
-    for budget in Budget::samples() {
+    for budget in DeviceProfile::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let work = Work::new(cell, &sizes, false);

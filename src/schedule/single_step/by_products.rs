@@ -23,14 +23,14 @@ const GPU_ROWS: u64 = 1024;
 
 /// Workspace beside the forward map's `input_part`.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct BulkMap {
+pub(crate) struct ProductsMap {
     /// h·W_hhᵀ of one layer: `[D, B, G, H]`.
     state_part: Slot,
     /// `[D, B, H]`, of a cell of two phases.
     mid: Slot,
 }
 
-impl BulkMap {
+impl ProductsMap {
     /// None where the rows are too few, or too many for the products to fit a binding.
     pub fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Option<Self> {
         let part = dims.directions * dims.batch * dims.gate_rows;
@@ -76,7 +76,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 }
 
 impl Plan {
-    pub(crate) fn bulk_program(&self, map: BulkMap, options: Options) -> Result<Vec<Segment>> {
+    pub(crate) fn products_step_program(&self, map: ProductsMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let cell = &*network.cell;
         let user = self.user(options);
@@ -98,14 +98,14 @@ impl Plan {
             let state_product = |operand: Matrix, rows: Range<u64>| {
                 let block = network.layout.block(layer, 0);
                 let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
-                let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).batched(dims.batch * dims.gate_rows);
+                let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).stacked(dims.batch * dims.gate_rows);
                 let product = Product {
                     m: dims.batch,
                     n: rows.end - rows.start,
                     k: dims.hidden,
                     batches: dims.directions,
-                    a: operand.batched(dims.batch * dims.hidden),
-                    b: weights.transposed().batched(block.len as u64),
+                    a: operand.stacked(dims.batch * dims.hidden),
+                    b: weights.transposed().stacked(block.len as u64),
                     c,
                     bias: None,
                     accumulate: false,

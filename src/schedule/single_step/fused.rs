@@ -17,7 +17,7 @@ use crate::plan::{Network, Plan};
 const SMALL: usize = 1 << 18;
 
 sizes! {
-    StreamSizes {
+    FusedSizes {
         input, hidden, layers, directions, batch,
         layer_start, layer_end, phase_start, phase_end,
         /// Parameters of a direction of the first layer, and of any other.
@@ -87,7 +87,7 @@ fn source(cell: &dyn Cell, tile: Tile, in_place: bool, [params, input, output]: 
         &tile.constants(in_place),
         &bindings,
         StepIndex::None,
-        StreamSizes::WGSL,
+        FusedSizes::WGSL,
     )
     .with_file(weights)
     .with_cell(cell)
@@ -105,14 +105,14 @@ pub(crate) fn phases(cell: &dyn Cell) -> Range<u32> {
 
 /// Workspace of a single step.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StreamMap {
+pub(crate) struct FusedMap {
     /// See the shader.
     scratch: Slot,
     /// As in the forward map.
     unpacked: Slot,
 }
 
-impl StreamMap {
+impl FusedMap {
     pub fn new(network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
         let cell = &*network.cell;
         let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
@@ -132,7 +132,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 }
 
 impl Plan {
-    pub(crate) fn stream_program(&self, map: StreamMap, options: Options) -> Result<Vec<Segment>> {
+    pub(crate) fn fused_step_program(&self, map: FusedMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let cell = &*network.cell;
         let user = self.user(options);
@@ -146,7 +146,7 @@ impl Plan {
         let kernel = ctx.kernel(source(cell, tile, options.in_place, stored))?;
         let slots = [user.params, user.input, initial, user.reset, output, user.final_state, map.scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
-        let sizes = StreamSizes {
+        let sizes = FusedSizes {
             input: network.config.input_size as u32,
             hidden: dims.hidden as u32,
             layers: layers as u32,
@@ -164,7 +164,7 @@ impl Plan {
         let phases = phases(cell);
         let rows = dims.batch.div_ceil(tile.rows.into());
         let dispatch = |layers: Range<usize>, phases: Range<u32>, groups: [u64; 3]| {
-            let sizes = StreamSizes {
+            let sizes = FusedSizes {
                 layer_start: layers.start as u32,
                 layer_end: layers.end as u32,
                 phase_start: phases.start,

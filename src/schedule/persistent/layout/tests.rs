@@ -156,7 +156,7 @@ const MEASURED: &[Case] = &[
 
 #[test]
 fn layouts_are_within_a_seventh_of_the_best_that_an_h200_measured() {
-    assert_eq!(Profile::new(0x10DE, 32, 1024, 48 << 10), H200);
+    assert_eq!(Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), H200);
     for &(backward, hidden, batch, variants) in MEASURED {
         let layout = Layout::new(H200, H200_WORKGROUPS, lstm(hidden, batch, backward)).expect("it ran there");
         let Layout { teams, units, threads, along, rows, .. } = layout;
@@ -172,16 +172,16 @@ fn layouts_are_within_a_seventh_of_the_best_that_an_h200_measured() {
 const CELLS: [[u32; 2]; 6] = [[1, 1], [2, 2], [3, 3], [4, 4], [3, 2], [5, 3]];
 
 fn profiles() -> Vec<(Profile, u32)> {
-    let forced = Profile { threads: 64, most_threads: 64, ..Profile::new(0x10DE, 8, 1024, 32 << 10) };
+    let forced = Profile { threads: 64, most_threads: 64, ..Profile::new(Vendor::Nvidia, 8, 1024, 32 << 10) };
     vec![
         (H200, H200_WORKGROUPS),
         (H200, 8),
-        (Profile::new(0x1002, 64, 1024, 64 << 10), 96),
-        (Profile::new(0x1002, 32, 1024, 64 << 10), 96),
-        (Profile::new(0x8086, 8, 1024, 64 << 10), 32),
-        (Profile::new(0x106B, 32, 1024, 32 << 10), 16),
-        (Profile::new(0x5143, 64, 1024, 32 << 10), 8),
-        (Profile::new(0, 0, 256, 16 << 10), 8),
+        (Profile::new(Vendor::Amd, 64, 1024, 64 << 10), 96),
+        (Profile::new(Vendor::Amd, 32, 1024, 64 << 10), 96),
+        (Profile::new(Vendor::Intel, 8, 1024, 64 << 10), 32),
+        (Profile::new(Vendor::Apple, 32, 1024, 32 << 10), 16),
+        (Profile::new(Vendor::Qualcomm, 64, 1024, 32 << 10), 8),
+        (Profile::new(Vendor::Other, 0, 256, 16 << 10), 8),
         (forced, 2),
     ]
 }
@@ -257,10 +257,16 @@ fn vendors_get_what_their_registers_hold() {
         let layout = Layout::new(profile, 1 << 10, lstm(512, 16, backward)).expect("workgroups enough");
         [layout.weights(), layout.rows]
     };
-    for (vendor, most) in [(0x10DE, [128, 8]), (0x1002, [128, 4]), (0x8086, [64, 4]), (0x106B, [64, 1]), (0x5143, [32, 1])] {
+    for (vendor, most) in [
+        (Vendor::Nvidia, [128, 8]),
+        (Vendor::Amd, [128, 4]),
+        (Vendor::Intel, [64, 4]),
+        (Vendor::Apple, [64, 1]),
+        (Vendor::Qualcomm, [32, 1]),
+    ] {
         for backward in [false, true] {
             let [held, rows] = weights(vendor, backward);
-            assert!(held <= most[0] && held * 2 > most[0] / 2 && rows <= most[1], "{vendor:x}: {held} weights, {rows} rows");
+            assert!(held <= most[0] && held * 2 > most[0] / 2 && rows <= most[1], "{vendor:?}: {held} weights, {rows} rows");
         }
     }
 }

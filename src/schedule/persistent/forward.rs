@@ -1,0 +1,547 @@
+//! The forward kernel of strategy persistent, written out for one layout and cell: see `emit` for how a step goes.
+
+use std::fmt::Write;
+
+use super::emit::{Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
+use super::layout::Layout;
+use super::tile::Tile;
+use crate::cell::{Cell, has_two_phases, unit_rows};
+use crate::schedule::{Phase, phases};
+
+/// One kernel.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Body<'a> {
+    pub cell: &'a dyn Cell,
+    pub layout: Layout,
+    pub in_turn: bool,
+    /// Whether a team's rows are staged all at once: their states then stay in registers.
+    pub one_turn: bool,
+    /// Whether what is exchanged goes two to a word, as f16: see [`Body::pairs`].
+    pub halves: bool,
+}
+
+impl<'a> Body<'a> {
+    /// `halves` if numbers may be exchanged as f16.
+    pub fn new(cell: &'a dyn Cell, layout: Layout, in_turn: bool, halves: bool) -> Self {
+        let one_turn = layout.team_rows <= layout.rows;
+        let body = Self { cell, layout, in_turn, one_turn, halves: false };
+        Self { halves: halves && body.pairs(), ..body }
+    }
+
+    /// Whether two neighbouring units are finished by lanes that may shuffle.
+    fn pairs(&self) -> bool {
+        let tile = self.tile();
+        let side_by_side = if tile.has_parts() { tile.units } else { tile.units_each() };
+        tile.shuffles && side_by_side >= 2
+    }
+
+    fn tile(&self) -> Tile {
+        self.layout.tile(0, self.in_turn)
+    }
+
+    /// Gates of a phase, padded: the same in both, so that the same lane finishes a unit and row in both.
+    fn values(&self) -> u32 {
+        self.layout.phases.iter().map(|part| part.padded).max().unwrap_or(1)
+    }
+
+    fn gates(&self) -> u32 {
+        self.cell.gates().len() as u32
+    }
+
+    fn states(&self) -> u32 {
+        self.cell.states() as u32
+    }
+
+    /// Sums of a thread.
+    fn sums(&self) -> u32 {
+        self.tile().units_each() * self.tile().rows * self.values()
+    }
+
+    fn place(&self) -> Place {
+        place(self.tile().lanes, self.sums())
+    }
+
+    /// Units and rows that one thread finishes at most.
+    fn slots(&self) -> u32 {
+        let tile = self.tile();
+        if tile.has_parts() {
+            (tile.units * tile.rows).div_ceil(tile.threads)
+        } else {
+            (self.place().each / self.values()).max(1)
+        }
+    }
+
+    /// The whole text behind the bindings: workgroup memory, and the entry point.
+    pub fn wgsl(&self) -> String {
+        let mut text = self.memory();
+        let w = &mut text;
+        self.head(w);
+        w.push_str("for (var step = start; step < end; step++) {\nlet t = time_of(step, direction);\n");
+        let phases = phases(self.cell);
+        if self.one_turn {
+            self.ask(w, &phases[0]);
+            for phase in &phases {
+                self.turn(w, phase);
+            }
+        } else {
+            // Phase by phase over all rows: while one turn's mids travel, the others' are made.
+            for phase in &phases {
+                let _ = writeln!(w, "for (var row = row_start; row < row_end; row += {}u) {{", self.tile().rows);
+                self.rows(w);
+                self.load_states(w, "step");
+                self.ask(w, phase);
+                self.turn(w, phase);
+                w.push_str("}\n");
+            }
+        }
+        w.push_str("}\n");
+        if self.one_turn {
+            self.store_states(w, "end");
+            self.store_final(w, "end == sizes.seq_len");
+        }
+        w.push_str("}\n");
+        text
+    }
+
+    fn memory(&self) -> String {
+        let tile = self.tile();
+        let mut text = format!("var<workgroup> staged: array<vec4f, {}>;\n", tile.stages() * tile.rows * tile.k() / 4);
+        if tile.has_parts() {
+            let real = phases(self.cell).iter().map(|phase| phase.count).max().unwrap_or(1);
+            let _ = writeln!(text, "var<workgroup> sums: array<f32, {}>;", tile.parts() * real * tile.units * tile.rows);
+        }
+        text
+    }
+
+    /// Everything before the first step.
+    fn head(&self, w: &mut String) {
+        let tile = self.tile();
+        let Tile { threads, lanes, units, .. } = tile;
+        let (across, each) = (tile.unit_parts(), tile.units_each());
+        let _ = write!(
+            w,
+            "@compute @workgroup_size({threads})
+fn persistent_forward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {{
+let lane = thread % {lanes}u;
+let group_of = thread / {lanes}u;
+let team = group.x / sizes.members;
+let direction = team % sizes.directions;
+let row_start = team / sizes.directions * sizes.team_rows;
+let row_end = min(sizes.batch, row_start + sizes.team_rows);
+let unit0 = group.x % sizes.members * {units}u;
+let first_unit = unit0 + group_of % {across}u * {each}u;
+let k0 = group_of / {across}u * {}u + lane * 4u;
+let idle = arrayLength(&exchange) - 1u;
+let start = sizes.first + step_index.value * sizes.chunk;
+let end = min(sizes.steps, start + sizes.chunk);
+",
+            tile.k_each()
+        );
+        self.weights(w);
+        w.push_str("if !roll_call(thread, group.x == 0u, groups.x) { return; }\n");
+        self.units(w);
+        if self.one_turn {
+            w.push_str("let row = row_start;\n");
+            self.rows(w);
+            self.load_states(w, "start");
+            if has_two_phases(self.cell) {
+                for slot in 0..self.slots() {
+                    for gate in 0..self.cell.first_phase_gates() {
+                        let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");
+                    }
+                }
+            }
+        }
+        w.push_str("var gave_up = false;\n");
+        if tile.stages() > 1 {
+            w.push_str("var parity = 0u;\n");
+        }
+    }
+
+    /// Weights are values that nothing indexes: they stay in registers.
+    fn weights(&self, w: &mut String) {
+        let tile = self.tile();
+        for unit in 0..tile.units_each() {
+            for gate in 0..self.gates() {
+                for quad in 0..tile.quads {
+                    let _ = writeln!(
+                        w,
+                        "let w{unit}_{gate}_{quad} = weights_at(direction, {gate}u, first_unit + {unit}u, k0 + {}u);",
+                        quad * 4 * tile.lanes
+                    );
+                }
+            }
+        }
+    }
+
+    /// The unit of every slot, its row within a turn, whether this thread finishes it, and its parameters.
+    fn units(&self, w: &mut String) {
+        let tile = self.tile();
+        let Tile { threads, units, rows, .. } = tile;
+        let place = self.place();
+        let slots = self.slots();
+        for slot in 0..slots {
+            if tile.has_parts() {
+                let _ = writeln!(w, "let o{slot} = thread + {}u;", slot * threads);
+                let _ = writeln!(w, "let u{slot} = unit0 + o{slot} % {units}u;\nlet r{slot} = o{slot} / {units}u;");
+                let _ = writeln!(w, "let mine{slot} = (o{slot} < {}u) & (u{slot} < sizes.hidden);", units * rows);
+            } else {
+                let span = place.span(self.values());
+                let pair = if slots > 1 { format!("(lane * {slots}u + {slot}u)") } else { format!("(lane / {span}u)") };
+                let _ = writeln!(w, "let u{slot} = first_unit + {pair} / {rows}u;\nlet r{slot} = {pair} % {rows}u;");
+                let _ = writeln!(w, "let mine{slot} = (lane % {span}u == 0u) & (u{slot} < sizes.hidden);");
+            }
+            for gate in 0..self.gates() {
+                let _ = writeln!(w, "var bias{slot}_{gate} = 0.0;");
+            }
+            for i in 0..unit_rows(self.cell) {
+                let _ = writeln!(w, "var own{slot}_{i} = 0.0;");
+            }
+            let _ =
+                writeln!(w, "if mine{slot} {{\nlet at = direction * sizes.param_stride + u{slot};\nif sizes.has_bias == 1u {{");
+            for gate in 0..self.gates() {
+                let _ = writeln!(w, "bias{slot}_{gate} = load_params(sizes.bias + at + {gate}u * sizes.hidden);");
+            }
+            w.push_str("}\n");
+            for i in 0..unit_rows(self.cell) {
+                let _ = writeln!(w, "own{slot}_{i} = load_params(sizes.unit + at + {i}u * sizes.hidden);");
+            }
+            w.push_str("}\n");
+        }
+    }
+
+    /// The batch row of every slot, of the turn that begins at `row`, and its length.
+    fn rows(&self, w: &mut String) {
+        for slot in 0..self.slots() {
+            let _ = writeln!(
+                w,
+                "let b{slot} = row + r{slot};\nlet on{slot} = mine{slot} & (b{slot} < row_end);
+var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
+            );
+        }
+    }
+
+    fn state(&self, slot: u32, i: u32, step: &str) -> String {
+        match i {
+            0 => format!("state[h_index({step}, direction, b{slot}, u{slot})]"),
+            _ => format!("state[{}u * sizes.block + state_index(direction, b{slot}, u{slot})]", i + 1),
+        }
+    }
+
+    fn load_states(&self, w: &mut String, step: &str) {
+        for slot in 0..self.slots() {
+            for i in 0..self.states() {
+                let _ = writeln!(w, "var s{slot}_{i} = 0.0;");
+            }
+            let _ = writeln!(w, "if on{slot} {{");
+            for i in 0..self.states() {
+                let _ = writeln!(w, "s{slot}_{i} = {};", self.state(slot, i, step));
+            }
+            w.push_str("}\n");
+        }
+    }
+
+    fn store_states(&self, w: &mut String, step: &str) {
+        for slot in 0..self.slots() {
+            let _ = writeln!(w, "if on{slot} {{");
+            for i in 0..self.states() {
+                let _ = writeln!(w, "{} = s{slot}_{i};", self.state(slot, i, step));
+            }
+            w.push_str("}\n");
+        }
+    }
+
+    fn store_final(&self, w: &mut String, last: &str) {
+        let _ = writeln!(w, "if sizes.has_final == 1u && {last} {{");
+        for slot in 0..self.slots() {
+            let _ = writeln!(w, "if on{slot} {{");
+            for i in 0..self.states() {
+                let _ = writeln!(w, "final_state[{i}u * sizes.block + state_index(direction, b{slot}, u{slot})] = s{slot}_{i};");
+            }
+            w.push_str("}\n");
+        }
+        w.push_str("}\n");
+    }
+
+    /// Asks for what finishing will need, so that it is there when the sums are.
+    fn ask(&self, w: &mut String, phase: &Phase) {
+        for slot in 0..self.slots() {
+            for gate in 0..self.gates() {
+                let _ = writeln!(w, "var x{slot}_{gate} = 0.0;");
+            }
+            let _ = writeln!(
+                w,
+                "if on{slot} {{\nlet at = part_row(step, direction, b{slot}) * {}u * sizes.hidden + u{slot};",
+                self.gates()
+            );
+            for gate in 0..self.gates() {
+                let _ = writeln!(w, "x{slot}_{gate} = input_part[at + {gate}u * sizes.hidden];");
+            }
+            let _ = writeln!(w, "}}\nvar cut{slot} = false;\nif sizes.has_reset == 1u {{");
+            let _ = writeln!(w, "if on{slot} {{ cut{slot} = enters_cut(direction, t, b{slot}); }}\n}}");
+            if !self.one_turn && phase.number == 2 {
+                for gate in 0..phase.first {
+                    let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");
+                    let at = format!("state[rh_index(direction, b{slot}, {gate}u, u{slot})]");
+                    let _ = writeln!(w, "if on{slot} {{ rh{slot}_{gate} = {at}; }}");
+                }
+            }
+        }
+    }
+
+    /// One phase for the rows from `row` on.
+    fn turn(&self, w: &mut String, phase: &Phase) {
+        let tile = self.tile();
+        w.push_str("{\n");
+        let at = if tile.stages() > 1 { format!("parity * {}u", tile.rows * tile.k() / 4) } else { "0u".into() };
+        let _ = writeln!(w, "let stage = {at};");
+        self.stage(w, phase);
+        w.push_str("workgroupBarrier();\nlet from_quad = stage + k0 / 4u;\n");
+        let weight =
+            |unit: u32, value: u32, quad: u32| (value < phase.count).then(|| format!("w{unit}_{}_{quad}", phase.first + value));
+        products(w, tile, self.values(), "from_quad", weight);
+        let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
+        let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
+        if tile.has_parts() {
+            put_parts(w, tile, self.values(), phase.count, &names);
+            w.push_str("workgroupBarrier();\n");
+        }
+        for slot in 0..self.slots() {
+            self.finish(w, phase, slot, &names);
+        }
+        if self.halves {
+            for slot in 0..self.slots() {
+                self.publish_pair(w, phase, slot);
+            }
+        }
+        if tile.stages() > 1 {
+            w.push_str("parity = 1u - parity;\n");
+        }
+        end_of_turn(w, tile);
+        w.push_str("}\n");
+    }
+
+    /// h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
+    /// `state` before the chunk.
+    fn stage(&self, w: &mut String, phase: &Phase) {
+        let tile = self.tile();
+        let staging = Staging { tile, prefix: "p", start: "stage", per_word: if self.halves { 2 } else { 1 } };
+        let valid = |row: &str, k: &str| format!("(row + {row} < row_end) & ({k} < sizes.hidden)");
+        let (base, stride) = ("base", self.stride());
+        let number = |k: &str| if self.halves { format!("{k} / 2u") } else { k.into() };
+        let at = |row: &str, k: &str| format!("{base} + {row} * {stride} + {}", number(k));
+        if phase.number == 2 {
+            let _ = writeln!(w, "let base = {};", self.exchange_row("step", 1, "row"));
+            staging.wait(w, at, valid, None);
+            return;
+        }
+        let rows = staging.rows();
+        for (i, row) in rows.iter().enumerate() {
+            let _ = writeln!(w, "var gone{i} = false;\nif sizes.has_reset == 1u {{");
+            let _ = writeln!(w, "gone{i} = enters_cut(direction, t, min(row + {row}, sizes.batch - 1u));\n}}");
+        }
+        let gone = |row: &str| format!("gone{}", rows.iter().position(|other| other == row).unwrap_or_default());
+        let _ = writeln!(w, "if step == start {{");
+        let h = |row: &str, k: &str| format!("state[h_index(step, direction, row + {row}, {k})]");
+        staging.take(w, h, valid, Some(&gone));
+        let _ = writeln!(w, "}} else {{\nlet base = {};", self.exchange_row("step - 1u", 0, "row"));
+        staging.wait(w, at, valid, Some(&gone));
+        w.push_str("}\n");
+    }
+
+    /// Words of a row of the exchange.
+    fn stride(&self) -> &'static str {
+        if self.halves { "((sizes.hidden + 1u) / 2u)" } else { "sizes.hidden" }
+    }
+
+    /// `exchange` is [chunk, slots, D, B, words of H].
+    fn exchange_row(&self, step: &str, slot: u32, row: &str) -> String {
+        let slots = if has_two_phases(self.cell) { 2 } else { 1 };
+        format!(
+            "((({step} - start) * {slots}u + {slot}u) * sizes.directions * sizes.batch + direction * sizes.batch + {row}) * {}",
+            self.stride()
+        )
+    }
+
+    /// The cell, where the sums are: gives `made{slot}`, what the others wait for.
+    fn finish(&self, w: &mut String, phase: &Phase, slot: u32, names: &[String]) {
+        let tile = self.tile();
+        if !tile.has_parts() {
+            for value in 0..phase.count {
+                let _ = writeln!(w, "let z{slot}_{value} = {};", self.place().gather(names, self.values(), slot, value));
+            }
+        }
+        let _ = writeln!(w, "var made{slot} = 0.0;\nif on{slot} {{");
+        let mut rh = vec!["0.0".to_string(); self.gates() as usize];
+        for value in 0..phase.count {
+            let gate = phase.first + value;
+            let sum = match tile.has_parts() {
+                true => sum_of_parts(tile, phase.count, value, &format!("o{slot}")),
+                false => format!("z{slot}_{value}"),
+            };
+            let _ = writeln!(w, "let q{gate} = {sum} + bias{slot}_{gate};");
+            rh[gate as usize] = format!("q{gate}");
+        }
+        if phase.number == 2 {
+            for gate in 0..phase.first {
+                rh[gate as usize] = format!("rh{slot}_{gate}");
+            }
+        }
+        let list = |name: &str, count: u32| (0..count).map(|i| format!("{name}{slot}_{i}")).collect::<Vec<_>>().join(", ");
+        let prev = (0..self.states()).map(|i| format!("select(s{slot}_{i}, 0.0, cut{slot})")).collect::<Vec<_>>().join(", ");
+        let arguments = format!(
+            "Gates({}), Gates({}), State({prev}), Unit({})",
+            list("x", self.gates()),
+            rh.join(", "),
+            list("own", unit_rows(self.cell) as u32)
+        );
+        if phase.number == 1 {
+            let _ = writeln!(w, "made{slot} = cell_mid({arguments});");
+            self.publish(w, phase, slot);
+            for gate in 0..phase.count {
+                let kept = format!("state[rh_index(direction, b{slot}, {gate}u, u{slot})]");
+                let kept = if self.one_turn { format!("rh{slot}_{gate}") } else { kept };
+                let _ = writeln!(w, "{kept} = q{gate};");
+            }
+        } else {
+            self.finish_step(w, phase, slot, &arguments);
+        }
+        w.push_str("}\n");
+    }
+
+    fn finish_step(&self, w: &mut String, phase: &Phase, slot: u32, arguments: &str) {
+        let _ = writeln!(w, "let result = cell_forward({arguments});\nlet alive = t < length{slot};");
+        for i in 0..self.states() {
+            let _ = writeln!(w, "s{slot}_{i} = select(s{slot}_{i}, result.next[{i}], alive);");
+        }
+        let _ = writeln!(w, "made{slot} = s{slot}_0;");
+        self.publish(w, phase, slot);
+        let _ = writeln!(
+            w,
+            "let at_row = row_of(t, b{slot});
+store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, alive));
+if sizes.has_reserve == 1u {{"
+        );
+        let (saved, states) = (self.cell.saved() as u32, self.states());
+        let _ = writeln!(w, "let kept = (direction * sizes.rows + at_row) * {}u * sizes.hidden + u{slot};", saved + states - 1);
+        for i in 0..saved {
+            let _ = writeln!(w, "reserve[kept + {i}u * sizes.hidden] = result.saved[{i}];");
+        }
+        for i in 1..states {
+            let _ = writeln!(w, "reserve[kept + {}u * sizes.hidden] = s{slot}_{i};", saved + i - 1);
+        }
+        w.push_str("}\n");
+        if !self.one_turn {
+            for i in 0..states {
+                let _ = writeln!(w, "{} = s{slot}_{i};", self.state(slot, i, "step + 1u"));
+            }
+            let _ = writeln!(w, "if sizes.has_final == 1u && step + 1u == sizes.seq_len {{");
+            for i in 0..states {
+                let _ = writeln!(w, "final_state[{i}u * sizes.block + state_index(direction, b{slot}, u{slot})] = s{slot}_{i};");
+            }
+            w.push_str("}\n");
+        }
+    }
+
+    /// What is exchanged goes first of all that is stored: the others wait for it.
+    fn publish(&self, w: &mut String, phase: &Phase, slot: u32) {
+        if !self.halves {
+            let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
+            let _ = writeln!(w, "atomicStore(&exchange[{at} + u{slot}], encode(made{slot}));");
+        }
+    }
+
+    /// The same by pairs, which all lanes must reach.
+    fn publish_pair(&self, w: &mut String, phase: &Phase, slot: u32) {
+        let tile = self.tile();
+        let (rows, slots) = (tile.rows, self.slots());
+        let partner = if tile.has_parts() {
+            format!("subgroupShuffleXor(made{slot}, 1u)")
+        } else if rows < slots {
+            // The second of a pair has no word of its own.
+            if slot / rows % 2 == 1 {
+                return;
+            }
+            format!("made{}", slot + rows)
+        } else if slots > 1 {
+            format!("subgroupShuffleXor(made{slot}, {}u)", rows / slots)
+        } else {
+            format!("subgroupShuffleXor(made{slot}, {}u)", rows * self.place().span(self.values()))
+        };
+        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
+        let _ = writeln!(w, "let other{slot} = {partner};\nif on{slot} & (u{slot} % 2u == 0u) {{");
+        let _ = writeln!(w, "atomicStore(&exchange[{at} + u{slot} / 2u], encode_halves(vec2f(made{slot}, other{slot})));\n}}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::device::Device;
+    use super::super::layout::{Layout, Work};
+    use super::*;
+    use crate::cell::registry;
+
+    fn bodies(check: impl Fn(&Body<'_>, &str)) {
+        let [gpu, ..] = Device::samples();
+        for subgroup in [32, 64] {
+            let device = Device { subgroup_min: subgroup, subgroup_max: 64, ..gpu };
+            for cell in registry() {
+                for (hidden, batch) in [(64, 1), (256, 1), (256, 16), (512, 16), (512, 64), (1024, 1)] {
+                    for halves in [false, true] {
+                        let (gates, first_phase_gates) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+                        let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false };
+                        let layout = Layout::new(device.into(), device.workgroups, work).unwrap();
+                        let body = Body::new(&*cell, layout, device.in_turn, halves);
+                        check(&body, &body.wgsl());
+                    }
+                }
+            }
+        }
+    }
+
+    /// One barrier a turn, two where sums meet in workgroup memory.
+    #[test]
+    fn barriers_of_a_step() {
+        bodies(|body, text| {
+            let (_, step) = text.split_once("for (var step").unwrap();
+            let turns = if has_two_phases(body.cell) { 2 } else { 1 };
+            let of_turn = 1 + usize::from(body.tile().has_parts());
+            assert_eq!(step.matches("workgroupBarrier()").count(), turns * of_turn, "{body:?}");
+        });
+    }
+
+    /// What finishing needs, and all words, are asked for before the first is waited for; what others wait for is stored first.
+    #[test]
+    fn loads_come_before_waits_and_words_before_results() {
+        bodies(|body, text| {
+            let (_, step) = text.split_once("for (var step").unwrap();
+            let wait = step.find("loop {").unwrap();
+            assert!(step.rfind("input_part[").unwrap() < wait || !body.one_turn && has_two_phases(body.cell), "{body:?}");
+            let (asked, waited) = step[..step.find("workgroupBarrier()").unwrap()].split_once("loop {").unwrap();
+            let first = asked.matches("= atomicLoad(").count();
+            let words = (body.tile().rows * body.tile().k() / if body.halves { 2 } else { 1 }).div_ceil(body.tile().threads);
+            assert_eq!(first as u32, words.clamp(1, 16), "{body:?}");
+            assert!(waited.contains("gave_up"));
+            let stored = step.find("store_output(").unwrap();
+            assert!(body.halves || step.find("atomicStore(").unwrap() < stored, "{body:?}");
+        });
+    }
+
+    /// No private array is indexed by what changes, and no array is declared at all.
+    #[test]
+    fn everything_private_is_a_scalar() {
+        bodies(|body, text| {
+            let entry = &text[text.find("@compute").unwrap()..];
+            assert!(!entry.contains("array<"), "{body:?}");
+            for index in ["next[", "saved["] {
+                for (at, _) in entry.match_indices(index) {
+                    assert!(entry[at + index.len()..].starts_with(|c: char| c.is_ascii_digit()), "{body:?}");
+                }
+            }
+        });
+    }
+}
