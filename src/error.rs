@@ -29,6 +29,12 @@ pub enum Error {
     /// A tensor that the network needs and the file lacks.
     #[error("missing tensor `{name}`")]
     MissingTensor { name: String },
+    /// A tensor that the network needs and the file lacks, with what the file has.
+    #[error("missing tensor `{name}`; the file has {found}")]
+    NotInFile { name: String, found: String },
+    /// A file of another format than safetensors, told by its first bytes.
+    #[error("not a safetensors file but {format}; this Python converts it: {python}")]
+    OtherFormat { format: &'static str, python: &'static str },
     /// A tensor in the file that the network does not use.
     #[error("unused tensor `{name}`: the network has no such parameter")]
     UnusedTensor { name: String },

@@ -35,6 +35,9 @@ pub use network::params::{ParamLayout, ParamSpec, Params};
 pub use network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
 pub use product::Tile;
+#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
+#[doc(hidden)]
+pub use product::sweep;
 pub use rnn::session::Session;
 pub use rnn::{Rnn, TrainingRun};
 pub use schedule::Strategy;

@@ -345,10 +345,14 @@ fn refuses_wrong_inputs() {
     Given::lstm().without("h0").without("c0").input("input", Tensor::some(&[T, 0, I])).fail(&["batch_size", "0"]);
     Given::lstm().input("input", Tensor { dtype: Dtype::I32, ..Tensor::some(&[T, B, I]) }).fail(&["input", "I32", "F32"]);
     Given::lstm().input("h0", Tensor::some(&[1, B, H + 1])).fail(&["h0", "[1, 3, 5]", "[1, 3, 6]"]);
-    Given::lstm().input("c0", Tensor { dtype: Dtype::F16, shape: vec![1, B, H], bytes: vec![0; 30] }).fail(&["c0", "F16", "F32"]);
+    Given::lstm().input("c0", Tensor { dtype: Dtype::F64, shape: vec![1, B, H], bytes: vec![0; 120] }).fail(&[
+        "c0",
+        "F64",
+        "F32, F16 or BF16",
+    ]);
     Given::lstm().args(&["--batch-first"]).fail(&["h0", "[1, 4, 5]", "[1, 3, 5]"]);
-    for (lengths, named) in [([4, 5, 1], "lengths[1]"), ([4, 4, 0], "lengths[2]"), ([-1, 4, 4], "lengths[0]")] {
-        Given::lstm().input("lengths", Tensor::i32(&lengths)).fail(&[named, "1..=4"]);
+    for (lengths, named) in [([4, 5, 1], "lengths[1]"), ([4, 4, i32::MAX], "lengths[2]"), ([-1, 4, 4], "lengths[0]")] {
+        Given::lstm().input("lengths", Tensor::i32(&lengths)).fail(&[named, "0..=4"]);
     }
     Given::lstm().input("lengths", Tensor::i32(&[4, 4])).fail(&["lengths", "[3]", "[2]"]);
     Given::lstm().input("lengths", Tensor::some(&[B])).fail(&["lengths", "F32", "I32"]);

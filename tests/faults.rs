@@ -69,8 +69,8 @@ fn host_data() {
     refused(forward(Sequence::new(SHAPE, &input[1..])), &["input", "24", "23"]);
     refused(forward(seq.with_initial_state(&[0.0; 19])), &["initial_state", "20", "19"]);
     refused(forward(seq.with_lengths(&[4])), &["lengths", "2", "1"]);
-    refused(forward(seq.with_lengths(&[4, 5])), &["lengths[1]", "5", "1..=4"]);
-    refused(forward(seq.with_lengths(&[0, 4])), &["lengths[0]", "0", "1..=4"]);
+    refused(forward(seq.with_lengths(&[4, 5])), &["lengths[1]", "5", "0..=4"]);
+    forward(seq.with_lengths(&[0, 4])).unwrap();
     refused(forward(seq.with_reset(&[0; 7])), &["reset", "8", "7"]);
     let backward =
         |d_output: &[f32], d_final_state| rnn.backward_blocking(&params, &seq, &OutputGradients { d_output, d_final_state });

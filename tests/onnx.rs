@@ -29,6 +29,10 @@ fn tensor(view: &TensorView<'_>) -> Tensor {
     match view.dtype() {
         Dtype::F32 => Tensor::f32(view.shape(), words.map(|&word| f32::from_le_bytes(word)).collect()),
         Dtype::I32 => Tensor::i32(view.shape(), words.map(|&word| i32::from_le_bytes(word)).collect()),
+        Dtype::I64 => {
+            let words = view.data().as_chunks().0.iter();
+            Tensor::i64(view.shape(), words.map(|&word| i64::from_le_bytes(word)).collect())
+        }
         other => panic!("{other}"),
     }
 }
@@ -43,7 +47,7 @@ fn doubles(view: &TensorView<'_>) -> Vec<f64> {
 fn floats(tensor: &Tensor) -> &[f32] {
     match &tensor.values {
         Values::F32(values) => values,
-        Values::I32(_) => panic!("integers"),
+        other => panic!("{other:?}"),
     }
 }
 

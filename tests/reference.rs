@@ -278,7 +278,7 @@ fn refuses_wrong_arguments_by_name() {
         ("input", |c| c.input += 1),
         ("initial_state", |c| c.initial_state /= 2),
         ("lengths", |c| c.lengths.truncate(2)),
-        ("lengths[1]", |c| c.lengths[1] = 0),
+        ("lengths[1]", |c| c.lengths[1] = 8),
         ("lengths[2]", |c| c.lengths[2] = 7),
         ("reset", |c| c.reset += 1),
         ("d_output", |c| c.d_output -= 1),

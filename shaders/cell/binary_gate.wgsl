@@ -2,7 +2,7 @@
 // Mirrors src/cell/binary_gate.rs.
 
 fn heaviside(a: f32) -> f32 {
-    return select(0.0, 1.0, a > 0.0);
+    return select(select(0.0, 1.0, a > 0.0), a, is_nan(a));
 }
 
 fn cell_forward(wx: Gates, rh: Gates, prev: State, unit: Unit) -> Forward {

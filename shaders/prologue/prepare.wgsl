@@ -22,7 +22,8 @@ fn prepare(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
         if sizes.has_dropout == 1u {
             let index = (t * sizes.batch + b) * sizes.columns + i % sizes.columns;
             let hash = pcg4d(vec4u(index, header[0], header[1], header[2] ^ sizes.layer_key));
-            value = select(value * bitcast<f32>(sizes.scale), 0.0, hash.x < sizes.threshold);
+            // A product, so that a NaN that is dropped stays one, as in PyTorch.
+            value *= select(bitcast<f32>(sizes.scale), 0.0, hash.x < sizes.threshold);
         }
         store_dst(i, value);
     }

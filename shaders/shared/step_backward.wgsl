@@ -30,9 +30,27 @@ fn time_before(step: u32, direction: u32) -> u32 {
 struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
-    var x = Before();
+    var x = kept_of(step, direction, b, unit);
+    x.d_next = carried(direction, b, unit);
+    return x;
+}
+
+fn carried(direction: u32, b: u32, unit: u32) -> State {
     let at = state_index(direction, b, unit);
-    for (var s = 0u; s < STATES; s++) { x.d_next[s] = state[sizes.carry + s * sizes.block + at]; }
+    var d_next = State();
+    for (var s = 0u; s < STATES; s++) { d_next[s] = state[sizes.carry + s * sizes.block + at]; }
+    return d_next;
+}
+
+fn carry(direction: u32, b: u32, unit: u32, d_next: State) {
+    let at = state_index(direction, b, unit);
+    var values = d_next;
+    for (var s = 0u; s < STATES; s++) { state[sizes.carry + s * sizes.block + at] = values[s]; }
+}
+
+// All of it but the running gradient.
+fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
+    var x = Before();
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
     x.valid = t < marks[b];
@@ -67,14 +85,21 @@ fn store_units(direction: u32, row: u32, unit: u32, d: Backward) {
 }
 
 fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) {
-    let at = state_index(direction, b, unit);
+    let d_next = retreat(step, phase, direction, b, r, unit, product, x);
+    if step < sizes.seq_len { carry(direction, b, unit, d_next); }
+}
+
+// Gives the running gradient behind the phase.
+fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) -> State {
     var d_next = x.d_next;
     if phase != 2u {
-        d_next[0] += product;
+        // Past a length nothing arrives; 0 times a weight that is NaN would.
+        if step == 0u || time_before(step, direction) < marks[b] { d_next[0] += product; }
         if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
         if step == sizes.seq_len {
+            let at = state_index(direction, b, unit);
             for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }
-            return;
+            return d_next;
         }
         // 0 past a length.
         d_next[0] += x.d_output;
@@ -85,10 +110,9 @@ fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, prod
     if x.valid { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }
     if phase == 1u {
         store_gates(step, direction, b, r, unit, FIRST_PHASE_GATES, GATES, d);
-    } else {
-        store_gates(step, direction, b, r, unit, 0u, FIRST_PHASE_GATES, d);
-        store_units(direction, row_of(time_of(step, direction), b), unit, d);
-        d_next = d.d_prev;
+        return d_next;
     }
-    for (var s = 0u; s < STATES; s++) { state[sizes.carry + s * sizes.block + at] = d_next[s]; }
+    store_gates(step, direction, b, r, unit, 0u, FIRST_PHASE_GATES, d);
+    store_units(direction, row_of(time_of(step, direction), b), unit, d);
+    return d.d_prev;
 }

@@ -52,13 +52,18 @@ fn part_row(step: u32, direction: u32, b: u32) -> u32 {
     return direction * sizes.part_len * sizes.batch + row;
 }
 
-// What is there before a step's products are: the input's part, and the states that the row holds.
-struct Before { wx: Gates, held: State }
+// What is there before a step's products are: the input's part, the states that the row holds, and its length.
+struct Before { wx: Gates, held: State, length: u32 }
+
+fn input_of(step: u32, direction: u32, b: u32, unit: u32) -> Gates {
+    let row = part_row(step, direction, b);
+    var wx = Gates();
+    for (var g = 0u; g < GATES; g++) { wx[g] = input_part[(row * GATES + g) * sizes.hidden + unit]; }
+    return wx;
+}
 
 fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
-    var x = Before();
-    let row = part_row(step, direction, b);
-    for (var g = 0u; g < GATES; g++) { x.wx[g] = input_part[(row * GATES + g) * sizes.hidden + unit]; }
+    var x = Before(input_of(step, direction, b, unit), State(), marks[b]);
     x.held[0] = h;
     for (var s = 1u; s < STATES; s++) {
         x.held[s] = state[(s + 1u) * sizes.block + state_index(direction, b, unit)];
@@ -66,36 +71,22 @@ fn before(step: u32, direction: u32, b: u32, unit: u32, h: f32) -> Before {
     return x;
 }
 
-// `products` holds W_hh·operand for the gates from `first` on. Gives mid in phase 1, else the row's h after the step; all
-// else goes to its buffer.
-fn finish(
-    step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, unit: u32,
-    products: Gates, fixed: Fixed, x: Before,
-) -> f32 {
+// The states that a step starts from.
+fn entering(step: u32, direction: u32, b: u32, held: State) -> State {
+    if enters_cut(direction, time_of(step, direction), b) { return State(); }
+    return held;
+}
+
+// Gives the states after the step, `rh` and `prev` being there; output, reserve and the final state go to their buffers.
+fn advance(step: u32, direction: u32, b: u32, unit: u32, rh: Gates, prev: State, of_unit: Unit, x: Before) -> State {
     let t = time_of(step, direction);
     let row = row_of(t, b);
-    var rh = products;
-    var bias = fixed.bias;
-    for (var g = first; g < first + count; g++) { rh[g] += bias[g]; }
-    var prev = x.held;
-    if enters_cut(direction, t, b) { prev = State(); }
-
-    if phase == 1u {
-        for (var g = 0u; g < count; g++) { state[rh_index(direction, b, g, unit)] = rh[g]; }
-        return cell_mid(x.wx, rh, prev, fixed.unit);
-    }
-    if phase == 2u {
-        for (var g = 0u; g < first; g++) { rh[g] = state[rh_index(direction, b, g, unit)]; }
-    }
-    let result = cell_forward(x.wx, rh, prev, fixed.unit);
+    let result = cell_forward(x.wx, rh, prev, of_unit);
     var next = x.held;
     var h_out = 0.0;
-    if t < marks[b] {
+    if t < x.length {
         next = result.next;
         h_out = next[0];
-    }
-    for (var s = 1u; s < STATES; s++) {
-        state[(s + 1u) * sizes.block + state_index(direction, b, unit)] = next[s];
     }
     store_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit, h_out);
     if sizes.has_reserve == 1u {
@@ -108,6 +99,30 @@ fn finish(
         for (var s = 0u; s < STATES; s++) {
             final_state[s * sizes.block + state_index(direction, b, unit)] = next[s];
         }
+    }
+    return next;
+}
+
+// `products` holds W_hh·operand for the gates from `first` on. Gives mid in phase 1, else the row's h after the step; all
+// else goes to its buffer.
+fn finish(
+    step: u32, phase: u32, first: u32, count: u32, direction: u32, b: u32, unit: u32,
+    products: Gates, fixed: Fixed, x: Before,
+) -> f32 {
+    var rh = products;
+    var bias = fixed.bias;
+    for (var g = first; g < first + count; g++) { rh[g] += bias[g]; }
+    let prev = entering(step, direction, b, x.held);
+    if phase == 1u {
+        for (var g = 0u; g < count; g++) { state[rh_index(direction, b, g, unit)] = rh[g]; }
+        return cell_mid(x.wx, rh, prev, fixed.unit);
+    }
+    if phase == 2u {
+        for (var g = 0u; g < first; g++) { rh[g] = state[rh_index(direction, b, g, unit)]; }
+    }
+    var next = advance(step, direction, b, unit, rh, prev, fixed.unit, x);
+    for (var s = 1u; s < STATES; s++) {
+        state[(s + 1u) * sizes.block + state_index(direction, b, unit)] = next[s];
     }
     return next[0];
 }

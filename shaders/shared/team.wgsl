@@ -1,3 +1,4 @@
+// needs: shared/floats
 // How the workgroups of a persistent dispatch work together. Shared by both directions of time.
 //
 // A value goes from one workgroup to the others as a word of `exchange` that is 0 until the value is there: data and ready
@@ -24,7 +25,7 @@ fn decode(word: u32) -> f32 {
 }
 
 fn encode_halves(values: vec2f) -> u32 {
-    let bits = pack2x16float(values);
+    let bits = halves_of(values);
     // As above: two NaN.
     return select(bits, 0x7E007E00u, bits == 0xFFFFFFFFu) + 1u;
 }

@@ -129,12 +129,12 @@ impl Activation {
         let (alpha, beta) = self.alpha_beta();
         let side = if self.follows_from_output() { y } else { x };
         match self {
-            Relu => select(0.0, 1.0, side > 0.0),
+            Relu => select(1.0, 0.0, side <= 0.0),
             Tanh => 1.0 - y * y,
             Sigmoid => y * (1.0 - y),
             Affine { .. } => alpha,
             LeakyRelu { .. } => select(alpha, 1.0, side >= 0.0),
-            ThresholdedRelu { .. } => select(0.0, 1.0, side >= alpha),
+            ThresholdedRelu { .. } => select(1.0, 0.0, side < alpha),
             ScaledTanh { .. } => select(beta * (alpha - y * y / alpha), 0.0, alpha == 0.0),
             HardSigmoid { .. } => select(0.0, alpha, y > 0.0 && y < 1.0),
             Elu { .. } => select(y + alpha, 1.0, side >= 0.0),
@@ -155,9 +155,9 @@ impl Activation {
             Affine { .. } => (format!("{a} * x + {b}"), a.clone()),
             LeakyRelu { .. } => (format!("leaky_relu(x, {a})"), format!("d_leaky_relu({side}, {a})")),
             ThresholdedRelu { .. } => (format!("thresholded_relu(x, {a})"), format!("d_thresholded_relu({side}, {a})")),
-            ScaledTanh { .. } if alpha == 0.0 => ("0.0".into(), "0.0".into()),
+            ScaledTanh { .. } if alpha == 0.0 => ("select(0.0, x, is_nan(x))".into(), "0.0".into()),
             ScaledTanh { .. } => (format!("{a} * tanh_sat({b} * x)"), format!("{b} * ({a} - y * y / {a})")),
-            HardSigmoid { .. } => (format!("clamp({a} * x + {b}, 0.0, 1.0)"), format!("d_hard_sigmoid(y, {a})")),
+            HardSigmoid { .. } => (format!("bounded({a} * x + {b}, 0.0, 1.0)"), format!("d_hard_sigmoid(y, {a})")),
             Elu { .. } => (format!("elu(x, {a})"), format!("d_elu({side}, y, {a})")),
             Softsign => ("softsign(x)".into(), "d_softsign(y)".into()),
             Softplus => ("softplus(x)".into(), "d_softplus(y)".into()),

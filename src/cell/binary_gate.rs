@@ -74,5 +74,5 @@ impl Cell for BinaryGate {
 }
 
 fn heaviside(a: f64) -> f64 {
-    if a > 0.0 { 1.0 } else { 0.0 }
+    if a.is_nan() { a } else { f64::from(u8::from(a > 0.0)) }
 }

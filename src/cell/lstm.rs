@@ -117,9 +117,10 @@ impl Cell for Lstm {
     }
 
     fn forward(&self, s: ForwardStep<'_>) {
-        let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
-        let a_i = s.wx[0] + s.rh[0] + peep(0) * s.prev[1];
-        let a_f = s.wx[1] + s.rh[1] + peep(2) * s.prev[1];
+        // Nothing where there are none: 0 times an infinite state would be NaN.
+        let peep = |row: usize, value: f64| if self.peepholes { s.unit[row] * value } else { 0.0 };
+        let a_i = s.wx[0] + s.rh[0] + peep(0, s.prev[1]);
+        let a_f = s.wx[1] + s.rh[1] + peep(2, s.prev[1]);
         let a_g = s.wx[2] + s.rh[2];
         let i = self.gate.value(a_i);
         let f = if self.input_forget { 1.0 - i } else { self.gate.value(a_f) };
@@ -128,7 +129,7 @@ impl Cell for Lstm {
         if let Some(clip) = self.cell_clip {
             c = c.clamp(-f64::from(clip), clip.into());
         }
-        let a_o = s.wx[3] + s.rh[3] + peep(1) * c;
+        let a_o = s.wx[3] + s.rh[3] + peep(1, c);
         let o = self.gate.value(a_o);
         s.next.copy_from_slice(&[o * self.output.value(c), c]);
         let kept = [self.gate.keep(a_i, i), self.gate.keep(a_f, f), self.candidate.keep(a_g, g), self.gate.keep(a_o, o)];
@@ -147,7 +148,8 @@ impl Cell for Lstm {
     }
 
     fn backward(&self, s: BackwardStep<'_>) {
-        let peep = |row: usize| if self.peepholes { s.unit[row] } else { 0.0 };
+        // Nothing where there are none: 0 times an infinite state would be NaN.
+        let peep = |row: usize, value: f64| if self.peepholes { s.unit[row] * value } else { 0.0 };
         let output = Nonlinearity::new(self.output);
         let i = self.gate.restore(s.saved[0]);
         let f = if self.input_forget { 1.0 - i } else { self.gate.restore(s.saved[1]) };
@@ -156,7 +158,7 @@ impl Cell for Lstm {
         let (c_prev, c) = (s.prev[1], s.next[1]);
         let yc = output.value(c);
         let d_o = s.d_next[0] * yc * self.gate.slope(s.saved[3]);
-        let mut dc = s.d_next[1] + s.d_next[0] * o * output.derivative(c, yc) + d_o * peep(1);
+        let mut dc = s.d_next[1] + s.d_next[0] * o * output.derivative(c, yc) + peep(1, d_o);
         if self.cell_clip.is_some_and(|clip| c.abs() >= clip.into()) {
             dc = 0.0;
         }
@@ -165,9 +167,11 @@ impl Cell for Lstm {
         let d_g = dc * i * self.candidate.slope(s.saved[2]);
         s.d_wx.copy_from_slice(&[d_i, d_f, d_g, d_o]);
         s.d_rh.copy_from_slice(&[d_i, d_f, d_g, d_o]);
-        s.d_prev.copy_from_slice(&[0.0, dc * f + d_i * peep(0) + d_f * peep(2)]);
+        // Of a coupled forget gate nothing, not 0 times what may be a NaN.
+        let [through_f, d_peep_f] = if self.input_forget { [0.0; 2] } else { [peep(2, d_f), d_f * c_prev] };
+        s.d_prev.copy_from_slice(&[0.0, dc * f + peep(0, d_i) + through_f]);
         if self.peepholes {
-            s.d_unit.copy_from_slice(&[d_i * c_prev, d_o * c, d_f * c_prev]);
+            s.d_unit.copy_from_slice(&[d_i * c_prev, d_o * c, d_peep_f]);
         }
     }
 }

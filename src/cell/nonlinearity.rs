@@ -74,9 +74,9 @@ impl Nonlinearity {
     /// The five functions above as WGSL, named `{slot}_value` and so on.
     pub fn wgsl(&self, slot: &str) -> String {
         let (value, derivative) = self.activation.wgsl();
-        let clamp = self.clip.map_or("a".into(), |c| format!("clamp(a, -{c}, {c})", c = wgsl_f32(c)));
+        let clamp = self.clip.map_or("a".into(), |c| format!("bounded(a, -{c}, {c})", c = wgsl_f32(c)));
         let derivative = match self.clip {
-            Some(c) => format!("select(0.0, {derivative}, abs(x) <= {})", wgsl_f32(c)),
+            Some(c) => format!("select({derivative}, 0.0, abs(x) > {} && !is_nan(x))", wgsl_f32(c)),
             None => derivative,
         };
         let (keep, restore) = if self.keeps_input() { ("a", format!("{slot}_value(kept)")) } else { ("y", "kept".into()) };

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 #[cfg(not(target_arch = "wasm32"))]
@@ -16,11 +18,12 @@ use crate::error::{Error, Result};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
 use crate::gpu::error_scopes::ErrorScopes;
-use crate::gpu::kernel::{Kernel, KernelSource, step_layout};
-use crate::schedule::persistent;
+use crate::gpu::kernel::{Built, Kernel, KernelSource, step_layout};
 
-/// Storage buffers that the widest kernel binds.
+/// Storage buffers that every device must have for a kernel: WebGPU's default.
 const STORAGE_BUFFERS: u32 = 8;
+/// Most that any kernel binds, where the device has them: persistent's.
+pub(crate) const MOST_STORAGE_BUFFERS: u32 = 11;
 /// Invocations and bytes of workgroup memory that every kernel stays within: WebGPU's defaults.
 pub(crate) const INVOCATIONS: u32 = 256;
 pub(crate) const WORKGROUP_BYTES: u32 = 16384;
@@ -39,6 +42,8 @@ pub struct Context {
     /// In browsers nothing waits.
     #[cfg(not(target_arch = "wasm32"))]
     timeout: Duration,
+    /// Where the driver keeps what it compiled, if the app has such a place.
+    pipeline_cache: Option<wgpu::PipelineCache>,
     /// Whether all kernels keep wgpu's runtime checks, ours too.
     #[cfg(test)]
     checked: bool,
@@ -138,7 +143,7 @@ impl Context {
             max_compute_workgroup_size_y: has.max_compute_workgroup_size_y,
             max_compute_workgroup_storage_size: has.max_compute_workgroup_storage_size,
             // What strategy persistent binds; all else is content with WebGPU's default.
-            max_storage_buffers_per_shader_stage: has.max_storage_buffers_per_shader_stage.min(persistent::STORAGE_BUFFERS),
+            max_storage_buffers_per_shader_stage: has.max_storage_buffers_per_shader_stage.min(MOST_STORAGE_BUFFERS),
             min_storage_buffer_offset_alignment: has.min_storage_buffer_offset_alignment,
             min_uniform_buffer_offset_alignment: has.min_uniform_buffer_offset_alignment,
             max_immediate_size: if immediates { has.max_immediate_size.min(16) } else { 0 },
@@ -188,7 +193,7 @@ impl Context {
             let (buffer, error) = scopes.catch(device, || device.create_buffer(&descriptor));
             error.map_or(Ok(buffer), |error| Err(Error::Device(error.to_string())))
         };
-        let empty_bytes = EMPTY_STRIDE * u64::from(persistent::STORAGE_BUFFERS + 1);
+        let empty_bytes = EMPTY_STRIDE * u64::from(MOST_STORAGE_BUFFERS + 1);
         let empty = |label| create(label, empty_bytes, BufferUsages::STORAGE);
         let control = create("tidegate control", CONTROL_BYTES, BufferUsages::STORAGE | BufferUsages::INDIRECT)?;
         let inner = Inner {
@@ -212,6 +217,7 @@ impl Context {
             inner: Arc::new(inner),
             #[cfg(not(target_arch = "wasm32"))]
             timeout: TIMEOUT,
+            pipeline_cache: None,
             #[cfg(test)]
             checked: false,
         };
@@ -224,6 +230,12 @@ impl Context {
     #[cfg(not(target_arch = "wasm32"))]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Compiles pipelines through a cache of the app's, which it can store and load: the next start then compiles none of them again.
+    /// The cache must be of this context's device. What is built on the context from here on uses it.
+    pub fn with_pipeline_cache(self, cache: &wgpu::PipelineCache) -> Self {
+        Self { pipeline_cache: Some(cache.clone()), ..self }
     }
 
     /// Builds kernels with all of wgpu's runtime checks; before any is built.
@@ -314,19 +326,58 @@ impl Context {
         &self.inner.control
     }
 
-    /// The pipeline of that source, built on first use.
-    pub(crate) fn kernel(&self, source: KernelSource) -> Result<Arc<Kernel>> {
+    /// The kernel of that source, the same each time; [`compile`](Context::compile) builds its pipeline.
+    pub(crate) fn kernel(&self, source: KernelSource) -> Arc<Kernel> {
         let mut kernels = self.inner.kernels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(kernel) = kernels.get(&source.wgsl) {
-            return Ok(kernel.clone());
+            return kernel.clone();
         }
+        let text = source.wgsl.clone();
         #[cfg(test)]
         let source = if self.checked { source.checked() } else { source };
-        let kernel = Arc::new(self.scoped(|| Kernel::new(&self.inner.device, &source))?);
-        // A lost device gives pipelines without a word, and once they are kept nobody asks again.
-        self.check_present()?;
-        kernels.insert(source.wgsl, kernel.clone());
-        Ok(kernel)
+        let kernel = Arc::new(Kernel::new(source));
+        kernels.insert(text, kernel.clone());
+        kernel
+    }
+
+    /// Builds the pipelines of these kernels that have none yet: natively side by side, on as many threads as there are.
+    pub(crate) fn compile<'a>(&self, kernels: impl Iterator<Item = &'a Arc<Kernel>>) -> Result<()> {
+        let mut missing: Vec<&Arc<Kernel>> = Vec::new();
+        for kernel in kernels {
+            if kernel.built().is_none() && !missing.iter().any(|known| Arc::ptr_eq(known, kernel)) {
+                missing.push(kernel);
+            }
+        }
+        #[cfg(not(target_arch = "wasm32"))]
+        {
+            let threads = std::thread::available_parallelism().map_or(1, usize::from).min(missing.len());
+            if threads > 1 {
+                let next = AtomicUsize::new(0);
+                let work = || {
+                    let of_thread = || missing.get(next.fetch_add(1, Ordering::Relaxed));
+                    std::iter::from_fn(of_thread).try_for_each(|kernel| self.build(kernel))
+                };
+                return std::thread::scope(|scope| {
+                    let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+                    let results = std::iter::once(work()).chain(others.into_iter().map(|other| match other.join() {
+                        Ok(result) => result,
+                        Err(panic) => std::panic::resume_unwind(panic),
+                    }));
+                    results.collect::<Vec<_>>().into_iter().collect()
+                });
+            }
+        }
+        missing.into_iter().try_for_each(|kernel| self.build(kernel))
+    }
+
+    /// Builds one pipeline, once: who wants the same meanwhile waits for it, and nobody else.
+    fn build(&self, kernel: &Kernel) -> Result<()> {
+        kernel.build(|source| {
+            let built = self.scoped(|| Built::new(&self.inner.device, source, self.pipeline_cache.as_ref()))?;
+            // A lost device gives pipelines without a word, and once they are kept nobody asks again.
+            self.check_present()?;
+            Ok(built)
+        })
     }
 
     /// Step indices 0..`len` at dynamic offsets, for devices without immediates.

@@ -49,7 +49,7 @@ impl Element {
     /// `load_NAME(i)`; by fours also `load4_NAME(i)`, which counts them. If written `store_NAME` or `store4_NAME`.
     pub fn accessors(self, name: &str, access: Access, quads: bool) -> String {
         let (load, value) = match (self, quads) {
-            (Self::F32, _) => ("values", "value"),
+            (Self::F32, _) => ("values", "given"),
             (Self::F16, false) => ("f32(values)", "f16(value)"),
             (Self::F16, true) => ("vec4f(values)", "vec4h(value)"),
             (Self::PackedF16, false) => ("unpack2x16float(values)", ""),
@@ -66,8 +66,21 @@ impl Element {
             let _ = writeln!(wgsl, "fn load_{name}(i: u32) -> f32 {{ return load4_{name}(i / 4u)[i % 4u]; }}");
         }
         if access == Access::ReadWrite && self != Self::PackedF16 {
-            let _ = writeln!(wgsl, "fn store{suffix}_{name}(i: u32, value: {ty}) {{ {name}[i] = {value}; }}");
+            let given = if self == Self::F16 { f16_range(quads) } else { String::new() };
+            let _ = writeln!(wgsl, "fn store{suffix}_{name}(i: u32, given: {ty}) {{ {given}{name}[i] = {value}; }}");
         }
         wgsl
     }
+}
+
+/// Makes `value` of `given`, infinite where f16 cannot hold it: WGSL leaves that conversion open. What is 65,520 or above rounds to
+/// infinity, a NaN stays one.
+fn f16_range(quads: bool) -> String {
+    let [float, word] = if quads { ["vec4f", "vec4u"] } else { ["f32", "u32"] };
+    let both = if quads { "&" } else { "&&" };
+    format!(
+        "let bits = bitcast<{word}>(given); let magnitude = bits & {word}(0x7fffffffu); \
+         let infinite = bitcast<{float}>((bits & {word}(0x80000000u)) | {word}(0x7f800000u)); \
+         let value = select(given, infinite, (magnitude >= {word}(0x477ff000u)) {both} (magnitude <= {word}(0x7f800000u))); "
+    )
 }

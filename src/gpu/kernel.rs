@@ -2,10 +2,12 @@
 //! and builds its pipeline.
 
 use std::fmt::Write;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
-use wgpu::{BindGroupLayout, ComputePipeline, Device};
+use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineCache};
 
 use crate::cell::{Cell, is_trusted, unit_rows};
+use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::shaders;
 
@@ -57,6 +59,10 @@ impl Binding {
 
     pub fn of_u32(self) -> Self {
         Self { array: Array::Plain("u32"), ..self }
+    }
+
+    pub fn of_vec4u(self) -> Self {
+        Self { array: Array::Plain("vec4u"), ..self }
     }
 
     pub fn of_atomics(self) -> Self {
@@ -136,7 +142,7 @@ impl KernelSource {
 
     /// The name of its entry point.
     pub fn entry(&self) -> &'static str {
-        entry(self.name)
+        self.name.rsplit('/').next().unwrap_or(self.name)
     }
 
     /// Adds a file of `shaders/`, and those it needs, unless they are there.
@@ -186,10 +192,6 @@ impl KernelSource {
     }
 }
 
-fn entry(name: &'static str) -> &'static str {
-    name.rsplit('/').next().unwrap_or(name)
-}
-
 fn cell_counts(cell: &dyn Cell) -> String {
     let counts = [
         ("Gates", "GATES", cell.gates().len()),
@@ -214,20 +216,44 @@ fn cell_counts(cell: &dyn Cell) -> String {
     wgsl
 }
 
-/// A pipeline and the layouts that its bind groups need.
+/// A source and, once it is compiled, its pipeline.
 #[derive(Debug)]
 pub(crate) struct Kernel {
-    /// Of its [`KernelSource`].
-    pub name: &'static str,
+    pub source: KernelSource,
+    built: OnceLock<Built>,
+    building: Mutex<()>,
+}
+
+/// A pipeline and the layout that its bind groups need.
+#[derive(Debug)]
+pub(crate) struct Built {
     pub pipeline: ComputePipeline,
-    pub bindings: Vec<Binding>,
-    pub step: StepIndex,
     pub layout: BindGroupLayout,
 }
 
 impl Kernel {
+    pub fn new(source: KernelSource) -> Self {
+        Self { source, built: OnceLock::new(), building: Mutex::default() }
+    }
+
+    pub fn built(&self) -> Option<&Built> {
+        self.built.get()
+    }
+
+    /// Builds it by `how`, unless that was done.
+    pub fn build(&self, how: impl FnOnce(&KernelSource) -> Result<Built>) -> Result<()> {
+        let _building = self.building.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.built.get().is_none() {
+            // Nobody else sets it while this lock is held.
+            let _ = self.built.set(how(&self.source)?);
+        }
+        Ok(())
+    }
+}
+
+impl Built {
     /// Errors reach the caller's error scope.
-    pub fn new(device: &Device, source: &KernelSource) -> Self {
+    pub fn new(device: &Device, source: &KernelSource, cache: Option<&PipelineCache>) -> Self {
         let label = Some(source.name);
         let uniform = layout_entry(0, wgpu::BufferBindingType::Uniform, false);
         let storage = source.bindings.iter().enumerate().map(|(i, binding)| {
@@ -254,9 +280,9 @@ impl Kernel {
                 zero_initialize_workgroup_memory: false,
                 ..Default::default()
             },
-            cache: None,
+            cache,
         });
-        Self { name: source.name, pipeline, bindings: source.bindings.clone(), step: source.step, layout }
+        Self { pipeline, layout }
     }
 }
 

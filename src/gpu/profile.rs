@@ -28,17 +28,8 @@ impl OperandRead {
 pub(crate) struct DeviceProfile {
     /// Threads, a power of two.
     pub threads: u32,
-    /// Weights that a thread can keep in registers, and a whole workgroup.
-    pub held: u32,
+    /// Weights that a workgroup can keep in registers.
     pub held_in_all: u32,
-    /// K that one thread sums at most with held weights.
-    pub k_per_lane: u32,
-    /// Longest loop that the compiler unrolls: only unrolled loops keep weights in registers.
-    pub unrolled: u32,
-    /// Rows that strategy persistent puts together at least, if there are several: fewer variants to compile.
-    pub least_rows: u32,
-    /// Smallest H whose weights strategy persistent holds: below it they are few, and a pipeline for every H costs more.
-    pub held_from: u32,
     /// Workgroups that run side by side: rows are put together only past that.
     pub groups: u32,
     /// For strategy resident: K of each gate that a thread sums at most while there are threads for less, and weights that it
@@ -60,12 +51,7 @@ pub(crate) struct DeviceProfile {
 /// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
 const GPU: DeviceProfile = DeviceProfile {
     threads: 512,
-    held: 96,
     held_in_all: 32_768,
-    k_per_lane: 16,
-    unrolled: 64,
-    least_rows: 1,
-    held_from: 32,
     groups: 128,
     resident_k: 16,
     resident_held: 96,
@@ -81,12 +67,7 @@ const GPU: DeviceProfile = DeviceProfile {
 /// for every 8 threads, so they are few with many weights each.
 const CPU: DeviceProfile = DeviceProfile {
     threads: 1024,
-    held: 512,
     held_in_all: u32::MAX,
-    k_per_lane: 32,
-    unrolled: 32,
-    least_rows: 4,
-    held_from: 96,
     groups: 2,
     resident_k: u32::MAX,
     resident_held: 512,

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass};
+use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass, ComputePipeline};
 
 use crate::error::{Error, Result};
 use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Kernel, StepIndex};
+use crate::gpu::kernel::{Built, Kernel, StepIndex};
 
 /// The buffers that a program works on. All but the last are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -173,18 +173,18 @@ pub(crate) struct Dispatch {
 
 impl Dispatch {
     pub fn new(ctx: &Context, kernel: Arc<Kernel>, slots: &[Slot], sizes: &impl bytemuck::Pod, groups: [u64; 3]) -> Result<Self> {
-        debug_assert_eq!(kernel.bindings.len(), slots.len(), "{}", kernel.name);
+        debug_assert_eq!(kernel.source.bindings.len(), slots.len(), "{}", kernel.source.name);
         let most = ctx.limits().max_compute_workgroups_per_dimension;
         for needed in groups {
             if needed > most.into() {
-                let limit = format!("max_compute_workgroups_per_dimension in {}", kernel.name);
+                let limit = format!("max_compute_workgroups_per_dimension in {}", kernel.source.name);
                 return Err(Error::Limit { limit, needed, actual: most.into() });
             }
         }
         let has = ctx.limits().max_storage_buffer_binding_size;
         for slot in slots {
             if slot.size > has {
-                let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.name);
+                let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.source.name);
                 return Err(Error::Limit { limit, needed: slot.size, actual: has });
             }
             let (elements, most) = (slot.elements(), u64::from(u32::MAX));
@@ -214,9 +214,32 @@ impl From<Dispatch> for Segment {
     }
 }
 
+/// Every kernel of a program.
+pub(crate) fn kernels(program: &[Segment]) -> impl Iterator<Item = &Arc<Kernel>> {
+    program.iter().flat_map(|segment| &segment.dispatches).map(|dispatch| &dispatch.kernel)
+}
+
+/// What a single dispatch would read and what it would write in one buffer, where the app's buffers make it so: WebGPU forbids that.
+pub(crate) fn aliasing<'a>(program: &[Segment], buffer: impl Fn(Role) -> Option<BufferBinding<'a>>) -> Option<(Role, Role)> {
+    let with = |dispatch: &Dispatch, access: Access| -> Vec<(Role, BufferBinding<'a>)> {
+        let slots = dispatch.slots.iter().zip(&dispatch.kernel.source.bindings);
+        slots
+            .filter(|(_, binding)| binding.access == access)
+            .filter_map(|(slot, _)| Some((slot.role, buffer(slot.role)?)))
+            .collect()
+    };
+    program.iter().flat_map(|segment| &segment.dispatches).find_map(|dispatch| {
+        let written = with(dispatch, Access::ReadWrite);
+        with(dispatch, Access::Read)
+            .iter()
+            .find_map(|(read, a)| written.iter().find(|(_, b)| a.buffer == b.buffer).map(|(written, _)| (*read, *written)))
+    })
+}
+
 #[derive(Debug)]
 struct BoundDispatch {
     kernel: Arc<Kernel>,
+    pipeline: ComputePipeline,
     /// Index into `Bound::groups`; dispatches that bind the same things share one.
     group: usize,
     groups: [u32; 3],
@@ -236,6 +259,10 @@ impl Bound {
     /// Binds `segments` to the buffers that `buffer` gives for each role.
     pub fn new<'a>(ctx: &Context, segments: &[Segment], buffer: impl Fn(Role) -> Option<BufferBinding<'a>>) -> Result<Self> {
         let dispatches = || segments.iter().flat_map(|s| &s.dispatches);
+        if let Some((read, written)) = aliasing(segments, &buffer) {
+            return Err(Error::Aliasing { other: read.name(), written: written.name() });
+        }
+        ctx.compile(kernels(segments))?;
         let alignment = ctx.limits().min_uniform_buffer_offset_alignment as usize;
         let mut uniforms = Vec::new();
         let mut distinct: Vec<(&Dispatch, usize)> = Vec::new();
@@ -244,7 +271,12 @@ impl Bound {
             let same = |(other, _): &(&Dispatch, usize)| {
                 other.slots == dispatch.slots
                     && other.sizes == dispatch.sizes
-                    && other.kernel.bindings.iter().map(|b| b.access).eq(dispatch.kernel.bindings.iter().map(|b| b.access))
+                    && other.kernel.source.bindings.iter().map(|b| b.access).eq(dispatch
+                        .kernel
+                        .source
+                        .bindings
+                        .iter()
+                        .map(|b| b.access))
             };
             let index = distinct.iter().position(same).unwrap_or_else(|| {
                 uniforms.resize(usize::next_multiple_of(uniforms.len(), alignment), 0u8);
@@ -261,17 +293,17 @@ impl Bound {
             .map(|(dispatch, offset)| create_group(ctx, dispatch, &uniforms, *offset as u64, &buffer))
             .collect::<Result<Vec<_>>>()?;
 
-        let by_offset = |d: &Dispatch| d.kernel.step == StepIndex::DynamicOffset;
+        let by_offset = |d: &Dispatch| d.kernel.source.step == StepIndex::DynamicOffset;
         let last_step = segments.iter().filter(|s| s.dispatches.iter().any(by_offset)).map(|s| s.steps.end).max();
         let steps = last_step.map(|len| ctx.step_table(len)).transpose()?;
         let mut group_of = group_of.into_iter();
-        let mut bound = |d: &Dispatch| BoundDispatch {
-            kernel: d.kernel.clone(),
-            group: group_of.next().unwrap_or_default(),
-            groups: d.groups,
-            indirect: d.indirect,
+        let mut bound = |d: &Dispatch| {
+            let pipeline = built(&d.kernel)?.pipeline.clone();
+            let group = group_of.next().unwrap_or_default();
+            Ok(BoundDispatch { kernel: d.kernel.clone(), pipeline, group, groups: d.groups, indirect: d.indirect })
         };
-        let segments = segments.iter().map(|s| (s.dispatches.iter().map(&mut bound).collect(), s.steps.clone())).collect();
+        let mut bind = |s: &Segment| Ok((s.dispatches.iter().map(&mut bound).collect::<Result<_>>()?, s.steps.clone()));
+        let segments = segments.iter().map(&mut bind).collect::<Result<_>>()?;
         Ok(Self { segments, groups, steps, control: ctx.control().clone() })
     }
 
@@ -288,14 +320,14 @@ impl Bound {
             for step in steps.clone() {
                 for dispatch in dispatches {
                     if !pipeline.is_some_and(|bound| Arc::ptr_eq(bound, &dispatch.kernel)) {
-                        pass.set_pipeline(&dispatch.kernel.pipeline);
+                        pass.set_pipeline(&dispatch.pipeline);
                         pipeline = Some(&dispatch.kernel);
                     }
                     if group != Some(dispatch.group) {
                         pass.set_bind_group(0, &self.groups[dispatch.group], &[]);
                         group = Some(dispatch.group);
                     }
-                    match (dispatch.kernel.step, &self.steps) {
+                    match (dispatch.kernel.source.step, &self.steps) {
                         (StepIndex::Immediate, _) => pass.set_immediates(0, &step.to_le_bytes()),
                         (StepIndex::DynamicOffset, Some(table)) => pass.set_bind_group(1, &table.group, &[step * table.stride]),
                         _ => {}
@@ -312,6 +344,11 @@ impl Bound {
     }
 }
 
+/// Of a kernel that was compiled.
+fn built(kernel: &Kernel) -> Result<&Built> {
+    kernel.built().ok_or_else(|| Error::Device(format!("`{}` was not compiled", kernel.source.name)))
+}
+
 fn create_group<'a>(
     ctx: &Context,
     dispatch: &Dispatch,
@@ -321,7 +358,7 @@ fn create_group<'a>(
 ) -> Result<BindGroup> {
     let kernel = &dispatch.kernel;
     let mut resources = Vec::new();
-    for (i, (slot, binding)) in dispatch.slots.iter().zip(&kernel.bindings).enumerate() {
+    for (i, (slot, binding)) in dispatch.slots.iter().zip(&kernel.source.bindings).enumerate() {
         let written = binding.access == Access::ReadWrite;
         let (base, offset, size) = if slot.role == Role::Empty {
             let buffer = ctx.empty(written);
@@ -339,13 +376,6 @@ fn create_group<'a>(
             BufferBinding { offset: base.offset + offset, size: std::num::NonZeroU64::new(size), ..base },
         ));
     }
-    for (read, _, a) in resources.iter().filter(|r| !r.1) {
-        for (write, _, b) in resources.iter().filter(|r| r.1) {
-            if a.buffer == b.buffer {
-                return Err(Error::Aliasing { other: read.name(), written: write.name() });
-            }
-        }
-    }
     let size = std::num::NonZeroU64::new(dispatch.sizes.len() as u64);
     let uniform = BufferBinding { buffer: uniforms, offset: uniform_offset, size };
     let entries: Vec<_> = std::iter::once(uniform)
@@ -353,6 +383,7 @@ fn create_group<'a>(
         .enumerate()
         .map(|(i, binding)| wgpu::BindGroupEntry { binding: i as u32, resource: wgpu::BindingResource::Buffer(binding) })
         .collect();
-    let descriptor = wgpu::BindGroupDescriptor { label: Some(kernel.name), layout: &kernel.layout, entries: &entries };
+    let descriptor =
+        wgpu::BindGroupDescriptor { label: Some(kernel.source.name), layout: &built(kernel)?.layout, entries: &entries };
     ctx.scoped(|| ctx.device().create_bind_group(&descriptor))
 }

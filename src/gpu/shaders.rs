@@ -20,12 +20,13 @@ files! {
     "product/cpu_shuffle",
     "product/reduce",
     "product/tiled",
-    "product/tiled_fetch",
     "prologue/clear_exchange",
+    "prologue/clear_padding",
     "prologue/pack",
     "prologue/pack_halves",
     "prologue/prepare",
     "prologue/previous_states",
+    "prologue/residency",
     "recurrence/batched_backward",
     "recurrence/batched_forward",
     "recurrence/persistent_backward",
@@ -34,13 +35,17 @@ files! {
     "recurrence/resident_registers_forward",
     "recurrence/resident_reread_backward",
     "recurrence/resident_reread_forward",
+    "recurrence/resident_unrolled_backward",
+    "recurrence/resident_unrolled_forward",
     "recurrence/single_step_fused_forward",
     "recurrence/single_step_products_forward",
     "recurrence/stepwise_backward",
     "recurrence/stepwise_forward",
+    "recurrence/stepwise_unrolled_backward",
+    "recurrence/stepwise_unrolled_forward",
     "shared/activations",
     "shared/edges",
-    "shared/exchange",
+    "shared/floats",
     "shared/kept_states",
     "shared/restore",
     "shared/step_backward",
@@ -119,7 +124,7 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/exchange"];
+        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/team"];
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

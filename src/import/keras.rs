@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use safetensors::SafeTensors;
-
-use super::pytorch::{check_shape, find, matrix, widen};
-use super::{Model, count_layers, open_safetensors};
+use super::family::{before, own_name};
+use super::file::TensorFile;
+use super::pytorch::{check_shape, matrix, widen};
+use super::{Model, count_layers};
 use crate::cell::by_name;
 use crate::error::{Error, Result};
 use crate::network::config::RnnConfig;
@@ -32,28 +32,32 @@ impl Model {
     /// `gru` where `bias` has two rows (`reset_after=True`, Keras' default) and a `gru_reset_before` where it has one. Without
     /// `bias` the shapes do not tell the two apart, and the cell must be named.
     pub fn from_keras(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        Self::from_keras_file(&open_safetensors(bytes)?, cell)
+        Self::from_keras_file(&TensorFile::open(bytes)?, "", cell)
     }
 
-    pub(super) fn from_keras_file(file: &SafeTensors<'_>, cell: Option<&str>) -> Result<Self> {
-        let names: BTreeSet<&str> = file.names().into_iter().collect();
-        let is_bare = names.contains(RECURRENT_KERNEL);
+    pub(super) fn from_keras_file(file: &TensorFile<'_>, prefix: &str, cell: Option<&str>) -> Result<Self> {
+        let names: BTreeSet<&str> = file.names().into_iter().filter(|name| name.starts_with(prefix)).collect();
+        let paths = single_layer(&names, prefix)?;
         let full = |layer: usize, direction: usize, tensor: &str| {
-            if is_bare { tensor.to_string() } else { format!("l{layer}{}.{tensor}", ["", "_reverse"][direction]) }
+            let own = || format!("{prefix}l{layer}{}.", ["", "_reverse"][direction]);
+            let path = paths.get(direction).map_or_else(own, |path| path.to_string());
+            own_name(&names, &path, tensor).map_or_else(|| format!("{path}{tensor}"), String::from)
         };
         let first = full(0, 0, RECURRENT_KERNEL);
         let (hidden_size, columns) = matrix(file, &first)?;
         let (input_size, _) = matrix(file, &full(0, 0, "kernel"))?;
-        let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| name.ends_with("bias")));
-        if !is_bare {
-            let sides = || names.iter().filter_map(|name| name.split_once('.')?.0.strip_prefix('l'));
+        let mut config =
+            RnnConfig::new(input_size, hidden_size).with_bias(names.iter().any(|name| before(name, "bias").is_some()));
+        if paths.is_empty() {
+            let sides = || names.iter().filter_map(|name| name[prefix.len()..].split_once('.')?.0.strip_prefix('l'));
             let layers = sides().filter_map(|side| side.trim_end_matches("_reverse").parse().ok());
             config =
                 config.with_num_layers(count_layers(layers)).with_bidirectional(sides().any(|side| side.ends_with("_reverse")));
         }
+        config = config.clone().with_bidirectional(config.num_directions() == 2 || paths.len() == 2);
         config.validate()?;
 
-        let bias_rows = file.tensor(&full(0, 0, "bias")).ok().map(|bias| bias.shape().len());
+        let bias_rows = file.get(&full(0, 0, "bias")).map(|bias| bias.shape().len());
         let cell = by_name(match cell {
             Some(name) => name,
             None => infer_cell(&first, columns, hidden_size, bias_rows)?,
@@ -65,7 +69,7 @@ impl Model {
 
         let columns = blocks.len() * hidden_size;
         let bias_shape = if cell.name() == "gru" { vec![2, columns] } else { vec![columns] };
-        let mut unused = names;
+        let mut unused = names.clone();
         let mut tensors = Vec::new();
         for (layer, direction) in (0..config.num_layers).flat_map(|l| (0..config.num_directions()).map(move |d| (l, d))) {
             let mut expected =
@@ -73,7 +77,7 @@ impl Model {
             expected.extend(config.bias.then(|| ("bias", bias_shape.clone())));
             for (tensor, shape) in expected {
                 let name = full(layer, direction, tensor);
-                let view = find(file, &name)?;
+                let view = file.find(&name)?;
                 check_shape(&name, &shape, &view)?;
                 unused.remove(&*name);
                 tensors.push((name, view));
@@ -88,7 +92,7 @@ impl Model {
         for (name, view) in &tensors {
             let mut theirs = Vec::new();
             widen(name, view, &mut theirs)?;
-            if name.ends_with("bias") {
+            if before(name, "bias").is_some() {
                 // A second row is of the recurrent product. A single bias is added to the input's, outside of any reset.
                 theirs.resize(2 * columns, 0.0);
                 let (input, recurrent) = theirs.split_at(columns);
@@ -99,15 +103,48 @@ impl Model {
             }
         }
         let params = Params::from_values(&layout, values)?;
-        Ok(Self { cell, config, params, prefix: String::new() })
+        Ok(Self { cell, config, params, prefix: prefix.into() })
     }
 }
 
 const RECURRENT_KERNEL: &str = "recurrent_kernel";
 
-/// Whether a file with such a tensor comes from Keras.
-pub(super) fn is_recurrent_kernel(name: &str) -> bool {
-    name.rsplit('.').next() == Some(RECURRENT_KERNEL)
+/// Whether what stands before a layer's tensors is Keras': its own path, or the one that [`Model::from_keras`] names.
+pub(super) fn is_path(parent: &str) -> bool {
+    parent.split(['.', '/']).any(|part| part.contains("_cell")) || is_numbered(parent)
+}
+
+/// Whether it ends with `l0.` or `l0_reverse.`, of any layer.
+fn is_numbered(parent: &str) -> bool {
+    let last = parent.trim_end_matches(['.', '/']).rsplit(['.', '/']).next().unwrap_or_default();
+    let layer = last.trim_end_matches("_reverse").strip_prefix('l');
+    layer.is_some_and(|layer| !layer.is_empty() && layer.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What stands before the tensors of the one layer that has no number: of its forward direction, and of its backward one if it has
+/// one. Nothing where layers are numbered. Keras' own paths do not tell in which order layers are stacked.
+fn single_layer<'f>(names: &BTreeSet<&'f str>, prefix: &str) -> Result<Vec<&'f str>> {
+    let parents: BTreeSet<&'f str> = names.iter().filter_map(|name| before(name, RECURRENT_KERNEL)).collect();
+    if let Some(bare) = parents.iter().find(|parent| **parent == prefix) {
+        return Ok(vec![bare]);
+    }
+    let parents: Vec<&str> = parents.into_iter().collect();
+    if parents.iter().all(|parent| is_numbered(parent)) {
+        return Ok(Vec::new());
+    }
+    match parents[..] {
+        [_] => Ok(parents),
+        [back, ahead] if back.contains("backward") && ahead.contains("forward") => Ok(vec![ahead, back]),
+        _ => {
+            let listed: Vec<String> = parents.iter().map(|parent| format!("`{parent}`")).collect();
+            Err(Error::Config(format!(
+                "{} recurrent layers under Keras' own paths {}, which do not tell their order: name their tensors `l0.kernel`, \
+                 `l0.recurrent_kernel`, `l0.bias`, `l1.kernel` .. (`l0_reverse.` of a backward direction), or read one by its prefix",
+                parents.len(),
+                listed.join(", ")
+            )))
+        }
+    }
 }
 
 /// Which of Keras' blocks of columns each gate is: Keras has i, f, c, o and z, r, h.

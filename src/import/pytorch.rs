@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use half::{bf16, f16};
+use safetensors::Dtype;
 use safetensors::tensor::TensorView;
-use safetensors::{Dtype, SafeTensors};
 
-use super::{Model, count_layers, open_safetensors};
+use super::file::TensorFile;
+use super::{Model, count_layers};
 use crate::cell::{Cell, Lstm, by_name};
 use crate::error::{Error, Result};
 use crate::network::config::RnnConfig;
@@ -27,10 +28,10 @@ pub struct Tensor {
 /// All tensors of a file, in the order of their names: for what stands around a network, such as an embedding. F16 and BF16 are
 /// widened, other types refused.
 pub fn read_tensors(bytes: &[u8]) -> Result<Vec<Tensor>> {
-    let file = open_safetensors(bytes)?;
+    let file = TensorFile::open(bytes)?;
     let mut tensors = Vec::new();
     for name in file.names() {
-        let view = find(&file, name)?;
+        let view = file.find(name)?;
         let mut values = Vec::new();
         widen(name, &view, &mut values)?;
         tensors.push(Tensor { name: name.into(), shape: view.shape().to_vec(), values });
@@ -46,7 +47,7 @@ impl Params {
     /// Those behind the prefix, in a file without one all, must be the layout's and no others, each of its exact shape. The
     /// names of `torch.nn.LSTMCell` and its like, `weight_ih` for `weight_ih_l0`, do for a layout of one layer.
     pub fn from_safetensors(layout: &ParamLayout, bytes: &[u8], prefix: &str) -> Result<Self> {
-        Self::read(layout, &Module::at(&open_safetensors(bytes)?, prefix)?)
+        Self::read(layout, &Module::at(&TensorFile::open(bytes)?, prefix)?)
     }
 
     fn read(layout: &ParamLayout, module: &Module<'_, '_>) -> Result<Self> {
@@ -55,7 +56,7 @@ impl Params {
         for spec in layout.iter() {
             let own = module.own_name(&spec.name);
             let name = format!("{}{own}", module.prefix);
-            let tensor = find(module.file, &name)?;
+            let tensor = module.file.find(&name)?;
             check_shape(&name, &spec.shape, &tensor)?;
             unused.remove(own);
             tensors.push((name, tensor));
@@ -85,15 +86,18 @@ impl Params {
     }
 }
 
-pub(super) fn find<'data>(file: &SafeTensors<'data>, name: &str) -> Result<TensorView<'data>> {
-    file.tensor(name).map_err(|_| Error::MissingTensor { name: name.into() })
-}
-
 pub(super) fn check_shape(name: &str, expected: &[usize], tensor: &TensorView<'_>) -> Result<()> {
     if tensor.shape() != expected {
         return Err(Error::Shape { name: name.into(), expected: expected.into(), actual: tensor.shape().to_vec() });
     }
     Ok(())
+}
+
+/// The values of a tensor of such a file: F16 and BF16 are widened, other types refused under that name.
+pub fn values_of(name: &str, tensor: &TensorView<'_>) -> Result<Vec<f32>> {
+    let mut values = Vec::new();
+    widen(name, tensor, &mut values)?;
+    Ok(values)
 }
 
 /// Appends a tensor's values as f32. Files are little-endian and need not be aligned.
@@ -116,10 +120,14 @@ impl Model {
     /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes. The names of `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`,
     /// without `_l0`, are a network of one layer.
     pub fn from_safetensors(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
-        Self::from_pytorch_file(&open_safetensors(bytes)?, cell)
+        Self::from_pytorch_file(&TensorFile::open(bytes)?, None, cell)
     }
 
-    pub(super) fn from_pytorch_file(file: &SafeTensors<'_>, cell: Option<&str>) -> Result<Self> {
+    /// Of the one network of the file, or of the one behind `at`.
+    pub(super) fn from_pytorch_file(file: &TensorFile<'_>, at: Option<&str>, cell: Option<&str>) -> Result<Self> {
+        if let Some(prefix) = at {
+            return Self::from_module(&Module::at(file, prefix)?, cell);
+        }
         let prefixes = prefixes(file);
         let mut all = prefixes.iter();
         let prefix = match (all.next(), all.next()) {
@@ -139,7 +147,7 @@ impl Model {
     /// [`from_safetensors`](Model::from_safetensors) does: every name behind the prefix must be the network's. Tensors without
     /// the prefix are not looked at.
     pub fn from_safetensors_at(bytes: &[u8], prefix: &str, cell: Option<&str>) -> Result<Self> {
-        Self::from_module(&Module::at(&open_safetensors(bytes)?, prefix)?, cell)
+        Self::from_pytorch_file(&TensorFile::open(bytes)?, Some(prefix), cell)
     }
 
     fn from_module(module: &Module<'_, '_>, cell: Option<&str>) -> Result<Self> {
@@ -175,7 +183,7 @@ const FIRST: [&str; 2] = ["weight_ih_l0", "weight_ih"];
 
 /// A network's part of a file.
 struct Module<'a, 'data> {
-    file: &'a SafeTensors<'data>,
+    file: &'a TensorFile<'data>,
     prefix: &'a str,
     /// Of its tensors, without the prefix.
     names: BTreeSet<&'a str>,
@@ -184,7 +192,7 @@ struct Module<'a, 'data> {
 }
 
 impl<'a, 'data> Module<'a, 'data> {
-    fn at(file: &'a SafeTensors<'data>, prefix: &'a str) -> Result<Self> {
+    fn at(file: &'a TensorFile<'data>, prefix: &'a str) -> Result<Self> {
         let names: BTreeSet<&str> = file.names().into_iter().filter_map(|name| name.strip_prefix(prefix)).collect();
         if let Some((name, feature)) = names.iter().find_map(|name| Some((name, unsupported(name)?))) {
             return Err(Error::Unsupported { name: format!("{prefix}{name}"), feature });
@@ -193,7 +201,7 @@ impl<'a, 'data> Module<'a, 'data> {
         if !has_layers && !has_cell {
             let known = prefixes(file);
             return Err(if known.is_empty() {
-                Error::MissingTensor { name: format!("{prefix}{}", FIRST[0]) }
+                file.find(&format!("{prefix}{}", FIRST[0])).err().unwrap_or_else(|| unreachable!("it is no name of the file"))
             } else {
                 Error::UnknownName { kind: "prefix of a network", name: prefix.into(), known: quoted(&known) }
             });
@@ -208,7 +216,7 @@ impl<'a, 'data> Module<'a, 'data> {
 }
 
 /// Everything that stands before the name that a network begins with.
-fn prefixes<'a>(file: &'a SafeTensors<'_>) -> BTreeSet<&'a str> {
+fn prefixes<'a>(file: &'a TensorFile<'_>) -> BTreeSet<&'a str> {
     file.names().into_iter().filter_map(|name| FIRST.iter().find_map(|first| name.strip_suffix(first))).collect()
 }
 
@@ -229,8 +237,8 @@ fn unsupported(name: &str) -> Option<&'static str> {
 }
 
 /// Rows and columns.
-pub(super) fn matrix(file: &SafeTensors<'_>, name: &str) -> Result<(usize, usize)> {
-    match *find(file, name)?.shape() {
+pub(super) fn matrix(file: &TensorFile<'_>, name: &str) -> Result<(usize, usize)> {
+    match *file.find(name)?.shape() {
         [rows, columns] => Ok((rows, columns)),
         ref shape => Err(Error::Config(format!("`{name}`: expected 2 dimensions, got {} ({shape:?})", shape.len()))),
     }
@@ -253,6 +261,8 @@ fn infer_cell(name: &str, rows: usize, hidden_size: usize) -> Result<&'static st
 
 #[cfg(test)]
 mod tests {
+    use safetensors::SafeTensors;
+
     use super::*;
     use crate::cell::registry;
 
@@ -376,8 +386,8 @@ mod tests {
             let (missing, ..) = tensors.remove(at);
             match read(&tensors, None) {
                 // Named without the prefix, for without that tensor there is none.
-                Err(Error::MissingTensor { name }) if missing == "m.weight_ih_l0" => assert_eq!(name, "weight_ih_l0"),
-                Err(Error::MissingTensor { name }) => assert_eq!(name, missing),
+                Err(Error::NotInFile { name, .. }) if missing == "m.weight_ih_l0" => assert_eq!(name, "weight_ih_l0"),
+                Err(Error::NotInFile { name, .. }) => assert_eq!(name, missing),
                 other => panic!("without {missing}: {other:?}"),
             }
         }
@@ -431,7 +441,7 @@ mod tests {
         assert!(matches!(read(&checkpoint, None), Err(Error::Config(_))));
         // Nor is a file without any.
         match at(&vec![zeros("fc.weight", &[1])], "a.") {
-            Err(Error::MissingTensor { name }) => assert_eq!(name, "a.weight_ih_l0"),
+            Err(Error::NotInFile { name, .. }) => assert_eq!(name, "a.weight_ih_l0"),
             other => panic!("{other:?}"),
         }
     }
@@ -527,7 +537,7 @@ mod tests {
     fn a_layout_larger_than_the_file_allocates_nothing() {
         let layout = ParamLayout::new(&by_name("lstm").unwrap(), &RnnConfig::new(1, 32000)).unwrap();
         let bytes = file(&vec![zeros("weight_ih_l0", &[128000, 1])]);
-        assert!(matches!(Params::from_safetensors(&layout, &bytes, ""), Err(Error::MissingTensor { .. })));
+        assert!(matches!(Params::from_safetensors(&layout, &bytes, ""), Err(Error::NotInFile { .. })));
     }
 
     #[test]
@@ -540,6 +550,6 @@ mod tests {
             assert!(matches!(error, Error::Safetensors(_) | Error::Header(_)), "{error}");
         }
         let nothing = file(&Vec::new());
-        assert!(matches!(Model::from_safetensors(&nothing, None), Err(Error::MissingTensor { .. })));
+        assert!(matches!(Model::from_safetensors(&nothing, None), Err(Error::NotInFile { .. })));
     }
 }

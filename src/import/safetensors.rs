@@ -12,11 +12,13 @@ use serde::{Deserialize, Deserializer};
 use super::MAX_DIMENSIONS;
 use crate::error::{Error, Result};
 
-/// Opens a safetensors file. Every tensor's bytes must lie in the file, and the tensors must fill it without gap or overlap.
+/// Opens a safetensors file. Every tensor's bytes must lie in the file, and the tensors must fill it without gap or overlap. Files
+/// of other formats are told by their first bytes, and the error says how to convert them.
 ///
 /// The crate of that name takes the last of two tensors of one name where their offsets allow it, and an offset near 2⁶⁴
 /// overflows its sum, which is a panic in debug builds (0.8.0); both are errors here.
 pub fn open_safetensors(bytes: &[u8]) -> Result<SafeTensors<'_>> {
+    super::foreign::refuse(bytes)?;
     let Some((length, rest)) = bytes.split_first_chunk() else {
         return Err(Error::Header(format!("8 bytes of header length expected, the file has {}", bytes.len())));
     };

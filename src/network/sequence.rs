@@ -70,7 +70,8 @@ pub struct Sequence<'a, F = f32> {
     pub input: &'a [F],
     /// `[S, L·D, B, H]`, state 0 is h; zeros if absent.
     pub initial_state: Option<&'a [F]>,
-    /// `[B]`, each in 1..=T: as PyTorch's packed sequences. Output past a length is 0.
+    /// `[B]`, each in 0..=T: as PyTorch's packed sequences. Output past a length is 0; a row of length 0 keeps its initial state and
+    /// gives no gradient but that state's.
     pub lengths: Option<&'a [u32]>,
     /// `[T, B]`, always time-major: non-zero at t cuts the edge between t−1 and t in both directions.
     pub reset: Option<&'a [u32]>,
@@ -114,9 +115,9 @@ impl<'a, F> Sequence<'a, F> {
         if let Some(lengths) = self.lengths {
             check_len("lengths", self.shape.batch_size, lengths.len())?;
             for (b, &length) in lengths.iter().enumerate() {
-                if length == 0 || length as usize > self.shape.seq_len {
+                if length as usize > self.shape.seq_len {
                     let max = self.shape.seq_len as u64;
-                    return Err(Error::Range { name: format!("lengths[{b}]"), value: length.into(), min: 1, max });
+                    return Err(Error::Range { name: format!("lengths[{b}]"), value: length.into(), min: 0, max });
                 }
             }
         }

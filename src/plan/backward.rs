@@ -7,9 +7,9 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, Dims, weight_splits};
-use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare, previous};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
-use crate::schedule::{BackwardSlots, StepSizes};
+use crate::schedule::layer::{BackwardSlots, StepSizes};
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -50,7 +50,7 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
-            program.extend(self.recurrence.backward(ctx, &*network.cell, &sizes, &slots)?);
+            program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
             let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &*network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
@@ -76,7 +76,7 @@ impl LayerProducts<'_> {
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
-        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.recurrence.tiles);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         let cell = &*network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
@@ -146,7 +146,7 @@ impl LayerProducts<'_> {
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
-        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.recurrence.tiles);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
         }
@@ -172,6 +172,10 @@ impl LayerProducts<'_> {
                 splits: Splits::NONE,
             };
             program.extend(matmuls(ctx, tiles, &product)?);
+        }
+        // `prepare` clears what is past a length itself.
+        if layer == 0 && options.lengths && (raw == dst || dst.element == Element::PackedF16) {
+            program.push(clear_padding(ctx, sizes, columns, [raw, map.marks])?.into());
         }
         if raw == dst {
             return Ok(());

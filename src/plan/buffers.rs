@@ -116,11 +116,18 @@ impl<'a> BackwardBuffers<'a> {
 }
 
 /// What to do about a training run that is too long.
-pub(crate) const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
+const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
 
 impl BufferSizes {
-    /// Refuses what no buffer of the device can hold.
-    pub(crate) fn check(&self, mode: Mode, actual: u64) -> Result<()> {
+    /// Refuses what no buffer of the device can hold, and slots that no binding of it can.
+    pub(crate) fn check(&self, mode: Mode, limits: &wgpu::Limits, slots: &[Slot]) -> Result<()> {
+        self.check_each("max_buffer_size", limits.max_buffer_size, mode)?;
+        let widest = |role| slots.iter().filter(|slot| slot.role == role).map(|slot| slot.size).max().unwrap_or(0);
+        let bound = Self { reserve: widest(Role::Reserve), workspace: widest(Role::Workspace), ..*self };
+        bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode)
+    }
+
+    fn check_each(&self, limit: &str, actual: u64, mode: Mode) -> Result<()> {
         let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
@@ -133,7 +140,7 @@ impl BufferSizes {
         ];
         for (name, needed, hint) in all {
             if needed > actual {
-                return Err(Error::Limit { limit: format!("max_buffer_size of `{name}`{hint}"), needed, actual });
+                return Err(Error::Limit { limit: format!("{limit} of `{name}`{hint}"), needed, actual });
             }
         }
         Ok(())
@@ -141,7 +148,7 @@ impl BufferSizes {
 }
 
 /// Which optional buffers a program works with.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Options {
     pub initial_state: bool,
     pub final_state: bool,

@@ -8,7 +8,7 @@ use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::schedule::{ForwardSlots, StepSizes};
+use crate::schedule::layer::{ForwardSlots, StepSizes};
 
 impl Plan {
     pub(crate) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -28,6 +28,7 @@ impl Plan {
         };
         let mut program = vec![pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into()];
         let last = network.config.num_layers - 1;
+        let schedule = self.options.strategy.schedule();
         let output_of = |layer| match self.mode {
             _ if layer == last => output,
             Mode::Training => reserve.outputs[layer],
@@ -63,7 +64,7 @@ impl Plan {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
-                program.extend(self.recurrence.forward(ctx, &*network.cell, &sizes, &slots)?);
+                program.extend(schedule.forward(&self.layer(&sizes), &slots)?);
             }
         }
         program.extend(self.pack_output(output, user.output)?);
@@ -109,7 +110,7 @@ impl Plan {
             splits: Splits::NONE,
         };
         if len == dims.seq_len {
-            program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
             return Ok(());
         }
         // Else the directions read different rows, and batch-first those of every row of the batch lie apart.
@@ -125,7 +126,7 @@ impl Plan {
                 product.a = product.a.stacked(dims.seq_len * columns);
                 product.c = product.c.stacked(len * dims.gate_rows);
             }
-            program.extend(matmuls(&self.ctx, self.recurrence.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
         }
         Ok(())
     }

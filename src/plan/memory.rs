@@ -3,15 +3,20 @@
 use crate::cell::{has_two_phases, unit_rows};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
-use crate::gpu::program::{Arena, Slot};
+use crate::gpu::program::{Arena, Role, Slot};
 use crate::network::sequence::{Mode, SeqShape, state_len};
 use crate::plan::Network;
+use crate::plan::buffers::BufferSizes;
 use crate::plan::prologue::PackSizes;
 use crate::product::{Tiles, splits};
+use crate::schedule::choose::Step;
+use crate::schedule::interface::{Layer, Scratch};
+use crate::schedule::layer::{StepSizes, phase_scratch};
+use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
-use crate::schedule::{self, StepSizes};
 
 /// Sizes that everything is computed from, in elements.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +97,23 @@ impl Dims {
         }
     }
 
+    fn buffer_sizes(&self, network: &Network, reserve: u64, workspace: u64) -> BufferSizes {
+        let (dtype, params) = (network.element.dtype(), network.layout.len() as u64);
+        BufferSizes {
+            params: dtype.size_of(params),
+            d_params: Dtype::F32.size_of(params),
+            input: dtype.size_of(self.rows * network.config.input_size as u64),
+            output: dtype.size_of(self.rows * self.output),
+            state: 4 * self.block * self.states,
+            lengths: 4 * self.batch,
+            reset: 4 * self.rows,
+            dropout_state: 16,
+            status: 16,
+            reserve,
+            workspace,
+        }
+    }
+
     pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
         let block = network.layout.block(layer, 0);
         StepSizes {
@@ -134,6 +156,64 @@ pub(crate) enum SingleStep {
     Fused(FusedMap),
     /// Products over all rows.
     Products(ProductsMap),
+}
+
+impl Maps {
+    /// For a network at a shape, once its schedule is chosen; and the bytes of all buffers.
+    pub(crate) fn new(ctx: &Context, network: &Network, dims: &Dims, plan: &Chosen<'_>) -> (Self, BufferSizes) {
+        let Chosen { mode, options, step } = *plan;
+        let limits = ctx.limits();
+        let arena = |role| Arena::new(role, limits.min_storage_buffer_offset_alignment);
+        let (mut reserve, mut workspace) = (arena(Role::Reserve), arena(Role::Workspace));
+        let (mut of_step, mut of_backward) = (arena(Role::Workspace), arena(Role::Workspace));
+        let sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &*network.cell, sizes: &sizes, element: network.element };
+        let schedule = options.strategy.schedule();
+        // The workspace holds other things too.
+        let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
+        let window = dims.window(options.window_bytes.min(most));
+        let maps = Self {
+            reserve: ReserveMap::new(network, dims, mode, &mut reserve),
+            forward: ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace),
+            step: match step {
+                Step::Sequence => SingleStep::None,
+                // Of a sequence it takes the product of the input.
+                Step::Products => SingleStep::Products(ProductsMap::new(network, dims, &mut workspace)),
+                Step::FusedNetwork => SingleStep::Fused(FusedMap::new(network, dims, true, &mut of_step)),
+                Step::FusedLayers => SingleStep::Fused(FusedMap::new(network, dims, false, &mut of_step)),
+            },
+            backward: (mode == Mode::Training).then(|| {
+                let scratch = schedule.scratch(&layer, true);
+                BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward)
+            }),
+        };
+        let workspace = workspace.size.max(of_backward.size).max(of_step.size);
+        (maps, dims.buffer_sizes(network, reserve.size, workspace))
+    }
+
+    /// The parts of reserve and workspace that are bound as a whole.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let ForwardMap { marks, state, exchange, input_part, inner, prepared, unpacked, .. } = self.forward;
+        let mut slots = match self.step {
+            SingleStep::None => vec![marks, state, exchange, input_part, inner, prepared, unpacked],
+            SingleStep::Products(map) => [&[input_part, unpacked][..], &map.slots()].concat(),
+            SingleStep::Fused(map) => map.slots().to_vec(),
+        };
+        slots.extend(self.reserve.kept.iter().chain(&self.reserve.outputs));
+        if let Some(map) = &self.backward {
+            slots.extend([map.marks, map.state, map.exchange, map.d_rows, map.operands, map.d_inner, map.prepared, map.partial]);
+        }
+        slots
+    }
+}
+
+/// What a plan was made for, as far as its memory depends on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Chosen<'a> {
+    pub mode: Mode,
+    /// With a strategy that is not `Auto`.
+    pub options: &'a ScheduleOptions,
+    pub step: Step,
 }
 
 #[derive(Debug, Clone)]
@@ -201,18 +281,17 @@ impl ReserveMap {
 }
 
 impl ForwardMap {
-    /// `extra` is what the strategy needs: elements of exchange, and of a snapshot.
-    pub(crate) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(crate) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: Scratch, arena: &mut Arena) -> Self {
         let stacked = network.config.num_layers > 1;
         let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
-        let scratch = schedule::phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
+        let scratch = phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
         let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
             marks: arena.alloc(dims.marks()),
-            state: arena.alloc(state + extra[1]),
-            snapshot: if extra[1] > 0 { state } else { 0 },
-            exchange: arena.alloc(extra[0]),
+            state: arena.alloc(state + extra.behind_state),
+            snapshot: if extra.behind_state > 0 { state } else { 0 },
+            exchange: arena.alloc(extra.exchange),
             input_part: arena.alloc(dims.directions * window * dims.batch * dims.gate_rows),
             window,
             inner: arena.alloc_stored(inner, network.element.written()),
@@ -228,8 +307,7 @@ pub(crate) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slo
 }
 
 impl BackwardMap {
-    /// `extra` as in [`ForwardMap::new`].
-    pub(crate) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: [u64; 2], arena: &mut Arena) -> Self {
+    pub(crate) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: Scratch, arena: &mut Arena) -> Self {
         let (cell, config) = (&*network.cell, &network.config);
         let stacked = config.num_layers > 1;
         let two_phases = has_two_phases(cell);
@@ -241,9 +319,9 @@ impl BackwardMap {
         };
         Self {
             marks: arena.alloc(dims.marks()),
-            state: arena.alloc(2 * dims.states * dims.block + extra[1]),
-            snapshot: if extra[1] > 0 { 2 * dims.states * dims.block } else { 0 },
-            exchange: arena.alloc(extra[0]),
+            state: arena.alloc(2 * dims.states * dims.block + extra.behind_state),
+            snapshot: if extra.behind_state > 0 { 2 * dims.states * dims.block } else { 0 },
+            exchange: arena.alloc(extra.exchange),
             d_rows: arena.alloc(dims.d_unit_offset(network) + units),
             operands: arena.alloc(dims.directions * dims.rows * dims.hidden * if two_phases { 2 } else { 1 }),
             d_inner: arena.alloc(if stacked { dims.rows * dims.output } else { 0 }),

@@ -7,28 +7,30 @@ mod forward;
 pub(crate) mod memory;
 pub(crate) mod prologue;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{CommandEncoder, ComputePass};
 
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
-use buffers::{Options, SHORTER, UserSlots, forward_buffer};
+use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
-use memory::{BackwardMap, Dims, ForwardMap, Maps, ReserveMap, SingleStep};
+use memory::{Chosen, Dims, Maps, SingleStep};
 
 use crate::cell::Cell;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
-use crate::gpu::program::{Arena, Bound, Role, Segment, Slot};
+use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
 use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
+use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
+use crate::schedule::interface::Layer;
+use crate::schedule::layer::StepSizes;
+use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
-use crate::schedule::single_step::fused::{self, FusedMap};
-use crate::schedule::{Recurrence, Strategy};
+use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
@@ -47,77 +49,107 @@ pub struct Plan {
     pub(crate) network: Arc<Network>,
     pub(crate) shape: SeqShape,
     mode: Mode,
-    pub(crate) recurrence: Recurrence,
+    /// With the strategy that was chosen.
+    pub(crate) options: ScheduleOptions,
+    step: Step,
     pub(crate) maps: Maps,
     sizes: BufferSizes,
+    /// Those that were built.
+    programs: Arc<Mutex<Vec<Program>>>,
+}
+
+/// What is recorded for a pass on buffers of which the options tell.
+#[derive(Debug)]
+struct Program {
+    pass: Pass,
+    options: Options,
+    segments: Arc<[Segment]>,
+}
+
+/// What a program is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pass {
+    Forward(Step),
+    Backward,
+}
+
+/// Whether strategy persistent with so many workgroups is within the device's limits.
+fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, workgroups: u32) -> bool {
+    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups, ..options };
+    let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options: &options, step: Step::Sequence });
+    check(ctx, network, dims, mode, &options, &maps, &sizes).is_ok()
+}
+
+/// Refuses what the device's limits do not let a plan do.
+fn check(
+    ctx: &Context,
+    network: &Network,
+    dims: &Dims,
+    mode: Mode,
+    options: &ScheduleOptions,
+    maps: &Maps,
+    sizes: &BufferSizes,
+) -> Result<()> {
+    let step_sizes = dims.step_sizes(network, 0, false);
+    let layer = Layer { ctx, options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
+    let schedule = options.strategy.schedule();
+    schedule.check(&layer, false)?;
+    if mode == Mode::Training {
+        schedule.check(&layer, true)?;
+    }
+    sizes.check(mode, ctx.limits(), &maps.slots())
 }
 
 impl Plan {
+    /// `tuned` and `failures` as in [`Facts`].
     pub(crate) fn new(
         ctx: &Context,
         network: &Arc<Network>,
         shape: SeqShape,
         mode: Mode,
-        recurrence: Recurrence,
+        options: ScheduleOptions,
+        tuned: Option<Tuned>,
+        failures: u32,
     ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
-        let alignment = ctx.limits().min_storage_buffer_offset_alignment;
-        let mut reserve = Arena::new(Role::Reserve, alignment);
-        let mut workspace = Arena::new(Role::Workspace, alignment);
-        let reserve_map = ReserveMap::new(network, &dims, mode, &mut reserve);
         let step_sizes = dims.step_sizes(network, 0, false);
-        let extra = |backward| recurrence.exchange(ctx, &*network.cell, &step_sizes, backward, network.element);
-        // The workspace holds other things too.
-        let most = ctx.limits().max_storage_buffer_binding_size.min(ctx.limits().max_buffer_size / 4);
-        let window = dims.window(recurrence.window_bytes.min(most));
-        let forward = ForwardMap::new(network, &dims, mode, window, extra(false), &mut workspace);
-        let mut stream_workspace = Arena::new(Role::Workspace, alignment);
-        let step = if shape.seq_len == 1 && mode == Mode::Inference && recurrence.strategy == Strategy::Stepwise {
-            // Of a sequence it takes the product of the input.
-            match ProductsMap::new(ctx, network, &dims, &mut workspace) {
-                Some(map) => SingleStep::Products(map),
-                None => SingleStep::Fused(FusedMap::new(network, &dims, &mut stream_workspace)),
-            }
-        } else {
-            SingleStep::None
-        };
-        let mut backward_workspace = Arena::new(Role::Workspace, alignment);
-        let backward = (mode == Mode::Training)
-            .then(|| BackwardMap::new(ctx, network, &dims, recurrence.tiles, extra(true), &mut backward_workspace));
-        let dtype = network.element.dtype();
-        let params = network.layout.len() as u64;
-        let sizes = BufferSizes {
-            params: dtype.size_of(params),
-            d_params: Dtype::F32.size_of(params),
-            input: dtype.size_of(dims.rows * network.config.input_size as u64),
-            output: dtype.size_of(dims.rows * dims.output),
-            state: 4 * dims.block * dims.states,
-            lengths: 4 * dims.batch,
-            reset: 4 * dims.rows,
-            dropout_state: 16,
-            status: 16,
-            reserve: reserve.size,
-            workspace: workspace.size.max(backward_workspace.size).max(stream_workspace.size),
-        };
-        sizes.check(mode, ctx.limits().max_buffer_size)?;
-        let maps = Maps { reserve: reserve_map, forward, step, backward };
-        let plan = Self { ctx: ctx.clone(), network: network.clone(), shape, mode, recurrence, maps, sizes };
-        plan.build().map_err(|error| match error {
-            Error::Limit { limit, needed, actual }
-                if mode == Mode::Training && limit.starts_with("max_storage_buffer_binding_size") =>
-            {
-                Error::Limit { limit: format!("{limit}{SHORTER}"), needed, actual }
-            }
-            error => error,
-        })?;
+        let layer = Layer { ctx, options: &options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
+        let side_by_side = None;
+        let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
+        let choice = choose(&Facts {
+            forced: options.strategy,
+            forced_tiles: options.tiles,
+            tuned,
+            failures,
+            hidden_size: network.config.hidden_size,
+            params: network.layout.len(),
+            seq_len: shape.seq_len,
+            batch_size: shape.batch_size,
+            mode,
+            software: ctx.is_software(),
+            side_by_side,
+            fits: Fits {
+                persistent: options.persistent
+                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
+                weights: holds_weights(ctx, &*network.cell, &step_sizes),
+                fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
+                products_step: ProductsMap::fits(ctx, &dims),
+            },
+        });
+        let options = options.chosen(&choice);
+        let (maps, sizes) = Maps::new(ctx, network, &dims, &Chosen { mode, options: &options, step: choice.step });
+        check(ctx, network, &dims, mode, &options, &maps, &sizes)?;
+        let programs = Arc::default();
+        let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
+        let plan = Self { ctx, network, shape, mode, options, step, maps, sizes, programs };
+        plan.build()?;
         Ok(plan)
     }
 
-    /// Builds what can be bound.
+    /// Builds the programs with all options, which compiles every pipeline that can be bound but those of single steps that have to
+    /// go as a sequence: see [`bind_forward`](Plan::bind_forward).
     fn build(&self) -> Result<()> {
-        // Building the widest programs once proves every size against the device's limits and compiles every pipeline, but
-        // those of single steps that have to go as a sequence: see bind_forward.
         let all = Options {
             initial_state: true,
             final_state: true,
@@ -130,38 +162,43 @@ impl Plan {
             status: true,
             in_place: false,
         };
-        if self.is_step(all) {
-            self.step_program(all)?;
-            if self.steps_in_place() {
-                self.step_program(Options { in_place: true, ..all })?;
-            }
-        } else {
-            self.sequence_program(all)?;
+        let mut wanted = vec![(Pass::Forward(self.step), all)];
+        if self.step != Step::Sequence && self.step.works_in_place() {
+            wanted.push((Pass::Forward(self.step), Options { in_place: true, ..all }));
         }
         if self.mode == Mode::Training {
-            self.backward_program(all)?;
             // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
-            self.backward_program(Options { lengths: false, ..all })?;
+            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, ..all })]);
         }
-        Ok(())
+        let programs = wanted.into_iter().map(|(pass, options)| self.program(pass, options)).collect::<Result<Vec<_>>>()?;
+        self.ctx.compile(programs.iter().flat_map(|program| kernels(program)))
     }
 
-    /// Whether a run with these options goes as a single step.
-    fn is_step(&self, options: Options) -> bool {
-        !matches!(self.maps.step, SingleStep::None) && (self.steps_in_place() || !options.in_place)
+    /// The dispatches of a pass with these options, built on first use.
+    fn program(&self, pass: Pass, options: Options) -> Result<Arc<[Segment]>> {
+        let mut programs = self.programs.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = programs.iter().find(|known| (known.pass, known.options) == (pass, options)) {
+            return Ok(known.segments.clone());
+        }
+        let segments: Arc<[Segment]> = match (pass, self.maps.step) {
+            (Pass::Backward, _) => self.backward_program(options)?,
+            (Pass::Forward(Step::Sequence), _) | (_, SingleStep::None) => self.sequence_program(options)?,
+            (_, SingleStep::Fused(map)) => self.fused_step_program(map, options)?,
+            (_, SingleStep::Products(map)) => self.products_step_program(map, options)?,
+        }
+        .into();
+        programs.push(Program { pass, options, segments: segments.clone() });
+        Ok(segments)
     }
 
-    /// Whether that holds for a state that is updated in place. In a large network the fused step's other workgroups still read it.
+    /// Whether the final state may be written where the initial one is, in the dispatches of a single step if that is what runs.
     pub(crate) fn steps_in_place(&self) -> bool {
-        !matches!(self.maps.step, SingleStep::Fused(_)) || fused::is_small(&self.network)
+        self.step.works_in_place()
     }
 
-    fn step_program(&self, options: Options) -> Result<Vec<Segment>> {
-        match self.maps.step {
-            SingleStep::Fused(map) => self.fused_step_program(map, options),
-            SingleStep::Products(map) => self.products_step_program(map, options),
-            SingleStep::None => self.sequence_program(options),
-        }
+    /// A layer of the network, as its schedule takes it.
+    fn layer<'a>(&'a self, sizes: &'a StepSizes) -> Layer<'a> {
+        Layer { ctx: &self.ctx, options: &self.options, cell: &*self.network.cell, sizes, element: self.network.element }
     }
 
     /// Dropout in front of a layer; only training has it.
@@ -198,7 +235,7 @@ impl Plan {
 
     /// The strategy that runs, never `Auto`.
     pub fn strategy(&self) -> Strategy {
-        self.recurrence.strategy
+        self.options.strategy
     }
 
     /// Binds a forward pass. Buffers that are missing, too small, of the wrong usage or offset, or that overlap a written one
@@ -208,16 +245,13 @@ impl Plan {
         let (initial, last) = (&buffers.initial_state, &buffers.final_state);
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
         let options = Options { final_state: last.is_some(), in_place, ..Options::of_forward(buffers) };
-        let bind = |program: &[_]| Bound::new(&self.ctx, program, |role| forward_buffer(buffers, role));
-        let bound = if self.is_step(options) {
-            // Parts of one buffer that a single dispatch may not both read and write can still go through several.
-            match bind(&self.step_program(options)?) {
-                Err(Error::Aliasing { .. }) => bind(&self.sequence_program(options)?)?,
-                bound => bound?,
-            }
-        } else {
-            bind(&self.sequence_program(options)?)?
-        };
+        let buffer = |role| forward_buffer(buffers, role);
+        let mut program = self.program(Pass::Forward(self.step), options)?;
+        let step = self.step.on_buffers(in_place, aliasing(&program, buffer).is_some());
+        if step != self.step {
+            program = self.program(Pass::Forward(step), options)?;
+        }
+        let bound = Bound::new(&self.ctx, &program, buffer)?;
         Ok(Forward { bound: Arc::new(bound) })
     }
 
@@ -240,7 +274,7 @@ impl Plan {
             Role::DInitialState => buffers.d_initial_state.clone(),
             role => forward_buffer(forward, role),
         };
-        let bound = Bound::new(&self.ctx, &self.backward_program(options)?, buffer)?;
+        let bound = Bound::new(&self.ctx, &self.program(Pass::Backward, options)?, buffer)?;
         Ok(Backward { bound: Arc::new(bound) })
     }
 }
@@ -304,7 +338,7 @@ mod tests {
                 Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
             );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
-            let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().recurrence.tiles;
+            let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.tiles;
             assert_eq!(tiles_of(&rnn), Tiles::default());
             assert_eq!(tiles_of(&tuned), tiles);
             assert_eq!(tiles_of(&tuned.clone().with_strategy(Strategy::Stepwise)), tiles);

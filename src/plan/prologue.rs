@@ -9,7 +9,7 @@ use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Slot};
 use crate::network::dropout;
 use crate::product::elementwise;
-use crate::schedule::StepSizes;
+use crate::schedule::layer::StepSizes;
 
 sizes! {
     PackSizes {
@@ -61,7 +61,7 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
     };
     let widest = [p.marks.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
     let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.marks, p.state];
-    Dispatch::new(ctx, ctx.kernel(pack_source())?, &slots, &sizes, elementwise(ctx, widest))
+    Dispatch::new(ctx, ctx.kernel(pack_source()), &slots, &sizes, elementwise(ctx, widest))
 }
 
 sizes! {
@@ -112,9 +112,32 @@ pub(crate) fn prepare(
         sizes.layer_key = dropout::layer_key(d.layer);
         header = d.header;
     }
-    let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]))?;
+    let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]));
     let elements = u64::from(step.rows) * columns;
     Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
+}
+
+sizes! {
+    PaddingSizes { rows, columns, seq_len, batch, row_t, row_b, }
+}
+
+fn clear_padding_source(dst: Element) -> KernelSource {
+    let bindings = [Binding::write("dst").stored(dst), Binding::write("marks").of_u32()];
+    KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
+}
+
+/// Zeroes the rows past their length. `step` gives the row map.
+pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
+    let sizes = PaddingSizes {
+        rows: step.rows,
+        columns: columns as u32,
+        seq_len: step.seq_len,
+        batch: step.batch,
+        row_t: step.row_t,
+        row_b: step.row_b,
+    };
+    let grid = elementwise(ctx, u64::from(step.rows) * columns);
+    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, marks], &sizes, grid)
 }
 
 sizes! {
@@ -130,7 +153,7 @@ fn pack_halves_source() -> KernelSource {
 pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatch> {
     let sizes = PackHalvesSizes { len: src.elements() as u32 };
     let grid = elementwise(ctx, src.elements().div_ceil(2));
-    Dispatch::new(ctx, ctx.kernel(pack_halves_source())?, &[src, dst], &sizes, grid)
+    Dispatch::new(ctx, ctx.kernel(pack_halves_source()), &[src, dst], &sizes, grid)
 }
 
 fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
@@ -148,7 +171,7 @@ fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
 pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;
-    Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element))?, &slots, sizes, elementwise(ctx, elements))
+    Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element)), &slots, sizes, elementwise(ctx, elements))
 }
 
 /// Every source that this module can ask for, for validation without a device.
@@ -160,6 +183,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
     }
     for dst in [Element::F32, Element::F16] {
         sources.push(prepare_source(Access::ReadWrite, [Element::F32, dst]));
+        sources.push(clear_padding_source(dst));
     }
     sources
 }

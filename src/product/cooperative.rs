@@ -2,55 +2,391 @@
 
 use std::fmt::Write;
 
+use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::tiled::{fetch, width};
 use crate::product::{MatmulSizes, ProductLayout};
 
-/// Rows and columns of C that a workgroup makes.
-pub(super) const TILE: u32 = 64;
-/// The k that it takes at a time.
-pub(super) const TILE_K: u32 = 32;
-
-/// `size` is that of the matrices, 8 or 16.
-pub(super) fn source(size: u32, layout: ProductLayout) -> KernelSource {
-    let ProductLayout { along_k: [a_along_k, b_along_k], quads: [a_quads, b_quads, _], .. } = layout;
-    let constants = [
-        ("SIZE", size),
-        ("A_ALONG_K", a_along_k.into()),
-        ("B_ALONG_K", b_along_k.into()),
-        ("A_WIDTH", width(a_quads)),
-        ("B_WIDTH", width(b_quads)),
-    ];
-    let bindings = layout.bindings([a_quads, b_quads, false]);
-    let source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
-    let source = source.with_text(&fetch("a", a_quads)).with_text(&fetch("b", b_quads));
-    with_matrices(source, size).enabling("wgpu_cooperative_matrix")
+/// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matrices {
+    /// Rows and columns of a matrix: 8 or 16.
+    pub size: u32,
+    /// Rows and columns of C that a workgroup makes.
+    pub tile: [u32; 2],
+    /// Rows and columns that a subgroup makes.
+    pub part: [u32; 2],
+    /// The k that a workgroup takes at a time.
+    pub tile_k: u32,
+    /// Pairs of tiles that workgroup memory holds: 1 or 2.
+    pub buffers: u32,
+    /// Whether that memory is of `vec4u`, else of `f16`, which Metal's matrices want.
+    pub words: bool,
 }
 
-/// The kernel with its marked lines written out: matrices have no names that a loop could count.
-fn with_matrices(source: KernelSource, size: u32) -> KernelSource {
-    let (parts, ty) = (TILE / 2 / size, format!("coop_mat{size}x{size}"));
-    let [mut declare, mut multiply, mut write] = [const { String::new() }; 3];
-    for part in 0..parts {
-        // In memory both go along their other index first: A is column-major, and B row-major.
-        let _ = writeln!(multiply, "            let a{part} = coopLoad<{ty}<f16, A>>(&a_tile[ai + {part}u * SIZE], STRIDE);");
-        let _ = writeln!(multiply, "            let b{part} = coopLoadT<{ty}<f16, B>>(&b_tile[bi + {part}u * SIZE], STRIDE);");
+impl Matrices {
+    /// Of a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
+    pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
+        let of = |tile, part, tile_k, buffers| Self { size, tile, part, tile_k, buffers, words: size == 16 };
+        let least = of([64, 64], [32, 32], 32, 1);
+        let fits = |it: &Self| {
+            let [rows, columns] = it.tile.map(u64::from);
+            it.bytes() <= bytes && m.div_ceil(rows) * n.div_ceil(columns) * parts >= FILLING
+        };
+        [of([128, 128], [64, 32], 32, 2)].into_iter().find(fits).unwrap_or(least)
     }
-    for row in 0..parts {
-        for column in 0..parts {
-            let sum = format!("sum{row}{column}");
-            let _ = writeln!(declare, "    var {sum} = {ty}<f32, C>();");
-            let _ = writeln!(multiply, "            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});");
-            let _ = writeln!(write, "    coopStoreT({sum}, &c_part[subgroup * ELEMENTS], SIZE);");
-            let _ = writeln!(write, "    workgroupBarrier();");
-            let _ = writeln!(write, "    put(thread, c0, bias0, m0, n0, {row}u * SIZE, {column}u * SIZE);");
-            let _ = writeln!(write, "    workgroupBarrier();");
+
+    fn parts(&self) -> [u32; 2] {
+        [0, 1].map(|i| self.tile[i] / self.part[i])
+    }
+
+    fn subgroups(&self) -> u32 {
+        self.parts().iter().product()
+    }
+
+    pub fn threads(&self) -> u32 {
+        32 * self.subgroups()
+    }
+
+    /// Eights from one row of an operand's tile to the next: one more than it has, so that rows do not begin at the same bank.
+    fn stride(&self, operand: usize, along_k: bool) -> u32 {
+        (if along_k { self.tile_k } else { self.tile[operand] }) / 8 + 1
+    }
+
+    fn eights(&self, operand: usize, along_k: bool) -> u32 {
+        let rows = if along_k { self.tile[operand] } else { self.tile_k };
+        rows * self.stride(operand, along_k)
+    }
+
+    /// Elements of c_part: equal rows of bias, or a matrix of each subgroup.
+    fn c_part(&self) -> u32 {
+        self.size * self.tile[1].max(self.subgroups() * self.size)
+    }
+
+    /// Most bytes of workgroup memory that any orientation takes.
+    pub fn bytes(&self) -> u32 {
+        let most = |operand| self.eights(operand, true).max(self.eights(operand, false));
+        16 * self.buffers * (most(0) + most(1)) + 4 * self.c_part()
+    }
+
+    /// Whether the kernel can be made of it, and the first thing that speaks against it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Self { size, tile, part, tile_k, buffers, .. } = *self;
+        let checks = [
+            (matches!(size, 8 | 16), "matrices are of 8 or 16"),
+            ((0..2).all(|i| tile[i] % part[i] == 0 && part[i] % size == 0), "parts are of whole matrices"),
+            (tile_k % size == 0 && tile_k % 8 == 0, "a tile takes whole matrices of k"),
+            (tile.iter().all(|rows| rows * tile_k / 8 % self.threads() == 0), "all threads fetch the same number of eights"),
+            (matches!(buffers, 1 | 2), "there are one or two buffers"),
+        ];
+        checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+    }
+}
+
+/// Every one that products can ask for.
+pub(super) fn all() -> Vec<Matrices> {
+    let large = |size| Matrices::by_shape(size, [1 << 20; 2], 1, u32::MAX);
+    let small = |size| Matrices::by_shape(size, [1; 2], 1, u32::MAX);
+    vec![large(8), large(16), small(8), small(16)]
+}
+
+/// Workgroups that fill a large GPU.
+const FILLING: u64 = 128;
+
+/// One of the two operands, as the generated code names it.
+#[derive(Clone, Copy)]
+struct Operand {
+    name: &'static str,
+    /// The index that is not k.
+    other: &'static str,
+    along_k: bool,
+    /// Numbers that a load takes: 8, 4 or 1.
+    width: u32,
+    /// Loads of eight that a thread makes.
+    count: u32,
+    size: u32,
+    stride: u32,
+    /// Where its tile begins, in eights.
+    first: u32,
+}
+
+pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
+    debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
+    let Matrices { size, tile, part, tile_k, buffers, words } = matrices;
+    let ProductLayout { along_k, quads, eights, .. } = layout;
+    let whole_k = layout.whole_k && eights == [true; 2];
+    let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
+    let constants = [
+        ("SIZE", size),
+        ("TILE_M", tile[0]),
+        ("TILE_N", tile[1]),
+        ("TILE_K", tile_k),
+        ("PART_M", part[0]),
+        ("PART_N", part[1]),
+        ("PARTS_N", matrices.parts()[1]),
+        ("SUBGROUPS", matrices.subgroups()),
+        ("C_PART", matrices.c_part()),
+        ("BUFFER", tiles[0] + tiles[1]),
+        // Elements of workgroup memory for eight numbers.
+        ("EIGHT", if words { 1 } else { 8 }),
+        ("A_ALONG_K", along_k[0].into()),
+        ("B_ALONG_K", along_k[1].into()),
+        ("WHOLE_K", whole_k.into()),
+    ];
+    let operand = |i: usize| Operand {
+        name: ["a", "b"][i],
+        other: ["m", "n"][i],
+        along_k: along_k[i],
+        width: if eights[i] {
+            8
+        } else if quads[i] {
+            4
+        } else {
+            1
+        },
+        count: tile[i] * tile_k / 8 / matrices.threads(),
+        size: tile[i],
+        stride: matrices.stride(i, along_k[i]),
+        first: if i == 0 { 0 } else { tiles[0] },
+    };
+    let operands = [operand(0), operand(1)];
+    let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
+    let direct = layout.elements[2] == Element::F32;
+    let bindings = layout.cooperative_bindings();
+    let mut source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
+    for (mark, lines) in [
+        (
+            "    // for every eight of a tile that the thread fetches: its place in memory and in the tile\n",
+            all(&|o| o.places(tile_k)),
+        ),
+        ("    // for every eight: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
+        ("    // for every eight: tile = next, the first\n", all(&|o| o.stores("0u"))),
+        ("    // for every matrix: var sum = coop_mat<f32, C>();\n", matrices.declare()),
+        ("        // for every matrix: sum = coopLoadT(c_part);\n", matrices.begin()),
+        ("        // for every eight: next = fetch\n", all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k))),
+        ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
+        ("        // for every eight: tile = next\n", turn(buffers, &all(&|o| o.stores("half")))),
+        ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct)),
+        ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
+    ] {
+        source = source.with_lines(mark, &lines);
+    }
+    let element = if words { "vec4u" } else { "f16" };
+    let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
+    let generated = memory + &all(&Operand::fetch) + keep(words);
+    source.with_text(&generated).enabling("wgpu_cooperative_matrix")
+}
+
+impl Operand {
+    /// Before the loop, for each of its eights: `a_to0`, where it goes in the tile, `a_k0` and `a_o0`, its k within the tile and its
+    /// other index, and where a load takes eight `a_at0`, its place in memory counted in eights.
+    fn places(&self, tile_k: u32) -> String {
+        let Self { name, other, along_k, count, size, stride, first, .. } = *self;
+        let mut wgsl = String::new();
+        let w = &mut wgsl;
+        for i in 0..count {
+            let row = if along_k { "EIGHTS_K".into() } else { format!("{}u", size / 8) };
+            let _ = writeln!(w, "    let {name}_i{i} = thread + {i}u * THREADS;");
+            let _ =
+                writeln!(w, "    let {name}_to{i} = ({first}u + {name}_i{i} / {row} * {stride}u + {name}_i{i} % {row}) * EIGHT;");
+            if along_k {
+                let _ = writeln!(w, "    let {name}_k{i} = {name}_i{i} % EIGHTS_K * 8u;");
+                let _ = writeln!(w, "    let {name}_o{i} = min({other}0 + {name}_i{i} / EIGHTS_K, sizes.{other} - 1u);");
+                let _ =
+                    writeln!(w, "    var {name}_at{i} = ({name}0 + {name}_o{i} * {name}_stride + k_first + {name}_k{i}) / 8u;");
+            } else {
+                let _ = writeln!(w, "    let {name}_k{i} = {name}_i{i} / {row};");
+                let last = if self.width == 8 { "8u" } else { "1u" };
+                let _ = writeln!(w, "    let {name}_o{i} = min({other}0 + {name}_i{i} % {row} * 8u, sizes.{other} - {last});");
+                let _ =
+                    writeln!(w, "    var {name}_at{i} = ({name}0 + (k_first + {name}_k{i}) * {name}_stride + {name}_o{i}) / 8u;");
+            }
+        }
+        let step = if along_k { format!("{}u", tile_k / 8) } else { format!("{tile_k}u * {name}_stride / 8u") };
+        let _ = writeln!(w, "    let {name}_step = {step};");
+        wgsl
+    }
+
+    /// To the next tile. Where every tile is whole, the last is fetched again after it.
+    fn step(&self, whole_k: bool) -> String {
+        let name = self.name;
+        let step = if whole_k { format!("select(0u, {name}_step, k1 < k_end)") } else { format!("{name}_step") };
+        (0..self.count).map(|i| format!("        {name}_at{i} += {step};\n")).collect()
+    }
+
+    /// `a_next0 = fetch`, at the k of that name.
+    fn fetches(&self, declare: &str, k: &str, whole_k: bool) -> String {
+        let Self { name, other, along_k, width, .. } = *self;
+        let line = |i| {
+            let k = format!("{k} + {name}_k{i}");
+            let value = match (width, whole_k) {
+                (8, true) => format!("{name}[{name}_at{i}]"),
+                (8, false) => format!("fetch_{name}({name}_at{i}, {k} < k_end)"),
+                _ if along_k => format!("fetch_{name}({name}0 + {name}_o{i} * {name}_stride, {k}, k_end, true)"),
+                _ => format!("fetch_{name}({name}0 + ({k}) * {name}_stride, {name}_o{i}, sizes.{other}, {k} < k_end)"),
+            };
+            format!("    {declare}{name}_next{i} = {value};\n")
+        };
+        (0..self.count).map(line).collect()
+    }
+
+    fn stores(&self, half: &str) -> String {
+        let name = self.name;
+        (0..self.count).map(|i| format!("    keep({half} + {name}_to{i}, {name}_next{i});\n")).collect()
+    }
+
+    /// `fetch_NAME`: eight numbers along the contiguous index, 0 where there are none.
+    fn fetch(&self) -> String {
+        let template = match self.width {
+            8 => {
+                "fn fetch_$x(at: u32, there: bool) -> vec4u {
+    var eight = vec4u();
+    if there { eight = $x[at]; }
+    return eight;
+}"
+            }
+            4 => {
+                "fn four_$x(row: u32, i: u32, end: u32) -> vec2u {
+    if i >= end { return vec2u(); }
+    let four = load4_$x((row + i) / 4u);
+    return vec2u(pack2x16float(four.xy), pack2x16float(four.zw));
+}
+fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4u {
+    if !there { return vec4u(); }
+    return vec4u(four_$x(row, i, end), four_$x(row, i + 4u, end));
+}"
+            }
+            _ => {
+                "fn two_$x(row: u32, i: u32, end: u32) -> u32 {
+    var two = vec2f();
+    if i < end { two.x = load_$x(row + i); }
+    if i + 1u < end { two.y = load_$x(row + i + 1u); }
+    return pack2x16float(two);
+}
+fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4u {
+    if !there { return vec4u(); }
+    return vec4u(two_$x(row, i, end), two_$x(row, i + 2u, end), two_$x(row, i + 4u, end), two_$x(row, i + 6u, end));
+}"
+            }
+        };
+        format!("\n{}\n", template.replace("$x", self.name))
+    }
+
+    /// Where the matrix begins that lies `step` matrices along the other index, in elements of workgroup memory.
+    fn matrix(&self, start: &str, step: u32, size: u32) -> String {
+        let Self { first, stride, .. } = *self;
+        match self.along_k {
+            true => format!("half + ({first}u + ({start} + {}u) * {stride}u + k / 8u) * EIGHT", step * size),
+            false => format!("half + ({first}u + k * {stride}u + ({start} + {}u) / 8u) * EIGHT", step * size),
         }
     }
-    let marked = [
-        ("    // for every matrix: var sum = coop_mat<f32, C>();\n", declare),
-        ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", multiply),
-        ("    // for every matrix: coopStoreT(sum, c_part); put\n", write),
-    ];
-    marked.into_iter().fold(source, |source, (mark, lines)| source.with_lines(mark, &lines))
+}
+
+/// The next tile goes into workgroup memory.
+fn turn(buffers: u32, stores: &str) -> String {
+    match buffers {
+        1 => format!("        workgroupBarrier();\n{stores}        workgroupBarrier();\n"),
+        _ => format!("        half = BUFFER * EIGHT - half;\n{stores}        workgroupBarrier();\n"),
+    }
+}
+
+/// Puts eight numbers into workgroup memory.
+fn keep(words: bool) -> &'static str {
+    if words {
+        return "\nfn keep(to: u32, eight: vec4u) { tiles[to] = eight; }\n";
+    }
+    "
+fn keep_two(to: u32, two: u32) {
+    let pair = unpack2x16float(two);
+    tiles[to] = f16(pair.x);
+    tiles[to + 1u] = f16(pair.y);
+}
+fn keep(to: u32, eight: vec4u) {
+    keep_two(to, eight.x);
+    keep_two(to + 2u, eight.y);
+    keep_two(to + 4u, eight.z);
+    keep_two(to + 6u, eight.w);
+}
+"
+}
+
+impl Matrices {
+    /// Rows and columns of matrices that a subgroup makes.
+    fn counts(&self) -> [u32; 2] {
+        self.part.map(|size| size / self.size)
+    }
+
+    fn all(&self, mut line: impl FnMut(u32, u32) -> String) -> String {
+        let [rows, columns] = self.counts();
+        (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(row, column)| line(row, column)).collect()
+    }
+
+    fn ty(&self, element: &str, role: char) -> String {
+        format!("coop_mat{0}x{0}<{element}, {role}>", self.size)
+    }
+
+    fn declare(&self) -> String {
+        self.all(|row, column| format!("    var sum{row}_{column} = {}();\n", self.ty("f32", 'C')))
+    }
+
+    fn begin(&self) -> String {
+        let [rows, columns] = self.counts();
+        let mut wgsl = String::new();
+        for column in 0..columns {
+            let at = format!("column + {}u", column * self.size);
+            let _ = writeln!(wgsl, "        let bias{column} = coopLoadT<{}>(&c_part[{at}], TILE_N);", self.ty("f32", 'C'));
+            for row in 0..rows {
+                let _ = writeln!(wgsl, "        sum{row}_{column} = bias{column};");
+            }
+        }
+        wgsl
+    }
+
+    fn multiply(&self, [a, b]: &[Operand; 2]) -> String {
+        let [rows, columns] = self.counts();
+        let mut wgsl = String::new();
+        // coopLoad takes columns one after another, coopLoadT rows.
+        for row in 0..rows {
+            let (load, at) = (if a.along_k { "coopLoadT" } else { "coopLoad" }, a.matrix("row", row, self.size));
+            let _ =
+                writeln!(wgsl, "            let a{row} = {load}<{}>(&tiles[{at}], {}u * EIGHT);", self.ty("f16", 'A'), a.stride);
+        }
+        for column in 0..columns {
+            let (load, at) = (if b.along_k { "coopLoad" } else { "coopLoadT" }, b.matrix("column", column, self.size));
+            let _ = writeln!(
+                wgsl,
+                "            let b{column} = {load}<{}>(&tiles[{at}], {}u * EIGHT);",
+                self.ty("f16", 'B'),
+                b.stride
+            );
+        }
+        wgsl + &self.all(|row, column| {
+            let sum = format!("sum{row}_{column}");
+            format!("            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});\n")
+        })
+    }
+
+    fn store(&self, direct: bool) -> String {
+        if !direct {
+            return String::new();
+        }
+        let mut wgsl = String::from("    if m0 + TILE_M <= sizes.m && n0 + TILE_N <= sizes.n && sizes.accumulate == 0u {\n");
+        wgsl += "        let at = c0 + (m0 + row) * sizes.c_row + n0 + column;\n";
+        wgsl += &self.all(|row, column| {
+            let (row_at, column_at) = (row * self.size, column * self.size);
+            format!("        coopStoreT(sum{row}_{column}, &c[at + {row_at}u * sizes.c_row + {column_at}u], sizes.c_row);\n")
+        });
+        wgsl + "        return;\n    }\n"
+    }
+
+    fn put(&self) -> String {
+        self.all(|row, column| {
+            format!(
+                "    coopStoreT(sum{row}_{column}, &c_part[subgroup * ELEMENTS], SIZE);
+    workgroupBarrier();
+    put(thread, c0, m0, n0, {row}u * SIZE, {column}u * SIZE);
+    workgroupBarrier();
+"
+            )
+        })
+    }
 }

@@ -2,6 +2,8 @@
 
 mod bounds;
 mod cooperative;
+#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
+pub mod sweep;
 mod tile;
 mod tiled;
 
@@ -9,14 +11,14 @@ use std::ops::Range;
 
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Access;
-use crate::gpu::element::Element;
+use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 
+pub(crate) use cooperative::Matrices;
 pub use tile::Tile;
 pub(crate) use tile::Tiles;
-use tiled::TILE_K;
+pub(crate) use tiled::Blocking;
 
 sizes! {
     MatmulSizes {
@@ -94,10 +96,14 @@ struct ProductLayout {
     along_k: [bool; 2],
     /// Whether A, B and C can be read and written by fours.
     quads: [bool; 3],
+    /// Whether A and B can be read by eights, which are 16 bytes of f16.
+    eights: [bool; 2],
     /// How A and B are bound.
     access: [Access; 2],
     /// How A, B and C are stored.
     elements: [Element; 3],
+    /// Whether A and B can be read by fours, and K is of whole steps of the kernel, so that no load needs a condition.
+    whole_k: bool,
 }
 
 impl ProductLayout {
@@ -114,6 +120,13 @@ impl ProductLayout {
             stored(Binding::write("c"), quads[2], c_element),
         ]
     }
+
+    /// The same with C by one, and A and B of f16 by eights where they can be read so.
+    fn cooperative_bindings(&self) -> [Binding; 4] {
+        let [a, b, bias, c] = self.bindings([self.quads[0], self.quads[1], false]);
+        let by_eights = |binding: Binding, eights: bool| if eights { binding.of_vec4u() } else { binding };
+        [by_eights(a, self.eights[0]), by_eights(b, self.eights[1]), bias, c]
+    }
 }
 
 impl Product {
@@ -125,9 +138,9 @@ impl Product {
         self.b.col != 1
     }
 
-    /// Splits begin at multiples of 4, so that none cuts a quad.
-    fn layout(&self) -> ProductLayout {
-        let by_fours = |steps: &[u64]| steps.iter().all(|step| step.is_multiple_of(4));
+    /// For a kernel that takes steps of `step` k. Splits begin at multiples of 4, so that none cuts a quad.
+    fn layout(&self, step: u64) -> ProductLayout {
+        let by = |width: u64, steps: &[u64]| steps.iter().all(|step| step.is_multiple_of(width));
         // A step that a stack of one never takes counts for nothing.
         let taken = |step: u64, count: u64| if count > 1 { step } else { 0 };
         let stack = |matrix: &Matrix| taken(matrix.batch, self.batches);
@@ -136,13 +149,16 @@ impl Product {
         let first = |matrix: &Matrix| matrix.slot.offset / 4;
         let a = if self.a_along_k() { [self.k, self.a.row] } else { [self.m, self.a.col] };
         let b = if self.b_along_k() { [self.k, self.b.col] } else { [self.n, self.b.row] };
+        let read = |width, steps: &[u64], matrix: &Matrix| {
+            by(width, steps) && by(width, &[matrix.offset, stack(matrix)]) && by(4, &[first(matrix)])
+        };
+        let c = [self.n, self.c.row, self.c.offset, stack(&self.c), split, first(&self.c)];
+        let quads = [read(4, &a, &self.a), read(4, &b, &self.b), by(4, &c)];
         ProductLayout {
             along_k: [self.a_along_k(), self.b_along_k()],
-            quads: [
-                by_fours(&a) && by_fours(&[self.a.offset, stack(&self.a), first(&self.a)]),
-                by_fours(&b) && by_fours(&[self.b.offset, stack(&self.b), first(&self.b)]),
-                by_fours(&[self.n, self.c.row, self.c.offset, stack(&self.c), split, first(&self.c)]),
-            ],
+            quads,
+            eights: [read(8, &a, &self.a), read(8, &b, &self.b)],
+            whole_k: quads[0] && quads[1] && self.k.is_multiple_of(step),
             access: [self.a.slot.read_access(), self.b.slot.read_access()],
             elements: [self.a, self.b, self.c].map(|matrix| matrix.slot.element),
         }
@@ -153,9 +169,9 @@ impl Product {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ProductKernel {
     /// `product/tiled.wgsl`, for GPUs.
-    Tiled(Tile),
-    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have matrices of that size, where the app asks for it.
-    Cooperative { size: u32 },
+    Tiled(Blocking),
+    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have such matrices, where the app asks for it.
+    Cooperative(Matrices),
     /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
     Cpu { shuffle: bool },
 }
@@ -163,43 +179,52 @@ enum ProductKernel {
 impl ProductKernel {
     /// `tile` is one that was chosen, `parts` the workgroups for each tile.
     fn of(ctx: &Context, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
+        let vendor = ctx.adapter_info().vendor;
         match tile {
-            Some(tile) => Self::Tiled(tile),
+            Some(tile) => Self::Tiled(tile.blocking(vendor)),
             None if ctx.is_software() => Self::Cpu { shuffle: ctx.subgroups() },
-            None => Self::Tiled(Tile::by_shape(m, n, parts)),
+            None => Self::Tiled(Tile::by_shape(vendor, m, n, parts).blocking(vendor)),
         }
     }
 
     fn of_product(ctx: &Context, tiles: Tiles, p: &Product) -> Self {
         match tiles.cooperative {
-            Some(size) if [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16) => Self::Cooperative { size },
+            Some(size) if [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16) => {
+                let bytes = ctx.limits().max_compute_workgroup_storage_size;
+                Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], p.batches * p.splits.count, bytes))
+            }
             _ => Self::of(ctx, tiles.of(p), [p.m, p.n], p.batches * p.splits.count),
         }
     }
 
     /// Tiles of C, each of which one workgroup makes.
     fn tiles(self, m: u64, n: u64) -> u64 {
+        let [rows, columns] = match self {
+            Self::Tiled(blocking) => blocking.tile,
+            Self::Cooperative(matrices) => matrices.tile,
+            Self::Cpu { .. } => CPU_TILE,
+        };
+        m.div_ceil(rows.into()) * n.div_ceil(columns.into())
+    }
+
+    /// The k that a workgroup takes at a time.
+    fn step(self) -> u64 {
         match self {
-            Self::Tiled(tile) => tile.count(m, n),
-            Self::Cooperative { .. } => m.div_ceil(cooperative::TILE.into()) * n.div_ceil(cooperative::TILE.into()),
-            Self::Cpu { .. } => m.div_ceil(CPU_TILE[0].into()) * n.div_ceil(CPU_TILE[1].into()),
+            Self::Tiled(blocking) => blocking.tile_k.into(),
+            Self::Cooperative(matrices) => matrices.tile_k.into(),
+            Self::Cpu { .. } => 1,
         }
     }
 
     /// Whole steps of the kernel, so that only the last split has a ragged one.
     fn k_per_split(self, p: &Product) -> u64 {
-        let part = p.k.div_ceil(p.splits.count);
-        match self {
-            Self::Tiled(_) => part.next_multiple_of(TILE_K.into()),
-            Self::Cooperative { .. } => part.next_multiple_of(cooperative::TILE_K.into()),
-            Self::Cpu { .. } => part,
-        }
+        p.k.div_ceil(p.splits.count).next_multiple_of(self.step())
     }
 
     fn source(self, layout: ProductLayout) -> KernelSource {
         let shuffle = match self {
-            Self::Tiled(tile) => return tiled::source(tile, layout),
-            Self::Cooperative { size } => return cooperative::source(size, layout),
+            Self::Tiled(blocking) => return tiled::source(blocking, layout),
+            Self::Cooperative(matrices) => return cooperative::source(matrices, layout),
             Self::Cpu { shuffle } => shuffle,
         };
         let take = match shuffle {
@@ -217,17 +242,20 @@ const CPU_TILE: [u32; 2] = [128, 32];
 
 /// How many parts a sum is best cut into for `batches` products of m x n: enough workgroups to fill the device, but at most `most`.
 pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
+    splits_of(ctx, ProductKernel::of(ctx, tiles.tn, [m, n], batches * most), [m, n], batches, most)
+}
+
+fn splits_of(ctx: &Context, form: ProductKernel, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
     let wanted = if ctx.is_software() { 8 } else { 512 };
-    let tiles = ProductKernel::of(ctx, tiles.tn, [m, n], batches * most).tiles(m, n) * batches;
-    u64::div_ceil(wanted, tiles).clamp(1, most)
+    u64::div_ceil(wanted, form.tiles(m, n) * batches).clamp(1, most)
 }
 
 /// A multiple of every tile's rows, so that cutting a product leaves no ragged tiles behind.
-const ROWS_OF_ANY_TILE: u64 = 128;
+const ROWS_OF_ANY_TILE: u64 = 256;
 
 fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<Dispatch> {
     bounds::check(p)?;
-    let kernel = ctx.kernel(form.source(p.layout()))?;
+    let kernel = ctx.kernel(form.source(p.layout(form.step())));
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
     let sizes = MatmulSizes {
         m: p.m as u32,
@@ -322,7 +350,7 @@ pub(crate) fn column_sum(
         c_split: splits.stride as u32,
     };
     let groups = [columns.div_ceil(64), 1, batches * splits.count];
-    Dispatch::new(ctx, ctx.kernel(column_sum_source())?, &[a.slot, c.slot], &sizes, groups)
+    Dispatch::new(ctx, ctx.kernel(column_sum_source()), &[a.slot, c.slot], &sizes, groups)
 }
 
 sizes! {
@@ -346,7 +374,7 @@ pub(crate) fn reduce(
     let len = range.end - range.start;
     let offset = range.start as u32;
     let sizes = ReduceSizes { len: len as u32, splits: splits as u32, offset, accumulate: accumulate.into() };
-    Dispatch::new(ctx, ctx.kernel(reduce_source())?, &[partial, dst], &sizes, elementwise(ctx, len))
+    Dispatch::new(ctx, ctx.kernel(reduce_source()), &[partial, dst], &sizes, elementwise(ctx, len))
 }
 
 /// Grid of a kernel that strides over `n` elements with 64 threads a workgroup.
@@ -357,17 +385,37 @@ pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
 /// Every source that this module can ask for, but for combinations that tell nothing new, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
     let mut sources = vec![column_sum_source(), reduce_source()];
-    let plain = ProductLayout { along_k: [true; 2], quads: [true; 3], access: [Access::Read; 2], elements: [Element::F32; 3] };
+    let plain = ProductLayout {
+        along_k: [true; 2],
+        quads: [true; 3],
+        eights: [true; 2],
+        access: [Access::Read; 2],
+        elements: [Element::F32; 3],
+        whole_k: true,
+    };
     let orientations = [[true, true], [true, false], [false, false]];
     for tile in Tile::ALL {
-        sources.extend(orientations.map(|along_k| ProductKernel::Tiled(tile).source(ProductLayout { along_k, ..plain })));
+        for whole_k in [false, true] {
+            let source = |along_k| ProductKernel::Tiled(tile.blocking(0)).source(ProductLayout { along_k, whole_k, ..plain });
+            sources.extend(orientations.map(source));
+        }
     }
-    for size in [8, 16] {
+    for matrices in cooperative::all() {
         for c in [Element::F32, Element::F16] {
             let elements = [Element::F16, Element::F16, c];
-            for quads in [[true; 3], [false; 3]] {
-                let source =
-                    |along_k| ProductKernel::Cooperative { size }.source(ProductLayout { along_k, quads, elements, ..plain });
+            for (eights, quads, whole_k) in [(true, true, true), (true, true, false), (false, true, false), (false, false, false)]
+            {
+                let (quads, eights) = ([quads; 3], [eights; 2]);
+                let source = |along_k| {
+                    ProductKernel::Cooperative(matrices).source(ProductLayout {
+                        along_k,
+                        quads,
+                        eights,
+                        elements,
+                        whole_k,
+                        ..plain
+                    })
+                };
                 sources.extend(orientations.map(source));
             }
         }
@@ -381,7 +429,8 @@ pub(crate) fn sources() -> Vec<KernelSource> {
         ] {
             for quads in [[true; 3], [false; 3]] {
                 for along_k in orientations {
-                    sources.push(ProductKernel::Tiled(Tile::Of32x32).source(ProductLayout { along_k, quads, access, elements }));
+                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
+                    sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
                 }
             }
             for shuffle in [false, true] {
@@ -547,7 +596,7 @@ pub(crate) mod tests {
         let ctx = context();
         // Larger tiles take a CPU adapter seconds to compile.
         let tiles = if ctx.is_software() { &Tile::ALL[..1] } else { &Tile::ALL };
-        let mut forms: Vec<_> = tiles.iter().map(|&tile| ProductKernel::Tiled(tile)).collect();
+        let mut forms: Vec<_> = tiles.iter().map(|&tile| ProductKernel::Tiled(tile.blocking(0))).collect();
         forms.push(ProductKernel::Cpu { shuffle: false });
         forms.extend(ctx.subgroups().then_some(ProductKernel::Cpu { shuffle: true }));
         let shapes = [[1, 1, 1], [3, 17, 65], [17, 65, 3], [64, 63, 64], [63, 64, 17], [129, 33, 130], [260, 3, 5]];
@@ -564,7 +613,7 @@ pub(crate) mod tests {
                         [(1, 1, true, false), (2, 1, true, true), (1, 1, false, true), (2, 5, false, false), (1, 4, false, true)]
                     {
                         let case = Case { shape, transposed, batches, splits, bias, accumulate, gaps };
-                        assert_eq!(case.product().layout().quads, gaps.map(|gap| gap == 4), "{case:?}");
+                        assert_eq!(case.product().layout(1).quads, gaps.map(|gap| gap == 4), "{case:?}");
                         println!("{form:?}: {case:?}");
                         case.check(&ctx, form);
                     }
@@ -582,7 +631,7 @@ pub(crate) mod tests {
             let shape = [260, 132, 36];
             let case =
                 Case { shape, transposed: [false, true], batches: 1, splits: 1, bias: true, accumulate: false, gaps: [4; 3] };
-            case.check(&ctx, ProductKernel::Tiled(tile));
+            case.check(&ctx, ProductKernel::Tiled(tile.blocking(0)));
         }
     }
 
@@ -601,7 +650,7 @@ pub(crate) mod tests {
         // Four odd steps are even: each must be.
         for (transposed, count) in ORIENTATIONS.into_iter().flat_map(|transposed| [(transposed, 2), (transposed, 5)]) {
             let even = case(transposed, count, count).product();
-            assert_eq!(even.layout().quads, [true; 3]);
+            assert_eq!(even.layout(1).quads, [true; 3]);
             let uneven: [(usize, Change); 15] = [
                 (0, |p| p.a.offset += 2),
                 (0, |p| p.a.batch += 2),
@@ -622,7 +671,7 @@ pub(crate) mod tests {
             for (i, (operand, change)) in uneven.into_iter().enumerate() {
                 let mut product = even;
                 change(&mut product);
-                assert!(!product.layout().quads[operand], "{transposed:?}, {count} of them, change {i}");
+                assert!(!product.layout(1).quads[operand], "{transposed:?}, {count} of them, change {i}");
             }
         }
     }
@@ -632,7 +681,7 @@ pub(crate) mod tests {
     fn no_index_leaves_its_slot() {
         let ctx = context();
         for (transposed, form) in ORIENTATIONS
-            .map(|t| (t, ProductKernel::Tiled(Tile::Of32x32)))
+            .map(|t| (t, ProductKernel::Tiled(Tile::Of32x32.blocking(0))))
             .into_iter()
             .chain([([false; 2], ProductKernel::Cpu { shuffle: false })])
         {
@@ -670,8 +719,8 @@ pub(crate) mod tests {
 
     /// A tiled product whose threads spoil their part of C where they read outside of a slot.
     fn watched(ctx: &Context, p: &Product) -> Dispatch {
-        let form = ProductKernel::Tiled(Tile::Of32x32);
-        let mut source = form.source(p.layout());
+        let form = ProductKernel::Tiled(Tile::Of32x32.blocking(0));
+        let mut source = form.source(p.layout(form.step()));
         for name in ["a", "b", "bias"] {
             let load = format!("{{ let values = {name}[i];");
             assert_eq!(source.wgsl.matches(&load).count(), 1, "{name}");
@@ -682,7 +731,7 @@ pub(crate) mod tests {
         assert_eq!(source.wgsl.matches(put).count(), 1);
         source.wgsl =
             source.wgsl.replace(put, "n: u32, clean: vec4f) { let sum = clean + outside;") + "var<private> outside: f32;\n";
-        Dispatch { kernel: ctx.kernel(source).unwrap(), ..matmul(ctx, form, p).unwrap() }
+        Dispatch { kernel: ctx.kernel(source), ..matmul(ctx, form, p).unwrap() }
     }
 
     /// The kernel reads nothing outside of slots that end with the last element.
@@ -692,12 +741,12 @@ pub(crate) mod tests {
         let [nt, _, tn] = ORIENTATIONS;
         // Of such sizes those who read the last elements have a part of C to spoil.
         for (transposed, shape, gap) in
-            [(nt, [30, 31, 13], 3), (tn, [30, 31, 13], 3), (nt, [36, 28, 12], 4), (tn, [28, 32, 12], 4)]
+            [(nt, [30, 31, 13], 3), (tn, [30, 31, 13], 3), (nt, [36, 28, 8], 4), (tn, [32, 28, 12], 4)]
         {
             for bias in [false, true] {
                 let case = Case { shape, transposed, batches: 2, splits: 2, bias, accumulate: false, gaps: [gap; 3] };
                 let p = case.cut();
-                assert_eq!(p.layout().quads, [gap == 4; 3]);
+                assert_eq!(p.layout(1).quads, [gap == 4; 3]);
                 let values = [p.a, p.b, p.c].map(|matrix| vec![0.5; matrix.slot.elements() as usize]);
                 let values = [&values[0][..], &values[1], &values[2]];
                 let spoiled = |dispatch| run(&ctx, dispatch, values).iter().any(|&c| c > 1e8);
@@ -728,14 +777,17 @@ pub(crate) mod tests {
         let with = Tiles { cooperative: Some(16), ..Tiles::all(Tile::Of32x32) };
         let mut p = case.product();
         for (elements, form) in [
-            ([Element::F16, Element::F16], ProductKernel::Cooperative { size: 16 }),
-            ([Element::F32, Element::F16], ProductKernel::Tiled(Tile::Of32x32)),
-            ([Element::F16, Element::F32], ProductKernel::Tiled(Tile::Of32x32)),
-            ([Element::PackedF16, Element::PackedF16], ProductKernel::Tiled(Tile::Of32x32)),
+            ([Element::F16, Element::F16], ProductKernel::Cooperative(Matrices::by_shape(16, [4, 4], 1, 16384))),
+            ([Element::F32, Element::F16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
+            ([Element::F16, Element::F32], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
+            ([Element::PackedF16, Element::PackedF16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
         ] {
             [p.a.slot.element, p.b.slot.element] = elements;
             assert_eq!(ProductKernel::of_product(&ctx, with, &p), form);
-            assert_eq!(ProductKernel::of_product(&ctx, Tiles::all(Tile::Of32x32), &p), ProductKernel::Tiled(Tile::Of32x32));
+            assert_eq!(
+                ProductKernel::of_product(&ctx, Tiles::all(Tile::Of32x32), &p),
+                ProductKernel::Tiled(Tile::Of32x32.blocking(0))
+            );
         }
     }
 

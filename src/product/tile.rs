@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::product::Product;
+use crate::product::{Blocking, Product};
 
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
 /// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
@@ -24,6 +24,9 @@ pub enum Tile {
     #[serde(rename = "128x128")]
     Of128x128,
 }
+
+/// Its threads have 128 registers, too few for the 64 sums of an 8x8 block and what they are made of.
+const INTEL: u32 = 0x8086;
 
 /// Workgroups that fill a large GPU; a small one has more to do of each.
 const FILLING: u64 = 256;
@@ -52,13 +55,21 @@ impl Tile {
         }
     }
 
-    /// Rows and columns of it that one thread makes.
-    pub(super) fn block(self) -> [u32; 2] {
-        match self {
-            Self::Of32x32 => [4, 4],
-            Self::Of64x64 | Self::Of128x64 => [8, 4],
-            Self::Of128x128 => [8, 8],
-        }
+    /// Those whose kernels spill no registers on GPUs of this vendor, by its PCI number.
+    pub(crate) fn offered(vendor: u32) -> &'static [Self] {
+        if vendor == INTEL { &Self::ALL[..3] } else { &Self::ALL }
+    }
+
+    /// How threads make it, within the workgroup memory that every device has.
+    pub(super) fn blocking(self, vendor: u32) -> Blocking {
+        let (block, tile_k, slices, buffers) = match self {
+            Self::Of32x32 => ([4, 4], 16, 1, 2),
+            Self::Of64x64 if vendor == INTEL => ([8, 4], 16, 1, 2),
+            Self::Of128x64 if vendor == INTEL => ([8, 4], 16, 1, 1),
+            Self::Of64x64 => ([8, 8], 16, 4, 2),
+            Self::Of128x64 | Self::Of128x128 => ([8, 8], 8, 1, 2),
+        };
+        Blocking { tile: self.size(), block, tile_k, slices, buffers }
     }
 
     /// Tiles that a product of m rows and n columns is cut into.
@@ -69,13 +80,13 @@ impl Tile {
 
     /// What is taken before anything is known of the device: the largest that gives enough workgroups, `parts` of them for each
     /// tile, and whose ragged edges waste at most a third.
-    pub(crate) fn by_shape(m: u64, n: u64, parts: u64) -> Self {
+    pub(crate) fn by_shape(vendor: u32, m: u64, n: u64, parts: u64) -> Self {
         let fits = |tile: &Self| {
             let [tile_m, tile_n] = tile.size().map(u64::from);
             let computed = m.next_multiple_of(tile_m) * n.next_multiple_of(tile_n);
             tile.count(m, n) * parts >= FILLING && 2 * computed <= 3 * m * n
         };
-        Self::ALL.into_iter().rev().find(fits).unwrap_or(Self::Of32x32)
+        Self::offered(vendor).iter().copied().rev().find(fits).unwrap_or(Self::Of32x32)
     }
 }
 
@@ -145,24 +156,27 @@ mod tests {
             (96, 65_536, 1, Tile::Of128x128),
             (1, 1, 1, Tile::Of32x32),
         ] {
-            assert_eq!(Tile::by_shape(m, n, parts), tile, "{m} x {n}, {parts} parts");
+            assert_eq!(Tile::by_shape(0, m, n, parts), tile, "{m} x {n}, {parts} parts");
         }
+    }
+
+    #[test]
+    fn blocks_are_smaller_where_they_would_spill() {
+        assert_eq!(Tile::by_shape(INTEL, 4096, 4096, 1), Tile::Of128x64);
+        let sums = |tile: &Tile, vendor| tile.blocking(vendor).block.iter().product::<u32>();
+        assert!(Tile::offered(INTEL).iter().all(|tile| sums(tile, INTEL) <= 32));
+        assert_eq!(sums(&Tile::Of128x64, 0), 64);
     }
 
     /// What the kernel counts on: see `product/tiled.wgsl`.
     #[test]
     fn every_tile_suits_the_kernel() {
         for tile in Tile::ALL {
-            let ([m, n], [block_m, block_n]) = (tile.size(), tile.block());
-            let threads = [m / block_m, n / block_n];
-            assert!(m % 32 == 0 && n % 32 == 0, "{tile:?}: 8 quads may trade places");
-            assert!(threads[0] % 8 == 0 && threads[1] % 8 == 0, "{tile:?}: a thread's blocks lie multiples of 8 quads apart");
-            let threads = threads[0] * threads[1];
-            assert!(
-                threads <= crate::gpu::context::INVOCATIONS && (m + n) / 4 * (super::super::TILE_K / 4) <= threads,
-                "{tile:?}"
-            );
-            assert!((m + n) * super::super::TILE_K * 4 <= crate::gpu::context::WORKGROUP_BYTES, "{tile:?}");
+            for blocking in [0, INTEL].map(|vendor| tile.blocking(vendor)) {
+                assert_eq!(blocking.check(), Ok(()), "{tile:?}");
+                let (threads, bytes) = (blocking.threads(), blocking.bytes());
+                assert!(threads <= crate::gpu::context::INVOCATIONS && bytes <= crate::gpu::context::WORKGROUP_BYTES, "{tile:?}");
+            }
             assert_eq!(tile.name().parse::<Tile>().unwrap(), tile);
         }
         let error = "16x16".parse::<Tile>().unwrap_err().to_string();

@@ -417,6 +417,10 @@ impl<'a> Call<'a> {
             }
             d_y = d_x;
         }
+        // A product's 0 past a length is NaN where a weight is not finite.
+        for (t, b) in (0..self.seq_len).flat_map(|t| (0..self.batch).map(move |b| (t, b))).filter(|&(t, b)| !self.active(t, b)) {
+            d_y[(t * self.batch + b) * config.input_size..][..config.input_size].fill(0.0);
+        }
         gradients.d_input = self.write(&d_y, config.input_size);
         gradients
     }
@@ -485,6 +489,9 @@ impl<'a> Call<'a> {
                     let (d_rh, hh) = (d_rh.slice(s![.., ..first_rows]), w.hh.slice(s![..first_rows, ..]));
                     add_product(d_rh, hh, matrix_mut(&mut d_prev[..batch * hidden], hidden));
                 }
+            }
+            for b in (0..batch).filter(|&b| !self.active(t, b)) {
+                d_prev[b * hidden..][..hidden].copy_from_slice(&d_state[b * hidden..][..hidden]);
             }
             self.cut_state(direction, t, &mut d_prev);
             d_state = d_prev;

@@ -18,16 +18,17 @@ use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
 use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
+use crate::schedule::Strategy;
+use crate::schedule::options::ScheduleOptions;
 use crate::schedule::persistent::Forced;
-use crate::schedule::{Recurrence, Strategy};
-use crate::tune::tuning::{Class, Tuning};
+use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
 #[derive(Debug, Clone)]
 pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
-    recurrence: Recurrence,
+    options: ScheduleOptions,
     tuning: Arc<Tuning>,
 }
 
@@ -38,12 +39,12 @@ impl Rnn {
         let cell = Frozen::new(Arc::new(cell));
         let layout = ParamLayout::new(&cell, &config)?;
         let network = Arc::new(Network { cell: Arc::new(cell), config, layout, element: Element::F32 });
-        Ok(Self { ctx: ctx.clone(), network, recurrence: Recurrence::new(ctx), tuning: Arc::default() })
+        Ok(Self { ctx: ctx.clone(), network, options: ScheduleOptions::new(ctx), tuning: Arc::default() })
     }
 
     /// Forces a strategy.
     pub fn with_strategy(self, strategy: Strategy) -> Self {
-        Self { recurrence: Recurrence { strategy, ..self.recurrence }, ..self }
+        Self { options: ScheduleOptions { strategy, ..self.options }, ..self }
     }
 
     /// Lets [`Strategy::Auto`] choose by what [`tune`](Rnn::tune) measured; a tuning of another device is refused.
@@ -63,19 +64,19 @@ impl Rnn {
     /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
     /// the default 2.2·10⁹: a resident sequence is then cut into more dispatches.
     pub fn with_dispatch_flops(self, dispatch_flops: u64) -> Self {
-        Self { recurrence: Recurrence { dispatch_flops, ..self.recurrence }, ..self }
+        Self { options: ScheduleOptions { dispatch_flops, ..self.options }, ..self }
     }
 
     /// Bounds the bytes of workspace that hold the input's products, 256 MiB by default: a longer sequence goes through a layer in
     /// windows of as many steps as fit, so that the memory for a forward pass in inference does not grow with G·H·T.
     pub fn with_window_bytes(self, window_bytes: u64) -> Self {
-        Self { recurrence: Recurrence { window_bytes, ..self.recurrence }, ..self }
+        Self { options: ScheduleOptions { window_bytes, ..self.options }, ..self }
     }
 
     /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
     pub fn with_tile(self, tile: Tile) -> Self {
-        let tiles = Tiles { cooperative: self.recurrence.tiles.cooperative, ..Tiles::all(tile) };
-        Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self }
+        let tiles = Tiles { cooperative: self.options.tiles.cooperative, ..Tiles::all(tile) };
+        Self { options: ScheduleOptions { tiles, ..self.options }, ..self }
     }
 
     /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
@@ -85,20 +86,27 @@ impl Rnn {
     /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.
     pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {
         let cooperative = if on { Some(self.ctx.cooperative_size()?) } else { None };
-        let tiles = Tiles { cooperative, ..self.recurrence.tiles };
-        Ok(Self { recurrence: Recurrence { tiles, ..self.recurrence }, ..self })
+        let tiles = Tiles { cooperative, ..self.options.tiles };
+        Ok(Self { options: ScheduleOptions { tiles, ..self.options }, ..self })
     }
 
     /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
     /// 32 on a GPU; [`tune`](Rnn::tune) finds out. Where fewer run, its dispatches fail and are repaired.
     pub fn with_workgroups(self, workgroups: u32) -> Self {
-        Self { recurrence: Recurrence { workgroups: workgroups.max(1), ..self.recurrence }, ..self }
+        Self { options: ScheduleOptions { workgroups: workgroups.max(1), ..self.options }, ..self }
+    }
+
+    /// Whether [`Strategy::Auto`] may take strategy persistent, which it does by default: where a tuning found it fastest, and without
+    /// one where [`Context::measure_residency`] has seen workgroups run side by side. A dispatch of which they don't loses at most 2 ms
+    /// to its roll call, and is repaired on the GPU.
+    pub fn with_auto_persistent(self, allowed: bool) -> Self {
+        Self { options: ScheduleOptions { persistent: allowed, ..self.options }, ..self }
     }
 
     /// Bounds how often a workgroup of strategy persistent polls for one value before the dispatch fails and is repaired.
     pub fn with_spin_limit(self, spin_limit: u32) -> Self {
         // So that counting polls up to it ends.
-        Self { recurrence: Recurrence { spin_limit: spin_limit.min(1 << 30), ..self.recurrence }, ..self }
+        Self { options: ScheduleOptions { spin_limit: spin_limit.min(1 << 30), ..self.options }, ..self }
     }
 
     /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
@@ -106,8 +114,8 @@ impl Rnn {
     #[doc(hidden)]
     pub fn with_layout(self, layout: &str) -> Result<Self> {
         let layout: Forced = layout.parse()?;
-        let workgroups = layout.workgroups.unwrap_or(self.recurrence.workgroups);
-        Ok(Self { recurrence: Recurrence { layout, workgroups, ..self.recurrence }, ..self })
+        let workgroups = layout.workgroups.unwrap_or(self.options.workgroups);
+        Ok(Self { options: ScheduleOptions { layout, workgroups, ..self.options }, ..self })
     }
 
     /// The device it runs on.
@@ -167,6 +175,16 @@ impl Rnn {
         &self.tuning
     }
 
+    /// Whether a tuning has a choice for this network and shape.
+    pub fn is_known_to(&self, tuning: &Tuning, shape: SeqShape, mode: Mode) -> bool {
+        tuning.choice(&self.class(shape, mode)).is_some()
+    }
+
+    /// What was tried for this network and shape when a tuning was made, in that order; empty if it was not tuned for.
+    pub fn tried<'a>(&self, tuning: &'a Tuning, shape: SeqShape, mode: Mode) -> &'a [Tried] {
+        tuning.choice(&self.class(shape, mode)).map_or(&[], |choice| &choice.tried)
+    }
+
     /// What this network and shape are to a tuning.
     pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
         let config = self.config();
@@ -176,21 +194,9 @@ impl Rnn {
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
-        shape.validate()?;
-        let class = self.class(shape, mode);
-        let tuned = self.tuning.choose(&class, self.ctx.repairs());
-        let recurrence = self.recurrence.resolve(&self.ctx, self.cell(), self.config(), shape, tuned);
-        let recurrence = Recurrence { tiles: recurrence.tiles.or(self.tuning.tiles(&class)), ..recurrence };
-        let plan = |recurrence| Plan::new(&self.ctx, &self.network, shape, mode, recurrence);
-        match (plan(recurrence), self.tuning.fallback(&class)) {
-            // Chosen on a device with more bindings or memory to it than the app asked for.
-            (Err(Error::Limit { .. }), Some(strategy))
-                if self.recurrence.strategy == Strategy::Auto && recurrence.strategy == Strategy::Persistent =>
-            {
-                plan(Recurrence { strategy, ..recurrence })
-            }
-            (plan, _) => plan,
-        }
+        let tuned = self.tuning.tuned(&self.class(shape, mode));
+        let failures = self.tuning.failures().saturating_add(self.ctx.repairs());
+        Plan::new(&self.ctx, &self.network, shape, mode, self.options, tuned, failures)
     }
 
     /// Runs host data through the network in inference mode, on buffers of its own.

@@ -8,26 +8,29 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tiles, elementwise, matmuls, splits};
-use crate::schedule::{
+use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
 
 /// A slice of the state that a product binds begins at a multiple of so many elements: 256 bytes, the most that WebGPU asks for.
 const ALIGNMENT: u64 = 64;
+/// Fewer rows are not worth a trial when a tuning is made.
+const LEAST_BATCH: usize = 3;
 /// Least terms of a part of a split sum, and most parts.
 const SPLIT_TERMS: u64 = 64;
 const SPLITS: u64 = 8;
 
 /// Where the product of a step and what backward's multiplies lie, in elements of the state.
 #[derive(Debug, Clone, Copy)]
-struct Scratch {
+struct Parts {
     part: u64,
     splits: u64,
     sent: u64,
     end: u64,
 }
 
-impl Scratch {
+impl Parts {
     /// From `start` on.
     fn new(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
         let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
@@ -50,13 +53,8 @@ impl Scratch {
     }
 }
 
-/// Elements at the end of the state, wherever that is.
-pub(super) fn room(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    Scratch::new(ctx, tiles, cell, sizes, backward, 0).end + ALIGNMENT
-}
-
 /// Words of what forward's products multiply.
-pub(super) fn operand_words(sizes: &StepSizes) -> u64 {
+fn operand_words(sizes: &StepSizes) -> u64 {
     u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
 }
 
@@ -72,9 +70,11 @@ fn forward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Bin
     KernelSource::new("recurrence/batched_forward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn forward(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
-    let room = Scratch::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
-    let sizes = room.sizes(sizes);
+fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
+    let tiles = layer.options.tiles;
+    let parts = Parts::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
+    let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let gate_rows = cell.gates().len() as u64 * hidden;
     let element = s.params.element.written();
@@ -89,16 +89,16 @@ pub(super) fn forward(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &Step
             .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
             .transposed()
             .stacked(sizes.param_stride.into()),
-        c: Matrix::rows(room.part_of(s.state, gate_rows, directions * batch), gate_rows)
+        c: Matrix::rows(parts.part_of(s.state, gate_rows, directions * batch), gate_rows)
             .at(u64::from(phase.first) * hidden)
             .stacked(batch * gate_rows),
         bias: None,
         accumulate: false,
-        splits: Splits { count: room.splits, stride: directions * batch * gate_rows },
+        splits: Splits { count: parts.splits, stride: directions * batch * gate_rows },
     };
     let slots = [&s.slots()[..], &[operand]].concat();
     let cell_dispatch = |phase| {
-        let kernel = ctx.kernel(forward_source(cell, phase, step_index(ctx), s.bindings(), element))?;
+        let kernel = ctx.kernel(forward_source(cell, phase, step_index(ctx), s.bindings(), element));
         Dispatch::new(ctx, kernel, &slots, &sizes, elementwise(ctx, operand_words(&sizes)))
     };
     let mut dispatches = Vec::new();
@@ -117,18 +117,14 @@ fn backward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Bi
     KernelSource::new("recurrence/batched_backward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn backward(
-    ctx: &Context,
-    tiles: Tiles,
-    cell: &dyn Cell,
-    sizes: &StepSizes,
-    s: &BackwardSlots,
-) -> Result<Vec<Segment>> {
-    let room = Scratch::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
-    let sizes = room.sizes(sizes);
+fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
+    let tiles = layer.options.tiles;
+    let parts = Parts::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
+    let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let (rows, gate_rows) = (directions * batch, cell.gates().len() as u64 * hidden);
-    let sent = Slot { offset: s.state.offset + 4 * room.sent, size: 4 * rows * gate_rows, ..s.state };
+    let sent = Slot { offset: s.state.offset + 4 * parts.sent, size: 4 * rows * gate_rows, ..s.state };
     let product = |phase: Phase| Product {
         m: batch,
         n: hidden,
@@ -138,16 +134,16 @@ pub(super) fn backward(
         b: Matrix::rows(s.params, hidden)
             .at(u64::from(sizes.weight) + u64::from(phase.first) * hidden * hidden)
             .stacked(sizes.param_stride.into()),
-        c: Matrix::rows(room.part_of(s.state, hidden, rows), hidden).stacked(batch * hidden),
+        c: Matrix::rows(parts.part_of(s.state, hidden, rows), hidden).stacked(batch * hidden),
         bias: None,
         accumulate: false,
-        splits: Splits { count: room.splits, stride: rows * hidden },
+        splits: Splits { count: parts.splits, stride: rows * hidden },
     };
     let mut dispatches = Vec::new();
     let mut first = Vec::new();
     for phase in phases(cell) {
         dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
-        let kernel = ctx.kernel(backward_source(cell, phase, step_index(ctx), s.bindings()))?;
+        let kernel = ctx.kernel(backward_source(cell, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), &sizes, elementwise(ctx, rows * hidden))?);
         if first.is_empty() {
             first.clone_from(&dispatches);
@@ -162,7 +158,7 @@ pub(super) fn backward(
 }
 
 /// Every source of this strategy but for its products, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for phase in phases(cell).into_iter().chain([START]) {
         for (element, bindings) in Element::ALL.into_iter().zip(all_forward_bindings()) {
@@ -173,4 +169,33 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
         sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, phase, step, bindings)));
     }
     sources
+}
+
+/// See [`Strategy::Batched`](crate::Strategy::Batched).
+#[derive(Debug)]
+pub(super) struct Batched;
+
+impl Schedule for Batched {
+    /// The operand of forward's products, and at the end of the state, wherever that is, what they make.
+    fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
+        let Layer { ctx, cell, sizes, .. } = *layer;
+        let end = Parts::new(ctx, layer.options.tiles, cell, sizes, backward, 0).end;
+        Scratch { exchange: if backward { 0 } else { operand_words(sizes) }, behind_state: end + ALIGNMENT }
+    }
+
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        forward(layer, slots)
+    }
+
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        backward(layer, slots)
+    }
+
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+        sources(cell, step)
+    }
+
+    fn candidates(&self, _: &Context, batch_size: usize) -> Vec<u32> {
+        if batch_size >= LEAST_BATCH { vec![1] } else { Vec::new() }
+    }
 }

@@ -2,12 +2,14 @@
 
 use crate::cell::Cell;
 use crate::error::{Error, Result};
-use crate::gpu::context::{Context, INVOCATIONS, WORKGROUP_BYTES};
+use crate::gpu::context::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::{
+use crate::schedule::interface::{Layer, Schedule};
+use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
+use crate::schedule::unrolled;
 
 /// What a workgroup of a step kernel makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,11 +74,16 @@ fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bi
     KernelSource::new("recurrence/stepwise_forward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn forward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_forward(layer, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, phase.count)?;
-        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
+        let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
@@ -86,11 +93,16 @@ fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, b
     KernelSource::new("recurrence/stepwise_backward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
-pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
+        if let Some(dispatch) = unrolled::step_backward(layer, phase, s)? {
+            dispatches.push(dispatch);
+            continue;
+        }
         let tile = Tile::new(sizes.batch, 1)?;
-        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()))?;
+        let kernel = ctx.kernel(backward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
     let first = dispatches[0].clone();
@@ -103,7 +115,7 @@ pub(super) fn backward(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &Ba
 }
 
 /// Every source of this strategy, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for phase in phases(cell) {
         for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
@@ -113,5 +125,24 @@ pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
             sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, tile, phase, step, bindings)));
         }
     }
+    sources.extend(unrolled::sources(cell, step));
     sources
+}
+
+/// See [`Strategy::Stepwise`](crate::Strategy::Stepwise).
+#[derive(Debug)]
+pub(super) struct Stepwise;
+
+impl Schedule for Stepwise {
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        forward(layer, slots)
+    }
+
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        backward(layer, slots)
+    }
+
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+        sources(cell, step)
+    }
 }

@@ -118,13 +118,13 @@ impl Clipping {
         let gradients = Slot::whole(Role::DParams, self.len);
         let grid = elementwise(ctx, self.len);
         if let Clip::Value(_) = self.clip {
-            return Ok(vec![Dispatch::new(ctx, ctx.kernel(value_source())?, &[gradients], &words, grid)?.into()]);
+            return Ok(vec![Dispatch::new(ctx, ctx.kernel(value_source()), &[gradients], &words, grid)?.into()]);
         }
         let (partial, norm) = (Slot::whole(Role::Workspace, partials), Slot::whole(Role::Norm, 2));
         Ok(vec![
-            Dispatch::new(ctx, ctx.kernel(squares_source())?, &[gradients, partial], &words, [partials, 1, 1])?.into(),
-            Dispatch::new(ctx, ctx.kernel(norm_source())?, &[partial, norm], &words, [1; 3])?.into(),
-            Dispatch::new(ctx, ctx.kernel(scale_source())?, &[norm, gradients], &words, grid)?.into(),
+            Dispatch::new(ctx, ctx.kernel(squares_source()), &[gradients, partial], &words, [partials, 1, 1])?.into(),
+            Dispatch::new(ctx, ctx.kernel(norm_source()), &[partial, norm], &words, [1; 3])?.into(),
+            Dispatch::new(ctx, ctx.kernel(scale_source()), &[norm, gradients], &words, grid)?.into(),
         ])
     }
 

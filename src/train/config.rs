@@ -143,7 +143,7 @@ pub struct Batch<'a> {
     pub inputs: Inputs<'a>,
     /// What should come out; past a length it may be anything.
     pub targets: Targets<'a>,
-    /// `[B]`, each in 1..=T: needed if the config is ragged, else refused. With [`Readout::EveryStep`] nothing past a length counts.
+    /// `[B]`, each in 0..=T: needed if the config is ragged, else refused. With [`Readout::EveryStep`] nothing past a length counts.
     pub lengths: Option<&'a [u32]>,
     /// One for each prediction: 0 where it does not count.
     pub mask: Option<&'a [u32]>,
@@ -236,8 +236,8 @@ impl<'a> Batch<'a> {
             Some(lengths) => {
                 check_len("lengths", config.shape.batch_size, lengths.len())?;
                 let max = config.shape.seq_len as u64;
-                match lengths.iter().position(|&length| length == 0 || u64::from(length) > max) {
-                    Some(b) => Err(Error::Range { name: format!("lengths[{b}]"), value: lengths[b].into(), min: 1, max }),
+                match lengths.iter().position(|&length| u64::from(length) > max) {
+                    Some(b) => Err(Error::Range { name: format!("lengths[{b}]"), value: lengths[b].into(), min: 0, max }),
                     None => Ok(()),
                 }
             }

@@ -128,7 +128,7 @@ impl Embedding {
     }
 
     fn forward(&self) -> Result<Vec<Segment>> {
-        let kernel = self.ctx.kernel(forward_source())?;
+        let kernel = self.ctx.kernel(forward_source());
         let slots = [self.tokens(), Slot::whole(Role::Params, self.params), Slot::whole(Role::Output, self.output)];
         let grid = elementwise(&self.ctx, self.output);
         Ok(vec![Dispatch::new(&self.ctx, kernel, &slots, &self.words(), grid)?.into()])
@@ -142,8 +142,8 @@ impl Embedding {
         let then = elementwise(ctx, self.output);
         let slots = [self.tokens(), d_output, links, d_params];
         Ok(vec![
-            Dispatch::new(ctx, ctx.kernel(links_source())?, &[self.tokens(), links, d_params], &self.words(), first)?.into(),
-            Dispatch::new(ctx, ctx.kernel(backward_source())?, &slots, &self.words(), then)?.into(),
+            Dispatch::new(ctx, ctx.kernel(links_source()), &[self.tokens(), links, d_params], &self.words(), first)?.into(),
+            Dispatch::new(ctx, ctx.kernel(backward_source()), &slots, &self.words(), then)?.into(),
         ])
     }
 

@@ -161,9 +161,9 @@ impl Loss {
         let [count, each_row, total] = kernels;
         let grid = elementwise(ctx, rows as u64 * if self.objective == Objective::CrossEntropy { self.lanes.into() } else { 1 });
         Ok(vec![
-            Dispatch::new(ctx, count?, &[targets, mask, loss], &words, [1; 3])?.into(),
-            Dispatch::new(ctx, each_row?, &slots, &words, grid)?.into(),
-            Dispatch::new(ctx, total?, &[row_loss, loss], &words, [1; 3])?.into(),
+            Dispatch::new(ctx, count, &[targets, mask, loss], &words, [1; 3])?.into(),
+            Dispatch::new(ctx, each_row, &slots, &words, grid)?.into(),
+            Dispatch::new(ctx, total, &[row_loss, loss], &words, [1; 3])?.into(),
         ])
     }
 

@@ -212,7 +212,7 @@ impl Update {
             Optimizer::Sgd { momentum, nesterov, weight_decay } => {
                 let words =
                     SgdWords { len, nesterov: nesterov.into(), momentum: word(momentum), weight_decay: word(weight_decay) };
-                let kernel = ctx.kernel(sgd_source(momentum > 0.0))?;
+                let kernel = ctx.kernel(sgd_source(momentum > 0.0));
                 Dispatch::new(ctx, kernel, &[gradients, hyper, params, first], &words, grid)
             }
             Optimizer::Adam { betas, eps, weight_decay } | Optimizer::AdamW { betas, eps, weight_decay } => {
@@ -224,7 +224,7 @@ impl Update {
                     eps: word(eps),
                     weight_decay: word(weight_decay),
                 };
-                let kernel = ctx.kernel(adam_source(matches!(self.optimizer, Optimizer::AdamW { .. })))?;
+                let kernel = ctx.kernel(adam_source(matches!(self.optimizer, Optimizer::AdamW { .. })));
                 Dispatch::new(ctx, kernel, &[gradients, hyper, params, first, second], &words, grid)
             }
         };

@@ -112,7 +112,7 @@ impl FinalReadout {
         let batch = u64::from(self.words.batch);
         let words = ReadoutWords { has_lengths: lengths.is_some().into(), ..self.words };
         let slots = [Slot::whole(Role::Lengths, batch).only_if(lengths.is_some()), from, to];
-        let dispatch = Dispatch::new(&self.ctx, self.ctx.kernel(source)?, &slots, &words, elementwise(&self.ctx, grid))?;
+        let dispatch = Dispatch::new(&self.ctx, self.ctx.kernel(source), &slots, &words, elementwise(&self.ctx, grid))?;
         let uses = [reads(Role::Lengths, lengths.as_ref(), 4 * batch), read, written];
         Pass::bind(&self.ctx, label, &[Segment::from(dispatch)], &uses)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wgpu::{Backend, Buffer};
+use wgpu::Buffer;
 
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
@@ -14,17 +14,13 @@ use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
 use crate::rnn::{GradientBuffers, HostRun, Rnn};
-use crate::schedule::{Recurrence, Strategy};
+use crate::schedule::Strategy;
 use crate::timing::{Turns, WarmUp, since_start};
 use crate::tune::tiles::{Orientation, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
 
-/// Workgroups to try side by side, in this order, until some do not run.
-const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
 /// A single step has nothing to choose, and what is found serves any T.
 const LEAST_STEPS: usize = 16;
-/// Fewer rows are no case for batched.
-const LEAST_BATCH: usize = 3;
 /// What the runs of one strategy may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(200);
 /// Strategies are timed in turns as far as the buffers of all of them take no more bytes.
@@ -44,7 +40,7 @@ impl Rnn {
         self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
-        let candidates = self.candidates(shape.batch_size);
+        let candidates = Strategy::candidates(self.context(), shape.batch_size);
         let tried = self.try_all(&candidates, &params, &data, mode).await?;
         let timed = || tried.iter().filter_map(|tried| Some((tried.ms?, tried)));
         let best = timed().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, tried)| tried);
@@ -110,28 +106,14 @@ impl Rnn {
         let rows = shape.rows() as u64;
         let gates = (self.cell().gates().len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
-        let fastest = |orientation, shape| fastest(self.context(), &Tile::ALL, orientation, shape);
+        let tiles = Tile::offered(self.context().adapter_info().vendor);
+        let fastest = |orientation, shape| fastest(self.context(), tiles, orientation, shape);
         let mut tiles = Tiles { nt: fastest(Orientation::Nt, [rows, gates, input]).await?, ..Tiles::default() };
         if mode == Mode::Training {
             tiles.nn = fastest(Orientation::Nn, [rows, input, gates]).await?;
             tiles.tn = fastest(Orientation::Tn, [gates, input, rows]).await?;
         }
         Ok(tiles)
-    }
-
-    /// Strategies, and the workgroups of persistent; stepwise first, which the others are held against.
-    fn candidates(&self, batch_size: usize) -> Vec<(Strategy, u32)> {
-        let ctx = self.context();
-        let mut candidates = vec![(Strategy::Stepwise, 1), (Strategy::Resident, 1)];
-        if batch_size >= LEAST_BATCH {
-            candidates.push((Strategy::Batched, 1));
-        }
-        if ctx.adapter_info().backend == Backend::Vulkan && Strategy::all(ctx).contains(&Strategy::Persistent) {
-            // A CPU adapter's are its threads, the default.
-            let workgroups = if ctx.is_software() { vec![Recurrence::new(ctx).workgroups] } else { WORKGROUPS.to_vec() };
-            candidates.extend(workgroups.into_iter().map(|n| (Strategy::Persistent, n)));
-        }
-        candidates
     }
 }
 

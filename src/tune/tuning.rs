@@ -3,13 +3,10 @@
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
-use crate::network::sequence::{Mode, SeqShape};
+use crate::network::sequence::Mode;
 use crate::product::Tiles;
-use crate::rnn::Rnn;
 use crate::schedule::Strategy;
-
-/// Repaired runs after which strategy persistent is not chosen any more.
-pub(crate) const FAILURES: u32 = 2;
+use crate::schedule::choose::Tuned;
 
 /// Which strategy is fastest on one device, and on GPUs which tiles of products, by cell and shape. serde stores it.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
@@ -102,16 +99,6 @@ impl Tuning {
         format!("{} ({}, {} {}), tidegate {version}", info.name, info.backend, info.driver, info.driver_info)
     }
 
-    /// Whether it has a choice for this network and shape.
-    pub fn knows(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> bool {
-        self.choose(&rnn.class(shape, mode), 0).is_some()
-    }
-
-    /// What was tried for this network and shape, in the order in which it was; empty if it was not tuned for.
-    pub fn tried(&self, rnn: &Rnn, shape: SeqShape, mode: Mode) -> &[Tried] {
-        self.choice(&rnn.class(shape, mode)).map_or(&[], |choice| &choice.tried)
-    }
-
     /// How many classes of shapes it knows.
     pub fn len(&self) -> usize {
         self.choices.len()
@@ -157,25 +144,18 @@ impl Tuning {
         Err(Error::OtherDevice { expected, actual: self.device.clone() })
     }
 
-    /// The strategy of a class, and its workgroups; `failures` are those that the context knows of.
-    pub(crate) fn choose(&self, class: &Class, failures: u32) -> Option<(Strategy, u32)> {
-        let choice = self.choice(class)?;
-        let failed = self.failures.saturating_add(failures) >= FAILURES;
-        let strategy = if failed { choice.fallback } else { choice.strategy };
-        Some((strategy, choice.workgroups))
+    /// What was found for a class.
+    pub(crate) fn tuned(&self, class: &Class) -> Option<Tuned> {
+        let Choice { strategy, workgroups, fallback, tiles, .. } = *self.choice(class)?;
+        Some(Tuned { strategy, workgroups, fallback, tiles })
     }
 
-    /// What to take instead of strategy persistent.
-    pub(crate) fn fallback(&self, class: &Class) -> Option<Strategy> {
-        self.choice(class).map(|choice| choice.fallback)
+    /// How many calls told of repairs.
+    pub(crate) fn failures(&self) -> u32 {
+        self.failures
     }
 
-    /// The tiles of bulk products.
-    pub(crate) fn tiles(&self, class: &Class) -> Tiles {
-        self.choice(class).map_or_else(Tiles::default, |choice| choice.tiles)
-    }
-
-    fn choice(&self, class: &Class) -> Option<&Choice> {
+    pub(crate) fn choice(&self, class: &Class) -> Option<&Choice> {
         self.choices.iter().find(|choice| choice.class == *class)
     }
 }
@@ -199,8 +179,8 @@ mod tests {
     fn classes_round_the_batch_up_and_tell_the_rest_apart() {
         let tuning = tuning("a", 12, Strategy::Resident);
         let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
-        assert_eq!(tuning.choose(&class("lstm", 128, 1, 16, Mode::Inference), 0), Some((Strategy::Resident, 7)));
-        assert_eq!(tuning.tiles(&class("lstm", 128, 1, 16, Mode::Inference)).nt, Some(Tile::Of128x64));
+        let tuned = tuning.tuned(&class("lstm", 128, 1, 16, Mode::Inference)).unwrap();
+        assert_eq!((tuned.strategy, tuned.workgroups, tuned.tiles.nt), (Strategy::Resident, 7, Some(Tile::Of128x64)));
         for other in [
             class("gru", 128, 1, 16, Mode::Inference),
             class("lstm", 127, 1, 16, Mode::Inference),
@@ -209,22 +189,18 @@ mod tests {
             class("lstm", 128, 1, 16, Mode::Training),
             class("lstm", 128, 1, 16, Mode::Inference).with_dtype(Dtype::F16),
         ] {
-            assert_eq!(tuning.choose(&other, 0), None);
-            assert_eq!(tuning.tiles(&other), Tiles::default());
+            assert_eq!(tuning.tuned(&other), None);
         }
     }
 
+    /// What follows from that: see `choose`.
     #[test]
-    fn two_failures_drop_persistent() {
+    fn calls_with_repairs_are_counted() {
         let mut tuning = tuning("a", 1, Strategy::Persistent);
-        let class = tuning.choices[0].class.clone();
-        tuning.record([5, 1, 0, 0]);
-        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Persistent, 7)));
-        assert_eq!(tuning.choose(&class, 1), Some((Strategy::Stepwise, 7)));
-        tuning.record([9, 0, 0, 0]);
-        assert_eq!(tuning.choose(&class, 0).map(|c| c.0), Some(Strategy::Persistent));
-        tuning.record([9, 3, 0, 0]);
-        assert_eq!(tuning.choose(&class, 0), Some((Strategy::Stepwise, 7)));
+        for (status, failures) in [([5, 1, 0, 0], 1), ([9, 0, 0, 0], 1), ([9, 3, 0, 0], 2)] {
+            tuning.record(status);
+            assert_eq!(tuning.failures(), failures);
+        }
     }
 
     /// A file from before there were tiles, and from before all that was tried was kept.
@@ -254,7 +230,7 @@ mod tests {
         all.merge(tuning("a", 1, Strategy::Resident)).unwrap();
         assert_eq!((all.len(), all.device()), (2, "a"));
         let class = Class::new("lstm", 128, 1, 1, Mode::Inference);
-        assert_eq!(all.choose(&class, 0), Some((Strategy::Resident, 7)));
+        assert_eq!(all.tuned(&class).unwrap().strategy, Strategy::Resident);
         let error = all.merge(tuning("b", 1, Strategy::Resident)).unwrap_err().to_string();
         assert!(error.contains("`a`") && error.contains("`b`"), "{error}");
     }

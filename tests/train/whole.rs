@@ -396,7 +396,7 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
     let good = Batch::new(Inputs::Features(&features), Targets::Labels(&labels));
     assert!(message(trainer.write_batch(&good)).contains("a batch needs `lengths`"));
     let error = message(trainer.write_batch(&good.with_lengths(&[1, 7, 8, 2, 1])));
-    assert_eq!(error, "`lengths[2]`: 8 is outside 1..=7");
+    assert_eq!(error, "`lengths[2]`: 8 is outside 0..=7");
     assert!(message(trainer.reset_rows(&[0])).contains("`carry_state`"));
     assert!(message(pollster::block_on(trainer.state())).contains("`carry_state`"));
 }

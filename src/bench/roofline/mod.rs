@@ -12,7 +12,7 @@ use super::workload::Workload;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::timing::WarmUp;
 
 /// A device's peaks.
@@ -112,7 +112,7 @@ impl Roofline {
 /// A device with what its peaks are measured on.
 struct Peaks<'a> {
     ctx: &'a Context,
-    _owned: Owned,
+    _owned: OwnedBuffers,
     layout: BindGroupLayout,
     group: BindGroup,
     rounds: Buffer,
@@ -123,7 +123,7 @@ struct Peaks<'a> {
 
 impl<'a> Peaks<'a> {
     fn new(ctx: &'a Context) -> Result<Self> {
-        let (device, owned) = (ctx.device(), Owned::default());
+        let (device, owned) = (ctx.device(), OwnedBuffers::default());
         let entry = |binding, ty| wgpu::BindGroupLayoutEntry {
             binding,
             visibility: wgpu::ShaderStages::COMPUTE,

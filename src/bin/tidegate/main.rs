@@ -7,6 +7,7 @@ mod compare;
 mod devices;
 mod gates;
 mod html;
+mod inspect;
 mod run;
 
 use std::io::{ErrorKind, Write};
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// List the devices that `--device` takes
     Devices(devices::Args),
+    /// List what is in a model file: networks, sizes, what would be refused and why
+    Inspect(inspect::Args),
     /// Run a network from a file on tensors from a file
     Run(run::Args),
     /// Draw what the gates and states of a network do, as a page of heat maps
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
     panic::set_hook(Box::new(|_| ()));
     let command = || match &cli.command {
         Command::Devices(args) => devices::run(args),
+        Command::Inspect(args) => inspect::run(args),
         Command::Run(args) => run::run(args),
         Command::Gates(args) => gates::run(args),
         Command::Bench(args) => bench::run(args),

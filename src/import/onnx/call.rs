@@ -84,9 +84,10 @@ impl Node<'_> {
     fn lengths(&self, shape: SeqShape, given: &Tensors) -> Result<Option<Vec<u32>>> {
         let Some((name, lengths)) = self.optional("sequence_lens", given)? else { return Ok(None) };
         lengths.check_shape(name, &[shape.batch_size])?;
-        let lengths = lengths.integers(name)?.iter().enumerate().map(|(b, &length)| match u32::try_from(length) {
-            Ok(length) if length > 0 && length as usize <= shape.seq_len => Ok(length),
-            _ => Err(Error::Onnx(format!("`{name}[{b}]`: {length} is outside 1..={}", shape.seq_len))),
+        let lengths = lengths.integers(name)?;
+        let lengths = lengths.iter().enumerate().map(|(b, &length)| match u32::try_from(length) {
+            Ok(length) if length as usize <= shape.seq_len => Ok(length),
+            _ => Err(Error::Onnx(format!("`{name}[{b}]`: {length} is outside 0..={}", shape.seq_len))),
         });
         Ok(Some(lengths.collect::<Result<_>>()?))
     }

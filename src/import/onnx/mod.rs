@@ -18,12 +18,19 @@
 //! ```
 
 mod call;
+mod external;
+mod host;
 mod node;
 mod operator;
 mod proto;
+mod quantized;
+mod run;
+mod scope;
 mod tensor;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
 
 use prost::Message;
 use prost::bytes::Bytes;
@@ -33,7 +40,9 @@ pub use node::Node;
 pub use tensor::{Tensor, Values};
 
 use crate::error::{Error, Result};
-use proto::{AttributeProto, GraphProto, ModelProto, NodeProto};
+use external::Files;
+use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfo};
+use scope::{Scope, Setting};
 
 /// Since 7 RNN, LSTM and GRU compute the same; 14 added `layout`, 22 a type. LAST_OPSET is the latest that was looked at.
 const FIRST_OPSET: i64 = 7;
@@ -42,16 +51,27 @@ const LAST_OPSET: i64 = 28;
 const FIRST_IR: i64 = 3;
 const LAST_IR: i64 = 14;
 
-/// An ONNX model. Reading one takes about twice its bytes of memory, which hold every tensor: external data are refused. (A file
-/// made of empty messages, 2 bytes each, takes some hundred times its own.)
+/// An ONNX model. Reading one takes about twice its bytes of memory. (A file made of empty messages, 2 bytes each, takes some
+/// hundred times its own.)
 #[derive(Debug, Clone)]
 pub struct Graph {
     graph: GraphProto,
     opset: i64,
+    files: Files,
+    bytes: usize,
 }
 
 impl Graph {
-    /// Reads the messages; what they mean is checked by whoever asks for it.
+    /// Reads a model and, where it asks for them and when they are needed, data in files of its folder. Nothing outside the folder
+    /// is read, nor what a link in it leads to.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|error| Error::Onnx(format!("cannot be read: {error}")))?;
+        Ok(Self { files: Files::beside(path), ..Self::from_bytes(&bytes)? })
+    }
+
+    /// Reads the messages; what they mean is checked by whoever asks for it. Data outside the model are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
         let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|e| Error::Onnx(format!("not a model: {e}")))?;
         let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
@@ -63,7 +83,7 @@ impl Graph {
         match versions.next().map(|opset| opset.version) {
             Some(opset @ FIRST_OPSET..=LAST_OPSET) => {
                 check_names(&graph)?;
-                Ok(Self { graph, opset })
+                Ok(Self { graph, opset, files: Files::default(), bytes: bytes.len() })
             }
             Some(version) => {
                 Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
@@ -75,8 +95,12 @@ impl Graph {
     /// Its recurrent nodes in the order of the file, those of subgraphs (of `If`, `Loop` and so on) where their node stands.
     pub fn nodes(&self) -> Vec<Node<'_>> {
         let mut nodes = Vec::new();
-        collect(&self.graph, self.opset, &mut Vec::new(), &mut nodes);
+        collect(&self.scope(), &mut nodes);
         nodes
+    }
+
+    fn scope(&self) -> Arc<Scope<'_>> {
+        Scope::new(&self.graph, None, Setting { opset: self.opset, files: &self.files, bytes: self.bytes })
     }
 
     /// The recurrent node of that name.
@@ -101,7 +125,7 @@ impl Graph {
             let (count, named) = (graph.node.len(), named.join(", "));
             return Err(Error::Onnx(format!("the graph has {count} nodes ({named}), expected one of RNN, LSTM or GRU")));
         };
-        let Some(node) = Node::new(proto, self.opset, &[graph]) else {
+        let Some(node) = Node::new(proto, &self.scope()) else {
             return Err(Error::Onnx(format!("{} is not supported: expected an RNN, LSTM or GRU of ai.onnx", describe(proto))));
         };
         node.check_names()?;
@@ -129,23 +153,30 @@ impl Graph {
         self.graph.input.iter().map(|value| &*value.name)
     }
 
+    /// The graph's inputs: name, type and shape of each as the graph declares them.
+    pub fn describe_inputs(&self) -> Vec<String> {
+        self.graph.input.iter().map(describe_input).collect()
+    }
+
+    /// The opset of ai.onnx that the model imports.
+    pub fn opset(&self) -> i64 {
+        self.opset
+    }
+
     /// Names of the graph's outputs.
     pub fn outputs(&self) -> impl Iterator<Item = &str> {
         self.graph.output.iter().map(|value| &*value.name)
     }
 }
 
-/// Appends the recurrent nodes of a graph and its subgraphs, `outer` being the graphs around it. Protobuf's limit on nesting
-/// bounds the recursion.
-fn collect<'a>(graph: &'a GraphProto, opset: i64, outer: &mut Vec<&'a GraphProto>, nodes: &mut Vec<Node<'a>>) {
-    outer.push(graph);
-    for proto in &graph.node {
-        nodes.extend(Node::new(proto, opset, outer));
-        for attribute in &proto.attribute {
-            attribute.subgraphs().for_each(|graph| collect(graph, opset, outer, nodes));
+/// Appends the recurrent nodes of a graph and its subgraphs. Protobuf's limit on nesting bounds the recursion.
+fn collect<'a>(scope: &Arc<Scope<'a>>, nodes: &mut Vec<Node<'a>>) {
+    for node in &scope.graph.node {
+        nodes.extend(Node::new(node, scope));
+        for graph in node.attribute.iter().flat_map(AttributeProto::subgraphs) {
+            collect(&Scope::new(graph, Some(scope.clone()), scope.setting), nodes);
         }
     }
-    outer.pop();
 }
 
 /// Refuses two initializers, or two inputs, of one name in a graph or a subgraph.
@@ -165,6 +196,20 @@ fn check_names(graph: &GraphProto) -> Result<()> {
 /// Whether a domain is that of ONNX's own operators.
 fn is_onnx(domain: &str) -> bool {
     matches!(domain, "" | "ai.onnx")
+}
+
+fn describe_input(value: &ValueInfo) -> String {
+    let Some(tensor) = value.r#type.as_ref().and_then(|declared| declared.tensor_type.as_ref()) else {
+        return format!("`{}`", value.name);
+    };
+    let size = |dim: &proto::Dimension| match dim.dim_value {
+        Some(size) => size.to_string(),
+        None if dim.dim_param.is_empty() => "?".into(),
+        None => dim.dim_param.clone(),
+    };
+    let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(size).collect::<Vec<_>>().join(", "));
+    let shape = shape.map_or(String::new(), |shape| format!(" [{shape}]"));
+    format!("`{}` {}{shape}", value.name, proto::type_name(tensor.elem_type))
 }
 
 /// A node in words: its operator, with its domain unless that is ONNX's own, and its name if it has one.

@@ -2,12 +2,15 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::call::Tensors;
+use super::host::{Array, Budget};
 use super::operator::{Attributes, Operator};
-use super::proto::{BFLOAT16, FLOAT, FLOAT16, GraphProto, INT32, NodeProto, TensorProto, ValueInfo};
-use super::tensor::{Tensor, dtype, type_name};
-use super::{describe, is_onnx};
+use super::proto::{BFLOAT16, FLOAT, FLOAT16, INT32, INT64, NodeProto, ValueInfo, type_name};
+use super::scope::{Blocked, Scope, Source};
+use super::tensor::{Tensor, dtype};
+use super::{describe, quantized};
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::import::Model;
@@ -19,14 +22,13 @@ use crate::network::params::{ParamLayout, Params};
 pub struct Node<'a> {
     proto: &'a NodeProto,
     operator: Operator,
-    opset: i64,
-    /// Its graph, and before that those around it: where its inputs may be defined.
-    scopes: Vec<&'a GraphProto>,
+    /// Its graph and those around it: where its inputs may be defined.
+    pub(super) scope: Arc<Scope<'a>>,
 }
 
 impl<'a> Node<'a> {
-    pub(super) fn new(proto: &'a NodeProto, opset: i64, scopes: &[&'a GraphProto]) -> Option<Self> {
-        Some(Self { proto, operator: Operator::of(proto)?, opset, scopes: scopes.to_vec() })
+    pub(super) fn new(proto: &'a NodeProto, scope: &Arc<Scope<'a>>) -> Option<Self> {
+        Some(Self { proto, operator: Operator::of(proto)?, scope: scope.clone() })
     }
 
     /// Its name, which may be empty.
@@ -34,7 +36,7 @@ impl<'a> Node<'a> {
         &self.proto.name
     }
 
-    /// `RNN`, `LSTM` or `GRU`.
+    /// `RNN`, `LSTM`, `GRU` or `DynamicQuantizeLSTM`.
     pub fn op_type(&self) -> &'a str {
         &self.proto.op_type
     }
@@ -50,8 +52,8 @@ impl<'a> Node<'a> {
         present(self.operator.outputs(), &self.proto.output)
     }
 
-    /// The network that this node is, its weights being constants of the graph: initializers or `Constant` nodes, directly or
-    /// through `Identity`.
+    /// The network that this node is, its weights being constants of the graph, or made of such by operators that
+    /// [`Graph::run`](super::Graph::run) runs too.
     ///
     /// A bidirectional node whose directions differ in their activations is two networks: see [`models`](Node::models).
     pub fn model(&self) -> Result<Model> {
@@ -70,7 +72,7 @@ impl<'a> Node<'a> {
 
     pub(super) fn attributes(&self) -> Result<Attributes> {
         self.check_names()?;
-        Attributes::read(self.operator, self.proto, self.opset)
+        Attributes::read(self.operator, self.proto, self.scope.setting.opset)
     }
 
     /// Refuses more inputs and outputs than the operator has, and names that contradict each other.
@@ -116,80 +118,77 @@ impl<'a> Node<'a> {
     /// An input, if the node has it: what the caller gave, else a constant of the graph.
     pub(super) fn optional<'g>(&self, role: &str, given: &'g Tensors) -> Result<Option<(&'a str, Cow<'g, Tensor>)>> {
         let Some(name) = self.input(role) else { return Ok(None) };
-        let tensor = match (self.source(name), given.get(name)) {
-            (Source::Constant(_), Some(_)) => {
-                return Err(Error::Onnx(format!("`{name}` is a constant of the graph and not among its inputs")));
-            }
-            (Source::Input(value, _), Some(tensor)) => {
+        let source = self.scope.find(name).map(|(_, source)| source);
+        let tensor = match (source, given.get(name)) {
+            (Some(Source::Constant(_)), Some(_)) => return Err(is_constant(name)),
+            (Some(Source::Node(_)), Some(_)) if self.scope.order_of_constant(name).is_ok() => return Err(is_constant(name)),
+            (source, Some(tensor)) => {
                 tensor.check_len(name)?;
-                check_declared(name, value, tensor)?;
+                if let Some(Source::Input(value, _)) = source {
+                    check_declared(name, value, tensor)?;
+                }
                 Cow::Borrowed(tensor)
             }
-            (_, Some(tensor)) => {
-                tensor.check_len(name)?;
-                Cow::Borrowed(tensor)
-            }
-            (Source::Constant(proto), None) => Cow::Owned(Tensor::read(name, proto)?),
-            (Source::Input(value, Some(default)), None) => {
-                let tensor = Tensor::read(name, default)?;
-                check_declared(name, value, &tensor)?;
+            (source, None) => {
+                let array = self.constant(name)?;
+                let tensor = Tensor::from_array(name, &array, &Budget::new(self.scope.setting.bytes))?;
+                if let Some(Source::Input(value, _)) = source {
+                    check_declared(name, value, &tensor)?;
+                }
                 Cow::Owned(tensor)
-            }
-            (Source::Input(..), None) => return Err(Error::MissingTensor { name: name.into() }),
-            (Source::Node(node), None) => {
-                return Err(self.error(&format!("its input `{name}` is made by {}, not a constant", describe(node))));
-            }
-            (Source::Cycle, None) => {
-                return Err(self.error(&format!("its input `{name}` hangs on itself: the graph has a cycle")));
-            }
-            (Source::Nothing, None) => {
-                let what =
-                    format!("its input `{name}` is neither an initializer nor an input of the graph, and no node makes it");
-                return Err(self.error(&what));
             }
         };
         Ok(Some((name, tensor)))
     }
 
-    /// Where a tensor comes from, looked up in the node's graph, then in those around it.
-    fn source(&self, name: &str) -> Source<'a> {
-        let (mut name, mut followed) = (name, BTreeSet::new());
-        loop {
-            let source = self.scopes.iter().rev().find_map(|graph| defined(graph, name)).unwrap_or(Source::Nothing);
-            let Source::Node(node) = source else { return source };
-            if !is_onnx(&node.domain) {
-                return source;
+    /// The value of a tensor that is a constant of the graph or is made of such.
+    pub(super) fn constant(&self, name: &'a str) -> Result<Array> {
+        let blocked = match self.scope.constant(name)? {
+            Ok(array) => return Ok(array),
+            Err(blocked) => blocked,
+        };
+        let maker = match self.scope.find(name) {
+            Some((_, Source::Node(node))) => Some(node),
+            _ => None,
+        };
+        Err(match (blocked, maker) {
+            (Blocked::Input(input), None) => Error::MissingTensor { name: input.into() },
+            (Blocked::Node(node), Some(maker)) if std::ptr::eq(node, maker) => {
+                self.error(&format!("its input `{name}` is made by {}, not a constant", describe(node)))
             }
-            match (&*node.op_type, &*node.input) {
-                ("Constant", _) => {
-                    let value = node.attribute.iter().find(|attribute| attribute.name == "value");
-                    return value.and_then(|value| value.t.as_deref()).map_or(source, Source::Constant);
-                }
-                ("Identity", [from]) => {
-                    if !followed.insert(name) {
-                        return Source::Cycle;
-                    }
-                    name = from;
-                }
-                _ => return source,
+            (Blocked::Cycle(_), _) => self.error(&format!("its input `{name}` hangs on itself: the graph has a cycle")),
+            (blocked, Some(maker)) => {
+                let (maker, needed) = (describe(maker), blocked.describe());
+                self.error(&format!("its input `{name}` is made by {maker}, not a constant: that needs {needed}"))
             }
-        }
+            (Blocked::Sparse(_), None) => Error::Onnx(format!("`{name}` is a sparse initializer; only dense ones are read")),
+            (_, None) => {
+                let what =
+                    format!("its input `{name}` is neither an initializer nor an input of the graph, and no node makes it");
+                self.error(&what)
+            }
+        })
+    }
+
+    /// The graph's names of the inputs that no constants make: what it is to be given, those with a default included.
+    pub fn open_inputs(&self) -> Vec<(&'static str, &'a str)> {
+        let mut inputs = self.inputs();
+        inputs.retain(|(_, name)| match self.scope.find(name) {
+            Some((_, Source::Input(..))) => true,
+            _ => self.scope.order_of_constant(name).is_err(),
+        });
+        inputs
+    }
+
+    /// Whether its weights are integers in the file, which are dequantized when they are read. Unlike onnxruntime nothing else is
+    /// quantized then.
+    pub fn is_quantized(&self) -> bool {
+        self.operator == Operator::QuantizedLstm
     }
 
     pub(super) fn error(&self, what: &str) -> Error {
         Error::Onnx(format!("{}: {what}", describe(self.proto)))
     }
-}
-
-/// What defines a tensor.
-#[derive(Debug, Clone, Copy)]
-enum Source<'a> {
-    Constant(&'a TensorProto),
-    /// An input of a graph, with its default.
-    Input(&'a ValueInfo, Option<&'a TensorProto>),
-    Node(&'a NodeProto),
-    Cycle,
-    Nothing,
 }
 
 /// Those names that are there, with their roles: an empty name means an absent one.
@@ -198,25 +197,18 @@ fn present<'a>(roles: &'static [&'static str], names: &'a [String]) -> Vec<(&'st
     pairs.filter(|(_, name)| !name.is_empty()).collect()
 }
 
-fn defined<'a>(graph: &'a GraphProto, name: &str) -> Option<Source<'a>> {
-    let constant = graph.initializer.iter().find(|tensor| tensor.name == name);
-    let input = graph.input.iter().find(|value| value.name == name);
-    let node = || graph.node.iter().find(|node| node.output.iter().any(|output| output == name));
-    match (input, constant) {
-        (Some(input), default) => Some(Source::Input(input, default)),
-        (None, Some(constant)) => Some(Source::Constant(constant)),
-        (None, None) => node().map(Source::Node),
-    }
+fn is_constant(name: &str) -> Error {
+    Error::Onnx(format!("`{name}` is a constant of the graph and not among its inputs"))
 }
 
 /// Refuses a tensor that the graph's own declaration of its input contradicts. FLOAT16 and BFLOAT16 inputs are given as floats.
-fn check_declared(name: &str, value: &ValueInfo, tensor: &Tensor) -> Result<()> {
+pub(super) fn check_declared(name: &str, value: &ValueInfo, tensor: &Tensor) -> Result<()> {
     let Some(declared) = value.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()) else { return Ok(()) };
     match declared.elem_type {
         0 => {}
         FLOAT | FLOAT16 | BFLOAT16 => drop(tensor.floats(name)?),
-        INT32 => drop(tensor.integers(name)?),
-        other => return Err(dtype(name, "FLOAT, FLOAT16, BFLOAT16 or (lengths) INT32", &type_name(other))),
+        INT32 | INT64 => drop(tensor.integers(name)?),
+        other => return Err(dtype(name, "FLOAT, FLOAT16, BFLOAT16 or (lengths) INT32 or INT64", &type_name(other))),
     }
     let Some(shape) = &declared.shape else { return Ok(()) };
     // A size that the graph leaves open is the tensor's own.
@@ -244,8 +236,11 @@ struct Weights<'g> {
 impl<'g> Weights<'g> {
     fn read(node: &Node<'_>, attributes: &Attributes, given: &'g Tensors) -> Result<Self> {
         let (directions, blocks) = (attributes.num_directions(), attributes.operator.gate_blocks().len());
-        let (w_name, w) = node.required("W", given)?;
-        let (r_name, r) = node.required("R", given)?;
+        let weights = |role: &'static str| match node.operator {
+            Operator::QuantizedLstm => quantized::weights(node, role).map(|(name, tensor)| (name, Cow::Owned(tensor))),
+            _ => node.required(role, given),
+        };
+        let ((w_name, w), (r_name, r)) = (weights("W")?, weights("R")?);
         check_matrices(w_name, &w)?;
         check_matrices(r_name, &r)?;
         let (input_size, hidden_size) = (w.shape[2], r.shape[2]);

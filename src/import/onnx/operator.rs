@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prost::bytes::Bytes;
 
 use super::is_onnx;
-use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto};
+use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto, TensorProto};
 use crate::cell::activation::Activation;
 use crate::cell::{Cell, Elman, Gru, Lstm};
 use crate::error::{Error, Result};
@@ -17,12 +17,15 @@ pub(super) enum Operator {
     Rnn,
     Gru,
     Lstm,
+    /// `DynamicQuantizeLSTM` of com.microsoft: an LSTM but for its weights.
+    QuantizedLstm,
 }
 
 impl Operator {
     pub fn of(node: &NodeProto) -> Option<Self> {
         if !is_onnx(&node.domain) {
-            return None;
+            let is_quantized = node.domain == "com.microsoft" && node.op_type == "DynamicQuantizeLSTM";
+            return is_quantized.then_some(Self::QuantizedLstm);
         }
         Some(match &*node.op_type {
             "RNN" => Self::Rnn,
@@ -32,16 +35,37 @@ impl Operator {
         })
     }
 
+    fn is_lstm(self) -> bool {
+        matches!(self, Self::Lstm | Self::QuantizedLstm)
+    }
+
     /// Names of its inputs, in order.
     pub fn inputs(self) -> &'static [&'static str] {
-        const INPUTS: [&str; 8] = ["X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"];
-        if self == Self::Lstm { &INPUTS } else { &INPUTS[..6] }
+        const INPUTS: [&str; 12] = [
+            "X",
+            "W",
+            "R",
+            "B",
+            "sequence_lens",
+            "initial_h",
+            "initial_c",
+            "P",
+            "W_scale",
+            "W_zero_point",
+            "R_scale",
+            "R_zero_point",
+        ];
+        match self {
+            Self::Rnn | Self::Gru => &INPUTS[..6],
+            Self::Lstm => &INPUTS[..8],
+            Self::QuantizedLstm => &INPUTS,
+        }
     }
 
     /// Names of its outputs, in order.
     pub fn outputs(self) -> &'static [&'static str] {
         const OUTPUTS: [&str; 3] = ["Y", "Y_h", "Y_c"];
-        if self == Self::Lstm { &OUTPUTS } else { &OUTPUTS[..2] }
+        if self.is_lstm() { &OUTPUTS } else { &OUTPUTS[..2] }
     }
 
     /// Which of its blocks of rows is that of each of the cell's gates: i, o, f, c for i, f, g, o and z, r, h for r, z, n.
@@ -49,7 +73,7 @@ impl Operator {
         match self {
             Self::Rnn => &[0],
             Self::Gru => &[1, 0, 2],
-            Self::Lstm => &[0, 2, 3, 1],
+            Self::Lstm | Self::QuantizedLstm => &[0, 2, 3, 1],
         }
     }
 
@@ -58,7 +82,7 @@ impl Operator {
         match self {
             Self::Rnn => &[Activation::Tanh],
             Self::Gru => &[Activation::Sigmoid, Activation::Tanh],
-            Self::Lstm => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
+            Self::Lstm | Self::QuantizedLstm => &[Activation::Sigmoid, Activation::Tanh, Activation::Tanh],
         }
     }
 }
@@ -109,12 +133,12 @@ impl Attributes {
                     let what = format!("came with opset {LAYOUT_OPSET}; the model imports {opset}");
                     return Err(wrong(name, &what));
                 }
-                ("layout", _) => attributes.layout = flag(attribute)?,
+                ("layout", Operator::Rnn | Operator::Gru | Operator::Lstm) => attributes.layout = flag(attribute)?,
                 ("clip", _) => attributes.clip = Some(float(attribute)?),
                 ("activations", _) => names = strings(attribute)?,
                 ("activation_alpha", _) => alpha = floats(attribute)?,
                 ("activation_beta", _) => beta = floats(attribute)?,
-                ("input_forget", Operator::Lstm) => attributes.input_forget = flag(attribute)?,
+                ("input_forget", operator) if operator.is_lstm() => attributes.input_forget = flag(attribute)?,
                 // "when linear_before_reset != 0".
                 ("linear_before_reset", Operator::Gru) => attributes.linear_before_reset = int(attribute)? != 0,
                 _ => return Err(wrong(name, &format!("is none of {}", node.op_type))),
@@ -143,7 +167,7 @@ impl Attributes {
     pub fn cell(&self, direction: usize, peepholes: bool) -> Arc<dyn Cell> {
         let clip = self.clip;
         match (self.operator, &*self.activations[direction]) {
-            (Operator::Lstm, &[f, g, h]) => {
+            (Operator::Lstm | Operator::QuantizedLstm, &[f, g, h]) => {
                 let cell = Lstm::default().with_activations(f, g, h).with_input_forget(self.input_forget);
                 let cell = cell.with_peepholes(peepholes);
                 Arc::new(clip.into_iter().fold(cell, Lstm::with_clip))
@@ -225,11 +249,11 @@ fn typed(attribute: &AttributeProto, expected: i32) -> Result<&AttributeProto> {
     Ok(attribute)
 }
 
-fn float(attribute: &AttributeProto) -> Result<f32> {
+pub(super) fn float(attribute: &AttributeProto) -> Result<f32> {
     Ok(typed(attribute, 1)?.f)
 }
 
-fn int(attribute: &AttributeProto) -> Result<i64> {
+pub(super) fn int(attribute: &AttributeProto) -> Result<i64> {
     Ok(typed(attribute, 2)?.i)
 }
 
@@ -245,8 +269,17 @@ fn string(attribute: &AttributeProto) -> Result<&Bytes> {
     Ok(&typed(attribute, 3)?.s)
 }
 
-fn floats(attribute: &AttributeProto) -> Result<&[f32]> {
+pub(super) fn floats(attribute: &AttributeProto) -> Result<&[f32]> {
     Ok(&typed(attribute, 6)?.floats)
+}
+
+pub(super) fn ints(attribute: &AttributeProto) -> Result<&[i64]> {
+    Ok(&typed(attribute, 7)?.ints)
+}
+
+/// A tensor that is an attribute.
+pub(super) fn tensor(attribute: &AttributeProto) -> Result<&TensorProto> {
+    typed(attribute, 4)?.t.as_deref().ok_or_else(|| wrong(&attribute.name, "holds no tensor"))
 }
 
 fn strings(attribute: &AttributeProto) -> Result<&[Bytes]> {

@@ -67,6 +67,8 @@ pub struct AttributeProto {
     pub g: Option<Box<GraphProto>>,
     #[prost(float, repeated, tag = "7")]
     pub floats: Vec<f32>,
+    #[prost(int64, repeated, tag = "8")]
+    pub ints: Vec<i64>,
     #[prost(bytes = "bytes", repeated, tag = "9")]
     pub strings: Vec<Bytes>,
     #[prost(message, repeated, tag = "11")]
@@ -84,8 +86,9 @@ impl AttributeProto {
     }
 }
 
-/// `AttributeProto.AttributeType`, those that recurrent operators have.
-pub const ATTRIBUTE_TYPES: [(i32, &str); 5] = [(1, "FLOAT"), (2, "INT"), (3, "STRING"), (6, "FLOATS"), (8, "STRINGS")];
+/// `AttributeProto.AttributeType`, those that the operators here have.
+pub const ATTRIBUTE_TYPES: [(i32, &str); 8] =
+    [(1, "FLOAT"), (2, "INT"), (3, "STRING"), (4, "TENSOR"), (5, "GRAPH"), (6, "FLOATS"), (7, "INTS"), (8, "STRINGS")];
 
 #[derive(Clone, PartialEq, Message)]
 pub struct TensorProto {
@@ -99,11 +102,17 @@ pub struct TensorProto {
     pub float_data: Vec<f32>,
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     #[prost(string, tag = "8")]
     pub name: String,
     /// Little-endian, row-major.
     #[prost(bytes = "bytes", tag = "9")]
     pub raw_data: Bytes,
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntry>,
     /// 1 if the values lie in another file.
@@ -111,29 +120,57 @@ pub struct TensorProto {
     pub data_location: i32,
 }
 
-/// `TensorProto.DataType`, with those that are read first.
-pub const DATA_TYPES: [(i32, &str); 16] = [
+/// `TensorProto.DataType`.
+const DATA_TYPES: [(i32, &str); 25] = [
     (FLOAT, "FLOAT"),
-    (FLOAT16, "FLOAT16"),
-    (BFLOAT16, "BFLOAT16"),
+    (UINT8, "UINT8"),
+    (INT8, "INT8"),
+    (UINT16, "UINT16"),
+    (INT16, "INT16"),
     (INT32, "INT32"),
-    (2, "UINT8"),
-    (3, "INT8"),
-    (4, "UINT16"),
-    (5, "INT16"),
-    (7, "INT64"),
+    (INT64, "INT64"),
     (8, "STRING"),
-    (9, "BOOL"),
-    (11, "DOUBLE"),
-    (12, "UINT32"),
-    (13, "UINT64"),
+    (BOOL, "BOOL"),
+    (FLOAT16, "FLOAT16"),
+    (DOUBLE, "DOUBLE"),
+    (UINT32, "UINT32"),
+    (UINT64, "UINT64"),
     (14, "COMPLEX64"),
     (15, "COMPLEX128"),
+    (BFLOAT16, "BFLOAT16"),
+    (17, "FLOAT8E4M3FN"),
+    (18, "FLOAT8E4M3FNUZ"),
+    (19, "FLOAT8E5M2"),
+    (20, "FLOAT8E5M2FNUZ"),
+    (21, "UINT4"),
+    (22, "INT4"),
+    (23, "FLOAT4E2M1"),
+    (24, "FLOAT8E8M0"),
+    (25, "UINT2"),
 ];
 pub const FLOAT: i32 = 1;
+pub const UINT8: i32 = 2;
+pub const INT8: i32 = 3;
+pub const UINT16: i32 = 4;
+pub const INT16: i32 = 5;
 pub const INT32: i32 = 6;
+pub const INT64: i32 = 7;
+pub const BOOL: i32 = 9;
 pub const FLOAT16: i32 = 10;
+pub const DOUBLE: i32 = 11;
+pub const UINT32: i32 = 12;
+pub const UINT64: i32 = 13;
 pub const BFLOAT16: i32 = 16;
+
+/// ONNX's name of a type.
+pub fn type_name(data_type: i32) -> String {
+    DATA_TYPES.iter().find(|(number, _)| *number == data_type).map_or(format!("type {data_type}"), |(_, name)| name.to_string())
+}
+
+/// The number of a type by its name; 0, which is none, for one that is not known.
+pub fn data_type(name: &str) -> i32 {
+    DATA_TYPES.iter().find(|(_, known)| *known == name).map_or(0, |(number, _)| *number)
+}
 
 /// Presence alone matters: tensors in pieces are refused.
 #[derive(Clone, PartialEq, Eq, Hash, Message)]
@@ -183,8 +220,10 @@ pub struct Shape {
 }
 
 /// Without a value it is a name, or anything.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Message)]
+#[derive(Clone, PartialEq, Eq, Hash, Message)]
 pub struct Dimension {
     #[prost(int64, optional, tag = "1")]
     pub dim_value: Option<i64>,
+    #[prost(string, tag = "2")]
+    pub dim_param: String,
 }

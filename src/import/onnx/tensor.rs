@@ -1,8 +1,14 @@
 //! Tensors, as the file holds them and as callers give and get them.
 
+use std::borrow::Cow;
+
 use half::{bf16, f16};
 
-use super::proto::{BFLOAT16, DATA_TYPES, FLOAT, FLOAT16, INT32, TensorProto};
+use super::external::Files;
+use super::host::{self, Array, Budget, Data};
+use super::proto::{
+    BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, TensorProto, UINT8, UINT16, UINT32, UINT64, type_name,
+};
 use crate::error::{Error, Result};
 use crate::import::MAX_DIMENSIONS;
 
@@ -15,13 +21,34 @@ pub struct Tensor {
     pub values: Values,
 }
 
-/// Values of one of the types that recurrent operators take here.
+/// Values of one of the types that graphs take here.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Values {
-    /// Everything but `sequence_lens`; FLOAT16 and BFLOAT16 are widened.
+    /// FLOAT; FLOAT16 and BFLOAT16 are widened.
     F32(Vec<f32>),
-    /// `sequence_lens`.
+    /// `sequence_lens`, indices and shapes.
     I32(Vec<i32>),
+    /// The same.
+    I64(Vec<i64>),
+}
+
+impl Values {
+    fn len(&self) -> usize {
+        match self {
+            Self::F32(values) => values.len(),
+            Self::I32(values) => values.len(),
+            Self::I64(values) => values.len(),
+        }
+    }
+
+    fn type_name(&self) -> &'static str {
+        match self {
+            Self::F32(_) => "FLOAT",
+            Self::I32(_) => "INT32",
+            Self::I64(_) => "INT64",
+        }
+    }
 }
 
 impl Tensor {
@@ -35,26 +62,32 @@ impl Tensor {
         Self { shape: shape.into(), values: Values::I32(values) }
     }
 
+    /// A tensor of wide integers.
+    pub fn i64(shape: impl Into<Vec<usize>>, values: Vec<i64>) -> Self {
+        Self { shape: shape.into(), values: Values::I64(values) }
+    }
+
     /// Its floats; `name` is for the error if it has none.
     pub(super) fn floats(&self, name: &str) -> Result<&[f32]> {
         match &self.values {
             Values::F32(values) => Ok(values),
-            Values::I32(_) => Err(dtype(name, "FLOAT", "INT32")),
+            other => Err(dtype(name, "FLOAT", other.type_name())),
         }
     }
 
     pub(super) fn into_floats(self, name: &str) -> Result<Vec<f32>> {
         match self.values {
             Values::F32(values) => Ok(values),
-            Values::I32(_) => Err(dtype(name, "FLOAT", "INT32")),
+            other => Err(dtype(name, "FLOAT", other.type_name())),
         }
     }
 
     /// Its integers.
-    pub(super) fn integers(&self, name: &str) -> Result<&[i32]> {
+    pub(super) fn integers(&self, name: &str) -> Result<Cow<'_, [i64]>> {
         match &self.values {
-            Values::I32(values) => Ok(values),
-            Values::F32(_) => Err(dtype(name, "INT32", "FLOAT")),
+            Values::I32(values) => Ok(values.iter().map(|&value| value.into()).collect()),
+            Values::I64(values) => Ok(values.into()),
+            Values::F32(_) => Err(dtype(name, "INT32 or INT64", "FLOAT")),
         }
     }
 
@@ -67,50 +100,138 @@ impl Tensor {
 
     /// Refuses a tensor whose values are not as many as its shape says.
     pub(super) fn check_len(&self, name: &str) -> Result<()> {
-        let actual = match &self.values {
-            Values::F32(values) => values.len(),
-            Values::I32(values) => values.len(),
-        };
-        check(name, &self.shape, actual)
+        check(name, &self.shape, self.values.len())
     }
 
-    /// Reads a tensor of the file. Nothing is allocated before the data are known to be as long as the shape says.
-    pub(super) fn read(name: &str, proto: &TensorProto) -> Result<Self> {
-        if proto.data_location != 0 || !proto.external_data.is_empty() {
-            let location = proto.external_data.iter().find(|entry| entry.key == "location");
-            let location = location.map_or("another file", |entry| &entry.value);
-            return Err(Error::Onnx(format!("`{name}`: its data lie in `{location}`; only those within the model are read")));
-        }
-        if proto.segment.is_some() {
-            return Err(Error::Onnx(format!("`{name}`: tensors in segments are not read")));
-        }
-        let shape = shape_of(name, &proto.dims)?;
-        let values = match proto.data_type {
-            FLOAT if proto.raw_data.is_empty() => {
-                check(name, &shape, proto.float_data.len())?;
-                Values::F32(proto.float_data.clone())
+    /// What the file or the host has of a tensor; `name` is for the error if it is neither of floats nor of such integers.
+    pub(super) fn from_array(name: &str, array: &Array, budget: &Budget) -> Result<Self> {
+        let values = match array.type_name() {
+            "FLOAT" | "FLOAT16" | "BFLOAT16" => Values::F32(host::to_f32(array, budget)?),
+            "INT32" | "INT64" => {
+                let array = array.contiguous(budget)?;
+                match array.data() {
+                    (Data::I32(values), range) => Values::I32(values[range].to_vec()),
+                    (Data::I64(values), range) => Values::I64(values[range].to_vec()),
+                    _ => return Err(dtype(name, EXPECTED, array.type_name())),
+                }
             }
-            FLOAT => Values::F32(raw(name, &shape, proto)?.map(f32::from_le_bytes).collect()),
-            FLOAT16 => Values::F32(halves(name, &shape, proto)?.map(|bits| f16::from_bits(bits).to_f32()).collect()),
-            BFLOAT16 => Values::F32(halves(name, &shape, proto)?.map(|bits| bf16::from_bits(bits).to_f32()).collect()),
-            INT32 if proto.raw_data.is_empty() => {
-                check(name, &shape, proto.int32_data.len())?;
-                Values::I32(proto.int32_data.clone())
-            }
-            INT32 => Values::I32(raw(name, &shape, proto)?.map(i32::from_le_bytes).collect()),
-            other => return Err(dtype(name, "FLOAT, FLOAT16, BFLOAT16 or (lengths) INT32", &type_name(other))),
+            other => return Err(dtype(name, EXPECTED, other)),
         };
-        Ok(Self { shape, values })
+        Ok(Self { shape: array.shape().to_vec(), values })
+    }
+
+    pub(super) fn into_array(self) -> Array {
+        let data = match self.values {
+            Values::F32(values) => Data::F32(values),
+            Values::I32(values) => Data::I32(values),
+            Values::I64(values) => Data::I64(values),
+        };
+        Array::new(self.shape, data, None)
     }
 }
 
-/// ONNX's name of a type.
-pub(super) fn type_name(data_type: i32) -> String {
-    DATA_TYPES.iter().find(|(number, _)| *number == data_type).map_or(format!("type {data_type}"), |(_, name)| name.to_string())
-}
+const EXPECTED: &str = "FLOAT, FLOAT16, BFLOAT16 or (lengths) INT32 or INT64";
 
 pub(super) fn dtype(name: &str, expected: &'static str, actual: &str) -> Error {
     Error::Dtype { name: name.into(), expected, actual: actual.into() }
+}
+
+/// Reads a tensor of the file. Nothing is allocated before the data are known to be as long as the shape says.
+pub(super) fn read(name: &str, proto: &TensorProto, files: &Files, budget: &Budget) -> Result<Array> {
+    if proto.segment.is_some() {
+        return Err(Error::Onnx(format!("`{name}`: tensors in segments are not read")));
+    }
+    let shape = shape_of(name, &proto.dims)?;
+    let Some(width) = width(proto.data_type) else {
+        let expected = "FLOAT, FLOAT16, BFLOAT16, DOUBLE, BOOL or integers of 8 to 64 bits";
+        return Err(dtype(name, expected, &type_name(proto.data_type)));
+    };
+    let (mut external, mut bytes) = (None, &*proto.raw_data);
+    let mut claim = None;
+    if proto.data_location != 0 || !proto.external_data.is_empty() {
+        let expected = shape.iter().try_fold(width, |n, &d| n.checked_mul(d));
+        let Some(expected) = expected else { return Err(wrong_count(name, &shape, None, 0, "bytes")) };
+        // What is read and what is made of it.
+        claim = Some(budget.claim(expected, 2)?);
+        bytes = external.insert(files.read(name, proto, expected)?);
+    } else if bytes.is_empty() {
+        let data = typed(name, &shape, proto)?;
+        check(name, &shape, data.len())?;
+        return Ok(Array::new(shape, data, None));
+    } else if !(proto.float_data.is_empty() && proto.int32_data.is_empty() && proto.int64_data.is_empty()) {
+        return Err(Error::Onnx(format!("`{name}`: has both raw_data and typed data")));
+    }
+    let expected = shape.iter().try_fold(width, |n, &d| n.checked_mul(d));
+    if expected != Some(bytes.len()) {
+        return Err(wrong_count(name, &shape, expected, bytes.len(), "bytes"));
+    }
+    let data = match proto.data_type {
+        FLOAT => Data::F32(words(bytes, f32::from_le_bytes)),
+        DOUBLE => Data::F64(words(bytes, f64::from_le_bytes)),
+        FLOAT16 => Data::F16(words(bytes, f16::from_le_bytes)),
+        BFLOAT16 => Data::Bf16(words(bytes, bf16::from_le_bytes)),
+        INT8 => Data::I8(words(bytes, i8::from_le_bytes)),
+        UINT8 => Data::U8(bytes.to_vec()),
+        INT16 => Data::I16(words(bytes, i16::from_le_bytes)),
+        UINT16 => Data::U16(words(bytes, u16::from_le_bytes)),
+        INT32 => Data::I32(words(bytes, i32::from_le_bytes)),
+        UINT32 => Data::U32(words(bytes, u32::from_le_bytes)),
+        INT64 => Data::I64(words(bytes, i64::from_le_bytes)),
+        UINT64 => Data::U64(words(bytes, u64::from_le_bytes)),
+        _ => Data::Bool(bytes.iter().map(|&byte| byte != 0).collect()),
+    };
+    Ok(Array::new(shape, data, claim))
+}
+
+/// Bytes of a value of a type that is read.
+fn width(data_type: i32) -> Option<usize> {
+    match data_type {
+        INT8 | UINT8 | BOOL => Some(1),
+        FLOAT16 | BFLOAT16 | INT16 | UINT16 => Some(2),
+        FLOAT | INT32 | UINT32 => Some(4),
+        DOUBLE | INT64 | UINT64 => Some(8),
+        _ => None,
+    }
+}
+
+fn words<const N: usize, T>(bytes: &[u8], value: impl Fn([u8; N]) -> T) -> Vec<T> {
+    bytes.as_chunks::<N>().0.iter().map(|&word| value(word)).collect()
+}
+
+/// Values that are not raw: of the smaller types each in an int32.
+fn typed(name: &str, shape: &[usize], proto: &TensorProto) -> Result<Data> {
+    fn narrow<T: TryFrom<i32>>(name: &str, proto: &TensorProto) -> Result<Vec<T>> {
+        let value = |&word: &i32| {
+            T::try_from(word).map_err(|_| {
+                let (bits, of) = (8 * size_of::<T>(), type_name(proto.data_type));
+                Error::Onnx(format!("`{name}`: int32_data holds {word}, not {bits} bits of {of}"))
+            })
+        };
+        proto.int32_data.iter().map(value).collect()
+    }
+    let count = match proto.data_type {
+        FLOAT => proto.float_data.len(),
+        DOUBLE => proto.double_data.len(),
+        INT64 => proto.int64_data.len(),
+        UINT32 | UINT64 => proto.uint64_data.len(),
+        _ => proto.int32_data.len(),
+    };
+    check(name, shape, count)?;
+    Ok(match proto.data_type {
+        FLOAT => Data::F32(proto.float_data.clone()),
+        DOUBLE => Data::F64(proto.double_data.clone()),
+        FLOAT16 => Data::F16(narrow::<u16>(name, proto)?.into_iter().map(f16::from_bits).collect()),
+        BFLOAT16 => Data::Bf16(narrow::<u16>(name, proto)?.into_iter().map(bf16::from_bits).collect()),
+        INT8 => Data::I8(narrow(name, proto)?),
+        UINT8 => Data::U8(narrow(name, proto)?),
+        INT16 => Data::I16(narrow(name, proto)?),
+        UINT16 => Data::U16(narrow(name, proto)?),
+        INT32 => Data::I32(proto.int32_data.clone()),
+        INT64 => Data::I64(proto.int64_data.clone()),
+        UINT32 => Data::U32(proto.uint64_data.iter().map(|&value| value as u32).collect()),
+        UINT64 => Data::U64(proto.uint64_data.clone()),
+        _ => Data::Bool(proto.int32_data.iter().map(|&value| value != 0).collect()),
+    })
 }
 
 fn shape_of(name: &str, dims: &[i64]) -> Result<Vec<usize>> {
@@ -128,38 +249,10 @@ fn wrong_count(name: &str, shape: &[usize], expected: Option<usize>, actual: usi
     Error::Onnx(format!("`{name}`: shape {shape:?} needs {expected} {unit}, got {actual}"))
 }
 
-/// Refuses typed data of another count than the shape's.
+/// Refuses data of another count than the shape's.
 fn check(name: &str, shape: &[usize], actual: usize) -> Result<()> {
     let expected = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
     if expected == Some(actual) { Ok(()) } else { Err(wrong_count(name, shape, expected, actual, "values")) }
-}
-
-/// Words of `raw_data`, N bytes each.
-fn raw<'a, const N: usize>(
-    name: &str,
-    shape: &[usize],
-    proto: &'a TensorProto,
-) -> Result<impl ExactSizeIterator<Item = [u8; N]> + use<'a, N>> {
-    if !(proto.float_data.is_empty() && proto.int32_data.is_empty()) {
-        return Err(Error::Onnx(format!("`{name}`: has both raw_data and typed data")));
-    }
-    let expected = shape.iter().try_fold(N, |n, &d| n.checked_mul(d));
-    match proto.raw_data.as_chunks::<N>() {
-        (words, []) if expected == Some(proto.raw_data.len()) => Ok(words.iter().copied()),
-        _ => Err(wrong_count(name, shape, expected, proto.raw_data.len(), "bytes")),
-    }
-}
-
-/// Bits of 16-bit floats: raw, or each in the low half of an int32.
-fn halves(name: &str, shape: &[usize], proto: &TensorProto) -> Result<std::vec::IntoIter<u16>> {
-    if !proto.raw_data.is_empty() {
-        return Ok(raw(name, shape, proto)?.map(u16::from_le_bytes).collect::<Vec<_>>().into_iter());
-    }
-    check(name, shape, proto.int32_data.len())?;
-    let bits = proto.int32_data.iter().map(|&word| {
-        u16::try_from(word).map_err(|_| Error::Onnx(format!("`{name}`: int32_data holds {word}, not 16 bits of a float")))
-    });
-    Ok(bits.collect::<Result<Vec<_>>>()?.into_iter())
 }
 
 #[cfg(test)]
@@ -171,6 +264,11 @@ mod tests {
 
     fn proto(data_type: i32) -> TensorProto {
         TensorProto { dims: vec![3, 1], data_type, ..Default::default() }
+    }
+
+    fn whole(proto: &TensorProto) -> Result<Tensor> {
+        let budget = Budget::new(0);
+        Tensor::from_array("w", &read("w", proto, &Files::default(), &budget)?, &budget)
     }
 
     fn bytes<const N: usize>(words: [[u8; N]; 3]) -> prost::bytes::Bytes {
@@ -190,13 +288,13 @@ mod tests {
             words(BFLOAT16, brains),
             TensorProto { float_data: VALUES.into(), ..proto(FLOAT) },
         ] {
-            assert_eq!(Tensor::read("w", &tensor).unwrap(), Tensor::f32([3, 1], VALUES.into()), "{tensor:?}");
+            assert_eq!(whole(&tensor).unwrap(), Tensor::f32([3, 1], VALUES.into()), "{tensor:?}");
         }
         let integers = [7, -8, 1 << 30];
         for tensor in
             [raw(INT32, bytes(integers.map(i32::to_le_bytes))), TensorProto { int32_data: integers.into(), ..proto(INT32) }]
         {
-            assert_eq!(Tensor::read("w", &tensor).unwrap(), Tensor::i32([3, 1], integers.into()), "{tensor:?}");
+            assert_eq!(whole(&tensor).unwrap(), Tensor::i32([3, 1], integers.into()), "{tensor:?}");
         }
     }
 
@@ -204,7 +302,7 @@ mod tests {
     fn refuses_halves_of_more_than_16_bits() {
         for word in [-1, 1 << 16] {
             let tensor = TensorProto { int32_data: vec![0, word, 0], ..proto(FLOAT16) };
-            assert!(Tensor::read("w", &tensor).unwrap_err().to_string().contains(&word.to_string()));
+            assert!(whole(&tensor).unwrap_err().to_string().contains(&word.to_string()));
         }
     }
 

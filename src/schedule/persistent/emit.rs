@@ -160,28 +160,62 @@ impl Staging<'_> {
 }
 
 /// The products of one thread: for each unit of the group, row and value, `a{i}` of weights that are named by `weight`, of unit,
-/// value and quad; none where it gives none, as for padding. `first` is an expression of the vec4f of `staged` at which the
-/// thread's part of row 0 begins.
-pub(super) fn products(w: &mut String, tile: Tile, values: u32, first: &str, weight: impl Fn(u32, u32, u32) -> Option<String>) {
+/// value and an expression of the quad; none where it gives none, as for padding. `first` is an expression of the vec4f of `staged`
+/// at which the thread's part of row 0 begins.
+pub(super) fn products(w: &mut String, tile: Tile, values: u32, first: &str, weight: impl Fn(u32, u32, &str) -> Option<String>) {
     let Tile { rows, quads, lanes, .. } = tile;
     let units = tile.units_each();
-    let at = |unit: u32, row: u32, value: u32| (unit * rows + row) * values + value;
     for i in 0..units * rows * values {
         let _ = writeln!(w, "var a{i} = 0.0;");
     }
-    for quad in 0..quads {
+    let block = |w: &mut String, quad: &str, at: &str| {
         for row in 0..rows {
-            let _ = writeln!(w, "{{\nlet x = staged[{first} + {}u];", row * tile.k() / 4 + quad * lanes);
+            let _ = writeln!(w, "{{\nlet x = staged[{first} + {}u{at}];", row * tile.k() / 4);
             for unit in 0..units {
                 for value in 0..values {
-                    let (i, Some(name)) = (at(unit, row, value), weight(unit, value, quad)) else { continue };
+                    let (i, Some(name)) = ((unit * rows + row) * values + value, weight(unit, value, quad)) else { continue };
                     let fma = |axis: char| format!("a{i} = fma({name}.{axis}, x.{axis}, a{i});");
                     let _ = writeln!(w, "{}", ['x', 'y', 'z', 'w'].map(fma).join(" "));
                 }
             }
             w.push_str("}\n");
         }
+    };
+    if tile.rolled {
+        let _ = writeln!(w, "for (var quad = 0u; quad < {quads}u; quad++) {{");
+        block(w, "quad", &format!(" + quad * {lanes}u"));
+        w.push_str("}\n");
+        return;
     }
+    for quad in 0..quads {
+        block(w, &quad.to_string(), &format!(" + {}u", quad * lanes));
+    }
+}
+
+/// Declares a thread's weights, `of_quad` for each quad: `at` is an expression of one, of its number and an expression of where the quad
+/// begins in the thread's part of K.
+pub(super) fn weights(w: &mut String, tile: Tile, name: &str, of_quad: u32, at: impl Fn(u32, &str) -> String) {
+    let Tile { quads, lanes, .. } = tile;
+    if tile.rolled {
+        let _ = writeln!(w, "var {name} = array<vec4f, {}>();", quads * of_quad);
+        let _ = writeln!(w, "for (var quad = 0u; quad < {quads}u; quad++) {{");
+        for i in 0..of_quad {
+            let _ = writeln!(w, "{} = {};", weight(tile, name, of_quad, i, "quad"), at(i, &format!("quad * {}u", 4 * lanes)));
+        }
+        w.push_str("}\n");
+        return;
+    }
+    for i in 0..of_quad {
+        for quad in 0..quads {
+            let here = weight(tile, name, of_quad, i, &quad.to_string());
+            let _ = writeln!(w, "let {here} = {};", at(i, &format!("{}u", quad * 4 * lanes)));
+        }
+    }
+}
+
+/// The name of weight `i` of a quad.
+pub(super) fn weight(tile: Tile, name: &str, of_quad: u32, i: u32, quad: &str) -> String {
+    if tile.rolled { format!("{name}[{quad} * {of_quad}u + {i}u]") } else { format!("{name}{i}_{quad}") }
 }
 
 /// Sums `names`, a power of two of them, over the lanes of a group by shuffles that halve their number: 32 of them over 32 lanes
@@ -298,7 +332,8 @@ pub(super) fn end_of_turn(w: &mut String, tile: Tile) {
 mod tests {
     use super::*;
 
-    const TILE: Tile = Tile { threads: 256, lanes: 32, shuffles: true, k_parts: 2, units: 16, rows: 4, quads: 2, in_turn: false };
+    const TILE: Tile =
+        Tile { threads: 256, lanes: 32, shuffles: true, k_parts: 2, units: 16, rows: 4, quads: 2, rolled: false, in_turn: false };
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|i| format!("a{i}")).collect()

@@ -66,7 +66,7 @@ impl FromStr for Forced {
 }
 
 impl Forced {
-    pub(super) fn device(self, device: Device) -> Device {
+    pub(in crate::schedule) fn device(self, device: Device) -> Device {
         Device { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 

@@ -2,11 +2,11 @@
 
 use std::fmt::Write;
 
-use super::emit::{Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
+use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
 use super::tile::Tile;
 use crate::cell::{Cell, has_two_phases, unit_rows};
-use crate::schedule::{Phase, phases};
+use crate::schedule::layer::{Phase, phases};
 
 /// One kernel.
 #[derive(Debug, Clone, Copy)]
@@ -162,20 +162,11 @@ let end = min(sizes.steps, start + sizes.chunk);
         }
     }
 
-    /// Weights are values that nothing indexes: they stay in registers.
     fn weights(&self, w: &mut String) {
-        let tile = self.tile();
-        for unit in 0..tile.units_each() {
-            for gate in 0..self.gates() {
-                for quad in 0..tile.quads {
-                    let _ = writeln!(
-                        w,
-                        "let w{unit}_{gate}_{quad} = weights_at(direction, {gate}u, first_unit + {unit}u, k0 + {}u);",
-                        quad * 4 * tile.lanes
-                    );
-                }
-            }
-        }
+        let gates = self.gates();
+        emit::weights(w, self.tile(), "w", self.tile().units_each() * gates, |i, k| {
+            format!("weights_at(direction, {}u, first_unit + {}u, k0 + {k})", i % gates, i / gates)
+        });
     }
 
     /// The unit of every slot, its row within a turn, whether this thread finishes it, and its parameters.
@@ -301,8 +292,10 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
         let _ = writeln!(w, "let stage = {at};");
         self.stage(w, phase);
         w.push_str("workgroupBarrier();\nlet from_quad = stage + k0 / 4u;\n");
-        let weight =
-            |unit: u32, value: u32, quad: u32| (value < phase.count).then(|| format!("w{unit}_{}_{quad}", phase.first + value));
+        let (gates, of_quad) = (self.gates(), tile.units_each() * self.gates());
+        let weight = |unit: u32, value: u32, quad: &str| {
+            (value < phase.count).then(|| emit::weight(tile, "w", of_quad, unit * gates + phase.first + value, quad))
+        };
         products(w, tile, self.values(), "from_quad", weight);
         let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
@@ -479,69 +472,4 @@ if sizes.has_reserve == 1u {{"
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::device::Device;
-    use super::super::layout::{Layout, Work};
-    use super::*;
-    use crate::cell::registry;
-
-    fn bodies(check: impl Fn(&Body<'_>, &str)) {
-        let [gpu, ..] = Device::samples();
-        for subgroup in [32, 64] {
-            let device = Device { subgroup_min: subgroup, subgroup_max: 64, ..gpu };
-            for cell in registry() {
-                for (hidden, batch) in [(64, 1), (256, 1), (256, 16), (512, 16), (512, 64), (1024, 1)] {
-                    for halves in [false, true] {
-                        let (gates, first_phase_gates) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
-                        let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false };
-                        let layout = Layout::new(device.into(), device.workgroups, work).unwrap();
-                        let body = Body::new(&*cell, layout, device.in_turn, halves);
-                        check(&body, &body.wgsl());
-                    }
-                }
-            }
-        }
-    }
-
-    /// One barrier a turn, two where sums meet in workgroup memory.
-    #[test]
-    fn barriers_of_a_step() {
-        bodies(|body, text| {
-            let (_, step) = text.split_once("for (var step").unwrap();
-            let turns = if has_two_phases(body.cell) { 2 } else { 1 };
-            let of_turn = 1 + usize::from(body.tile().has_parts());
-            assert_eq!(step.matches("workgroupBarrier()").count(), turns * of_turn, "{body:?}");
-        });
-    }
-
-    /// What finishing needs, and all words, are asked for before the first is waited for; what others wait for is stored first.
-    #[test]
-    fn loads_come_before_waits_and_words_before_results() {
-        bodies(|body, text| {
-            let (_, step) = text.split_once("for (var step").unwrap();
-            let wait = step.find("loop {").unwrap();
-            assert!(step.rfind("input_part[").unwrap() < wait || !body.one_turn && has_two_phases(body.cell), "{body:?}");
-            let (asked, waited) = step[..step.find("workgroupBarrier()").unwrap()].split_once("loop {").unwrap();
-            let first = asked.matches("= atomicLoad(").count();
-            let words = (body.tile().rows * body.tile().k() / if body.halves { 2 } else { 1 }).div_ceil(body.tile().threads);
-            assert_eq!(first as u32, words.clamp(1, 16), "{body:?}");
-            assert!(waited.contains("gave_up"));
-            let stored = step.find("store_output(").unwrap();
-            assert!(body.halves || step.find("atomicStore(").unwrap() < stored, "{body:?}");
-        });
-    }
-
-    /// No private array is indexed by what changes, and no array is declared at all.
-    #[test]
-    fn everything_private_is_a_scalar() {
-        bodies(|body, text| {
-            let entry = &text[text.find("@compute").unwrap()..];
-            assert!(!entry.contains("array<"), "{body:?}");
-            for index in ["next[", "saved["] {
-                for (at, _) in entry.match_indices(index) {
-                    assert!(entry[at + index.len()..].starts_with(|c: char| c.is_ascii_digit()), "{body:?}");
-                }
-            }
-        });
-    }
-}
+mod tests;

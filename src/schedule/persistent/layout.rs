@@ -20,7 +20,7 @@ const LANES: u32 = 32;
 
 /// What the formula needs to know of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Profile {
+pub(in crate::schedule) struct Profile {
     /// Lanes along K: the smallest subgroup that the device may choose.
     pub subgroup: u32,
     /// Whether sums go by shuffles, else through workgroup memory.
@@ -35,6 +35,8 @@ pub(super) struct Profile {
     pub registers: u32,
     /// Most rows at a time, forward and backward.
     pub rows: [u32; 2],
+    /// As in `Tile`.
+    pub rolled: bool,
 }
 
 /// Registers by vendor, as their compilers say: `docs/strategies.md` has the table.
@@ -43,18 +45,22 @@ struct Registers {
     weights: u32,
     all: u32,
     rows: [u32; 2],
+    threads: u32,
     most_threads: u32,
+    rolled: bool,
 }
 
 impl Registers {
     fn of(vendor: Vendor) -> Self {
         match vendor {
-            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], most_threads: 512 },
-            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], most_threads: 512 },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], most_threads: 256 },
-            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], most_threads: 256 },
-            Vendor::Software => Self { weights: 128, all: 256, rows: [4, 4], most_threads: 256 },
-            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], most_threads: 256 },
+            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], threads: 256, most_threads: 512, rolled: false },
+            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], threads: 256, most_threads: 512, rolled: false },
+            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], threads: 256, most_threads: 256, rolled: false },
+            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], threads: 256, most_threads: 256, rolled: false },
+            Vendor::Software => Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true },
+            Vendor::Qualcomm | Vendor::Other => {
+                Self { weights: 32, all: 48, rows: [1, 1], threads: 256, most_threads: 256, rolled: false }
+            }
         }
     }
 }
@@ -62,18 +68,19 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, most_threads } = Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads, rolled } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
             subgroup: if shuffles { subgroup } else { LANES },
             shuffles,
-            threads: threads.min(256),
+            threads: threads.min(wanted),
             most_threads: threads.min(most_threads),
             bytes,
             weights,
             registers: all,
             rows,
+            rolled,
         }
     }
 }
@@ -145,6 +152,7 @@ pub(super) struct Layout {
     pub team_rows: u32,
     pub phases: [Part; 2],
     pub backward: bool,
+    pub rolled: bool,
 }
 
 /// What a device lacks for any layout.
@@ -220,6 +228,7 @@ impl Layout {
             team_rows: 1,
             phases,
             backward: work.backward,
+            rolled: profile.rolled,
         }
     }
 
@@ -298,6 +307,7 @@ impl Layout {
             units: self.units,
             rows: self.rows,
             quads: self.phases[phase].chunks,
+            rolled: self.rolled,
             in_turn,
         }
     }

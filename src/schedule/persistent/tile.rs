@@ -21,6 +21,8 @@ pub(crate) struct Tile {
     pub rows: u32,
     /// Blocks of 4 · lanes of its part of K.
     pub quads: u32,
+    /// Whether weights lie in an array that loops reach, as a CPU's do: else each is a value of its own, and stays in a register.
+    pub rolled: bool,
     /// Whether subgroups run one after another up to a barrier, see `Device::in_turn`.
     pub in_turn: bool,
 }

@@ -10,7 +10,9 @@ use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::interface::{Layer, Schedule};
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::unrolled::AllSteps;
 
 /// Threads and workgroup memory where weights are read at every step: the same for every H, so one pipeline serves all.
 const STREAM_UNITS: u32 = 32;
@@ -230,12 +232,12 @@ impl Phase {
 
 /// How a workgroup is laid out; all but its rows goes into the shader as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Layout {
+enum ResidentLayout {
     Reread(Reread),
     Registers(Registers),
 }
 
-impl Layout {
+impl ResidentLayout {
     fn new(budget: DeviceProfile, work: Work) -> Self {
         let Work { batch, directions, .. } = work;
         let mut rows = 1;
@@ -273,12 +275,12 @@ impl Layout {
     }
 }
 
-fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+fn forward_source(cell: &dyn Cell, work: Work, layout: ResidentLayout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let source = match layout {
-        Layout::Reread(layout) => {
+        ResidentLayout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
         }
-        Layout::Registers(layout) => {
+        ResidentLayout::Registers(layout) => {
             KernelSource::new("recurrence/resident_registers_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
                 .with_file(layout.take())
                 .with_text(&layout.multiply(work))
@@ -290,7 +292,7 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, 
 /// Whether weights stay in registers, forward and backward.
 pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
     let budget = DeviceProfile::new(ctx);
-    let held = |backward| matches!(Layout::new(budget, Work::new(cell, sizes, backward)), Layout::Registers(_));
+    let held = |backward| matches!(ResidentLayout::new(budget, Work::new(cell, sizes, backward)), ResidentLayout::Registers(_));
     held(false) && held(true)
 }
 
@@ -298,31 +300,41 @@ pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
     let budget = DeviceProfile::new(ctx);
     let work = Work::new(cell, sizes, backward);
-    Layout::new(budget, work).chunk(budget, flops, work)
+    ResidentLayout::new(budget, work).chunk(budget, flops, work)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, false);
-    let layout = Layout::new(DeviceProfile::new(ctx), work);
-    let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
+    let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
+    let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()));
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn forward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
+    let flops = layer.options.dispatch_flops;
     let steps = sizes.first + sizes.part_len;
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, false).min(sizes.part_len), ..*sizes };
-    let dispatch = forward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = AllSteps::new(layer, false);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(flops),
+        None => chunk(ctx, flops, cell, sizes, false),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.forward(&Layer { sizes: &sizes, ..*layer }, s)?,
+        None => forward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, work: Work, layout: Layout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(cell: &dyn Cell, work: Work, layout: ResidentLayout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let source = match layout {
-        Layout::Reread(layout) => {
+        ResidentLayout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
         }
-        Layout::Registers(layout) => {
+        ResidentLayout::Registers(layout) => {
             KernelSource::new("recurrence/resident_registers_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
                 .with_file(layout.take())
                 .with_text(&layout.multiply(work))
@@ -339,32 +351,60 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, true);
-    let layout = Layout::new(DeviceProfile::new(ctx), work);
-    let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()))?;
+    let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
+    let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()));
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
 }
 
-pub(super) fn backward(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
+    let Layer { ctx, cell, sizes, .. } = *layer;
+    let flops = layer.options.dispatch_flops;
     let steps = backward_steps(sizes, s);
-    let sizes = StepSizes { steps, chunk: chunk(ctx, flops, cell, sizes, true).min(steps), ..*sizes };
-    let dispatch = backward_dispatch(ctx, cell, &sizes, s)?;
+    let unrolled = AllSteps::new(layer, true);
+    let chunk = match &unrolled {
+        Some(unrolled) => unrolled.chunk(flops),
+        None => chunk(ctx, flops, cell, sizes, true),
+    };
+    let sizes = StepSizes { steps, chunk: chunk.min(steps), ..*sizes };
+    let dispatch = match unrolled {
+        Some(unrolled) => unrolled.backward(&Layer { sizes: &sizes, ..*layer }, s)?,
+        None => backward_dispatch(ctx, cell, &sizes, s)?,
+    };
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for budget in DeviceProfile::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let work = Work::new(cell, &sizes, false);
-            let layout = Layout::new(budget, work);
+            let layout = ResidentLayout::new(budget, work);
             sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, work, layout, step, bindings)));
             let work = Work { backward: true, ..work };
-            let layout = Layout::new(budget, work);
+            let layout = ResidentLayout::new(budget, work);
             sources.extend(all_backward_bindings().map(|bindings| backward_source(cell, work, layout, step, bindings)));
         }
     }
     sources
+}
+
+/// See [`Strategy::Resident`](crate::Strategy::Resident).
+#[derive(Debug)]
+pub(super) struct Resident;
+
+impl Schedule for Resident {
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
+        forward(layer, slots)
+    }
+
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
+        backward(layer, slots)
+    }
+
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+        sources(cell, step)
+    }
 }

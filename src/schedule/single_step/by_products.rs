@@ -13,13 +13,8 @@ use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::plan::{Network, Plan};
 use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
-use crate::schedule::StepSizes;
+use crate::schedule::layer::StepSizes;
 use crate::schedule::single_step::fused::phases;
-
-/// Fewest rows that go this way, measured on llvmpipe (benches/NOTES.md).
-const ROWS: u64 = 64;
-/// The same on GPUs, where a dispatch saved is worth more: a guess until one is at hand.
-const GPU_ROWS: u64 = 1024;
 
 /// Workspace beside the forward map's `input_part`.
 #[derive(Debug, Clone, Copy)]
@@ -31,13 +26,22 @@ pub(crate) struct ProductsMap {
 }
 
 impl ProductsMap {
-    /// None where the rows are too few, or too many for the products to fit a binding.
-    pub fn new(ctx: &Context, network: &Network, dims: &Dims, arena: &mut Arena) -> Option<Self> {
-        let part = dims.directions * dims.batch * dims.gate_rows;
-        let rows = if ctx.is_software() { ROWS } else { GPU_ROWS };
-        let fits = dims.batch >= rows && 4 * part <= ctx.limits().max_storage_buffer_binding_size;
+    pub fn new(network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
         let mid = if has_two_phases(&*network.cell) { dims.directions * dims.batch * dims.hidden } else { 0 };
-        fits.then(|| Self { state_part: arena.alloc(part), mid: arena.alloc(mid) })
+        Self { state_part: arena.alloc(Self::state_part_len(dims)), mid: arena.alloc(mid) }
+    }
+
+    fn state_part_len(dims: &Dims) -> u64 {
+        dims.directions * dims.batch * dims.gate_rows
+    }
+
+    /// Whether the products of all rows fit a binding.
+    pub fn fits(ctx: &Context, dims: &Dims) -> bool {
+        4 * Self::state_part_len(dims) <= ctx.limits().max_storage_buffer_binding_size
+    }
+
+    pub fn slots(&self) -> [Slot; 2] {
+        [self.state_part, self.mid]
     }
 }
 
@@ -111,12 +115,12 @@ impl Plan {
                     accumulate: false,
                     splits: Splits::NONE,
                 };
-                matmuls(ctx, self.recurrence.tiles, &product)
+                matmuls(ctx, self.options.tiles, &product)
             };
             let run = |phase| -> Result<Segment> {
                 let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
                 let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
-                let kernel = ctx.kernel(source(cell, variant, [user.params.element, output.element]))?;
+                let kernel = ctx.kernel(source(cell, variant, [user.params.element, output.element]));
                 Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, &sizes, groups)?))
             };
             if options.initial_state {

@@ -13,9 +13,6 @@ use crate::plan::buffers::Options;
 use crate::plan::memory::{Dims, unpacked};
 use crate::plan::{Network, Plan};
 
-/// Most weights of a network that one workgroup reads in the time that dispatches of their own would take.
-const SMALL: usize = 1 << 18;
-
 sizes! {
     FusedSizes {
         input, hidden, layers, directions, batch,
@@ -93,11 +90,6 @@ fn source(cell: &dyn Cell, tile: Tile, in_place: bool, [params, input, output]: 
     .with_cell(cell)
 }
 
-/// Whether one workgroup makes a whole step of its rows.
-pub(crate) fn is_small(network: &Network) -> bool {
-    network.layout.len() <= SMALL
-}
-
 /// The phases of a single step, as the kernels number them: 0 is that of a cell of one.
 pub(crate) fn phases(cell: &dyn Cell) -> Range<u32> {
     if has_two_phases(cell) { 1..3 } else { 0..1 }
@@ -110,14 +102,20 @@ pub(crate) struct FusedMap {
     scratch: Slot,
     /// As in the forward map.
     unpacked: Slot,
+    /// Whether one workgroup makes a whole step of its rows.
+    whole: bool,
 }
 
 impl FusedMap {
-    pub fn new(network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
+    pub fn new(network: &Network, dims: &Dims, whole: bool, arena: &mut Arena) -> Self {
         let cell = &*network.cell;
         let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
         let scratch = 2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64;
-        Self { scratch: arena.alloc(scratch), unpacked: unpacked(network, dims, arena) }
+        Self { scratch: arena.alloc(scratch), unpacked: unpacked(network, dims, arena), whole }
+    }
+
+    pub fn slots(&self) -> [Slot; 2] {
+        [self.scratch, self.unpacked]
     }
 }
 
@@ -139,11 +137,11 @@ impl Plan {
         let output = map.unpacked.or(user.output);
         // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
         let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
-        let (small, layers) = (is_small(network), network.config.num_layers);
+        let (small, layers) = (map.whole, network.config.num_layers);
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
         let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
         let stored = [user.params, user.input, output].map(|slot| slot.element);
-        let kernel = ctx.kernel(source(cell, tile, options.in_place, stored))?;
+        let kernel = ctx.kernel(source(cell, tile, options.in_place, stored));
         let slots = [user.params, user.input, initial, user.reset, output, user.final_state, map.scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
         let sizes = FusedSizes {

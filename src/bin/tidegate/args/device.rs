@@ -18,6 +18,17 @@ pub enum Device {
     Gpu(Context),
 }
 
+impl Device {
+    /// Says so if this is a software adapter, which nobody may have meant.
+    pub fn note_software(&self) {
+        if let Self::Gpu(ctx) = self
+            && ctx.is_software()
+        {
+            complain(&format!("ran on {}, a software adapter: on the CPU", ctx.adapter_info().name));
+        }
+    }
+}
+
 fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }

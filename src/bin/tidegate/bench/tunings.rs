@@ -30,11 +30,11 @@ impl Tunings {
     /// was tried, now or then.
     pub fn tune(&mut self, rnn: &Rnn, &Workload { shape, mode, .. }: &Workload) -> Result<Vec<Tried>, Error> {
         // A single step has nothing to choose.
-        if shape.seq_len > 1 && !self.known.knows(rnn, shape, mode) {
+        if shape.seq_len > 1 && !rnn.is_known_to(&self.known, shape, mode) {
             self.known.merge(pollster::block_on(rnn.tune(shape, mode))?)?;
             self.save();
         }
-        Ok(self.known.tried(rnn, shape, mode).to_vec())
+        Ok(rnn.tried(&self.known, shape, mode).to_vec())
     }
 
     /// Lets strategy persistent be dropped where it keeps failing.

@@ -48,8 +48,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<()> {
     let not_onnx = [("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
     if onnx::is_model(&args.model, &not_onnx)? {
-        let node = onnx::Prepared::read(&args.model, &args.input)?;
-        let parts = node.call.parts().iter().map(|part| (&part.model, node.call.sequence(part)));
+        let graph = onnx::open(&args.model)?;
+        let node = graph.only_node().map_err(|e| files::at(&args.model, e))?;
+        let given = onnx::read_node(&node, &files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
+        let call = node.call(&given)?;
+        let parts = call.parts().iter().map(|part| (&part.model, call.sequence(part)));
         return draw(args, &parts.collect::<Vec<_>>());
     }
     let mut model =

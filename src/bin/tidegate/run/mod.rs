@@ -5,8 +5,7 @@ pub mod tensors;
 
 use std::path::PathBuf;
 
-use tidegate::import::Model;
-use tidegate::import::onnx::Part;
+use tidegate::import::{Family, Model, Reading};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
 
@@ -19,11 +18,13 @@ use tensors::{Call, Results, serialize};
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// Safetensors file with PyTorch's state_dict names (also of LSTMCell, GRUCell, RNNCell) behind at most one common prefix;
-    /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer;
-    /// or an ONNX model (*.onnx) of a single RNN, LSTM or GRU node
+    /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer; or with one
+    /// layer of Flax, MLX, Equinox, haste or Keras' cuDNN layers (see --from);
+    /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
     model: PathBuf,
-    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths`, and `d_output`, `d_hn`, `d_cn` for --backward; for an ONNX
-    /// model, with its graph's inputs
+    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (I32, I64, U8 or BOOL:
+    /// where not 0, the state is zero before that step), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
+    /// BF16. For an ONNX model, with its graph's inputs
     input: PathBuf,
     /// Safetensors file to write
     #[arg(long)]
@@ -35,9 +36,20 @@ pub struct Args {
     /// A GRU of Keras without bias needs it
     #[arg(long)]
     cell: Option<String>,
+    /// Who laid out the model's tensors, where names and shapes do not tell: pytorch, keras, cudnn (CuDNNLSTM, CuDNNGRU), haste,
+    /// flax, mlx or equinox. `layout` in the file's metadata says the same
+    #[arg(long)]
+    from: Option<Family>,
+    /// What stands before the names of the one network of a larger checkpoint, such as `encoder.lstm.`
+    #[arg(long)]
+    prefix: Option<String>,
     /// Take input, output and their gradients as [B,T,...] instead of [T,B,...]
     #[arg(long)]
     batch_first: bool,
+    /// Run one recurrent node of an ONNX model alone: its name, or its index among them (see `tidegate inspect`). INPUT and OUTPUT
+    /// then hold tensors under the names that the graph has at its ends
+    #[arg(long, value_name = "NAME|INDEX")]
+    node: Option<String>,
     /// `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`)
     #[arg(long)]
     device: Option<String>,
@@ -63,6 +75,13 @@ impl Target {
         Ok(Self { device: device::select(args.device.as_deref(), false)?, strategy: args.strategy, dtype: args.dtype })
     }
 
+    /// Last of all, so that an error stays the only line.
+    fn note(&self, args: &Args) {
+        if args.device.is_none() {
+            self.device.note_software();
+        }
+    }
+
     fn run(&self, model: &Model, call: Call) -> Result<Results> {
         match &self.device {
             Device::Gpu(ctx) => on_gpu(ctx, self, model, &call),
@@ -72,25 +91,40 @@ impl Target {
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let not_onnx = [("--backward", args.backward), ("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
+    let not_onnx = [
+        ("--backward", args.backward),
+        ("--cell", args.cell.is_some()),
+        ("--from", args.from.is_some()),
+        ("--prefix", args.prefix.is_some()),
+        ("--batch-first", args.batch_first),
+    ];
     if onnx::is_model(&args.model, &not_onnx)? {
         return run_onnx(args);
     }
-    let mut model =
-        Model::from_weights(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    if args.node.is_some() {
+        return Err(format!("--node is for ONNX models; {} is not named *.onnx", args.model.display()).into());
+    }
+    let reading = Reading::default().with_cell(args.cell.as_deref()).with_prefix(args.prefix.as_deref()).with_family(args.from);
+    let mut model = Model::read(&files::read(&args.model)?, &reading).map_err(|e| files::at(&args.model, e))?;
     model.config.batch_first = args.batch_first;
     let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
     let shape = call.shape;
-    let results = Target::new(args)?.run(&model, call)?;
-    files::write(&args.output, &serialize(&model, shape, &results)?)
+    let target = Target::new(args)?;
+    let results = target.run(&model, call)?;
+    files::write(&args.output, &serialize(&model, shape, &results)?)?;
+    target.note(args);
+    Ok(())
 }
 
 fn run_onnx(args: &Args) -> Result<()> {
-    let node = onnx::Prepared::read(&args.model, &args.input)?;
+    let graph = onnx::open(&args.model)?;
+    let job = onnx::Job::new(&graph, args.node.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    let given = job.read(&files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
     let target = Target::new(args)?;
-    let run = |part: &Part| forward(&target, &part.model, &node.call.sequence(part));
-    let outputs: Vec<Output> = node.call.parts().iter().map(run).collect::<Result<_>>()?;
-    files::write(&args.output, &node.serialize(&outputs)?)
+    let tensors = job.run(&given, |part, seq| forward(&target, &part.model, seq))?;
+    files::write(&args.output, &onnx::serialize(&tensors)?)?;
+    target.note(args);
+    Ok(())
 }
 
 fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<Results> {
@@ -113,6 +147,7 @@ fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<Output>
         input: seq.input.to_vec(),
         initial_state: seq.initial_state.map(<[f32]>::to_vec),
         lengths: seq.lengths.map(<[u32]>::to_vec),
+        reset: None,
         d_output: None,
         d_final_state: None,
     };
@@ -131,6 +166,7 @@ fn on_cpu(dtype: Dtype, model: &Model, call: Call) -> Result<Results> {
         input: stored(&call.input),
         initial_state: call.initial_state.as_deref().map(widen),
         lengths: call.lengths,
+        reset: call.reset,
         d_output: call.d_output.as_deref().map(stored),
         d_final_state: call.d_final_state.as_deref().map(widen),
     };

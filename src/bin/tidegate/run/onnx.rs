@@ -3,64 +3,150 @@
 use std::path::Path;
 
 use safetensors::Dtype;
-use tidegate::import::onnx::{Call, Graph, Tensor, Tensors, Values};
-use tidegate::import::open_safetensors;
-use tidegate::{Error, Output};
+use tidegate::import::onnx::{Graph, Node, Part, Tensor, Tensors, Values};
+use tidegate::import::{open_safetensors, values_of};
+use tidegate::{Error, Output, Sequence};
 
-use crate::Result;
 use crate::args::files;
-use crate::run::tensors::to_safetensors;
+use crate::run::tensors::{integers, to_safetensors};
+use crate::{Result, complain};
 
 /// Whether the file's name is that of an ONNX model; if so, refuses options that were given and are for others alone.
 pub fn is_model(path: &Path, not_onnx: &[(&str, bool)]) -> Result<bool> {
     let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
+    if path.to_string_lossy().to_lowercase().ends_with(".onnx.data") {
+        return Err(files::at(path, "the weights of an ONNX model, which lie outside of it: give the .onnx file beside it"));
+    }
     match not_onnx.iter().find(|(_, given)| *given) {
         Some((option, _)) if is_model => Err(format!("{option} is not for ONNX models").into()),
         _ => Ok(is_model),
     }
 }
 
-/// A node with its inputs, ready to run.
-pub struct Prepared {
-    pub call: Call,
-    /// Names of the graph's outputs: the node may make others too.
-    outputs: Vec<String>,
+/// The model and the place that files beside it are looked up from.
+pub fn open(path: &Path) -> Result<Graph> {
+    Graph::open(path).map_err(|e| files::at(path, e))
 }
 
-impl Prepared {
-    pub fn read(model: &Path, input: &Path) -> Result<Self> {
-        let graph = Graph::from_bytes(&files::read(model)?).map_err(|e| files::at(model, e))?;
-        let node = graph.only_node().map_err(|e| files::at(model, e))?;
-        let given = read(&files::read(input)?, &graph).map_err(|e| files::at(input, e))?;
-        Ok(Self { call: node.call(&given)?, outputs: graph.outputs().map(String::from).collect() })
+/// What is to run of a model.
+pub enum Job<'a> {
+    Whole(&'a Graph),
+    Alone(Node<'a>),
+}
+
+impl<'a> Job<'a> {
+    /// All of the graph, or the recurrent node of that name or index.
+    pub fn new(graph: &'a Graph, node: Option<&str>) -> Result<Self> {
+        if let Some(wanted) = node {
+            let node = find(graph, wanted)?;
+            say_if_quantized(&node);
+            return Ok(Self::Alone(node));
+        }
+        let unsupported = graph.unsupported();
+        if !unsupported.is_empty() {
+            return Err(refusal(graph, &unsupported).into());
+        }
+        graph.nodes().iter().for_each(say_if_quantized);
+        Ok(Self::Whole(graph))
     }
 
-    /// The bytes of OUTPUT, from what the call's parts gave.
-    pub fn serialize(&self, parts: &[Output]) -> Result<Vec<u8>> {
-        let tensors = self.call.outputs(parts)?;
-        let floats = tensors.iter().filter_map(|(name, tensor)| match &tensor.values {
-            Values::F32(values) if self.outputs.contains(name) => Some((name.clone(), tensor.shape.clone(), &**values)),
-            _ => None,
-        });
-        to_safetensors(&floats.collect::<Vec<_>>())
+    /// The tensors of INPUT.
+    pub fn read(&self, bytes: &[u8]) -> Result<Tensors> {
+        match self {
+            Self::Whole(graph) => read(bytes, "the graph's inputs", &graph.inputs().collect::<Vec<_>>()),
+            Self::Alone(node) => read_node(node, bytes),
+        }
+    }
+
+    pub fn run(&self, given: &Tensors, mut forward: impl FnMut(&Part, &Sequence<'_>) -> Result<Output>) -> Result<Tensors> {
+        match self {
+            Self::Whole(graph) => graph.run_with(given, forward),
+            Self::Alone(node) => {
+                let call = node.call(given)?;
+                let outputs = call.parts().iter().map(|part| forward(part, &call.sequence(part)));
+                Ok(call.outputs(&outputs.collect::<Result<Vec<_>>>()?)?)
+            }
+        }
     }
 }
 
-fn read(bytes: &[u8], graph: &Graph) -> Result<Tensors> {
+/// The recurrent node of a name, else of an index.
+pub fn find<'a>(graph: &'a Graph, wanted: &str) -> Result<Node<'a>> {
+    let named = graph.node(wanted);
+    let index = wanted.parse::<usize>().ok().filter(|_| !graph.nodes().iter().any(|node| node.name() == wanted));
+    let Some(index) = index else { return Ok(named?) };
+    let mut nodes = graph.nodes();
+    match index < nodes.len() {
+        true => Ok(nodes.swap_remove(index)),
+        false => Err(format!("--node {index}: the graph has {} recurrent nodes: {}", nodes.len(), listed(&nodes)).into()),
+    }
+}
+
+/// Recurrent nodes with their indices.
+pub fn listed(nodes: &[Node<'_>]) -> String {
+    let nodes = nodes.iter().enumerate().map(|(at, node)| format!("{at}: {} `{}`", node.op_type(), node.name()));
+    nodes.collect::<Vec<_>>().join(", ")
+}
+
+/// Why a graph does not run as a whole, and how one of its nodes does.
+pub fn refusal(graph: &Graph, unsupported: &[String]) -> String {
+    const NAMED: usize = 60;
+    let all = graph.describe_nodes();
+    let shown = |names: &[String]| {
+        let more = names.len().saturating_sub(NAMED);
+        let shown = names[..names.len() - more].join(", ");
+        if more == 0 { shown } else { format!("{shown} and {more} more") }
+    };
+    let text = format!("not run here: {}; the graph has {} nodes: {}", shown(unsupported), all.len(), shown(&all));
+    let nodes = graph.nodes();
+    match nodes.first() {
+        None => format!("{text}; none of them is an RNN, LSTM or GRU"),
+        Some(first) => {
+            let alone = if first.name().is_empty() { "0" } else { first.name() };
+            let listed = listed(&nodes);
+            format!("{text}; a recurrent node runs alone: `run MODEL INPUT --output OUTPUT --node {alone}` (there are {listed})")
+        }
+    }
+}
+
+fn say_if_quantized(node: &Node<'_>) {
+    if node.is_quantized() {
+        complain(&format!("`{}`: its weights are dequantized; nothing else is quantized, as onnxruntime does", node.name()));
+    }
+}
+
+/// The bytes of OUTPUT.
+pub fn serialize(tensors: &Tensors) -> Result<Vec<u8>> {
+    let mut floats = Vec::new();
+    for (name, tensor) in tensors {
+        match &tensor.values {
+            Values::F32(values) => floats.push((name.clone(), tensor.shape.clone(), &**values)),
+            _ => return Err(format!("the graph's output `{name}` is of integers; only floats are written").into()),
+        }
+    }
+    to_safetensors(&floats)
+}
+
+/// Tensors of INPUT for one node.
+pub fn read_node(node: &Node<'_>, bytes: &[u8]) -> Result<Tensors> {
+    let open: Vec<&str> = node.open_inputs().into_iter().map(|(_, name)| name).collect();
+    read(bytes, &format!("the inputs of `{}`", node.name()), &open)
+}
+
+fn read(bytes: &[u8], whose: &str, known: &[&str]) -> Result<Tensors> {
     let file = open_safetensors(bytes)?;
     let mut tensors = Tensors::new();
     for (name, view) in file.iter() {
-        if graph.inputs().all(|input| input != name) {
-            let known: Vec<&str> = graph.inputs().collect();
-            return Err(format!("unused tensor `{name}`; the graph's inputs are {}", known.join(", ")).into());
+        if !known.contains(&name) {
+            return Err(format!("unused tensor `{name}`; {whose} are {}", known.join(", ")).into());
         }
-        let (words, shape) = (view.data().as_chunks::<4>().0.iter(), view.shape());
+        let shape = view.shape();
         let tensor = match view.dtype() {
-            Dtype::F32 => Tensor::f32(shape, words.map(|&word| f32::from_le_bytes(word)).collect()),
-            Dtype::I32 => Tensor::i32(shape, words.map(|&word| i32::from_le_bytes(word)).collect()),
+            Dtype::F32 | Dtype::F16 | Dtype::BF16 => Tensor::f32(shape, values_of(name, &view)?),
+            Dtype::I32 | Dtype::I64 => Tensor::i64(shape, integers(name, &view)?),
             other => {
                 let (name, actual) = (name.into(), other.to_string());
-                return Err(Error::Dtype { name, expected: "F32 or (lengths) I32", actual }.into());
+                return Err(Error::Dtype { name, expected: "F32, F16, BF16 or (lengths, indices) I32, I64", actual }.into());
             }
         };
         tensors.insert(name.into(), tensor);

@@ -2,7 +2,7 @@
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use tidegate::import::{Model, open_safetensors};
+use tidegate::import::{Model, open_safetensors, values_of};
 use tidegate::{Error, Gradients, Output, SeqShape, Sequence};
 
 use crate::Result;
@@ -14,17 +14,20 @@ pub struct Call {
     pub input: Vec<f32>,
     pub initial_state: Option<Vec<f32>>,
     pub lengths: Option<Vec<u32>>,
+    /// `[T, B]`, whatever the order of the input.
+    pub reset: Option<Vec<u32>>,
     /// Present if backward is to run.
     pub d_output: Option<Vec<f32>>,
     pub d_final_state: Option<Vec<f32>>,
 }
 
 /// Every tensor that INPUT may hold, whether only backward takes it, and how many states the cell must have for it.
-const INPUTS: [(&str, bool, usize); 7] = [
+const INPUTS: [(&str, bool, usize); 8] = [
     ("input", false, 1),
     ("h0", false, 1),
     ("c0", false, 2),
     ("lengths", false, 1),
+    ("reset", false, 1),
     ("d_output", true, 1),
     ("d_hn", true, 1),
     ("d_cn", true, 2),
@@ -62,6 +65,7 @@ impl Call {
             input,
             initial_state: file.states(&initial, model, batch_size)?,
             lengths: file.lengths(shape)?,
+            reset: file.reset(shape)?,
             d_output,
             d_final_state: file.states(&d_final, model, batch_size)?,
         })
@@ -70,7 +74,12 @@ impl Call {
     /// What forward is to run on.
     pub fn sequence(&self) -> Sequence<'_> {
         let seq = Sequence::new(self.shape, &self.input);
-        Sequence { initial_state: self.initial_state.as_deref(), lengths: self.lengths.as_deref(), ..seq }
+        Sequence {
+            initial_state: self.initial_state.as_deref(),
+            lengths: self.lengths.as_deref(),
+            reset: self.reset.as_deref(),
+            ..seq
+        }
     }
 }
 
@@ -109,21 +118,18 @@ impl InputFile<'_> {
         Ok(self.0.tensor(name).map_err(|_| missing(name))?.shape().to_vec())
     }
 
-    /// The tensor's bytes if the file has it, of that type and shape.
-    fn bytes(&self, name: &str, (dtype, expected): (Dtype, &'static str), shape: &[usize]) -> Result<Option<&[u8]>, Error> {
+    /// The tensor if the file has it, of that shape.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Option<TensorView<'_>>, Error> {
         let Ok(tensor) = self.0.tensor(name) else { return Ok(None) };
-        if tensor.dtype() != dtype {
-            return Err(Error::Dtype { name: name.into(), expected, actual: tensor.dtype().to_string() });
-        }
         if tensor.shape() != shape {
             return Err(Error::Shape { name: name.into(), expected: shape.to_vec(), actual: tensor.shape().to_vec() });
         }
-        Ok(Some(tensor.data()))
+        Ok(Some(tensor))
     }
 
+    /// F16 and BF16 are widened.
     fn values(&self, name: &str, shape: &[usize]) -> Result<Option<Vec<f32>>, Error> {
-        let bytes = self.bytes(name, (Dtype::F32, "F32"), shape)?;
-        Ok(bytes.map(|bytes| bytes.as_chunks().0.iter().map(|&word| f32::from_le_bytes(word)).collect()))
+        self.tensor(name, shape)?.map(|tensor| values_of(name, &tensor)).transpose()
     }
 
     /// The cell's states one behind the other, zeros for one that is not given; nothing if none is.
@@ -138,13 +144,31 @@ impl InputFile<'_> {
     }
 
     fn lengths(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
-        let Some(bytes) = self.bytes("lengths", (Dtype::I32, "I32"), &[shape.batch_size])? else { return Ok(None) };
-        let lengths = bytes.as_chunks().0.iter().map(|&word| i32::from_le_bytes(word)).enumerate();
+        let Some(tensor) = self.tensor("lengths", &[shape.batch_size])? else { return Ok(None) };
+        let lengths = integers("lengths", &tensor)?.into_iter().enumerate();
         let checked = lengths.map(|(b, length)| match u32::try_from(length) {
-            Ok(length) if length >= 1 && length as usize <= shape.seq_len => Ok(length),
-            _ => Err(format!("`lengths[{b}]`: {length} is outside 1..={}", shape.seq_len).into()),
+            Ok(length) if length as usize <= shape.seq_len => Ok(length),
+            _ => Err(format!("`lengths[{b}]`: {length} is outside 0..={}", shape.seq_len).into()),
         });
         Ok(Some(checked.collect::<Result<_>>()?))
+    }
+
+    fn reset(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
+        let Some(tensor) = self.tensor("reset", &[shape.seq_len, shape.batch_size])? else { return Ok(None) };
+        let words = match tensor.dtype() {
+            Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| byte.into()).collect(),
+            _ => integers("reset", &tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
+        };
+        Ok(Some(words))
+    }
+}
+
+/// Of I32 or I64.
+pub fn integers(name: &str, tensor: &TensorView<'_>) -> Result<Vec<i64>, Error> {
+    match tensor.dtype() {
+        Dtype::I32 => Ok(tensor.data().as_chunks().0.iter().map(|&word| i32::from_le_bytes(word).into()).collect()),
+        Dtype::I64 => Ok(tensor.data().as_chunks().0.iter().map(|&word| i64::from_le_bytes(word)).collect()),
+        other => Err(Error::Dtype { name: name.into(), expected: "I32 or I64", actual: other.to_string() }),
     }
 }
 

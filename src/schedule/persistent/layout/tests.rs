@@ -9,6 +9,7 @@ const H200: Profile = Profile {
     weights: 128,
     registers: 200,
     rows: [8, 8],
+    rolled: false,
 };
 const H200_WORKGROUPS: u32 = 132;
 

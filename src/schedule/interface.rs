@@ -1,0 +1,67 @@
+//! What a schedule is to the rest: the trait that each of them implements.
+
+use std::fmt::Debug;
+
+use crate::cell::Cell;
+use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::program::Segment;
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
+use crate::schedule::options::ScheduleOptions;
+
+/// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
+pub(crate) trait Schedule: Debug + Sync {
+    /// Refuses a device that cannot run it at all.
+    fn check_device(&self, ctx: &Context) -> Result<()> {
+        let _ = ctx;
+        Ok(())
+    }
+
+    /// Refuses a layer that it cannot run on this device, before anything is built.
+    fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
+        let _ = backward;
+        self.check_device(layer.ctx)
+    }
+
+    /// Workspace that it needs beyond every schedule's.
+    fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
+        let _ = (layer, backward);
+        Scratch::default()
+    }
+
+    fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>>;
+
+    /// Fills `d_rows`.
+    fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>>;
+
+    /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.
+    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource>;
+
+    /// Numbers of workgroups to try it with when a tuning is made; none if it is no candidate.
+    fn candidates(&self, ctx: &Context, batch_size: usize) -> Vec<u32> {
+        let _ = (ctx, batch_size);
+        vec![1]
+    }
+}
+
+/// A layer to be run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Layer<'a> {
+    pub ctx: &'a Context,
+    pub options: &'a ScheduleOptions,
+    pub cell: &'a dyn Cell,
+    pub sizes: &'a StepSizes,
+    /// How its parameters are stored.
+    pub element: Element,
+}
+
+/// Elements of workspace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Scratch {
+    /// A slot of its own: what workgroups exchange, or the operand of a product.
+    pub exchange: u64,
+    /// Behind the state, in its slot.
+    pub behind_state: u64,
+}

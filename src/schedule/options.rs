@@ -1,0 +1,63 @@
+//! What an app may say of scheduling.
+
+use crate::gpu::context::Context;
+use crate::product::Tiles;
+use crate::schedule::choose::Choice;
+use crate::schedule::persistent::Forced;
+use crate::schedule::strategy::Strategy;
+
+/// Work of one workgroup in one dispatch: about 100 ms on a slow GPU.
+const DISPATCH_FLOPS: u64 = 2_200_000_000;
+/// Far more than a step needs, far less than a GPU has.
+const WINDOW_BYTES: u64 = 256 << 20;
+/// What a GPU of some size runs side by side; a small one may not.
+const WORKGROUPS: u32 = 32;
+/// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
+const SPIN_LIMIT: u32 = 1 << 16;
+const SOFTWARE_SPIN_LIMIT: u32 = 1 << 22;
+
+/// How the recurrences of a network are to be scheduled.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ScheduleOptions {
+    /// `Auto` unless one is forced, or chosen for a plan.
+    pub strategy: Strategy,
+    /// Most FLOPs of one workgroup in one dispatch.
+    pub dispatch_flops: u64,
+    /// Workgroups that strategy persistent may count on to run side by side.
+    pub workgroups: u32,
+    /// Most polls of one wait of strategy persistent.
+    pub spin_limit: u32,
+    /// Most bytes of workspace for the input's products of a layer.
+    pub window_bytes: u64,
+    /// Kernels of matrix products that are not left to their shapes.
+    pub tiles: Tiles,
+    /// Numbers of strategy persistent's layout, for tests.
+    pub layout: Forced,
+    /// Whether strategy persistent may be chosen.
+    pub persistent: bool,
+}
+
+impl ScheduleOptions {
+    /// What is right before anything is known of the device.
+    pub fn new(ctx: &Context) -> Self {
+        let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
+        let (workgroups, spin_limit) =
+            if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
+        Self {
+            strategy: Strategy::Auto,
+            dispatch_flops: DISPATCH_FLOPS,
+            workgroups,
+            spin_limit,
+            window_bytes: WINDOW_BYTES,
+            tiles: Tiles::default(),
+            layout: Forced::default(),
+            persistent: true,
+        }
+    }
+
+    /// With what was chosen for a plan.
+    pub fn chosen(self, choice: &Choice) -> Self {
+        let Choice { strategy, tiles, .. } = *choice;
+        Self { strategy, tiles, workgroups: choice.workgroups.unwrap_or(self.workgroups), ..self }
+    }
+}

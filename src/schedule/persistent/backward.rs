@@ -1,0 +1,151 @@
+//! The text of the backward kernel: a chunk of BPTT in one dispatch of teams of workgroups, straight down but for the loops over
+//! steps and row groups.
+//!
+//! A team walks all steps for `sizes.team_rows` batch rows of one direction. Each of its members keeps its units' columns of W_hh in
+//! registers. A step stages the gates' gradients of the step before (of a cell of two phases: then those of its own second phase),
+//! multiplies, sums over lanes by shuffles and over the parts of K in workgroup memory; then one thread a unit and row does the
+//! cell's step. The gradients go to the other members through `exchange` [chunk, D, B, G·H].
+
+use std::fmt::Write;
+
+use super::emit::{self, Staging};
+use super::layout::Layout;
+use super::tile::Tile;
+
+/// Workgroup memory and the entry point, to stand behind `recurrence/persistent_backward` and the cell.
+pub(super) fn text(layout: &Layout, in_turn: bool) -> String {
+    let mut w = String::new();
+    let kernel = Kernel { layout, in_turn };
+    kernel.memory(&mut w);
+    kernel.main(&mut w);
+    w
+}
+
+#[derive(Clone, Copy)]
+struct Kernel<'a> {
+    layout: &'a Layout,
+    in_turn: bool,
+}
+
+impl Kernel<'_> {
+    fn phases(self) -> impl Iterator<Item = usize> {
+        (0..2).filter(move |&phase| self.layout.phases[phase].gates > 0)
+    }
+
+    fn memory(self, w: &mut String) {
+        let tiles: Vec<_> = self.phases().map(|phase| self.layout.tile(phase, self.in_turn)).collect();
+        let staged = tiles.iter().map(|tile| tile.rows * tile.k() / 4).max().unwrap_or(1);
+        let sums = tiles.iter().map(|tile| tile.parts() * tile.units * tile.rows).max().unwrap_or(1);
+        let _ = writeln!(w, "var<workgroup> staged: array<vec4f, {staged}>;\nvar<workgroup> sums: array<f32, {sums}>;");
+    }
+
+    fn main(self, w: &mut String) {
+        let Layout { threads, subgroup, units, .. } = *self.layout;
+        let _ = writeln!(
+            w,
+            "@compute @workgroup_size({threads})
+fn persistent_backward(
+    @builtin(workgroup_id) group: vec3u,
+    @builtin(num_workgroups) groups: vec3u,
+    @builtin(local_invocation_index) thread: u32,
+) {{
+let team = group.x / sizes.members;
+let direction = team % sizes.directions;
+let row_start = team / sizes.directions * sizes.team_rows;
+let row_end = min(sizes.batch, row_start + sizes.team_rows);
+let unit0 = group.x % sizes.members * {units}u;
+let lane = thread % {subgroup}u;
+let group_of = thread / {subgroup}u;
+let idle = arrayLength(&exchange) - 1u;
+if !roll_call(thread, group.x == 0u, groups.x) {{ return; }}
+var gave_up = false;"
+        );
+        for phase in self.phases() {
+            self.weights(w, phase);
+        }
+        w.push_str(
+            "let start = step_index.value * sizes.chunk;
+let end = min(sizes.steps, start + sizes.chunk);
+for (var step = start; step < end; step++) {\n",
+        );
+        let two = self.phases().count() == 2;
+        self.turns(w, 0, if two { 1 } else { 0 });
+        if two {
+            // Phase by phase over all rows: while one row's gradients travel, the others' are made.
+            w.push_str("if step == sizes.seq_len { continue; }\n");
+            self.turns(w, 1, 2);
+        }
+        w.push_str("}\n}\n");
+    }
+
+    fn weights(self, w: &mut String, phase: usize) {
+        let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
+        let (first, end) = (part.first, part.first + part.gates);
+        let _ = writeln!(w, "let k{phase} = {} + lane * 4u;", k_part(tile));
+        let _ = writeln!(w, "let end{phase} = {end}u * sizes.hidden;");
+        let _ = writeln!(w, "let mine{phase} = unit0 + group_of % {}u * {}u;", tile.unit_parts(), tile.units_each());
+        emit::weights(w, tile, &format!("w{phase}_"), tile.units_each(), |unit, k| {
+            format!("weights_at(direction, {first}u * sizes.hidden + k{phase} + {k}, end{phase}, mine{phase} + {unit}u)")
+        });
+    }
+
+    /// One product of a step, and what becomes of it, for all rows of the team; `number` is what the cell's text calls the phase.
+    fn turns(self, w: &mut String, phase: usize, number: u32) {
+        let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
+        let Tile { rows, units, .. } = tile;
+        let _ = writeln!(
+            w,
+            "for (var row0 = row_start; row0 < row_end; row0 += {rows}u) {{
+let r = thread / {units}u;
+let b = row0 + r;
+let unit = unit0 + thread % {units}u;
+let finishes = thread < {}u && unit < sizes.hidden && b < row_end;
+var x = Before();
+if finishes {{ x = before(step, direction, b, unit); }}",
+            units * rows
+        );
+        self.stage(w, phase, number);
+        w.push_str("workgroupBarrier();\n");
+        let first = format!("({} + lane * 4u) / 4u", k_part(tile));
+        let name = format!("w{phase}_");
+        emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
+        let names = (0..tile.units_each() * rows).map(|i| format!("a{i}")).collect();
+        let names = if tile.shuffles { emit::halve(w, "b", tile.lanes, names) } else { names };
+        emit::put_parts(w, tile, 1, 1, &names);
+        let _ = writeln!(
+            w,
+            "workgroupBarrier();\nif finishes {{ finish(step, {number}u, direction, b, r, unit, {}, x); }}",
+            emit::sum_of_parts(tile, 1, 0, "thread")
+        );
+        debug_assert_eq!(part.padded, 1, "backward has one sum for a unit and row");
+        emit::end_of_turn(w, tile);
+        w.push_str("}\n");
+    }
+
+    /// Phase 2 takes what phase 1 of the same step made, the others what the step before did; the first step of a chunk has it
+    /// from the dispatch before.
+    fn stage(self, w: &mut String, phase: usize, number: u32) {
+        let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
+        let staging = Staging { tile, prefix: "s", start: "0u", per_word: 1 };
+        let valid = |row: &str, k: &str| format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates);
+        let from = |step: &str| format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden);\n", part.first);
+        let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden + {k}");
+        if number == 2 {
+            w.push_str(&from("step"));
+            staging.wait(w, at, valid, None);
+            return;
+        }
+        w.push_str("if step == start {\n");
+        let value =
+            |row: &str, k: &str| format!("gradient_before(step, direction, row0 + {row}, {}u * sizes.hidden + {k})", part.first);
+        staging.take(w, value, |row, k| format!("(step > 0u) & {}", valid(row, k)), None);
+        w.push_str("} else {\n");
+        w.push_str(&from("step - 1u"));
+        staging.wait(w, at, valid, None);
+        w.push_str("}\n");
+    }
+}
+
+fn k_part(tile: Tile) -> String {
+    format!("group_of / {}u * {}u", tile.unit_parts(), tile.k_each())
+}

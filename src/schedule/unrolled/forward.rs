@@ -1,0 +1,239 @@
+//! The text of the forward kernels: all steps of some rows, or one step of some rows and units.
+
+use std::fmt::Write;
+
+use super::emit::{self, Part};
+use super::share::{Share, Work};
+use crate::cell::Cell;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::schedule::layer::{Phase, StepSizes};
+
+/// Workgroup memory and the functions that the text calls.
+fn memory(w: &mut String, share: &Share, work: &Work, resident: bool) {
+    let _ = writeln!(w, "var<workgroup> staged: array<vec4f, {}>;", share.staged(work, resident) / 4);
+    if share.has_parts() {
+        let _ = writeln!(w, "var<workgroup> sums: array<f32, {}>;", share.sums(work));
+    }
+    emit::head(w, share, work);
+}
+
+fn entry(w: &mut String, name: &str, share: &Share) {
+    let _ = writeln!(
+        w,
+        "@compute @workgroup_size({})\nfn {name}(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {{",
+        share.threads()
+    );
+    let _ =
+        writeln!(w, "let direction = group.z;\nlet row0 = group.y * {}u;\nlet unit0 = group.x * {}u;", share.rows, share.units());
+}
+
+/// All steps of a chunk for the rows of a workgroup, which makes all units of them. States stay in the registers of the threads
+/// that finish them, operands in workgroup memory; the input's part of a step is asked for a step before.
+pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+    let mut w = String::new();
+    memory(&mut w, share, work, true);
+    entry(&mut w, "resident_unrolled_forward", share);
+    let (threads, rows) = (share.threads(), share.rows);
+    let _ = writeln!(
+        w,
+        "let start = sizes.first + step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n\
+         restore(STATES + 1u, 0u, direction, row0, thread, {threads}u);"
+    );
+    emit::place(&mut w, share, work);
+    emit::hold(&mut w, share, work);
+    emit::slots(&mut w, share);
+    for i in 0..share.slots() {
+        let _ = writeln!(
+            w,
+            "let fixed{i} = fixed_of(direction, u{i});\nlet length{i} = marks[b{i}];\n\
+             var held{i} = before(start, direction, b{i}, u{i}, state[h_index(start, direction, b{i}, u{i})]).held;\n\
+             var ahead{i} = input_of(start, direction, b{i}, u{i});"
+        );
+    }
+    let _ = writeln!(
+        w,
+        "for (var i = thread; i < {}u; i += {threads}u) {{ staged[i] = vec4f(); }}\nworkgroupBarrier();",
+        share.staged(work, true) / 4
+    );
+    let plane = rows * share.k(work, 0) / 4;
+    let double = share.is_double(work);
+    let from = |step: &str| if double { format!("({step} & 1u) * {plane}u") } else { "0u".into() };
+    let _ = writeln!(w, "var from_ = {};", from("start"));
+    for i in 0..share.slots() {
+        let _ = writeln!(w, "if mine{i} {{ {} }}", put(share, work, 0, i, "from_", &format!("held{i}[0]")));
+    }
+    w.push_str("workgroupBarrier();\nfor (var step = start; step < end; step++) {\n");
+    for i in 0..share.slots() {
+        let _ = writeln!(
+            w,
+            "let x{i} = Before(ahead{i}, held{i}, length{i});\n\
+             if step + 1u < end {{ ahead{i} = input_of(step + 1u, direction, b{i}, u{i}); }}"
+        );
+    }
+    let parts = emit::parts(work);
+    for (n, &part) in parts.iter().enumerate() {
+        if n + 1 < parts.len() {
+            first_phase(&mut w, share, work, part, plane);
+        } else {
+            last_phase(&mut w, share, work, part, plane, double);
+        }
+    }
+    w.push_str("}\n");
+    let _ = writeln!(w, "if end < sizes.seq_len {{");
+    for i in 0..share.slots() {
+        let _ = writeln!(
+            w,
+            "if mine{i} {{\nvar last = held{i};\nstate[h_index(end, direction, b{i}, u{i})] = last[0];\n\
+             for (var s = 1u; s < STATES; s++) {{ state[(s + 1u) * sizes.block + state_index(direction, b{i}, u{i})] = last[s]; }}\n}}"
+        );
+    }
+    w.push_str("}\n}\n");
+    KernelSource::new("recurrence/resident_unrolled_forward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
+}
+
+/// Stages a number of slot `i` of a phase's operand, which begins at `from`.
+fn put(share: &Share, work: &Work, phase: usize, i: u32, from: &str, value: &str) -> String {
+    let quads = share.k(work, phase) / 4;
+    format!("staged[{from} + r{i} * {quads}u + u{i} / 4u][u{i} % 4u] = {value};")
+}
+
+/// The products of a phase, with the bias, as `var rh{i}`: what the gates of the other phase hold is `others`.
+fn sums(w: &mut String, share: &Share, work: &Work, part: Part, from: &str) -> Vec<Vec<String>> {
+    let stride = format!("{}u", share.k(work, part.index) / 4);
+    let pairs = emit::products(w, share, work, part, [from, &stride]);
+    emit::gather(w, share, work, part, pairs)
+}
+
+/// Where an edge is cut h counts as 0: the products were made of what it was.
+fn cut(i: u32) -> String {
+    format!("let cut{i} = enters_cut(direction, time_of(step, direction), b{i});\n")
+}
+
+fn biased(part: Part, names: &[String], i: u32, zero_if: &str) -> Vec<String> {
+    let sum = |(n, name): (usize, &String)| {
+        let value = if zero_if.is_empty() { name.clone() } else { format!("select({name}, 0.0, {zero_if})") };
+        format!("{value} + fixed{i}.bias[{}u]", part.first as usize + n)
+    };
+    names.iter().enumerate().map(sum).collect()
+}
+
+/// h is multiplied, mid made and staged behind it.
+fn first_phase(w: &mut String, share: &Share, work: &Work, part: Part, plane: u32) {
+    let slots = sums(w, share, work, part, "from_");
+    for (i, names) in slots.iter().enumerate() {
+        let i = i as u32;
+        w.push_str(&cut(i));
+        let _ = writeln!(w, "var prev{i} = held{i};\nif cut{i} {{ prev{i} = State(); }}");
+        let rh = emit::gates(work, part, &biased(part, names, i, &format!("cut{i}")), |_| "0.0".into());
+        let _ = writeln!(w, "let first{i} = {rh};\nlet mid{i} = cell_mid(x{i}.wx, first{i}, prev{i}, fixed{i}.unit);");
+        let _ = writeln!(w, "if mine{i} {{ {} }}", put(share, work, 1, i, &format!("{plane}u"), &format!("mid{i}")));
+    }
+    w.push_str("workgroupBarrier();\n");
+}
+
+/// h or mid is multiplied, the step is made, and h staged for the next.
+fn last_phase(w: &mut String, share: &Share, work: &Work, part: Part, plane: u32, double: bool) {
+    let two = work.two_phases();
+    let from = if two { format!("{plane}u") } else { "from_".into() };
+    let slots = sums(w, share, work, part, &from);
+    if double {
+        let _ = writeln!(w, "from_ = {plane}u - from_;");
+    }
+    for (i, names) in slots.iter().enumerate() {
+        let i = i as u32;
+        let zero_if = if two { String::new() } else { format!("cut{i}") };
+        if !two {
+            w.push_str(&cut(i));
+            let _ = writeln!(w, "var prev{i} = held{i};\nif cut{i} {{ prev{i} = State(); }}");
+        }
+        let rh = emit::gates(work, part, &biased(part, names, i, &zero_if), |gate| format!("first{i}[{gate}u]"));
+        let _ = writeln!(w, "if mine{i} {{");
+        let _ = writeln!(w, "held{i} = advance(step, direction, b{i}, u{i}, {rh}, prev{i}, fixed{i}.unit, x{i});");
+        let _ = writeln!(w, "{}\n}}", put(share, work, 0, i, "from_", &format!("held{i}[0]")));
+    }
+    w.push_str("workgroupBarrier();\n");
+}
+
+/// One phase of one step for some units and rows; all that a workgroup needs is asked for at its start.
+pub(super) fn step(
+    cell: &dyn Cell,
+    share: &Share,
+    work: &Work,
+    phase: Phase,
+    step: StepIndex,
+    bindings: &[Binding],
+) -> KernelSource {
+    let mut w = String::new();
+    memory(&mut w, share, work, false);
+    entry(&mut w, "stepwise_unrolled_forward", share);
+    w.push_str("let step = sizes.first + step_index.value;\n");
+    emit::place(&mut w, share, work);
+    emit::hold(&mut w, share, work);
+    emit::slots(&mut w, share);
+    for i in 0..share.slots() {
+        let _ = writeln!(
+            w,
+            "let x{i} = before(step, direction, b{i}, u{i}, state[h_index(step, direction, b{i}, u{i})]);\n\
+             let fixed{i} = fixed_of(direction, u{i});"
+        );
+    }
+    stage(&mut w, share, work, phase);
+    let part = Part { index: 0, first: phase.first, count: phase.count };
+    let slots = sums(&mut w, share, work, part, "0u");
+    for (i, names) in slots.iter().enumerate() {
+        let Phase { number, first, count } = phase;
+        let products = emit::gates(work, part, names, |_| "0.0".into());
+        let _ = writeln!(
+            w,
+            "if mine{i} {{\nlet made = finish(step, {number}u, {first}u, {count}u, direction, b{i}, u{i}, {products}, fixed{i}, x{i});"
+        );
+        let at = match number {
+            1 => format!("mid_index(direction, b{i}, u{i})"),
+            _ => format!("h_index(step + 1u, direction, b{i}, u{i})"),
+        };
+        let _ = writeln!(w, "state[{at}] = made;\n}}");
+    }
+    w.push_str("}\n");
+    KernelSource::new("recurrence/stepwise_unrolled_forward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+}
+
+/// Numbers that a thread asks for before it stages the first of them.
+const AT_ONCE: u32 = 16;
+
+/// The operand of a step's phase from the state: h, 0 where an edge is cut, or mid.
+fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
+    let (k, threads) = (share.k(work, 0), share.threads());
+    let all = share.rows * k;
+    let turns: Vec<_> = (0..all.div_ceil(threads)).collect();
+    for (n, turns) in turns.chunks(AT_ONCE as usize).enumerate() {
+        w.push_str("{\n");
+        for (i, turn) in turns.iter().enumerate() {
+            let _ = writeln!(
+                w,
+                "let n{i} = thread + {}u;\nlet k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
+                 let there{i} = (k{i} < sizes.hidden) & (b{i} < sizes.batch);",
+                turn * threads
+            );
+            let (b, k) = (format!("min(b{i}, sizes.batch - 1u)"), format!("min(k{i}, sizes.hidden - 1u)"));
+            let at = if phase.number == 2 {
+                format!("mid_index(direction, {b}, {k})")
+            } else {
+                format!("h_index(step, direction, {b}, {k})")
+            };
+            let _ = writeln!(w, "let value{i} = state[{at}];");
+        }
+        for (i, turn) in turns.iter().enumerate() {
+            let mut there = format!("there{i}");
+            if phase.number != 2 {
+                let _ = writeln!(w, "let cut{i} = enters_cut(direction, time_of(step, direction), min(b{i}, sizes.batch - 1u));");
+                there = format!("there{i} & !cut{i}");
+            }
+            let guard = if (turn + 1) * threads > all { format!("if n{i} < {all}u ") } else { String::new() };
+            let _ = writeln!(w, "{guard}{{ staged[n{i} / 4u][n{i} % 4u] = select(0.0, value{i}, {there}); }}");
+        }
+        let _ = writeln!(w, "}} // {n}");
+    }
+    w.push_str("workgroupBarrier();\n");
+}

@@ -1,0 +1,262 @@
+//! What one workgroup of an unrolled kernel makes of a step: plain data, from what a device gives and a shape asks.
+//!
+//! Threads are taken `lanes` at a time, a group. Group `i` makes the `each` units from `i % across · each` on, over part
+//! `i / across` of K. K runs over the lanes: forward by fours, backward by single numbers, of four units at a time. So both read
+//! the weights as they are stored, by fours.
+
+use crate::cell::Cell;
+use crate::schedule::layer::{Phase, StepSizes, phases};
+use crate::schedule::persistent::layout::Profile;
+
+/// vec4f of weights that the text of a kernel spells out for one thread.
+const MOST_QUADS: u32 = 256;
+/// The same where a thread asks for all of them at the start of a step.
+const MOST_QUADS_OF_STEP: u32 = 64;
+/// Most sums of a thread.
+const MOST_SUMS: u32 = 64;
+/// Clocks of a barrier and what waits for it.
+const BARRIER: u32 = 60;
+/// Workgroups of a step kernel: past it a workgroup makes more units.
+const WORKGROUPS_OF_STEP: u32 = 256;
+/// Most units and rows of a workgroup of a step kernel.
+const UNITS_OF_STEP: u32 = 16;
+const ROWS_OF_STEP: u32 = 8;
+
+/// What a recurrence asks, in one direction of time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    pub hidden: u32,
+    pub batch: u32,
+    pub directions: u32,
+    /// Gates of each phase, from `first` on; the second has none in a cell of one.
+    pub gates: [u32; 2],
+    pub first: u32,
+    /// Gates of the cell.
+    pub all_gates: u32,
+    pub backward: bool,
+}
+
+impl Work {
+    pub fn new(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Self {
+        let StepSizes { hidden, batch, directions, .. } = *sizes;
+        let phases = phases(cell);
+        let gates = [phases[0].count, phases.get(1).map_or(0, |phase| phase.count)];
+        Self { hidden, batch, directions, gates, first: 0, all_gates: cell.gates().len() as u32, backward }
+    }
+
+    /// One phase alone.
+    pub fn of_phase(cell: &dyn Cell, sizes: &StepSizes, phase: Phase, backward: bool) -> Self {
+        Self { gates: [phase.count, 0], first: phase.first, ..Self::new(cell, sizes, backward) }
+    }
+
+    pub fn two_phases(&self) -> bool {
+        self.gates[1] > 0
+    }
+
+    /// Length of the vector that a phase multiplies.
+    pub fn k(&self, phase: usize) -> u32 {
+        match (self.backward, self.gates[phase]) {
+            (_, 0) => 0,
+            (true, gates) => gates * self.hidden,
+            (false, _) => self.hidden,
+        }
+    }
+
+    /// Sums of one unit and row in a phase.
+    pub fn values(&self, phase: usize) -> u32 {
+        if self.backward { self.gates[phase].min(1) } else { self.gates[phase] }
+    }
+
+    fn most_values(&self) -> u32 {
+        self.values(0).max(self.values(1))
+    }
+
+    /// Numbers of K that lie in one lane side by side.
+    pub fn wide(&self) -> u32 {
+        if self.backward { 1 } else { 4 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub lanes: u32,
+    /// Whether lanes sum by shuffles, else through workgroup memory.
+    pub shuffles: bool,
+    /// Groups side by side over units, and over K.
+    pub across: u32,
+    pub along: u32,
+    /// Units of a group: a power of two, backward at least 4.
+    pub each: u32,
+    /// Batch rows, a power of two.
+    pub rows: u32,
+    /// How often a lane finds numbers of K, in each phase.
+    pub blocks: [u32; 2],
+    /// Quads of weights that stay in registers; the others are read again at every step.
+    pub held: u32,
+    /// Whether K fills the blocks, so that no weight need be masked.
+    pub exact: bool,
+    /// Whether weights can be read by fours.
+    pub quads: bool,
+}
+
+impl Share {
+    fn new(profile: &Profile, work: &Work, [lanes, across, along]: [u32; 3], each: u32, rows: u32) -> Self {
+        let blocks = [0, 1].map(|phase| work.k(phase).div_ceil(work.wide() * lanes * along));
+        let exact = (0..2).all(|phase| work.k(phase) == blocks[phase] * work.wide() * lanes * along);
+        let shuffles = profile.shuffles || lanes == 1;
+        let quads = work.hidden.is_multiple_of(4);
+        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads }
+    }
+
+    pub fn threads(&self) -> u32 {
+        self.lanes * self.across * self.along
+    }
+
+    pub fn units(&self) -> u32 {
+        self.across * self.each
+    }
+
+    /// Units and rows of a group.
+    pub fn pairs(&self) -> u32 {
+        self.each * self.rows
+    }
+
+    /// Length of K in a phase, padded.
+    pub fn k(&self, work: &Work, phase: usize) -> u32 {
+        self.blocks[phase] * work.wide() * self.lanes * self.along
+    }
+
+    /// Whether sums meet in workgroup memory, which takes a second barrier.
+    pub fn has_parts(&self) -> bool {
+        self.along > 1 || !self.shuffles
+    }
+
+    /// Sums that meet there for one result.
+    pub fn parts(&self) -> u32 {
+        if self.shuffles { self.along } else { self.along * self.lanes }
+    }
+
+    /// Units and rows that a thread finishes.
+    pub fn slots(&self) -> u32 {
+        if self.has_parts() { (self.units() * self.rows).div_ceil(self.threads()) } else { (self.pairs() / self.lanes).max(1) }
+    }
+
+    /// Whether a phase's operand is staged twice, so that one barrier a step is enough.
+    pub fn is_double(&self, work: &Work) -> bool {
+        !work.two_phases() && !self.has_parts()
+    }
+
+    /// Floats of workgroup memory: the operands of both phases, and sums.
+    pub fn staged(&self, work: &Work, resident: bool) -> u32 {
+        let both = self.rows * (self.k(work, 0) + if self.holds_second(work) { self.k(work, 1) } else { 0 });
+        if resident && self.is_double(work) { 2 * both } else { both }
+    }
+
+    fn holds_second(&self, work: &Work) -> bool {
+        work.two_phases()
+    }
+
+    pub fn sums(&self, work: &Work) -> u32 {
+        if self.has_parts() { self.parts() * work.most_values() * self.units() * self.rows } else { 0 }
+    }
+
+    /// Quads of weights of a thread, in all phases.
+    pub fn weights(&self, work: &Work) -> u32 {
+        let of = |phase: usize| self.blocks[phase] * if work.backward { self.each / 4 } else { self.each * work.gates[phase] };
+        of(0) + of(1)
+    }
+
+    fn fits(&self, profile: &Profile, work: &Work, resident: bool) -> bool {
+        let most_quads = if resident { MOST_QUADS } else { MOST_QUADS_OF_STEP };
+        let most = profile.threads;
+        self.threads() <= most
+            && 4 * (self.staged(work, resident) + self.sums(work)) <= profile.bytes
+            && self.weights(work) <= most_quads
+            && self.pairs() * work.most_values() <= MOST_SUMS
+    }
+
+    /// Clocks of a multiprocessor for one step, roughly. Four subgroups of 32 multiply side by side, each 32 numbers a clock; what
+    /// goes through memory or is shuffled they do in turn, 32 numbers a clock; a second barrier takes `BARRIER`.
+    fn cost(&self, work: &Work) -> u32 {
+        let subgroups = self.threads().div_ceil(32);
+        let multiply = 4 * self.rows * self.weights(work) * subgroups.div_ceil(4);
+        let reads = (self.blocks[0] + self.blocks[1]) * self.rows * work.wide();
+        let again = 4 * (self.weights(work) - self.held);
+        let mut shuffles = 0;
+        if self.shuffles {
+            let mut pairs = self.pairs();
+            for _ in 0..self.lanes.ilog2() {
+                pairs = (pairs / 2).max(1);
+                shuffles += pairs * (work.values(0) + work.values(1));
+            }
+        }
+        let parts = 2 * self.sums(work) / self.threads().max(1);
+        let barrier = if self.has_parts() { BARRIER } else { 0 };
+        multiply + subgroups * (reads + again + shuffles + parts) + barrier
+    }
+
+    /// All units of some rows, if the text of one thread can spell out its weights: the fewest clocks.
+    pub fn resident(profile: &Profile, work: &Work) -> Option<Self> {
+        let least = if work.backward { 4 } else { 1 };
+        let mut best: Option<Self> = None;
+        for lanes in (0..6).map(|n| 1 << n).filter(|&lanes| lanes <= profile.subgroup.max(1)) {
+            for each in [1, 2, 4, 8, 16, 32].into_iter().filter(|&each| each >= least) {
+                let across = work.hidden.div_ceil(each);
+                for along in [1, 2, 4] {
+                    let share = Self::new(profile, work, [lanes, across, along], each, 1).holding(profile, work);
+                    let better = |best: &Self| share.cost(work) < best.cost(work);
+                    if share.fits(profile, work, true) && best.as_ref().is_none_or(better) {
+                        best = Some(share);
+                    }
+                }
+            }
+        }
+        best
+    }
+
+    /// Keeps as many weights as there are registers for.
+    fn holding(self, profile: &Profile, work: &Work) -> Self {
+        // Besides sums: biases, the input's parts of two steps, states and addresses.
+        let others = self.pairs() * work.most_values() + 3 * work.all_gates + 8;
+        let held = profile.registers.saturating_sub(others) / 4;
+        Self { held: held.min(self.weights(work)), ..self }
+    }
+
+    /// A slice of the units and rows of one step.
+    pub fn step(profile: &Profile, work: &Work) -> Option<Self> {
+        let rows = work.batch.next_power_of_two().min(ROWS_OF_STEP).min(profile.rows[usize::from(work.backward)].max(1));
+        let rows = std::iter::successors(Some(rows), |rows| (*rows > 1).then_some(rows / 2));
+        rows.into_iter().find_map(|rows| Self::step_of_rows(profile, work, rows))
+    }
+
+    fn step_of_rows(profile: &Profile, work: &Work, rows: u32) -> Option<Self> {
+        let slices = work.batch.div_ceil(rows) * work.directions;
+        let mut units = if work.backward { 8 } else { 4 };
+        while units < UNITS_OF_STEP && work.hidden.div_ceil(units) * slices > WORKGROUPS_OF_STEP {
+            units *= 2;
+        }
+        let longest = work.k(0).max(work.k(1)).div_ceil(work.wide());
+        let lanes = profile.subgroup.min(32).min(longest.next_power_of_two());
+        let lanes = if profile.shuffles { lanes } else { lanes.min(8) };
+        while units >= if work.backward { 4 } else { 1 } {
+            let each = if work.backward { 4 } else { 1 };
+            let across = units / each;
+            let mut along = 1;
+            while lanes * across * along * 2 <= profile.threads && longest > lanes * along * 2 {
+                along *= 2;
+            }
+            let share = Self::new(profile, work, [lanes, across, along], each, rows);
+            let share = Self { held: share.weights(work), ..share };
+            if share.fits(profile, work, false) {
+                return Some(share);
+            }
+            units /= 2;
+        }
+        None
+    }
+
+    /// The grid of a kernel that makes `units` units a workgroup.
+    pub fn groups(&self, work: &Work) -> [u64; 3] {
+        [work.hidden.div_ceil(self.units()).into(), work.batch.div_ceil(self.rows).into(), work.directions.into()]
+    }
+}

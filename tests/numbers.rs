@@ -1,0 +1,292 @@
+//! NaN and infinities: where the reference has them the GPU has them, and nowhere else.
+
+mod common;
+
+use std::sync::Arc;
+
+use tidegate::cell::by_name;
+use tidegate::reference::{backward, forward};
+use tidegate::{
+    Activation, Cell, Context, Dtype, Elman, Lstm, Mode, OutputGradients, ParamLayout, Params, Rnn, RnnConfig, SeqShape,
+    Sequence, Strategy,
+};
+
+const SHAPE: SeqShape = SeqShape { seq_len: 5, batch_size: 4 };
+const LENGTHS: [u32; 4] = [5, 3, 1, 4];
+
+/// What a network is given, as stored.
+#[derive(Debug, Clone)]
+struct Given {
+    params: Vec<f32>,
+    input: Vec<f32>,
+    state: Vec<f32>,
+    lengths: Option<Vec<u32>>,
+    reset: Option<Vec<u32>>,
+    d_output: Vec<f32>,
+    d_final_state: Vec<f32>,
+}
+
+fn narrow(values: Vec<f64>) -> Vec<f32> {
+    values.into_iter().map(|value| value as f32).collect()
+}
+
+fn widen(values: &[f32]) -> Vec<f64> {
+    values.iter().map(|&value| value.into()).collect()
+}
+
+impl Given {
+    fn new(layout: &ParamLayout, config: &RnnConfig, states: usize) -> Self {
+        let values = |seed, n: usize| narrow(common::uniform(seed, n, 0.8));
+        let state = states * config.num_layers * config.num_directions() * SHAPE.batch_size * config.hidden_size;
+        Self {
+            params: values(1, layout.len()),
+            input: values(2, SHAPE.rows() * config.input_size),
+            state: values(3, state),
+            lengths: None,
+            reset: None,
+            d_output: values(4, SHAPE.rows() * config.output_size()),
+            d_final_state: values(5, state),
+        }
+    }
+}
+
+/// Results by name.
+type Results = Vec<(String, Vec<f64>)>;
+
+fn on_reference(cell: &dyn Cell, config: &RnnConfig, given: &Given, dtype: Dtype) -> Results {
+    let stored = |values: &[f32]| values.iter().map(|&value| f64::from(dtype.round(value))).collect::<Vec<_>>();
+    let (params, input, state) = (stored(&given.params), stored(&given.input), widen(&given.state));
+    let seq = Sequence {
+        initial_state: Some(&state),
+        lengths: given.lengths.as_deref(),
+        reset: given.reset.as_deref(),
+        ..Sequence::new(SHAPE, &input)
+    };
+    let trace = forward(cell, config, &params, &seq, Mode::Training).unwrap();
+    let d = OutputGradients { d_output: &stored(&given.d_output), d_final_state: Some(&widen(&given.d_final_state)) };
+    let gradients = backward(cell, config, &params, &seq, &trace, &d).unwrap();
+    let layout = ParamLayout::new(cell, config).unwrap();
+    let mut results = vec![
+        ("output".to_string(), trace.output.output.clone()),
+        ("final_state".into(), trace.output.final_state.clone()),
+        ("d_input".into(), gradients.d_input),
+        ("d_initial_state".into(), gradients.d_initial_state),
+    ];
+    results.extend(layout.iter().map(|spec| (format!("d_{}", spec.name), gradients.d_params[spec.range.clone()].to_vec())));
+    results
+}
+
+fn on_gpu(rnn: &Rnn, given: &Given) -> Results {
+    let params = rnn.upload(&Params::from_values(rnn.param_layout(), given.params.clone()).unwrap()).unwrap();
+    let seq = Sequence {
+        initial_state: Some(&given.state),
+        lengths: given.lengths.as_deref(),
+        reset: given.reset.as_deref(),
+        ..Sequence::new(SHAPE, &given.input)
+    };
+    let d = OutputGradients { d_output: &given.d_output, d_final_state: Some(&given.d_final_state) };
+    let (output, gradients) = rnn.backward_blocking(&params, &seq, &d).unwrap();
+    let mut results = vec![
+        ("output".to_string(), widen(&output.output)),
+        ("final_state".into(), widen(&output.final_state)),
+        ("d_input".into(), widen(&gradients.d_input)),
+        ("d_initial_state".into(), widen(&gradients.d_initial_state)),
+    ];
+    let specs = rnn.param_layout().iter();
+    results.extend(specs.map(|spec| (format!("d_{}", spec.name), widen(&gradients.d_params[spec.range.clone()]))));
+    results
+}
+
+/// How many of the results are not finite; the first that differs is the error.
+fn compare(truth: &Results, actual: &Results, tolerance: f64) -> Result<usize, String> {
+    let mut special = 0;
+    for ((name, truth), (_, actual)) in truth.iter().zip(actual) {
+        assert_eq!(truth.len(), actual.len(), "{name}");
+        let largest = truth.iter().filter(|value| value.is_finite()).fold(0.0f64, |most, value| most.max(value.abs()));
+        for (index, (&truth, &actual)) in truth.iter().zip(actual).enumerate() {
+            let same = if truth.is_finite() {
+                (actual - truth).abs() <= tolerance * (1.0 + largest)
+            } else {
+                special += 1;
+                truth == actual || (truth.is_nan() && actual.is_nan())
+            };
+            if !same {
+                return Err(format!("{name}[{index}] is {actual}, truth is {truth}"));
+            }
+        }
+    }
+    Ok(special)
+}
+
+/// Every kind of number that is not finite, where networks meet them.
+fn spoilt(layout: &ParamLayout, config: &RnnConfig, states: usize) -> Vec<(&'static str, Given)> {
+    let fine = Given::new(layout, config, states);
+    let (hidden, inputs) = (config.hidden_size, config.input_size);
+    let mut kinds = Vec::new();
+    let mut add = |name, spoil: &dyn Fn(&mut Given)| {
+        let mut given = fine.clone();
+        spoil(&mut given);
+        kinds.push((name, given));
+    };
+    // Step 2 of row 1, and the other rows stay as they are.
+    let at = (2 * SHAPE.batch_size + 1) * inputs;
+    add("a NaN in the input", &|g| g.input[at] = f32::NAN);
+    add("an infinity in the input", &|g| g.input[at] = f32::INFINITY);
+    add("minus infinity in the input", &|g| g.input[at] = f32::NEG_INFINITY);
+    add("a NaN in the input, resets and padding", &|g| {
+        g.input[at] = f32::NAN;
+        (g.lengths, g.reset) = (Some(LENGTHS.to_vec()), Some(vec![0; SHAPE.rows()]));
+        g.reset.as_mut().unwrap()[3 * SHAPE.batch_size..][..SHAPE.batch_size].fill(1);
+        for (b, &length) in LENGTHS.iter().enumerate() {
+            for t in length as usize..SHAPE.seq_len {
+                g.input[(t * SHAPE.batch_size + b) * inputs..][..inputs].fill(f32::NAN);
+                g.d_output[(t * SHAPE.batch_size + b) * config.output_size()..][..config.output_size()].fill(f32::NAN);
+            }
+        }
+    });
+    let first = |name: &str| layout.iter().find(|spec| spec.name == name).map(|spec| spec.range.start);
+    let (weight_ih, weight_hh) = (first("weight_ih_l0").unwrap(), first("weight_hh_l0").unwrap());
+    let bias = first("bias_ih_l0").unwrap();
+    add("a NaN in weight_ih", &|g| g.params[weight_ih + 1] = f32::NAN);
+    add("a NaN in weight_hh of ragged rows", &|g| {
+        g.params[weight_hh + 1] = f32::NAN;
+        g.lengths = Some(LENGTHS.to_vec());
+    });
+    add("a NaN in a bias", &|g| g.params[bias] = f32::NAN);
+    add("weights all NaN, ragged rows", &|g| {
+        g.params.fill(f32::NAN);
+        g.lengths = Some(LENGTHS.to_vec());
+    });
+    add("an infinite state", &|g| g.state[hidden + 2] = f32::INFINITY);
+    let last_state = fine.state.len() - hidden;
+    add("minus infinity in the last state", &|g| g.state[last_state] = f32::NEG_INFINITY);
+    add("a NaN in an incoming gradient", &|g| g.d_output[hidden] = f32::NAN);
+    add("an infinity in an incoming gradient", &|g| g.d_final_state[1] = f32::INFINITY);
+    add("the largest numbers", &|g| {
+        g.input[at] = f32::MAX;
+        g.state[1] = f32::MIN;
+    });
+    add("subnormal numbers", &|g| {
+        g.input.fill(1e-40);
+        g.state.fill(-1e-42);
+    });
+    kinds
+}
+
+/// A number, its clip, or what stands in an LSTM alone.
+fn cells() -> Vec<(String, Arc<dyn Cell>)> {
+    let mut cells: Vec<(String, Arc<dyn Cell>)> = Vec::new();
+    for name in ["lstm", "gru", "gru_reset_before", "rnn_tanh", "rnn_relu", "rnn_linear", "binary_gate"] {
+        cells.push((name.into(), by_name(name).unwrap()));
+    }
+    cells.push(("lstm of all options".into(), {
+        Arc::new(Lstm::default().with_peepholes(true).with_input_forget(true).with_cell_clip(0.4).with_clip(0.5))
+    }));
+    cells
+}
+
+#[test]
+fn every_strategy_has_them_where_the_reference_has() {
+    let config = RnnConfig::new(3, 6);
+    common::side_by_side(&cells(), |ctx, _, (name, cell)| {
+        let layout = ParamLayout::new(&**cell, &config).unwrap();
+        for (what, given) in spoilt(&layout, &config, cell.states()) {
+            // f32 overflows where float64 does not, in sums of the largest numbers.
+            let truth = on_reference(&**cell, &config, &given, Dtype::F32);
+            let is_cut =
+                truth.iter().flat_map(|(_, values)| values).any(|value| value.is_finite() && value.abs() > f32::MAX.into());
+            if is_cut {
+                continue;
+            }
+            for strategy in Strategy::all(ctx) {
+                let rnn = Rnn::new(ctx, cell.clone(), config.clone()).unwrap().with_strategy(strategy);
+                let found = compare(&truth, &on_gpu(&rnn, &given), 1e-4);
+                let special = found.unwrap_or_else(|error| panic!("{name}, {what}, {}: {error}", strategy.name()));
+                assert!(special > 0 || what.contains("numbers"), "{name}, {what}: all is finite");
+            }
+        }
+    });
+}
+
+/// Layers, directions and dropout hand them on.
+#[test]
+fn layers_hand_them_on() {
+    let ctx = common::context();
+    let config = RnnConfig::new(3, 6).with_num_layers(2).with_bidirectional(true);
+    for name in ["lstm", "gru"] {
+        let cell = by_name(name).unwrap();
+        let layout = ParamLayout::new(&*cell, &config).unwrap();
+        let rnn = Rnn::new(&ctx, cell.clone(), config.clone()).unwrap();
+        for (what, given) in spoilt(&layout, &config, cell.states()) {
+            let truth = on_reference(&*cell, &config, &given, Dtype::F32);
+            compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
+        }
+    }
+}
+
+/// What f16 cannot hold is an infinity, as a device without an f16 of its own packs it too.
+#[test]
+fn f16_overflows_to_infinity() {
+    let ctx = common::context();
+    let config = RnnConfig::new(3, 6);
+    for (name, bound) in [("gru", 1.0f32), ("lstm", 1.0), ("rnn_linear", 3e4)] {
+        let cell = by_name(name).unwrap();
+        let layout = ParamLayout::new(&*cell, &config).unwrap();
+        let mut given = Given::new(&layout, &config, cell.states());
+        // Numbers that f16 holds exactly, but for one step of row 1.
+        for values in [&mut given.params, &mut given.input, &mut given.d_output] {
+            values.iter_mut().for_each(|value| *value = Dtype::F16.round(*value));
+        }
+        given.input.iter_mut().for_each(|value| *value = Dtype::F16.round(*value * bound));
+        given.input[(2 * SHAPE.batch_size + 1) * 3..][..3].copy_from_slice(&[1e5, -1e5, 1e5]);
+        let rnn = Rnn::new(&ctx, cell.clone(), config.clone()).unwrap().with_dtype(Dtype::F16).unwrap();
+        let mut truth = on_reference(&*cell, &config, &given, Dtype::F16);
+        for (name, values) in &mut truth {
+            if ["output", "d_input"].contains(&name.as_str()) {
+                values.iter_mut().for_each(|value| *value = Dtype::F16.round(*value as f32).into());
+            }
+        }
+        let special = compare(&truth, &on_gpu(&rnn, &given), 5e-3).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert!(special > 0, "{name}");
+    }
+}
+
+/// An output beyond 65,504 is infinite, up to 65,520 rounded down to it.
+#[test]
+fn outputs_of_f16_overflow_to_infinity() {
+    let ctx = common::context();
+    let cell: Arc<dyn Cell> = Arc::new(Elman::new(Activation::IDENTITY));
+    let config = RnnConfig::new(1, 1).with_bias(false);
+    let rnn = Rnn::new(&ctx, cell, config).unwrap().with_dtype(Dtype::F16).unwrap();
+    let params = rnn.upload(&Params::from_values(rnn.param_layout(), vec![2.0, 0.0]).unwrap()).unwrap();
+    let input = [32_752.0f32, 32_768.0, -32_768.0, 60_000.0, -60_000.0, 1e5, f32::NAN, 1.0];
+    let shape = SeqShape { seq_len: 1, batch_size: input.len() };
+    let output = rnn.forward_blocking(&params, &Sequence::new(shape, &input)).unwrap().output;
+    let inf = f32::INFINITY;
+    let expected = [65_504.0, inf, -inf, inf, -inf, inf, f32::NAN, 2.0];
+    for (actual, expected) in output.iter().zip(expected) {
+        assert!(*actual == expected || (actual.is_nan() && expected.is_nan()), "{output:?}");
+    }
+}
+
+/// Every activation of ONNX, with a clip and without.
+#[test]
+fn activations_let_them_through() {
+    let config = RnnConfig::new(3, 6);
+    let cells: Vec<Arc<dyn Cell>> = common::ACTIVATIONS
+        .into_iter()
+        .flat_map(|activation| [Elman::new(activation), Elman::new(activation).with_clip(0.5)])
+        .map(|cell| Arc::new(cell) as Arc<dyn Cell>)
+        .collect();
+    common::side_by_side(&cells, |ctx: &Context, _, cell| {
+        let layout = ParamLayout::new(&**cell, &config).unwrap();
+        let rnn = Rnn::new(ctx, cell.clone(), config.clone()).unwrap();
+        for (what, given) in spoilt(&layout, &config, 1) {
+            if what.contains("largest") {
+                continue;
+            }
+            let truth = on_reference(&**cell, &config, &given, Dtype::F32);
+            compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{cell:?}, {what}: {error}"));
+        }
+    });
+}
