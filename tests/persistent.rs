@@ -69,7 +69,9 @@ fn halves_are_exchanged_in_pairs() {
 fn without_patience_every_dispatch_is_repaired() {
     let ctx = context();
     for cell in cell::registry() {
-        let outcome = run(&ctx, &cell, &Case { spin_limit: Some(0), ..case(9, 3) }, Strategy::Persistent);
+        // As few steps a dispatch as there can be, so that there are many dispatches on any device.
+        let case = Case { spin_limit: Some(0), dispatch_flops: Some(1), ..case(9, 3) };
+        let outcome = run(&ctx, &cell, &case, Strategy::Persistent);
         assert!(outcome.persistent > 6, "{}: {outcome:?}", cell.name());
         assert_eq!(outcome.persistent, outcome.repairs, "{}", cell.name());
     }

@@ -10,6 +10,9 @@ build() {
     name=${name%:*}
     if [[ $name == lib ]]; then suites+=(--lib); else suites+=(--test "$name"); fi
   done
+  # What a report says of its commit.
+  TIDEGATE_COMMIT=$(git rev-parse --short HEAD 2>/dev/null || true)
+  export TIDEGATE_COMMIT
   mkdir -p "$folder"
   rm -f "$folder"/*
   # One profile and one set of features for all, so that nothing is built twice.
