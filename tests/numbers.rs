@@ -290,3 +290,22 @@ fn activations_let_them_through() {
         }
     });
 }
+
+/// A buffer of one context that another is given is an error, not other weights.
+#[test]
+fn contexts_know_their_own_buffers() {
+    let contexts = [common::own_context(), common::own_context()];
+    let rnns = contexts.each_ref().map(|ctx| Rnn::new(ctx, by_name("gru").unwrap(), RnnConfig::new(2, 8)).unwrap());
+    let [first, second] = rnns.each_ref().map(|rnn| rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap());
+    let input = [0.5; 8];
+    let seq = Sequence::new(SeqShape { seq_len: 2, batch_size: 2 }, &input);
+    rnns[0].forward_blocking(&first, &seq).unwrap();
+    rnns[1].forward_blocking(&second, &seq).unwrap();
+    for (rnn, buffer) in [(&rnns[0], &second), (&rnns[1], &first)] {
+        let error = rnn.forward_blocking(buffer, &seq).unwrap_err().to_string();
+        assert!(error.contains("params") || error.contains("evice"), "{error}");
+        let values = Params::uniform(rnn.param_layout(), 2);
+        assert!(rnn.write_params(buffer, &values).is_err());
+    }
+    rnns[0].forward_blocking(&first, &seq).unwrap();
+}

@@ -13,6 +13,9 @@ pub use case::{Case, CaseData, Outcome};
 pub use finite_differences::{FiniteDifferences, finite_differences};
 pub use tolerance::Tolerance;
 
+#[doc(hidden)]
+pub use crate::schedule::persistent::{PersistentKernel, PersistentTarget, persistent_kernels};
+
 use crate::cell::Cell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;

@@ -60,6 +60,7 @@ files! {
     "train/embedding_backward",
     "train/embedding_forward",
     "train/embedding_links",
+    "train/guard",
     "train/last_step",
     "train/loss_count",
     "train/loss_total",

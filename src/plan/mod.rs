@@ -115,7 +115,9 @@ impl Plan {
         let dims = Dims::new(network, shape)?;
         let step_sizes = dims.step_sizes(network, 0, false);
         let layer = Layer { ctx, options: &options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
-        let side_by_side = None;
+        // What the app says, else what is known of the device now.
+        let side_by_side =
+            ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
         let choice = choose(&Facts {
             forced: options.strategy,
@@ -138,6 +140,8 @@ impl Plan {
             },
         });
         let options = options.chosen(&choice);
+        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
+        let options = ScheduleOptions { workgroups, ..options };
         let (maps, sizes) = Maps::new(ctx, network, &dims, &Chosen { mode, options: &options, step: choice.step });
         check(ctx, network, &dims, mode, &options, &maps, &sizes)?;
         let programs = Arc::default();

@@ -20,7 +20,7 @@ use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
 use crate::product::{Tile, Tiles};
 use crate::schedule::Strategy;
 use crate::schedule::options::ScheduleOptions;
-use crate::schedule::persistent::Forced;
+use crate::schedule::persistent::{self, Forced};
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
@@ -90,8 +90,8 @@ impl Rnn {
         Ok(Self { options: ScheduleOptions { tiles, ..self.options }, ..self })
     }
 
-    /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter,
-    /// 32 on a GPU; [`tune`](Rnn::tune) finds out. Where fewer run, its dispatches fail and are repaired.
+    /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter, on a GPU
+    /// what [`Context::measure_residency`] found, or 8 while nothing is known. Where fewer run, its dispatches fail and are repaired.
     pub fn with_workgroups(self, workgroups: u32) -> Self {
         Self { options: ScheduleOptions { workgroups: workgroups.max(1), ..self.options }, ..self }
     }
@@ -196,11 +196,36 @@ impl Rnn {
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         let tuned = self.tuning.tuned(&self.class(shape, mode));
         let failures = self.tuning.failures().saturating_add(self.ctx.repairs());
-        Plan::new(&self.ctx, &self.network, shape, mode, self.options, tuned, failures)
+        let plan = |options| Plan::new(&self.ctx, &self.network, shape, mode, options, tuned, failures);
+        let chosen = plan(self.options);
+        if self.options.strategy != Strategy::Auto || !matches!(chosen, Err(Error::Limit { .. })) {
+            return chosen;
+        }
+        // A shape of more rows than one strategy's grid takes is within another's.
+        let mut others = [Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
+        others.find_map(|strategy| plan(ScheduleOptions { strategy, ..self.options }).ok()).map_or(chosen, Ok)
+    }
+
+    /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
+    async fn measure_residency(&self) -> Result<()> {
+        let ScheduleOptions { strategy, workgroups, .. } = self.options;
+        let asks = matches!(strategy, Strategy::Auto | Strategy::Persistent) && workgroups == 0;
+        if asks && !self.ctx.is_software() && persistent::check(&self.ctx).is_ok() {
+            self.ctx.measure_residency().await?;
+        }
+        Ok(())
+    }
+
+    /// The same where nothing can be awaited; in browsers the strategy never runs.
+    pub(crate) fn measure_residency_blocking(&self) -> Result<()> {
+        #[cfg(not(target_arch = "wasm32"))]
+        pollster::block_on(self.measure_residency())?;
+        Ok(())
     }
 
     /// Runs host data through the network in inference mode, on buffers of its own.
     pub async fn forward(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+        self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Inference)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
@@ -231,6 +256,7 @@ impl Rnn {
 
     /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
     pub async fn forward_training<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
+        self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Training)?;
         let mut encoder = run.encoder();
         run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
@@ -355,9 +381,9 @@ impl<'a> HostRun<'a> {
     /// Lets the context know of repairs, so that strategy persistent is dropped where it keeps failing.
     async fn record(&self) -> Result<()> {
         if self.plan.strategy() == Strategy::Persistent {
-            let repairs = self.status().await?[1];
+            let [_, repairs, came, _] = self.status().await?;
             let known = self.recorded.swap(repairs, Ordering::Relaxed);
-            self.ctx.record_repairs(repairs.wrapping_sub(known));
+            self.ctx.record_repairs(repairs.wrapping_sub(known), came);
         }
         Ok(())
     }

@@ -32,8 +32,8 @@ sizes! {
         chunk, steps,
         /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
         snapshot,
-        /// Workgroups of a team, and its rows; most polls of one wait.
-        members, team_rows, spin_limit, has_status,
+        /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
+        members, team_rows, spin_limit, call_limit, has_status,
         /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
         part, splits, sent,
     }

@@ -40,6 +40,7 @@ impl Rnn {
         self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
+        self.context().measure_residency().await?;
         let candidates = Strategy::candidates(self.context(), shape.batch_size);
         let tried = self.try_all(&candidates, &params, &data, mode).await?;
         let timed = || tried.iter().filter_map(|tried| Some((tried.ms?, tried)));

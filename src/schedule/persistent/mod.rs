@@ -7,6 +7,7 @@ mod emit;
 mod forced;
 mod forward;
 pub(super) mod layout;
+mod made;
 mod tile;
 mod unroll;
 
@@ -14,6 +15,7 @@ use device::Device;
 pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
+pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
 use crate::cell::{Cell, has_two_phases};
@@ -31,6 +33,8 @@ use crate::schedule::resident;
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
 const STORAGE_BUFFERS: u32 = 11;
 const _: () = assert!(STORAGE_BUFFERS <= MOST_STORAGE_BUFFERS);
+/// Most polls of a roll call on a GPU, 2 ms: workgroups that fit start together.
+const CALL_LIMIT: u32 = 2048;
 /// Most bytes of exchange: past it the sequence is cut into chunks.
 const EXCHANGE_BYTES: u64 = 256 << 20;
 
@@ -79,7 +83,7 @@ fn chunk(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, 
 }
 
 /// Refuses a device that cannot run this strategy at all.
-fn check(ctx: &Context) -> Result<()> {
+pub(crate) fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
         return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
     }
@@ -91,8 +95,9 @@ fn check(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Workgroups to try side by side on a GPU, in this order, until some do not run.
-const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
+/// Parts of the workgroups that run side by side which a tuning tries, and the least of them that are worth it.
+const PARTS: [u32; 4] = [8, 4, 2, 1];
+const LEAST_WORKGROUPS: u32 = 4;
 
 /// How the device wants one direction of time laid out, or what is missing for that.
 fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
@@ -171,8 +176,17 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 }
 
 /// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(r: ScheduleOptions, [members, team_rows]: [u32; 2], chunk: u32, status: Slot, sizes: StepSizes) -> StepSizes {
-    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, has_status: (status != Slot::EMPTY).into(), ..sizes }
+fn shared_sizes(
+    ctx: &Context,
+    r: ScheduleOptions,
+    [members, team_rows]: [u32; 2],
+    chunk: u32,
+    status: Slot,
+    sizes: StepSizes,
+) -> StepSizes {
+    let call_limit = if ctx.is_software() { r.spin_limit } else { r.spin_limit.min(CALL_LIMIT) };
+    let has_status = (status != Slot::EMPTY).into();
+    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
 fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
@@ -183,7 +197,7 @@ fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
     let Layout { members, team_rows, .. } = body.layout;
     let steps = sizes.first + sizes.part_len;
-    let sizes = shared_sizes(r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(ctx, r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
@@ -208,7 +222,7 @@ fn backward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSize
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(ctx, r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
@@ -278,11 +292,16 @@ impl Schedule for Persistent {
         sources(cell, step)
     }
 
-    /// On Vulkan alone; a CPU adapter's workgroups are its threads, the default.
+    /// On Vulkan alone: all workgroups that run side by side, and parts of them, as fewer members or teams wait for fewer others. A CPU
+    /// adapter's are its threads.
     fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
         match (ctx.adapter_info().backend, self.check_device(ctx)) {
-            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ScheduleOptions::new(ctx).workgroups],
-            (wgpu::Backend::Vulkan, Ok(())) => WORKGROUPS.to_vec(),
+            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ctx.side_by_side()],
+            (wgpu::Backend::Vulkan, Ok(())) => {
+                let most = ctx.side_by_side();
+                let counts = PARTS.map(|part| most / part);
+                counts.into_iter().filter(|&count| count >= LEAST_WORKGROUPS || count == most).collect()
+            }
             _ => Vec::new(),
         }
     }

@@ -29,19 +29,15 @@ impl Device {
     }
 }
 
-fn instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
-}
-
 /// Every adapter, in the order of its `--device` number.
 pub fn adapters() -> Vec<Adapter> {
-    pollster::block_on(instance().enumerate_adapters(wgpu::Backends::PRIMARY))
+    pollster::block_on(Context::instance().enumerate_adapters(wgpu::Backends::PRIMARY))
 }
 
 /// The adapter that runs if none is named.
 pub fn preferred() -> Option<AdapterInfo> {
     let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
-    pollster::block_on(instance().request_adapter(&options)).ok().map(|adapter| adapter.get_info())
+    pollster::block_on(Context::instance().request_adapter(&options)).ok().map(|adapter| adapter.get_info())
 }
 
 /// With cooperative matrices on a device that may use them, if the adapter has them.
