@@ -90,6 +90,9 @@ pub enum Error {
     /// Waiting for the device failed or took too long.
     #[error("device poll failed: {0}")]
     Poll(#[from] wgpu::PollError),
+    /// A number that is NaN or infinite where training cannot go on with it, and what to do.
+    #[error("`{name}` is {value}, not a finite number: {todo}")]
+    NonFinite { name: String, value: f64, todo: &'static str },
     /// A result too far from the truth.
     #[error("`{name}`: {measure} is {error:.3e}, allowed {allowed:.3e}")]
     Mismatch { name: String, measure: &'static str, error: f64, allowed: f64 },

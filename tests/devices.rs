@@ -320,3 +320,27 @@ fn no_feature_is_needed() {
     }
     println!("{wanted:?}");
 }
+
+/// Two contexts of one device take turns with their persistent dispatches, and know the same of it.
+#[test]
+fn contexts_of_a_device_can_share() {
+    let app = App::new();
+    let second = Context::from_device_sharing(&app.ctx, &common::adapter(), app.ctx.device(), app.ctx.queue()).unwrap();
+    let found = pollster::block_on(app.ctx.measure_residency()).unwrap();
+    assert!(found >= 1);
+    assert_eq!(pollster::block_on(second.measure_residency()).unwrap(), found);
+    let shape = SeqShape { seq_len: 6, batch_size: 2 };
+    let outputs = [&app.ctx, &second].map(|ctx| {
+        let rnn = Rnn::new(ctx, Lstm::default(), RnnConfig::new(3, 9)).unwrap().with_strategy(Strategy::Persistent);
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        let input = values(2, shape.rows() * 3);
+        rnn.forward_blocking(&params, &Sequence::new(shape, &input)).unwrap().output
+    });
+    assert_eq!(outputs[0], outputs[1]);
+
+    let other = App::new();
+    let error = Context::from_device_sharing(&app.ctx, &common::adapter(), other.ctx.device(), other.ctx.queue()).unwrap_err();
+    assert!(error.to_string().contains("from_device_sharing"), "{error}");
+    app.check_untouched();
+    other.check_untouched();
+}

@@ -190,7 +190,7 @@ fn every_strategy_has_them_where_the_reference_has() {
     let config = RnnConfig::new(3, 6);
     common::side_by_side(&cells(), |ctx, _, (name, cell)| {
         let layout = ParamLayout::new(&**cell, &config).unwrap();
-        for (what, given) in spoilt(&layout, &config, cell.states()) {
+        for (what, given) in spoilt(&layout, &config, cell.spec().states.len()) {
             // f32 overflows where float64 does not, in sums of the largest numbers.
             let truth = on_reference(&**cell, &config, &given, Dtype::F32);
             let is_cut =
@@ -217,7 +217,7 @@ fn layers_hand_them_on() {
         let cell = by_name(name).unwrap();
         let layout = ParamLayout::new(&*cell, &config).unwrap();
         let rnn = Rnn::new(&ctx, cell.clone(), config.clone()).unwrap();
-        for (what, given) in spoilt(&layout, &config, cell.states()) {
+        for (what, given) in spoilt(&layout, &config, cell.spec().states.len()) {
             let truth = on_reference(&*cell, &config, &given, Dtype::F32);
             compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
         }
@@ -232,7 +232,7 @@ fn f16_overflows_to_infinity() {
     for (name, bound) in [("gru", 1.0f32), ("lstm", 1.0), ("rnn_linear", 3e4)] {
         let cell = by_name(name).unwrap();
         let layout = ParamLayout::new(&*cell, &config).unwrap();
-        let mut given = Given::new(&layout, &config, cell.states());
+        let mut given = Given::new(&layout, &config, cell.spec().states.len());
         // Numbers that f16 holds exactly, but for one step of row 1.
         for values in [&mut given.params, &mut given.input, &mut given.d_output] {
             values.iter_mut().for_each(|value| *value = Dtype::F16.round(*value));
@@ -289,4 +289,23 @@ fn activations_let_them_through() {
             compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{cell:?}, {what}: {error}"));
         }
     });
+}
+
+/// A buffer of one context that another is given is an error, not other weights.
+#[test]
+fn contexts_know_their_own_buffers() {
+    let contexts = [common::own_context(), common::own_context()];
+    let rnns = contexts.each_ref().map(|ctx| Rnn::new(ctx, by_name("gru").unwrap(), RnnConfig::new(2, 8)).unwrap());
+    let [first, second] = rnns.each_ref().map(|rnn| rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap());
+    let input = [0.5; 8];
+    let seq = Sequence::new(SeqShape { seq_len: 2, batch_size: 2 }, &input);
+    rnns[0].forward_blocking(&first, &seq).unwrap();
+    rnns[1].forward_blocking(&second, &seq).unwrap();
+    for (rnn, buffer) in [(&rnns[0], &second), (&rnns[1], &first)] {
+        let error = rnn.forward_blocking(buffer, &seq).unwrap_err().to_string();
+        assert!(error.contains("params") || error.contains("evice"), "{error}");
+        let values = Params::uniform(rnn.param_layout(), 2);
+        assert!(rnn.write_params(buffer, &values).is_err());
+    }
+    rnns[0].forward_blocking(&first, &seq).unwrap();
 }

@@ -1,9 +1,9 @@
 //! ONNX models: every node that can be called is, on tensors as small as it allows, and its outputs have the shapes of what it
-//! would make.
+//! would make; the whole graph runs on small inputs, layers that give ones in place of results.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::Output;
+use tidegate::{Error, Output};
 use tidegate::import::onnx::{Call, Graph, Node, Tensor, Tensors, Values};
 
 /// Most values of an output that are worth making: two dimensions of a small file multiply to gigabytes.
@@ -21,7 +21,38 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(node) = graph.only_node() {
         call(&node);
     }
+    run(&graph);
 });
+
+/// Runs the graph on inputs of several ranks; what it gives is as large as it says.
+fn run(graph: &Graph) {
+    let _ = (graph.unsupported(), graph.describe_nodes(), graph.describe_inputs());
+    for shape in [&[2, 1, 3][..], &[1, 2], &[2], &[]] {
+        let len = shape.iter().product();
+        for integers in [false, true] {
+            let tensor = if integers { Tensor::i64(shape, vec![1; len]) } else { Tensor::f32(shape, vec![0.5; len]) };
+            let given: Tensors = graph.inputs().map(|name| (name.to_string(), tensor.clone())).collect();
+            let made = graph.run_with(&given, |part, seq| {
+                let (config, shape) = (&part.model.config, seq.shape);
+                let (output, state) = (shape.rows() * config.output_size(), shape.batch_size * config.output_size());
+                if output > MOST || state > MOST {
+                    return Err(Error::Onnx("large".into()));
+                }
+                let final_state = vec![1.0; part.model.cell.states() * state];
+                Ok(Output { output: vec![1.0; output], final_state })
+            });
+            for (name, tensor) in made.unwrap_or_default() {
+                let len = match &tensor.values {
+                    Values::F32(values) => values.len(),
+                    Values::I32(values) => values.len(),
+                    Values::I64(values) => values.len(),
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!(len, tensor.shape.iter().product::<usize>(), "{name}");
+            }
+        }
+    }
+}
 
 /// Calls a node with what it asks for, in a batch of 1 or 2, its shapes taken from what can be read.
 fn call(node: &Node<'_>) {
@@ -37,7 +68,7 @@ fn call(node: &Node<'_>) {
                 "R" => zeros(&[directions, gates * hidden, hidden]),
                 "B" => zeros(&[directions, 2 * gates * hidden]),
                 "P" => zeros(&[directions, 3 * hidden]),
-                "sequence_lens" => Tensor::i32([batch], vec![1; batch]),
+                "sequence_lens" => Tensor::i64([batch], vec![1; batch]),
                 _ => zeros(&[directions, batch, hidden]),
             };
             given.insert(name.into(), tensor);
@@ -65,7 +96,7 @@ fn check(call: &Call) {
             return;
         }
         assert_eq!(call.sequence(part).validate(&*part.model.cell, config).map_err(|e| e.to_string()), Ok(()));
-        let final_state = vec![2.0; part.model.cell.states() * state];
+        let final_state = vec![2.0; part.model.cell.spec().states.len() * state];
         outputs.push(Output { output: vec![1.0; output], final_state });
     }
     for (name, tensor) in call.outputs(&outputs).unwrap() {

@@ -71,9 +71,10 @@ fn store_gates(step: u32, direction: u32, b: u32, r: u32, unit: u32, from_gate: 
     var d_rh = d.d_rh;
     for (var g = from_gate; g < to_gate; g++) {
         let at = gate_index(direction, row, g, unit);
+        // Others wait for it.
+        publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
         d_rows[at] = d_wx[g];
         if SPLIT_GRADIENTS == 1u { d_rows[sizes.d_rh + at] = d_rh[g]; }
-        publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
     }
 }
 
@@ -93,8 +94,8 @@ fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, prod
 fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) -> State {
     var d_next = x.d_next;
     if phase != 2u {
-        // Past a length nothing arrives; 0 times a weight that is NaN would.
-        if step == 0u || time_before(step, direction) < marks[b] { d_next[0] += product; }
+        // Nothing arrives at the end, nor past a length; 0 times a weight that is NaN would.
+        if step > 0u && time_before(step, direction) < marks[b] { d_next[0] += product; }
         if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);

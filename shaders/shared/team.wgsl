@@ -6,7 +6,8 @@
 //
 // Nothing promises that all workgroups run side by side, so every wait is bounded. The first that is in vain sets `control`, whose
 // first three words are the grid of the repair that follows, 0 until then. No thread leaves early: it goes on to the end with what
-// it has and waits no more. status counts the dispatches, and those that failed.
+// it has and waits no more. status counts the dispatches, those that failed, and the most
+// workgroups that answered a roll call that failed.
 
 const REPAIR = 0u;
 const FAILED = 3u;
@@ -56,7 +57,7 @@ fn roll_call(thread: u32, first: bool, workgroups: u32) -> bool {
         stuck = 1u;
         if first && sizes.has_status == 1u { atomicAdd(&status[0], 1u); }
         atomicAdd(&control[ARRIVED], 1u);
-        for (var polls = 1u; polls <= sizes.spin_limit; polls++) {
+        for (var polls = 1u; polls <= sizes.call_limit; polls++) {
             if atomicLoad(&control[ARRIVED]) == workgroups {
                 // Others may have given up before the last came.
                 stuck = atomicLoad(&control[FAILED]);
@@ -64,7 +65,11 @@ fn roll_call(thread: u32, first: bool, workgroups: u32) -> bool {
             }
             if polls % 256u == 0u && atomicLoad(&control[FAILED]) != 0u { break; }
         }
-        if stuck != 0u { fail(); }
+        if stuck != 0u {
+            // So many run side by side.
+            if sizes.has_status == 1u { atomicMax(&status[2], atomicLoad(&control[ARRIVED])); }
+            fail();
+        }
     }
     return workgroupUniformLoad(&stuck) == 0u;
 }

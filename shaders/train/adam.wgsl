@@ -1,8 +1,10 @@
 // torch.optim.Adam, or with DECOUPLED AdamW, for all parameters.
-// hyper: learning rate / bias correction of the first moment, root of that of the second, 1 - learning rate · weight decay.
+// hyper: learning rate / bias correction of the first moment, root of that of the second, 1 - learning rate · weight decay;
+// last, not 0 if nothing is to change.
 
 @compute @workgroup_size(64)
 fn adam(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    if hyper[3] != 0.0 { return; }
     let stride = groups.x * 64u;
     for (var i = id.x; i < sizes.len; i += stride) {
         var param = params[i];

@@ -19,6 +19,7 @@ use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
 use crate::gpu::error_scopes::ErrorScopes;
 use crate::gpu::kernel::{Built, Kernel, KernelSource, step_layout};
+use crate::gpu::residency::SideBySide;
 
 /// Storage buffers that every device must have for a kernel: WebGPU's default.
 const STORAGE_BUFFERS: u32 = 8;
@@ -67,8 +68,8 @@ struct Inner {
     step_table: Mutex<Option<Arc<StepTable>>>,
     /// Bound where an optional buffer is absent, read-only and read-write.
     empty: [Buffer; 2],
-    /// One for all persistent dispatches of this context: wgpu then never lets two of them run at once and starve each other.
-    control: Buffer,
+    /// What other contexts of the device may share.
+    shared: Arc<SideBySide>,
     /// Repaired runs of strategy persistent that this crate's own calls saw.
     repairs: AtomicU32,
     scopes: ErrorScopes,
@@ -81,6 +82,10 @@ impl fmt::Debug for Inner {
         let Self { device, info, .. } = self;
         f.debug_struct("Context").field("device", device).field("adapter", &info.name).finish_non_exhaustive()
     }
+}
+
+fn new_instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
 
 /// The largest of the cooperative matrices that `product/cooperative.wgsl` can take, if any.
@@ -152,13 +157,47 @@ impl Context {
     }
 
     /// Works on the app's own device. Its error and device-lost handlers are left alone.
+    ///
+    /// One context for a device is best: clone it. Two that know nothing of each other may let two dispatches of
+    /// [`Strategy::Persistent`](crate::Strategy::Persistent) run at once, and each then waits for workgroups that the other has no
+    /// room for: both end by the bound on their waiting, are repaired, and take many times as long; the numbers stay right. See
+    /// [`from_device_sharing`](Context::from_device_sharing).
     pub fn from_device(adapter: &Adapter, device: &Device, queue: &Queue) -> Result<Self> {
-        Self::new(adapter, device, queue, Arc::default())
+        Self::new(adapter, device, queue, Arc::default(), None)
+    }
+
+    /// [`from_device`](Context::from_device) for a second context of `first`'s device, with pipelines of its own: their persistent
+    /// dispatches wait for each other, and what [`measure_residency`](Context::measure_residency) finds holds for both.
+    pub fn from_device_sharing(first: &Self, adapter: &Adapter, device: &Device, queue: &Queue) -> Result<Self> {
+        if device != first.device() {
+            let name = adapter.get_info().name;
+            return Err(Error::Config(format!(
+                "from_device_sharing: the device (on {name}) is not that of the first context (on {}); share within one device, \
+                 use from_device for another",
+                first.adapter_info().name
+            )));
+        }
+        Self::new(adapter, device, queue, first.inner.lost.clone(), Some(first.inner.shared.clone()))
+    }
+
+    /// The one wgpu instance of this process that [`request`](Context::request) takes its adapter from. Adapters of
+    /// [`from_adapter`](Context::from_adapter) best come from it too: a buffer of one context that is given to another is then an
+    /// error. Buffers of two instances are numbered alike, and neither wgpu nor this crate can tell one from the other.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn instance() -> &'static wgpu::Instance {
+        static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
+        INSTANCE.get_or_init(new_instance)
+    }
+
+    /// In browsers all instances are one.
+    #[cfg(target_arch = "wasm32")]
+    pub fn instance() -> wgpu::Instance {
+        new_instance()
     }
 
     /// Opens a device of its own on the adapter that wgpu prefers, for tools and tests.
     pub async fn request() -> Result<Self> {
-        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        let instance = Self::instance();
         let options =
             wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };
         let adapter = instance.request_adapter(&options).await?;
@@ -177,10 +216,16 @@ impl Context {
         let lost = Arc::new(AtomicBool::new(false));
         let flag = lost.clone();
         device.set_device_lost_callback(move |_, _| flag.store(true, Ordering::Release));
-        Self::new(adapter, &device, &queue, lost)
+        Self::new(adapter, &device, &queue, lost, None)
     }
 
-    fn new(adapter: &Adapter, device: &Device, queue: &Queue, lost: Arc<AtomicBool>) -> Result<Self> {
+    fn new(
+        adapter: &Adapter,
+        device: &Device,
+        queue: &Queue,
+        lost: Arc<AtomicBool>,
+        shared: Option<Arc<SideBySide>>,
+    ) -> Result<Self> {
         let limits = device.limits();
         let immediates = device.features().contains(Features::IMMEDIATES) && limits.max_immediate_size >= 4;
         let downlevel = adapter.get_downlevel_capabilities().flags;
@@ -195,7 +240,13 @@ impl Context {
         };
         let empty_bytes = EMPTY_STRIDE * u64::from(MOST_STORAGE_BUFFERS + 1);
         let empty = |label| create(label, empty_bytes, BufferUsages::STORAGE);
-        let control = create("tidegate control", CONTROL_BYTES, BufferUsages::STORAGE | BufferUsages::INDIRECT)?;
+        let shared = match shared {
+            Some(shared) => shared,
+            None => {
+                let usage = BufferUsages::STORAGE | BufferUsages::INDIRECT;
+                Arc::new(SideBySide::new(create("tidegate control", CONTROL_BYTES, usage)?))
+            }
+        };
         let inner = Inner {
             device: device.clone(),
             queue: queue.clone(),
@@ -208,7 +259,7 @@ impl Context {
             kernels: Mutex::default(),
             step_table: Mutex::default(),
             empty: [empty("tidegate empty read")?, empty("tidegate empty write")?],
-            control,
+            shared,
             repairs: AtomicU32::new(0),
             scopes,
             lost,
@@ -315,15 +366,28 @@ impl Context {
         self.inner.repairs.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn record_repairs(&self, repairs: u32) {
+    /// Takes note of repairs, and of how many workgroups came where not all did, 0 if that was never the reason.
+    pub(crate) fn record_repairs(&self, repairs: u32, came: u32) {
         // So few are counted that it cannot overflow.
         if repairs > 0 {
             self.inner.repairs.fetch_add(1, Ordering::Relaxed);
+            self.lower_residency(came);
         }
     }
 
+    /// The same of what a status buffer held, as it was read back.
+    pub(crate) fn record_status(&self, status: &[f32]) {
+        let word = |i: usize| status.get(i).map_or(0, |word| word.to_bits());
+        self.record_repairs(word(1), word(2));
+    }
+
     pub(crate) fn control(&self) -> &Buffer {
-        &self.inner.control
+        &self.inner.shared.control
+    }
+
+    /// What contexts of one device share.
+    pub(crate) fn shared(&self) -> &SideBySide {
+        &self.inner.shared
     }
 
     /// The kernel of that source, the same each time; [`compile`](Context::compile) builds its pipeline.

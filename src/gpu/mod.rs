@@ -8,5 +8,6 @@ pub(crate) mod kernel;
 pub(crate) mod owned;
 pub(crate) mod profile;
 pub(crate) mod program;
+pub(crate) mod residency;
 pub(crate) mod shaders;
 mod transfer;

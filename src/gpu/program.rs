@@ -42,6 +42,7 @@ pub(crate) enum Role {
     FirstMoment,
     SecondMoment,
     Hyper,
+    Guard,
     /// The device's own buffer by which persistent dispatches fail and are repaired.
     Control,
     /// Stands in for an optional buffer that is absent.
@@ -80,6 +81,7 @@ impl Role {
             Role::FirstMoment => "first_moment",
             Role::SecondMoment => "second_moment",
             Role::Hyper => "hyper",
+            Role::Guard => "guard",
             Role::Control => "control",
             Role::Empty => "empty",
         }

@@ -9,7 +9,7 @@ use wgpu::{Buffer, BufferUsages};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::gpu::owned::Owned;
+use crate::gpu::owned::OwnedBuffers;
 use crate::gpu::program::{Bound, Dispatch, Role, Slot};
 
 /// What a plan counts on where nothing was measured: every GPU that runs the strategy at all has as many.
@@ -18,9 +18,9 @@ const UNMEASURED: u32 = 8;
 const MOST: u32 = 1024;
 /// Polls of about a microsecond: long enough for all that fit to start, short enough for 2 ms.
 const POLLS: u32 = 1000;
-/// Threads of a workgroup, and the vec4f that each keeps: persistent's, whose registers say how many of them fit.
+/// Threads of a workgroup, and the words that each keeps: persistent's, whose registers say how many of them fit.
 const THREADS: u32 = 256;
-const HELD: u32 = 40;
+const HELD: u32 = 160;
 const WORDS: u64 = 5;
 
 /// What contexts that share a device must share: see [`Context::from_device_sharing`].
@@ -52,18 +52,27 @@ fn source(subgroup: u32) -> KernelSource {
         "@compute @workgroup_size({THREADS})
 fn residency(@builtin(local_invocation_index) thread: u32) {{\n"
     );
+    // Atomic, so that no compiler loads them later.
     for i in 0..HELD {
-        let _ = writeln!(text, "let h{i} = held[thread + {}u];", i * THREADS);
+        let _ = writeln!(text, "let h{i} = atomicLoad(&held[thread + {}u]);", i * THREADS);
     }
     text.push_str("if thread == 0u { roll_call(); }\nworkgroupBarrier();\n");
     for mask in (0..8).map(|bit| 1 << bit).take_while(|&mask| mask < subgroup) {
-        let _ = writeln!(text, "if subgroupShuffleXor(thread, {mask}u) != (thread ^ {mask}u) {{ atomicOr(&words[OUT_OF_ORDER], 1u); }}");
+        let _ = writeln!(
+            text,
+            "if subgroupShuffleXor(thread, {mask}u) != (thread ^ {mask}u) {{ atomicOr(&words[OUT_OF_ORDER], 1u); }}"
+        );
     }
-    // The sum is of zeros, which the compiler cannot know.
-    let sum: Vec<_> = (0..HELD).map(|i| format!("h{i}")).collect();
-    let _ = writeln!(text, "if any({} != vec4f()) {{ atomicStore(&words[SINK], 1u); }}\n}}", sum.join(" + "));
-    let bindings = [Binding::write("words").of_atomics(), Binding::write("held").of_quads()];
+    // All of them are 0, which the compiler cannot know.
+    let all: Vec<_> = (0..HELD).map(|i| format!("h{i}")).collect();
+    let _ = writeln!(text, "if ({}) != 0u {{ atomicStore(&words[SINK], 1u); }}\n}}", all.join(" | "));
+    let bindings = [Binding::write("words").of_atomics(), Binding::write("held").of_atomics()];
     KernelSource::new("prologue/residency", &[], &bindings, StepIndex::None, RollCallSizes::WGSL).with_text(&text)
+}
+
+/// For validation without a device.
+pub(crate) fn sources() -> Vec<KernelSource> {
+    [0, 32].map(source).into()
 }
 
 /// What a roll call found.
@@ -75,8 +84,8 @@ struct RollCall {
 
 impl RollCall {
     async fn hold(ctx: &Context, workgroups: u32, polls: u32) -> Result<Self> {
-        let owned = Owned::default();
-        let bytes = u64::from(HELD * THREADS) * 16;
+        let owned = OwnedBuffers::default();
+        let bytes = u64::from(HELD * THREADS) * 4;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
         let words = owned.keep(ctx.create_buffer("tidegate roll call", 4 * WORDS, usage))?;
         let held = owned.keep(ctx.create_buffer("tidegate roll call held", bytes, BufferUsages::STORAGE))?;
@@ -100,7 +109,7 @@ impl RollCall {
 impl Context {
     /// Finds out how many workgroups run side by side on this device, and tells: what
     /// [`Strategy::Persistent`](crate::Strategy::Persistent) may count on in plans from here on. One submit of less than 2 ms once the
-    /// kernel is built; later calls only tell. [`Tuning`](crate::Tuning) keeps it. A CPU adapter has its threads, and a device that
+    /// kernel is built; later calls only tell. A [`Tuning`](crate::Tuning) keeps it. A CPU adapter has its threads, and a device that
     /// cannot run the strategy isn't asked.
     ///
     /// [`Rnn`](crate::Rnn)'s calls on host data, [`Session`](crate::Session) and [`Trainer`](crate::train::Trainer) do it themselves.
@@ -122,15 +131,6 @@ impl Context {
         Ok(self.side_by_side())
     }
 
-    /// [`measure_residency`](Context::measure_residency) where it can be waited for and is of use.
-    pub(crate) fn measure_residency_blocking(&self) -> Result<()> {
-        #[cfg(not(target_arch = "wasm32"))]
-        if self.has_indirect() {
-            pollster::block_on(self.measure_residency())?;
-        }
-        Ok(())
-    }
-
     /// Workgroups that a plan may count on.
     pub(crate) fn side_by_side(&self) -> u32 {
         let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
@@ -139,6 +139,12 @@ impl Context {
             0 => UNMEASURED,
             known => known,
         }
+    }
+
+    /// The same where it was measured, natively on Vulkan: what strategy persistent may be chosen by without a tuning.
+    pub(crate) fn measured_side_by_side(&self) -> Option<u32> {
+        let known = self.shared().workgroups.load(Ordering::Relaxed);
+        (known > 0 && !self.is_software() && self.adapter_info().backend == wgpu::Backend::Vulkan).then_some(known)
     }
 
     /// Takes over what was measured, now or before, unless something is known.

@@ -28,7 +28,8 @@ pub struct BufferSizes {
     pub reset: u64,
     /// Four u32: seed low, seed high, call, 0.
     pub dropout_state: u64,
-    /// Four u32 that strategy persistent counts up: its dispatches, and how many of them failed and were repaired.
+    /// Four u32 of strategy persistent: its dispatches and how many of them failed and were repaired, counted up; the most workgroups that
+    /// came to a roll call that failed; and 0.
     pub status: u64,
     /// What forward keeps for backward; 0 in inference, and where nothing need be kept.
     pub reserve: u64,

@@ -56,6 +56,7 @@ impl Session {
                 "a reverse or bidirectional network cannot be stepped: the reverse direction starts at the end".into(),
             ));
         }
+        rnn.measure_residency_blocking()?;
         let ctx = rnn.context();
         let plan = rnn.plan(shape, Mode::Inference)?;
         let sizes = plan.sizes();
@@ -178,7 +179,7 @@ impl Session {
         self.ctx.submit(encoder)?;
         let mut values = self.ctx.map(&self.staging).await?;
         let status = values.split_off((self.output.size() / 4) as usize);
-        self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+        self.ctx.record_status(&status);
         Ok(self.dtype.decode(values, self.lens[1]))
     }
 

@@ -10,8 +10,6 @@ use crate::schedule::strategy::Strategy;
 const DISPATCH_FLOPS: u64 = 2_200_000_000;
 /// Far more than a step needs, far less than a GPU has.
 const WINDOW_BYTES: u64 = 256 << 20;
-/// What a GPU of some size runs side by side; a small one may not.
-const WORKGROUPS: u32 = 32;
 /// Polls of about a microsecond each; a software adapter's are faster, and its threads share the machine with others.
 const SPIN_LIMIT: u32 = 1 << 16;
 const SOFTWARE_SPIN_LIMIT: u32 = 1 << 22;
@@ -23,7 +21,7 @@ pub(crate) struct ScheduleOptions {
     pub strategy: Strategy,
     /// Most FLOPs of one workgroup in one dispatch.
     pub dispatch_flops: u64,
-    /// Workgroups that strategy persistent may count on to run side by side.
+    /// Workgroups that strategy persistent may count on to run side by side; 0 for what the context knows when a plan is made.
     pub workgroups: u32,
     /// Most polls of one wait of strategy persistent.
     pub spin_limit: u32,
@@ -40,13 +38,11 @@ pub(crate) struct ScheduleOptions {
 impl ScheduleOptions {
     /// What is right before anything is known of the device.
     pub fn new(ctx: &Context) -> Self {
-        let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        let (workgroups, spin_limit) =
-            if ctx.is_software() { (threads(), SOFTWARE_SPIN_LIMIT) } else { (WORKGROUPS, SPIN_LIMIT) };
+        let spin_limit = if ctx.is_software() { SOFTWARE_SPIN_LIMIT } else { SPIN_LIMIT };
         Self {
             strategy: Strategy::Auto,
             dispatch_flops: DISPATCH_FLOPS,
-            workgroups,
+            workgroups: 0,
             spin_limit,
             window_bytes: WINDOW_BYTES,
             tiles: Tiles::default(),

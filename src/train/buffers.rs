@@ -6,6 +6,7 @@ use std::ops::Range;
 use wgpu::{Buffer, BufferBinding, BufferUsages, CommandEncoder};
 
 use super::config::TrainConfig;
+use super::guard;
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::Result;
@@ -44,8 +45,10 @@ pub(super) struct Buffers {
     /// Two f32 a step, `[log_len, 2]`.
     pub log: Buffer,
     pub norm: Buffer,
+    /// See [`Guard`](super::guard::Guard).
+    pub guard: Buffer,
     pub workspace: Buffer,
-    /// The log, and behind it the status.
+    /// The log, and behind it the status and the guard.
     pub staging: Buffer,
 }
 
@@ -109,10 +112,11 @@ impl Buffers {
             loss: zeros("loss", loss.loss)?,
             log: zeros("log", loss.loss * log_len)?,
             norm: zeros("norm", 8)?,
+            guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, None))?,
             workspace: zeros("workspace", parts.workspace())?,
             staging: ctx.create_buffer(
                 "tidegate train staging",
-                loss.loss * log_len + plan.status,
+                loss.loss * log_len + plan.status + guard::STATE_BYTES,
                 BufferUsages::MAP_READ | BufferUsages::COPY_DST,
             )?,
         })

@@ -3,6 +3,7 @@
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use super::guard::state_words;
 use super::layout::{Layout, Weights};
 use super::tensors::{Tensor, read_f32, read_u32, write};
 use super::trainer::Trainer;
@@ -16,6 +17,8 @@ struct Header {
     version: u32,
     optimizer: String,
     step: u64,
+    #[serde(default)]
+    skipped: u64,
     #[serde(default)]
     tuning: Tuning,
     #[serde(default)]
@@ -79,21 +82,28 @@ impl Trainer {
     /// Weights have the names of [`Layout`](super::Layout), moments those names behind `optimizer.exp_avg.`, `optimizer.exp_avg_sq.` or
     /// `optimizer.momentum_buffer.`; `carried_state` is `[S, L, B, H]`. The rest is JSON in the metadata, with the network's
     /// [`Tuning`] and a note: whatever the app needs to go on. The file does not hold the config, the rates and decays of the
-    /// optimizer, nor which chunk is next.
+    /// optimizer, nor which chunk is next. A weight, moment or carried state that is NaN or infinite is an error, by name.
     pub async fn checkpoint(&self, note: &str) -> Result<Vec<u8>> {
-        let mut tensors = self.weights().await?.tensors("");
+        let weights = self.weights().await?;
+        self.check_block("", weights.values())?;
+        let mut tensors = weights.tensors("");
         for (moment, buffer) in self.optimizer.moments().iter().zip(self.moments()) {
             let [values] = self.ctx.download([buffer]).await?;
+            self.check_block(&format!("{OPTIMIZER}{moment}."), &values)?;
             tensors.extend(Weights::from_values(&self.layout, values)?.tensors(&format!("{OPTIMIZER}{moment}.")));
         }
         if self.config().carry_state {
-            tensors.push(Tensor::f32(STATE.into(), self.state_shape(), &self.state().await?));
+            let state = self.state().await?;
+            check_stored(STATE, &state, "`reset_rows` makes it zero")?;
+            tensors.push(Tensor::f32(STATE.into(), self.state_shape(), &state));
         }
         if self.has_dropout() {
             let [words] = self.ctx.download([&self.buffers.dropout_state]).await?;
             tensors.push(Tensor::u32(DROPOUT.into(), &words.iter().map(|word| word.to_bits()).collect::<Vec<_>>()));
         }
+        let [guard] = self.ctx.download([&self.buffers.guard]).await?;
         let header = Header {
+            skipped: guard[0].to_bits().into(),
             version: VERSION,
             optimizer: self.optimizer.name().into(),
             step: self.step,
@@ -143,12 +153,27 @@ impl Trainer {
         if let Some(words) = dropout {
             self.ctx.write(&self.buffers.dropout_state, 0, &words)?;
         }
-        (self.step, self.unread, self.has_resets) = (header.step, 0, false);
+        self.ctx.write(&self.buffers.guard, 0, &state_words(header.step, header.skipped, None))?;
+        (self.step, self.skipped, self.unread, self.has_resets) = (header.step, header.skipped, 0, false);
         self.pending.clear();
         Ok(())
     }
 
+    /// Of weights, or of a moment by what stands before its names.
+    fn check_block(&self, prefix: &str, values: &[f32]) -> Result<()> {
+        let todo = "set_weights or restore gives others";
+        self.layout.iter().try_for_each(|spec| check_stored(&format!("{prefix}{}", spec.name), &values[spec.range.clone()], todo))
+    }
+
     fn moments(&self) -> impl Iterator<Item = &wgpu::Buffer> {
         self.buffers.first_moment.iter().chain(&self.buffers.second_moment)
+    }
+}
+
+/// Refuses what no training can go on from.
+fn check_stored(name: &str, values: &[f32], todo: &'static str) -> Result<()> {
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(&value) => Err(Error::NonFinite { name: name.into(), value: value.into(), todo }),
+        None => Ok(()),
     }
 }

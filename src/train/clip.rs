@@ -24,6 +24,8 @@ pub struct Clipping {
     ctx: Context,
     clip: Clip,
     len: u64,
+    /// Whether the norm is all that is wanted.
+    measures: bool,
 }
 
 /// Bytes of the buffers of a [`Clipping`].
@@ -98,9 +100,14 @@ impl Clipping {
         if !(bound > 0.0 && bound.is_finite()) {
             return Err(Error::Config(format!("clip bound is {bound}, must be positive and finite")));
         }
-        let clipping = Self { ctx: ctx.clone(), clip, len: elements(&[("gradients", len)])? };
+        let clipping = Self { ctx: ctx.clone(), clip, len: elements(&[("gradients", len)])?, measures: false };
         clipping.program()?;
         Ok(clipping)
+    }
+
+    /// The norm alone: the gradients stay.
+    pub(super) fn measuring(ctx: &Context, len: usize) -> Result<Self> {
+        Ok(Self { measures: true, ..Self::new(ctx, Clip::Norm(f32::MAX), len)? })
     }
 
     /// Bytes that each buffer must hold.
@@ -121,11 +128,14 @@ impl Clipping {
             return Ok(vec![Dispatch::new(ctx, ctx.kernel(value_source()), &[gradients], &words, grid)?.into()]);
         }
         let (partial, norm) = (Slot::whole(Role::Workspace, partials), Slot::whole(Role::Norm, 2));
-        Ok(vec![
+        let mut program = vec![
             Dispatch::new(ctx, ctx.kernel(squares_source()), &[gradients, partial], &words, [partials, 1, 1])?.into(),
             Dispatch::new(ctx, ctx.kernel(norm_source()), &[partial, norm], &words, [1; 3])?.into(),
-            Dispatch::new(ctx, ctx.kernel(scale_source()), &[norm, gradients], &words, grid)?.into(),
-        ])
+        ];
+        if !self.measures {
+            program.push(Dispatch::new(ctx, ctx.kernel(scale_source()), &[norm, gradients], &words, grid)?.into());
+        }
+        Ok(program)
     }
 
     /// Binds it.

@@ -33,6 +33,19 @@ pub struct TrainConfig {
     pub log_len: usize,
     /// Chooses the masks of dropout.
     pub dropout_seed: u64,
+    /// What comes of a step whose loss or norm of gradients is NaN or infinite.
+    pub non_finite: NonFinite,
+}
+
+/// What comes of a step whose loss or norm of gradients is NaN or infinite. In either case it changes nothing of weights and moments,
+/// which the GPU sees to within the step, and its entry in the log is NaN or infinite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NonFinite {
+    /// It is counted: see [`Trainer::skipped`](super::Trainer::skipped).
+    #[default]
+    Skip,
+    /// [`Trainer::losses`](super::Trainer::losses) is an error that names the first such step.
+    Error,
 }
 
 impl TrainConfig {
@@ -50,6 +63,7 @@ impl TrainConfig {
             clip: None,
             log_len: 128,
             dropout_seed: 0,
+            non_finite: NonFinite::Skip,
         }
     }
 
@@ -91,6 +105,11 @@ impl TrainConfig {
     /// Chooses the masks of dropout.
     pub fn with_dropout_seed(self, dropout_seed: u64) -> Self {
         Self { dropout_seed, ..self }
+    }
+
+    /// What comes of a step whose loss or norm of gradients is NaN or infinite.
+    pub fn with_non_finite(self, non_finite: NonFinite) -> Self {
+        Self { non_finite, ..self }
     }
 
     /// Predictions of one chunk: T·B, or B.

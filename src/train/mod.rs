@@ -19,6 +19,7 @@ mod checkpoint;
 mod clip;
 mod config;
 mod embedding;
+mod guard;
 mod layout;
 mod linear;
 mod loss;
@@ -32,7 +33,7 @@ mod trainer;
 
 pub use checkpoint::Checkpoint;
 pub use clip::{Clip, ClipBuffers, ClipSizes, Clipping};
-pub use config::{Batch, Inputs, Targets, TrainConfig};
+pub use config::{Batch, Inputs, NonFinite, Targets, TrainConfig};
 pub use embedding::{Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, EmbeddingSizes};
 pub use layout::{Layout, Weights};
 pub use linear::{Linear, LinearBackward, LinearForward, LinearShape, LinearSizes};
@@ -46,5 +47,5 @@ use crate::gpu::kernel::KernelSource;
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
-    [embedding::sources(), readout::sources(), loss::sources(), clip::sources(), optimizer::sources()].concat()
+    [embedding::sources(), readout::sources(), loss::sources(), clip::sources(), guard::sources(), optimizer::sources()].concat()
 }

@@ -4,11 +4,12 @@ use wgpu::ComputePass;
 
 use super::buffers::{Buffers, part, whole};
 use super::config::TrainConfig;
+use super::guard::{Guard, GuardBuffers};
 use super::layout::Layout;
 use super::readout::{FinalReadout, Readout};
 use super::{
-    ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward, LinearForward,
-    LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
+    Clip, ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward,
+    LinearForward, LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
 };
 use crate::error::Result;
 use crate::network::sequence::Mode;
@@ -49,7 +50,10 @@ pub(super) struct Parts {
     pub readout: Option<FinalReadout>,
     pub head: Linear,
     pub loss: Loss,
+    /// The norm of all gradients, and what bounds them by it.
+    norm: Clipping,
     clipping: Option<Clipping>,
+    guard: Guard,
     pub update: Update,
 }
 
@@ -73,7 +77,15 @@ impl Parts {
             readout: (config.readout == Readout::Final).then(|| FinalReadout::new(ctx, network, config.shape)),
             head: Linear::new(ctx, head)?,
             loss: Loss::new(ctx, config.objective, loss)?,
-            clipping: config.clip.map(|clip| Clipping::new(ctx, clip, layout.len())).transpose()?,
+            norm: match config.clip {
+                Some(clip @ Clip::Norm(_)) => Clipping::new(ctx, clip, layout.len())?,
+                _ => Clipping::measuring(ctx, layout.len())?,
+            },
+            clipping: match config.clip {
+                Some(clip @ Clip::Value(_)) => Some(Clipping::new(ctx, clip, layout.len())?),
+                _ => None,
+            },
+            guard: Guard::new(ctx, optimizer, false)?,
             update: Update::new(ctx, optimizer, layout.len())?,
         })
     }
@@ -85,7 +97,7 @@ impl Parts {
             self.embedding.as_ref().map_or(0, |embedding| embedding.sizes().workspace),
             self.head.sizes().workspace,
             self.loss.sizes().workspace,
-            self.clipping.as_ref().map_or(0, |clipping| clipping.sizes().workspace),
+            self.norm.sizes().workspace,
         ];
         pieces.into_iter().fold(0, u64::max)
     }
@@ -151,11 +163,13 @@ impl Parts {
             };
             work.push(Work::Pass(embedding.bind_backward(&buffers)?));
         }
-        if let Some(clipping) = &self.clipping {
-            let buffers =
-                ClipBuffers { d_params: whole(&all.d_params), norm: whole(&all.norm), workspace: whole(&all.workspace) };
+        let buffers = ClipBuffers { d_params: whole(&all.d_params), norm: whole(&all.norm), workspace: whole(&all.workspace) };
+        for clipping in std::iter::once(&self.norm).chain(&self.clipping) {
             work.push(Work::Pass(clipping.bind(&buffers)?));
         }
+        let buffers =
+            GuardBuffers { norm: whole(&all.norm), loss: whole(&all.loss), hyper: whole(&all.hyper), state: whole(&all.guard) };
+        work.push(Work::Pass(self.guard.bind(&buffers)?));
         let buffers = UpdateBuffers {
             params: whole(&all.params),
             d_params: whole(&all.d_params),

@@ -6,7 +6,7 @@ use wgpu::{Buffer, CommandEncoder};
 
 use super::Optimizer;
 use super::buffers::{Buffers, Carried};
-use super::config::{Batch, Inputs, Targets, TrainConfig};
+use super::config::{Batch, Inputs, NonFinite, Targets, TrainConfig};
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::{Error, Result, check_len};
@@ -58,6 +58,8 @@ pub struct Trainer {
     evaluation: Vec<Work>,
     /// Steps since the first weights.
     pub(super) step: u64,
+    /// Steps that changed nothing, as the log last told.
+    pub(super) skipped: u64,
     /// Losses in the log that were not read.
     pub(super) unread: usize,
     /// Rows to reset before the next chunk.
@@ -73,6 +75,7 @@ impl Trainer {
     /// [`Layout::new`] gives for the same network and config.
     pub fn new(rnn: &Rnn, config: &TrainConfig, optimizer: Optimizer, weights: &Weights) -> Result<Self> {
         config.validate(rnn)?;
+        rnn.measure_residency_blocking()?;
         let ctx = rnn.context();
         let layout = Layout::new(rnn, config)?;
         check_layout(&layout, weights.layout())?;
@@ -92,6 +95,7 @@ impl Trainer {
             training,
             evaluation,
             step: 0,
+            skipped: 0,
             unread: 0,
             pending: BTreeSet::new(),
             has_resets: false,
@@ -117,6 +121,12 @@ impl Trainer {
     /// Steps that were recorded since the first weights, those before a restored checkpoint included.
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Steps that changed nothing, as their loss or the norm of their gradients was NaN or infinite, up to the last call of
+    /// [`losses`](Trainer::losses), which brings the count with it. Adam's bias corrections do not count them.
+    pub fn skipped(&self) -> u64 {
+        self.skipped
     }
 
     /// How many dispatches a step is.
@@ -195,22 +205,38 @@ impl Trainer {
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
     /// training needs: ask every so many steps.
+    ///
+    /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
+    /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first
+    /// is the error of this call, which drops the losses.
     pub async fn losses(&mut self) -> Result<Vec<f32>> {
         let buffers = &self.buffers;
         let log_bytes = buffers.log.size();
         let mut encoder = self.ctx.encoder("tidegate train");
         encoder.copy_buffer_to_buffer(&buffers.log, 0, &buffers.staging, 0, log_bytes);
         encoder.copy_buffer_to_buffer(&buffers.status, 0, &buffers.staging, log_bytes, buffers.status.size());
+        let guard_at = log_bytes + buffers.status.size();
+        encoder.copy_buffer_to_buffer(&buffers.guard, 0, &buffers.staging, guard_at, buffers.guard.size());
         encoder.clear_buffer(&buffers.status, 0, None);
         self.ctx.submit(encoder)?;
         let mut log = self.ctx.map(&buffers.staging).await?;
         let status = log.split_off((log_bytes / 4) as usize);
         if self.strategy == Strategy::Persistent {
-            self.ctx.record_repairs(status.get(1).map_or(0, |word| word.to_bits()));
+            self.ctx.record_status(&status);
         }
         let first = self.step - self.unread as u64;
-        let losses = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
+        let losses: Vec<f32> = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
         self.unread = 0;
+        self.skipped = status.get((buffers.status.size() / 4) as usize).map_or(0, |word| word.to_bits().into());
+        self.check_finite(first, losses)
+    }
+
+    fn check_finite(&self, first: u64, losses: Vec<f32>) -> Result<Vec<f32>> {
+        let bad = losses.iter().position(|loss| !loss.is_finite()).filter(|_| self.config.non_finite == NonFinite::Error);
+        bad.map_or(Ok(()), |at| {
+            let (name, value) = (format!("loss or norm of step {}", first + at as u64), losses[at].into());
+            Err(Error::NonFinite { name, value, todo: "the weights are as they were before it" })
+        })?;
         Ok(losses)
     }
 
@@ -291,7 +317,7 @@ impl Trainer {
 
     pub(super) fn state_shape(&self) -> Vec<usize> {
         let network = self.rnn.config();
-        vec![self.rnn.cell().states(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
+        vec![self.rnn.cell_spec().states.len(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
     }
 
     pub(super) fn has_dropout(&self) -> bool {
@@ -308,8 +334,8 @@ impl Trainer {
         &self.buffers.d_params
     }
 
-    /// Two f32 of the last step: the norm of all gradients, and what they were multiplied by; zeros without
-    /// [`Clip::Norm`](super::Clip::Norm).
+    /// Two f32 of the last step: the norm of all gradients before any clipping, and what [`Clip::Norm`](super::Clip::Norm) multiplied
+    /// them by, else 1.
     pub fn norm(&self) -> &Buffer {
         &self.buffers.norm
     }

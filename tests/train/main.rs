@@ -2,6 +2,7 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+mod guard;
 mod pieces;
 mod pytorch;
 mod reference;

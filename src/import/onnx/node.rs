@@ -131,7 +131,11 @@ impl<'a> Node<'a> {
             }
             (source, None) => {
                 let array = self.constant(name)?;
-                let tensor = Tensor::from_array(name, &array, &Budget::new(self.scope.setting.bytes))?;
+                let tensor = Tensor::from_array(name, &array, &Budget::new(self.scope.setting.bytes));
+                let tensor = tensor.map_err(|error| match error {
+                    Error::Onnx(what) => self.error(&format!("its input `{name}`: {what}")),
+                    other => other,
+                })?;
                 if let Some(Source::Input(value, _)) = source {
                     check_declared(name, value, &tensor)?;
                 }

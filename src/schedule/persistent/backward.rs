@@ -149,3 +149,81 @@ if finishes {{ x = before(step, direction, b, unit); }}",
 fn k_part(tile: Tile) -> String {
     format!("group_of / {}u * {}u", tile.unit_parts(), tile.k_each())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::cell;
+    use crate::schedule::persistent::{PersistentTarget, persistent_kernels};
+
+    fn backward(cell: &str, subgroup_min: u32) -> String {
+        let target = PersistentTarget { vendor: "nvidia", subgroup_min, threads: 1024, memory: 48 << 10, workgroups: 132 };
+        let cell = cell::by_name(cell).expect("a cell");
+        let kernels = persistent_kernels(&*cell, target, 512, 16).expect("a vendor");
+        kernels.into_iter().find(|kernel| kernel.backward).expect("a layout").wgsl
+    }
+
+    #[test]
+    fn a_phase_has_two_barriers_and_asks_for_everything_before_it_waits() {
+        for (cell, phases) in [("lstm", 1), ("gru", 1), ("gru_reset_before", 2)] {
+            for subgroup in [32, 64] {
+                let text = backward(cell, subgroup);
+                let (_, steps) = text.split_once("for (var step = ").expect("a loop over steps");
+                assert_eq!(steps.matches("workgroupBarrier").count(), 2 * phases, "{cell} {subgroup}");
+                assert_eq!(steps.matches("return").count(), 0, "{cell}: nobody leaves early");
+                for wait in steps.split("workgroupBarrier").filter(|part| part.contains("loop {")) {
+                    let turns: Vec<_> = wait.split("loop {").collect();
+                    for turn in turns.windows(2) {
+                        let asked = turn[0].matches("= atomicLoad(&exchange").count();
+                        let again = turn[1].split_once("in_vain").expect("a bound").0.matches("= atomicLoad(&exchange").count();
+                        // What a turn asks for again stands in the next part's beginning.
+                        assert!(asked >= again && again > 0, "{cell} {subgroup}: {asked} {again}");
+                    }
+                }
+                assert!(steps.contains(&format!("subgroupShuffleXor({}", if cell == "lstm" { "select(" } else { "" })));
+            }
+        }
+    }
+
+    /// Arrays in workgroup memory and buffers are indexed by whatever it takes, a thread's own by numbers alone.
+    #[test]
+    fn no_array_of_a_thread_is_indexed_by_a_variable() {
+        let shared = [
+            "params",
+            "d_rows",
+            "state",
+            "marks",
+            "output",
+            "reserve",
+            "d_output",
+            "d_initial_state",
+            "exchange",
+            "control",
+            "status",
+            "staged",
+            "sums",
+        ];
+        for cell in cell::registry() {
+            let text = backward(cell.name(), 32);
+            // What a cell's own functions index is for the cell to say.
+            let (before, rest) = text.split_once("// --- cell").expect("the cell");
+            let text = before.to_string() + &rest[rest.find("var<workgroup> staged").expect("the kernel")..];
+            let mut indexed = 0;
+            for (at, _) in text.match_indices('[') {
+                let name: String = text[..at].chars().rev().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+                let name: String = name.chars().rev().collect();
+                let index = text[at + 1..].split(']').next().unwrap_or_default();
+                let is_number = !index.is_empty() && index.trim_end_matches('u').chars().all(|c| c.is_ascii_digit());
+                if name.is_empty()
+                    || shared.contains(&name.as_str())
+                    || text[..at].lines().last().is_some_and(|line| line.contains("//"))
+                {
+                    continue;
+                }
+                // A quad of workgroup memory, by number of its element.
+                assert!(is_number || text[..at].ends_with(']'), "{}: {name}[{index}]", cell.name());
+                indexed += 1;
+            }
+            assert!(indexed > 0, "{}", cell.name());
+        }
+    }
+}

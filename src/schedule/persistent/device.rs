@@ -72,7 +72,7 @@ impl Device {
     pub fn new(ctx: &Context, workgroups: u32) -> Self {
         let (limits, info) = (ctx.limits(), ctx.adapter_info());
         let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
-        let shuffles = ctx.subgroups();
+        let shuffles = ctx.subgroups() && ctx.shared().lanes_in_order();
         Self {
             vendor: Vendor::new(ctx),
             shuffles,

@@ -55,7 +55,7 @@ impl Registers {
         match vendor {
             Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], threads: 256, most_threads: 512, rolled: false },
             Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], threads: 256, most_threads: 512, rolled: false },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [4, 1], threads: 256, most_threads: 256, rolled: false },
+            Vendor::Intel => Self { weights: 64, all: 96, rows: [2, 1], threads: 256, most_threads: 256, rolled: false },
             Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], threads: 256, most_threads: 256, rolled: false },
             Vendor::Software => Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true },
             Vendor::Qualcomm | Vendor::Other => {

@@ -261,7 +261,7 @@ fn vendors_get_what_their_registers_hold() {
     for (vendor, most) in [
         (Vendor::Nvidia, [128, 8]),
         (Vendor::Amd, [128, 4]),
-        (Vendor::Intel, [64, 4]),
+        (Vendor::Intel, [64, 2]),
         (Vendor::Apple, [64, 1]),
         (Vendor::Qualcomm, [32, 1]),
     ] {
