@@ -125,7 +125,7 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/team"];
+        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 
