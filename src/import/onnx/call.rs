@@ -118,7 +118,7 @@ impl Call {
         let directions = self.attributes.num_directions();
         let state_len = directions * batch_size * hidden;
         let mut y = vec![0.0; seq_len * state_len];
-        let mut states = vec![vec![0.0; state_len]; self.parts[0].model.cell.states()];
+        let mut states = vec![vec![0.0; state_len]; self.parts[0].model.cell.spec().states.len()];
         let mut first = 0;
         for (part, output) in self.parts.iter().zip(parts) {
             let config = &part.model.config;
@@ -128,11 +128,7 @@ impl Call {
             // Rows of T·B (or B·T), and within them directions.
             for (at, values) in output.output.chunks_exact(hidden).enumerate() {
                 let (row, d) = (at / config.num_directions(), first + at % config.num_directions());
-                let to = match self.attributes.layout {
-                    true => row * directions + d,
-                    false => (row / batch_size * directions + d) * batch_size + row % batch_size,
-                };
-                y[to * hidden..][..hidden].copy_from_slice(values);
+                y[self.y_place(row, d) * hidden..][..hidden].copy_from_slice(values);
             }
             for (state, block) in
                 states.iter_mut().zip(output.final_state.chunks_exact(config.num_directions() * batch_size * hidden))
@@ -145,10 +141,7 @@ impl Call {
             first += config.num_directions();
         }
         let state_shape = self.attributes.state_shape(batch_size, hidden);
-        let y_shape = match self.attributes.layout {
-            true => [batch_size, seq_len, directions, hidden],
-            false => [seq_len, directions, batch_size, hidden],
-        };
+        let y_shape = self.y_shape();
         let tensor = |role: &str| match role {
             "Y" => Tensor::f32(y_shape, y.clone()),
             "Y_h" => Tensor::f32(state_shape, states[0].clone()),
@@ -157,11 +150,39 @@ impl Call {
         Ok(self.outputs.iter().map(|(role, name)| (name.clone(), tensor(role))).collect())
     }
 
+    pub(super) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    pub(super) fn lengths(&self) -> Option<&[u32]> {
+        self.lengths.as_deref()
+    }
+
+    /// The graph's name of `Y`.
+    pub(super) fn y_name(&self) -> Option<&str> {
+        self.outputs.iter().find(|(role, _)| *role == "Y").map(|(_, name)| &**name)
+    }
+
+    pub(super) fn y_shape(&self) -> [usize; 4] {
+        let SeqShape { seq_len, batch_size } = self.shape;
+        let (directions, hidden) = (self.attributes.num_directions(), self.parts[0].model.config.hidden_size);
+        if self.attributes.layout { [batch_size, seq_len, directions, hidden] } else { [seq_len, directions, batch_size, hidden] }
+    }
+
+    /// Which H values of `Y` are those of a row of the output, T·B (or B·T), in a direction.
+    pub(super) fn y_place(&self, row: usize, d: usize) -> usize {
+        let (directions, batch_size) = (self.attributes.num_directions(), self.shape.batch_size);
+        match self.attributes.layout {
+            true => row * directions + d,
+            false => (row / batch_size * directions + d) * batch_size + row % batch_size,
+        }
+    }
+
     /// `[S, D, B, H]` of the directions from `first` on that a model has, out of the node's `initial_h` and `initial_c`.
     fn state_block(&self, model: &Model, first: usize, states: &[Option<Vec<f32>>]) -> Vec<f32> {
         let hidden = model.config.hidden_size;
         let mut block = Vec::with_capacity(state_len_of(model, self.shape));
-        for state in &states[..model.cell.states()] {
+        for state in &states[..model.cell.spec().states.len()] {
             for d in first..first + model.config.num_directions() {
                 for b in 0..self.shape.batch_size {
                     match state {
@@ -181,5 +202,5 @@ impl Call {
 }
 
 fn state_len_of(model: &Model, shape: SeqShape) -> usize {
-    state_len(&*model.cell, &model.config, shape)
+    state_len(&model.cell.spec(), &model.config, shape)
 }
