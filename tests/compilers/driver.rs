@@ -25,7 +25,13 @@ pub fn spirv(wgsl: &str) -> Result<Vec<u32>, String> {
 
 pub fn hlsl(wgsl: &str) -> Result<String, String> {
     let (module, info) = parse(wgsl)?;
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, fake_missing_bindings: true, ..Default::default() };
+    let immediates_target = Some(hlsl::BindTarget { space: 1, ..Default::default() });
+    let options = hlsl::Options {
+        shader_model: hlsl::ShaderModel::V6_0,
+        fake_missing_bindings: true,
+        immediates_target,
+        ..Default::default()
+    };
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &Default::default()).write(&module, &info, None).map_err(|e| e.to_string())?;
     Ok(text)
