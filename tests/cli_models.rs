@@ -115,9 +115,20 @@ fn inspect_lists_networks_and_refusals() {
         let text = inspected(model(name));
         assert!(lines.iter().all(|line| text.contains(line)), "{text} without {lines:?}");
     }
-    // Two networks in one file.
-    let text = inspected(fixtures().join("g2p/model.safetensors"));
-    assert_eq!(text.matches("gru, input 256, hidden 256, 1 layer, forward, with bias").count(), 2, "{text}");
+    // Two networks in one file, and a third that lacks a half.
+    let folder = Folder::new();
+    let (path, mut weights) = (folder.path("two.safetensors"), Tensors::new());
+    for (name, shape) in
+        [("enc.weight_ih_l0", [8, 3]), ("enc.weight_hh_l0", [8, 2]), ("dec.weight_ih_l0", [6, 4]), ("dec.weight_hh_l0", [6, 2])]
+    {
+        weights.insert(name.into(), Tensor::some(&shape));
+    }
+    weights.insert("half.weight_ih_l0".into(), Tensor::some(&[6, 4]));
+    write(&path, &weights);
+    let text = inspected(path);
+    for line in ["`enc.`: lstm, input 3, hidden 2", "`dec.`: gru, input 4, hidden 2", "`half.`: refused: ", "half.weight_hh_l0"] {
+        assert!(text.contains(line), "{text} without {line}");
+    }
     assert!(fail(["inspect".into(), model("malformed/garbage.onnx")]).contains("ONNX"));
     assert!(fail(["inspect".into(), model("README.md")]).contains("safetensors"));
 }

@@ -116,6 +116,28 @@ fn files_of_exporters_on_a_device() {
     }
 }
 
+/// Layers of one network run as one, those of other sizes or kinds each by itself.
+#[test]
+fn layers_one_behind_the_other_are_one_network() {
+    for (name, layers) in [
+        ("torch_dynamo_external", &[2][..]),
+        ("torch_dynamo_encoder", &[2, 1]),
+        ("torch_script_opset9", &[2]),
+        ("torch_script_encoder", &[2, 1]),
+        ("tf2onnx_lstm", &[1, 1]),
+    ] {
+        let model = folder("exporters").join(name).with_extension("onnx");
+        let (given, expected) = tensors(&model);
+        let mut run = Vec::new();
+        let forward = |part: &Part, seq: &Sequence<'_>| {
+            run.push(part.model.config.num_layers);
+            on_cpu(part, seq)
+        };
+        check(name, &Graph::open(&model).unwrap().run_with(&given, forward).unwrap(), &expected);
+        assert_eq!(run, layers, "{name}");
+    }
+}
+
 /// Opsets 7 to 22, three of each.
 #[test]
 fn random_graphs() {

@@ -54,6 +54,7 @@ fn every_shader_is_valid() {
         "prologue/pack_halves",
         "prologue/prepare",
         "prologue/previous_states",
+        "prologue/residency",
         "recurrence/batched_backward",
         "recurrence/batched_forward",
         "recurrence/persistent_backward",

@@ -79,9 +79,7 @@ fn cooperative(
     for (var k0 = k_start; k0 < k_end; k0 += TILE_K) {
         let k1 = k0 + TILE_K;
         // for every eight: next = fetch
-        for (var k = 0u; k < TILE_K; k += SIZE) {
-            // for every matrix: sum = coopMultiplyAdd(a, b, sum);
-        }
+        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);
         // for every eight: tile = next
     }
     // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it

@@ -118,6 +118,7 @@ pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let sources = sources
         .chain(crate::schedule::single_step::fused::sources(cell))
         .chain(crate::schedule::single_step::by_products::sources(cell))
-        .chain(train::sources());
+        .chain(train::sources())
+        .chain(crate::gpu::residency::sources());
     sources.map(|source| (source.name, source.wgsl)).collect()
 }

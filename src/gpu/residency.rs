@@ -70,6 +70,11 @@ fn residency(@builtin(local_invocation_index) thread: u32) {{\n"
     KernelSource::new("prologue/residency", &[], &bindings, StepIndex::None, RollCallSizes::WGSL).with_text(&text)
 }
 
+/// For validation without a device.
+pub(crate) fn sources() -> Vec<KernelSource> {
+    [0, 32].map(source).into()
+}
+
 /// What a roll call found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RollCall {
@@ -104,7 +109,7 @@ impl RollCall {
 impl Context {
     /// Finds out how many workgroups run side by side on this device, and tells: what
     /// [`Strategy::Persistent`](crate::Strategy::Persistent) may count on in plans from here on. One submit of less than 2 ms once the
-    /// kernel is built; later calls only tell. [`Tuning`](crate::Tuning) keeps it. A CPU adapter has its threads, and a device that
+    /// kernel is built; later calls only tell. A [`Tuning`](crate::Tuning) keeps it. A CPU adapter has its threads, and a device that
     /// cannot run the strategy isn't asked.
     ///
     /// [`Rnn`](crate::Rnn)'s calls on host data, [`Session`](crate::Session) and [`Trainer`](crate::train::Trainer) do it themselves.

@@ -163,7 +163,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("    // for every matrix: var sum = coop_mat<f32, C>();\n", matrices.declare()),
         ("        // for every matrix: sum = coopLoadT(c_part);\n", matrices.begin()),
         ("        // for every eight: next = fetch\n", all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k))),
-        ("            // for every matrix: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
+        ("        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
         ("        // for every eight: tile = next\n", turn(buffers, &all(&|o| o.stores("half")))),
         ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct)),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
@@ -271,12 +271,12 @@ fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4u {
         format!("\n{}\n", template.replace("$x", self.name))
     }
 
-    /// Where the matrix begins that lies `step` matrices along the other index, in elements of workgroup memory.
-    fn matrix(&self, start: &str, step: u32, size: u32) -> String {
+    /// Where the matrix begins that lies `offset` from `start` along the other index, in elements of workgroup memory.
+    fn matrix(&self, start: &str, offset: u32, k: u32) -> String {
         let Self { first, stride, .. } = *self;
         match self.along_k {
-            true => format!("half + ({first}u + ({start} + {}u) * {stride}u + k / 8u) * EIGHT", step * size),
-            false => format!("half + ({first}u + k * {stride}u + ({start} + {}u) / 8u) * EIGHT", step * size),
+            true => format!("half + (({start} + {offset}u) * {stride}u + {}u) * EIGHT", first + k / 8),
+            false => format!("half + (({start} + {offset}u) / 8u + {}u) * EIGHT", first + k * stride),
         }
     }
 }
@@ -344,44 +344,58 @@ impl Matrices {
     fn multiply(&self, [a, b]: &[Operand; 2]) -> String {
         let [rows, columns] = self.counts();
         let mut wgsl = String::new();
-        // coopLoad takes columns one after another, coopLoadT rows.
-        for row in 0..rows {
-            let (load, at) = (if a.along_k { "coopLoadT" } else { "coopLoad" }, a.matrix("row", row, self.size));
-            let _ =
-                writeln!(wgsl, "            let a{row} = {load}<{}>(&tiles[{at}], {}u * EIGHT);", self.ty("f16", 'A'), a.stride);
+        let w = &mut wgsl;
+        for k in (0..self.tile_k).step_by(self.size as usize) {
+            let _ = writeln!(w, "        {{");
+            // coopLoad takes columns one after another, coopLoadT rows.
+            for row in 0..rows {
+                let (load, at) = (if a.along_k { "coopLoadT" } else { "coopLoad" }, a.matrix("row", row * self.size, k));
+                let _ =
+                    writeln!(w, "            let a{row} = {load}<{}>(&tiles[{at}], {}u * EIGHT);", self.ty("f16", 'A'), a.stride);
+            }
+            for column in 0..columns {
+                let (load, at) = (if b.along_k { "coopLoad" } else { "coopLoadT" }, b.matrix("column", column * self.size, k));
+                let _ = writeln!(
+                    w,
+                    "            let b{column} = {load}<{}>(&tiles[{at}], {}u * EIGHT);",
+                    self.ty("f16", 'B'),
+                    b.stride
+                );
+            }
+            *w += &self.all(|row, column| {
+                let sum = format!("sum{row}_{column}");
+                format!("            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});\n")
+            });
+            let _ = writeln!(w, "        }}");
         }
-        for column in 0..columns {
-            let (load, at) = (if b.along_k { "coopLoad" } else { "coopLoadT" }, b.matrix("column", column, self.size));
-            let _ = writeln!(
-                wgsl,
-                "            let b{column} = {load}<{}>(&tiles[{at}], {}u * EIGHT);",
-                self.ty("f16", 'B'),
-                b.stride
-            );
-        }
-        wgsl + &self.all(|row, column| {
-            let sum = format!("sum{row}_{column}");
-            format!("            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});\n")
-        })
+        wgsl
     }
 
+    /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.
     fn store(&self, direct: bool) -> String {
         if !direct {
             return String::new();
         }
         let mut wgsl = String::from("    if m0 + TILE_M <= sizes.m && n0 + TILE_N <= sizes.n && sizes.accumulate == 0u {\n");
-        wgsl += "        let at = c0 + (m0 + row) * sizes.c_row + n0 + column;\n";
+        wgsl += "        let c_row = sizes.c_row;\n        let at = c0 + (m0 + row) * c_row + n0 + column;\n";
         wgsl += &self.all(|row, column| {
-            let (row_at, column_at) = (row * self.size, column * self.size);
-            format!("        coopStoreT(sum{row}_{column}, &c[at + {row_at}u * sizes.c_row + {column_at}u], sizes.c_row);\n")
+            let (row_at, column_at, name) = (row * self.size, column * self.size, format!("{row}_{column}"));
+            format!(
+                "        let part{name} = sum{name};
+        let to{name} = at + {row_at}u * c_row + {column_at}u;
+        coopStoreT(part{name}, &c[to{name}], c_row);
+"
+            )
         });
         wgsl + "        return;\n    }\n"
     }
 
     fn put(&self) -> String {
-        self.all(|row, column| {
+        let own = "    let own = subgroup * ELEMENTS;\n".to_owned();
+        own + &self.all(|row, column| {
             format!(
-                "    coopStoreT(sum{row}_{column}, &c_part[subgroup * ELEMENTS], SIZE);
+                "    let part{row}_{column} = sum{row}_{column};
+    coopStoreT(part{row}_{column}, &c_part[own], SIZE);
     workgroupBarrier();
     put(thread, c0, m0, n0, {row}u * SIZE, {column}u * SIZE);
     workgroupBarrier();

@@ -66,8 +66,8 @@ impl Tile {
             Self::Of32x32 => ([4, 4], 16, 1, 2),
             Self::Of64x64 if vendor == INTEL => ([8, 4], 16, 1, 2),
             Self::Of128x64 if vendor == INTEL => ([8, 4], 16, 1, 1),
-            Self::Of64x64 => ([8, 8], 16, 4, 2),
-            Self::Of128x64 | Self::Of128x128 => ([8, 8], 8, 1, 2),
+            Self::Of64x64 => ([8, 8], 16, 2, 2),
+            Self::Of128x64 | Self::Of128x128 => ([8, 8], 16, 1, 1),
         };
         Blocking { tile: self.size(), block, tile_k, slices, buffers }
     }

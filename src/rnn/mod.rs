@@ -50,6 +50,9 @@ impl Rnn {
     /// Lets [`Strategy::Auto`] choose by what [`tune`](Rnn::tune) measured; a tuning of another device is refused.
     pub fn with_tuning(self, tuning: &Tuning) -> Result<Self> {
         tuning.check(&self.ctx)?;
+        if let Some(workgroups) = tuning.side_by_side().filter(|_| !self.ctx.is_software()) {
+            self.ctx.learn_residency(workgroups);
+        }
         Ok(Self { tuning: Arc::new(tuning.clone()), ..self })
     }
 
@@ -207,7 +210,7 @@ impl Rnn {
     }
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
-    async fn measure_residency(&self) -> Result<()> {
+    pub(crate) async fn measure_residency(&self) -> Result<()> {
         let ScheduleOptions { strategy, workgroups, .. } = self.options;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Persistent) && workgroups == 0;
         if asks && !self.ctx.is_software() && persistent::check(&self.ctx).is_ok() {

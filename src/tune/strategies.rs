@@ -38,8 +38,10 @@ impl Rnn {
         let shape = SeqShape { seq_len: shape.seq_len.max(LEAST_STEPS), ..shape };
         // A shape that the device cannot hold ends here, before its data are made.
         self.clone().with_strategy(Strategy::Stepwise).plan(shape, mode)?;
+        self.measure_residency().await?;
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
+        self.context().measure_residency().await?;
         let candidates = Strategy::candidates(self.context(), shape.batch_size);
         let tried = self.try_all(&candidates, &params, &data, mode).await?;
         let timed = || tried.iter().filter_map(|tried| Some((tried.ms?, tried)));

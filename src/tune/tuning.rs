@@ -14,6 +14,9 @@ pub struct Tuning {
     device: String,
     choices: Vec<Choice>,
     failures: u32,
+    /// Workgroups that were seen to run side by side; 0 where that is not known.
+    #[serde(default)]
+    side_by_side: u32,
 }
 
 /// What shapes share a choice: all but T and I, with B rounded up to a power of two.
@@ -84,7 +87,8 @@ impl Tried {
 impl Tuning {
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
-        Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0 }
+        let side_by_side = ctx.measured_side_by_side().unwrap_or(0);
+        Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0, side_by_side }
     }
 
     /// The device that it is about: see [`device_of`](Tuning::device_of). Empty while nothing is known.
@@ -126,6 +130,9 @@ impl Tuning {
             self.choices.push(choice);
         }
         self.failures = self.failures.max(other.failures);
+        if other.side_by_side > 0 {
+            self.side_by_side = other.side_by_side;
+        }
         Ok(())
     }
 
@@ -133,6 +140,14 @@ impl Tuning {
     /// tell of repairs strategy persistent is not chosen any more.
     pub fn record(&mut self, status: [u32; 4]) {
         self.failures = self.failures.saturating_add(u32::from(status[1] > 0));
+        if (1..self.side_by_side).contains(&status[2]) {
+            self.side_by_side = status[2];
+        }
+    }
+
+    /// Workgroups that were seen to run side by side.
+    pub(crate) fn side_by_side(&self) -> Option<u32> {
+        (self.side_by_side > 0).then_some(self.side_by_side)
     }
 
     /// Refuses a device other than the one that was measured.
@@ -172,7 +187,23 @@ mod tests {
         let tried =
             vec![Tried::new(Strategy::Stepwise, 1, time(0.1234567)), Tried::new(Strategy::Resident, 1, Err("no room".into()))];
         let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles, tried };
-        Tuning { device: device.into(), choices: vec![choice], failures: 0 }
+        Tuning { device: device.into(), choices: vec![choice], failures: 0, side_by_side: 96 }
+    }
+
+    #[test]
+    fn what_ran_side_by_side_is_kept_and_only_falls() {
+        let mut kept = tuning("a", 1, Strategy::Persistent);
+        kept.record([3, 1, 0, 0]);
+        kept.record([3, 1, 200, 0]);
+        assert_eq!(kept.side_by_side(), Some(96));
+        kept.record([3, 1, 64, 0]);
+        let text = serde_json::to_string(&kept).unwrap();
+        let mut all = Tuning::default();
+        all.merge(serde_json::from_str(&text).unwrap()).unwrap();
+        assert_eq!(all.side_by_side(), Some(64));
+        // As it was stored before.
+        let before: Tuning = serde_json::from_str(&text.replace(",\"side_by_side\":64", "")).unwrap();
+        assert_eq!(before.side_by_side(), None);
     }
 
     #[test]

@@ -128,11 +128,7 @@ impl Call {
             // Rows of T·B (or B·T), and within them directions.
             for (at, values) in output.output.chunks_exact(hidden).enumerate() {
                 let (row, d) = (at / config.num_directions(), first + at % config.num_directions());
-                let to = match self.attributes.layout {
-                    true => row * directions + d,
-                    false => (row / batch_size * directions + d) * batch_size + row % batch_size,
-                };
-                y[to * hidden..][..hidden].copy_from_slice(values);
+                y[self.y_place(row, d) * hidden..][..hidden].copy_from_slice(values);
             }
             for (state, block) in
                 states.iter_mut().zip(output.final_state.chunks_exact(config.num_directions() * batch_size * hidden))
@@ -145,16 +141,41 @@ impl Call {
             first += config.num_directions();
         }
         let state_shape = self.attributes.state_shape(batch_size, hidden);
-        let y_shape = match self.attributes.layout {
-            true => [batch_size, seq_len, directions, hidden],
-            false => [seq_len, directions, batch_size, hidden],
-        };
+        let y_shape = self.y_shape();
         let tensor = |role: &str| match role {
             "Y" => Tensor::f32(y_shape, y.clone()),
             "Y_h" => Tensor::f32(state_shape, states[0].clone()),
             _ => Tensor::f32(state_shape, states[1].clone()),
         };
         Ok(self.outputs.iter().map(|(role, name)| (name.clone(), tensor(role))).collect())
+    }
+
+    pub(super) fn attributes(&self) -> &Attributes {
+        &self.attributes
+    }
+
+    pub(super) fn lengths(&self) -> Option<&[u32]> {
+        self.lengths.as_deref()
+    }
+
+    /// The graph's name of `Y`.
+    pub(super) fn y_name(&self) -> Option<&str> {
+        self.outputs.iter().find(|(role, _)| *role == "Y").map(|(_, name)| &**name)
+    }
+
+    pub(super) fn y_shape(&self) -> [usize; 4] {
+        let SeqShape { seq_len, batch_size } = self.shape;
+        let (directions, hidden) = (self.attributes.num_directions(), self.parts[0].model.config.hidden_size);
+        if self.attributes.layout { [batch_size, seq_len, directions, hidden] } else { [seq_len, directions, batch_size, hidden] }
+    }
+
+    /// Which H values of `Y` are those of a row of the output, T·B (or B·T), in a direction.
+    pub(super) fn y_place(&self, row: usize, d: usize) -> usize {
+        let (directions, batch_size) = (self.attributes.num_directions(), self.shape.batch_size);
+        match self.attributes.layout {
+            true => row * directions + d,
+            false => (row / batch_size * directions + d) * batch_size + row % batch_size,
+        }
     }
 
     /// `[S, D, B, H]` of the directions from `first` on that a model has, out of the node's `initial_h` and `initial_c`.

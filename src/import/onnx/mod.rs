@@ -26,6 +26,7 @@ mod proto;
 mod quantized;
 mod run;
 mod scope;
+mod stack;
 mod tensor;
 
 use std::collections::BTreeSet;

@@ -8,6 +8,7 @@ use super::host::{self, Array, Budget, Data};
 use super::node::{Node, check_declared};
 use super::proto::{self, NodeProto, ValueInfo};
 use super::scope::{Blocked, Scope, Source, Step, Values};
+use super::stack::{self, Stack};
 use super::tensor::{self, Tensor};
 use super::{Graph, describe};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ const NAMED: usize = 100;
 
 impl Graph {
     /// What the graph computes, by its outputs' names, from tensors by its inputs' names. Its RNN, LSTM and GRU nodes run on the
-    /// device, in float32 and in the order that they need each other; Transpose, Squeeze, Unsqueeze, Reshape, Flatten, Slice, Split,
+    /// device, in float32 and in the order that they need each other, those that are layers of one network as one; Transpose, Squeeze, Unsqueeze, Reshape, Flatten, Slice, Split,
     /// Concat, Gather, Expand, Shape, Size, Identity, Constant, ConstantOfShape, Cast, Dropout, Add, Sub, Mul, Div, Neg, Equal, Where
     /// and DequantizeLinear run on the host. A graph whose outputs need anything else is refused, see
     /// [`unsupported`](Graph::unsupported). Inputs that have a default may be left out.
@@ -93,13 +94,14 @@ fn listed(names: &[String]) -> String {
 }
 
 /// A graph on its way from one recurrent node to the next.
-struct Run<'a> {
-    graph: &'a Graph,
-    scope: Arc<Scope<'a>>,
-    order: std::vec::IntoIter<Step<'a>>,
-    /// The recurrent node that waits for its outputs.
-    waiting: Option<Step<'a>>,
-    values: Values<'a>,
+pub(super) struct Run<'a> {
+    pub graph: &'a Graph,
+    pub scope: Arc<Scope<'a>>,
+    /// The nodes to come, each after those that it needs.
+    pub rest: Vec<Step<'a>>,
+    /// The recurrent nodes that wait for their outputs.
+    waiting: Vec<Step<'a>>,
+    pub values: Values<'a>,
     /// How often each tensor is still to be read.
     uses: HashMap<&'a str, usize>,
     budget: Budget,
@@ -134,42 +136,88 @@ impl<'a> Run<'a> {
             budget.extend(array.len() * array.width());
             values.insert_one(&scope, name, array);
         }
-        Ok(Self { graph, scope, order: order.into_iter(), waiting: None, values, uses, budget })
+        Ok(Self { graph, scope, rest: order, waiting: Vec::new(), values, uses, budget })
     }
 
-    /// Runs nodes of the host up to the next recurrent one.
-    fn next_call(&mut self) -> Result<Option<Call>> {
-        while let Some(step) = self.order.next() {
-            let Some(node) = Node::new(step.node, &step.scope) else {
-                let made = step.run(&self.values, &self.budget)?;
-                self.values.insert(&step, made);
-                self.release(&step);
-                continue;
-            };
-            let mut given = Tensors::new();
-            for (_, name) in node.open_inputs() {
-                if let Some(array) = self.values.made(&self.scope, name) {
-                    given.insert(name.into(), Tensor::from_array(name, array, &self.budget)?);
+    /// Runs the nodes of the host that can be run, then gives the next recurrent one with those that are layers on top of it.
+    fn next_call(&mut self) -> Result<Option<Stack>> {
+        self.run_host()?;
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let step = self.rest.remove(0);
+        let mut calls = vec![self.call_of(&self.values, &step)?];
+        self.waiting.push(step);
+        while let Some(next) = stack::next(self, &self.waiting[calls.len() - 1], &calls[calls.len() - 1]) {
+            self.values = next.made;
+            let (mut between, mut rest) = (Vec::new(), Vec::new());
+            for (at, step) in std::mem::take(&mut self.rest).into_iter().enumerate() {
+                match at {
+                    _ if at == next.at => self.waiting.push(step),
+                    _ if next.between.contains(&at) => between.push(step),
+                    _ => rest.push(step),
                 }
             }
-            let call = node.call(&given)?;
-            self.waiting = Some(step);
-            return Ok(Some(call));
+            self.rest = rest;
+            between.iter().for_each(|step| self.release(step));
+            calls.push(next.call);
         }
-        Ok(None)
+        Stack::new(calls).map(Some)
     }
 
-    /// Goes on from the outputs of the node that waits.
-    fn resume(&mut self, outputs: Tensors) {
-        let Some(step) = self.waiting.take() else { return };
-        for name in &step.node.output {
-            if let Some(tensor) = outputs.get(name) {
-                let array = tensor.clone().into_array();
-                self.budget.extend(array.len() * array.width());
-                self.values.insert_one(&self.scope, name, array);
+    /// Runs what is ready among the next nodes of the host; the first node to come always is.
+    fn run_host(&mut self) -> Result<()> {
+        let mut waiting = Vec::new();
+        let mut steps = std::mem::take(&mut self.rest).into_iter();
+        for step in steps.by_ref() {
+            let ready =
+                Node::new(step.node, &step.scope).is_none() && step.inputs().iter().all(|name| self.is_there(&self.values, name));
+            if !ready {
+                waiting.push(step);
+                if waiting.len() == stack::WINDOW {
+                    break;
+                }
+                continue;
+            }
+            let made = step.run(&self.values, &self.budget)?;
+            self.values.insert(&step, made);
+            self.release(&step);
+        }
+        self.rest = waiting.into_iter().chain(steps).collect();
+        Ok(())
+    }
+
+    /// Whether a tensor is among values or in the file.
+    pub fn is_there(&self, values: &Values<'a>, name: &'a str) -> bool {
+        let in_file = || matches!(self.scope.find(name), Some((_, Source::Constant(_) | Source::Input(_, Some(_)))));
+        values.made(&self.scope, name).is_some() || in_file()
+    }
+
+    pub fn call_of(&self, values: &Values<'a>, step: &Step<'a>) -> Result<Call> {
+        let Some(node) = Node::new(step.node, &step.scope) else {
+            return Err(Error::Onnx(format!("{}: its inputs are not there", describe(step.node))));
+        };
+        let mut given = Tensors::new();
+        for (_, name) in node.open_inputs() {
+            if let Some(array) = values.made(&self.scope, name) {
+                given.insert(name.into(), Tensor::from_array(name, array, &self.budget)?);
             }
         }
-        self.release(&step);
+        node.call(&given)
+    }
+
+    /// Goes on from the outputs of the nodes that wait.
+    fn resume(&mut self, outputs: Tensors) {
+        for step in std::mem::take(&mut self.waiting) {
+            for name in &step.node.output {
+                if let Some(tensor) = outputs.get(name) {
+                    let array = tensor.clone().into_array();
+                    self.budget.extend(array.len() * array.width());
+                    self.values.insert_one(&self.scope, name, array);
+                }
+            }
+            self.release(&step);
+        }
     }
 
     /// Drops what nobody will read any more.
@@ -199,7 +247,7 @@ impl<'a> Run<'a> {
 }
 
 /// What a node reads that has to be there before it runs. A recurrent one folds its constants itself.
-fn needs<'a>(step: &Step<'a>) -> Vec<&'a str> {
+pub(super) fn needs<'a>(step: &Step<'a>) -> Vec<&'a str> {
     match Node::new(step.node, &step.scope) {
         Some(node) => node.open_inputs().into_iter().map(|(_, name)| name).collect(),
         None => step.inputs(),

@@ -169,7 +169,7 @@ impl<'a> Scope<'a> {
 }
 
 /// Values of tensors by their names, each in the scope that defines it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Values<'a>(HashMap<(*const Scope<'a>, &'a str), Array>);
 
 impl<'a> Values<'a> {

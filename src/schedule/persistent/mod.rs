@@ -95,8 +95,9 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Workgroups to try side by side on a GPU, in this order, until some do not run.
-const WORKGROUPS: [u32; 10] = [4, 8, 16, 32, 64, 96, 128, 192, 256, 512];
+/// Parts of the workgroups that run side by side which a tuning tries, and the least of them that are worth it.
+const PARTS: [u32; 4] = [8, 4, 2, 1];
+const LEAST_WORKGROUPS: u32 = 4;
 
 /// How the device wants one direction of time laid out, or what is missing for that.
 fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
@@ -291,11 +292,16 @@ impl Schedule for Persistent {
         sources(cell, step)
     }
 
-    /// On Vulkan alone; a CPU adapter's workgroups are its threads, the default.
+    /// On Vulkan alone: all workgroups that run side by side, and parts of them, as fewer members or teams wait for fewer others. A CPU
+    /// adapter's are its threads.
     fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
         match (ctx.adapter_info().backend, self.check_device(ctx)) {
             (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ctx.side_by_side()],
-            (wgpu::Backend::Vulkan, Ok(())) => WORKGROUPS.to_vec(),
+            (wgpu::Backend::Vulkan, Ok(())) => {
+                let most = ctx.side_by_side();
+                let counts = PARTS.map(|part| most / part);
+                counts.into_iter().filter(|&count| count >= LEAST_WORKGROUPS || count == most).collect()
+            }
             _ => Vec::new(),
         }
     }

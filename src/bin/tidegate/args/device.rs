@@ -58,7 +58,15 @@ pub fn preferred() -> Option<AdapterInfo> {
 /// With cooperative matrices on a device that may use them, if the adapter has them.
 pub fn open(adapter: &Adapter, cooperative: bool) -> Result<Device, Error> {
     let opened = if cooperative { open_experimental(adapter) } else { pollster::block_on(Context::from_adapter(adapter)) };
-    Ok(Device::Gpu(opened?))
+    Ok(Device::Gpu(measured(opened?)?))
+}
+
+/// Strategy persistent counts on as many workgroups as run side by side.
+fn measured(ctx: Context) -> Result<Context, Error> {
+    if !ctx.is_software() {
+        pollster::block_on(ctx.measure_residency())?;
+    }
+    Ok(ctx)
 }
 
 fn open_experimental(adapter: &Adapter) -> Result<Context, Error> {
@@ -85,7 +93,7 @@ pub fn select(wanted: Option<&str>, cooperative: bool) -> Result<Device> {
             Ok(open(&adapters[find(&names, wanted)?], cooperative)?)
         }
         None => match pollster::block_on(Context::request()) {
-            Ok(ctx) => Ok(Device::Gpu(ctx)),
+            Ok(ctx) => Ok(Device::Gpu(measured(ctx)?)),
             Err(Error::NoAdapter(_)) => {
                 complain(GET_ADAPTER);
                 Ok(Device::Cpu)
