@@ -10,18 +10,21 @@ use wgpu::{Buffer, BufferUsages};
 
 /// Beyond what one workgroup reads.
 const LARGE: usize = 210;
-/// Rows from which a step goes by products over all of them.
-const MANY: usize = 64;
+/// Rows from which a step goes by products over all of them on this device.
+fn many() -> usize {
+    tidegate::check::rows_by_products(&common::context())
+}
 
 fn configs() -> Vec<(RnnConfig, usize)> {
+    let many = many();
     vec![
         (RnnConfig::new(3, 5), 1),
         (RnnConfig::new(17, 65).with_num_layers(3).with_bias(false), 3),
         (RnnConfig::new(5, 33).with_num_layers(2).with_bidirectional(true).with_batch_first(true), 9),
         (RnnConfig::new(8, 36).with_num_layers(2).with_bidirectional(true), 5),
         (RnnConfig::new(6, 10).with_num_layers(2).with_direction(Direction::Reverse), 4),
-        (RnnConfig::new(3, 5).with_num_layers(3).with_bidirectional(true).with_batch_first(true), MANY),
-        (RnnConfig::new(6, 10).with_bias(false).with_direction(Direction::Reverse), MANY + 1),
+        (RnnConfig::new(3, 5).with_num_layers(3).with_bidirectional(true).with_batch_first(true), many),
+        (RnnConfig::new(6, 10).with_bias(false).with_direction(Direction::Reverse), many + 1),
         (RnnConfig::new(7, LARGE).with_num_layers(2).with_bidirectional(true), 3),
         (RnnConfig::new(12, LARGE + 2), 1),
     ]
@@ -46,7 +49,7 @@ fn every_cell_against_the_reference() {
 fn many_rows_from_nothing() {
     let ctx = common::context();
     for name in ["lstm", "gru_reset_before"] {
-        let case = Case { initial_state: false, ..Case::new(RnnConfig::new(3, 9).with_num_layers(2), 1, MANY) };
+        let case = Case { initial_state: false, ..Case::new(RnnConfig::new(3, 9).with_num_layers(2), 1, many()) };
         pollster::block_on(case.check_gpu(&ctx, &cell::by_name(name).unwrap(), Strategy::Stepwise)).unwrap();
     }
 }
@@ -56,7 +59,7 @@ fn many_rows_from_nothing() {
 fn a_mask_resets_once() {
     let ctx = common::context();
     for (strategy, chunk, batch) in
-        [(Strategy::Stepwise, 1, 5), (Strategy::Stepwise, 1, MANY), (Strategy::Stepwise, 3, 5), (Strategy::Resident, 3, 5)]
+        [(Strategy::Stepwise, 1, 5), (Strategy::Stepwise, 1, many()), (Strategy::Stepwise, 3, 5), (Strategy::Resident, 3, 5)]
     {
         let (chunks, input_size, hidden) = (4, 3, 7);
         let rnn = Rnn::new(&ctx, cell::by_name("lstm").unwrap(), RnnConfig::new(input_size, hidden)).unwrap();
@@ -94,7 +97,7 @@ fn peepholes() {
     let ctx = common::context();
     let cell = tidegate::Lstm::default().with_peepholes(true).with_input_forget(true).with_cell_clip(0.4).with_clip(0.5);
     let cell: Arc<dyn Cell> = Arc::new(cell);
-    for batch in [5, MANY] {
+    for batch in [5, many()] {
         let case = Case::new(RnnConfig::new(7, 9).with_num_layers(2), 1, batch);
         pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Stepwise)).unwrap();
     }
@@ -120,8 +123,8 @@ fn dispatches_of_a_step() {
     assert_eq!(count("lstm", 2, 256, 2), 2);
     assert_eq!(count("gru_reset_before", 2, 512, 3), 6);
     // Without an initial state, whose product it would be, one less.
-    assert_eq!(count("lstm", MANY, 64, 2), 4);
-    assert_eq!(count("gru_reset_before", MANY, 64, 1), 4);
+    assert_eq!(count("lstm", many(), 64, 2), 4);
+    assert_eq!(count("gru_reset_before", many(), 64, 1), 4);
 }
 
 /// A stream of single steps gives what the sequence gives, its state updated in place, its rows reset as by `reset`.
@@ -133,8 +136,8 @@ fn sessions_step_as_sequences_run() {
         ("gru_reset_before", 3, 33, 2),
         ("lstm", 3, LARGE, 2),
         ("gru_reset_before", 3, 300, 1),
-        ("lstm", MANY, 9, 2),
-        ("gru_reset_before", MANY, 9, 2),
+        ("lstm", many(), 9, 2),
+        ("gru_reset_before", many(), 9, 2),
     ] {
         let (seq_len, input_size) = (5, 4);
         let config = RnnConfig::new(input_size, hidden).with_num_layers(layers);

@@ -10,6 +10,9 @@ build() {
     name=${name%:*}
     if [[ $name == lib ]]; then suites+=(--lib); else suites+=(--test "$name"); fi
   done
+  # What a report says of its commit.
+  TIDEGATE_COMMIT=$(git rev-parse --short HEAD 2>/dev/null || true)
+  export TIDEGATE_COMMIT
   mkdir -p "$folder"
   rm -f "$folder"/*
   # One profile and one set of features for all, so that nothing is built twice.
@@ -52,6 +55,7 @@ find_binaries() {
 # A bare machine may have a driver and no Vulkan loader, or keep the driver's manifest where no loader looks.
 find_loader() {
   local pack=$1 manifest=/usr/local/nvidia/share/vulkan/icd.d/nvidia_icd.json file
+  PATH=$PATH:/usr/sbin:/sbin
   if ! ldconfig -p | grep -q 'libvulkan\.so\.1'; then
     for file in "$pack"/*.deb; do dpkg -x "$file" /; done
     ldconfig

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::schedule::Strategy;
+use crate::timing::WarmUp;
 
 /// What submits, dispatches and workgroups cost, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -108,6 +109,7 @@ impl<'a> Probe<'a> {
         let mut run = async || self.run(bound, dispatches, workgroups).await;
         // Not counted: a first dispatch may compile.
         run().await?;
+        WarmUp::of(self.ctx).run(&|| clock.now(), &|| false, async || clock.time(&mut run).await).await?;
         let mut best = f64::INFINITY;
         for _ in 0..RUNS {
             best = best.min(clock.time(&mut run).await?);

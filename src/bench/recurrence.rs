@@ -65,6 +65,12 @@ pub fn workloads() -> Result<Vec<Workload>> {
     Ok(all)
 }
 
+/// Whether it is of the one shape that has T doubled.
+pub fn grows(workload: &Workload) -> bool {
+    let Workload { cell, config, shape, mode, dtype, .. } = workload;
+    (cell.name(), config.hidden_size, shape.batch_size, *mode, *dtype) == ("lstm", 256, 1, Mode::Inference, Dtype::F32)
+}
+
 fn workload(
     cell: &str,
     hidden_size: usize,
@@ -92,6 +98,12 @@ mod tests {
         assert!(names.windows(2).all(|pair| pair[0] != pair[1]), "{names:?}");
         // 2 cells, 5 sizes, 3 batches, 2 modes and 2 types; H = 768 in both types; six doublings.
         assert_eq!(names.len(), 2 * 5 * 3 * 2 * 2 + 2 + 6);
+    }
+
+    #[test]
+    fn one_shape_grows() {
+        let lengths: Vec<_> = workloads().unwrap().iter().filter(|w| grows(w)).map(|w| w.shape.seq_len).collect();
+        assert_eq!(lengths, [256, 512, 1024, 2048, 4096, 8192, 16_384]);
     }
 
     #[test]

@@ -6,12 +6,15 @@ use web_time::{SystemTime, UNIX_EPOCH};
 use super::description::Description;
 use super::floor::Floor;
 use super::host::Host;
+use super::marks::Mark;
 use super::measure::Measured;
 use super::roofline::Roofline;
 use super::scaling::Series;
+use super::score::Score;
 use super::workload::{Kind, Workload};
 use crate::error::Result;
 use crate::gpu::context::Context;
+use crate::network::sequence::Mode;
 use crate::schedule::Strategy;
 use crate::tune::tuning::Tried;
 
@@ -23,17 +26,28 @@ pub struct Report {
     /// Seconds since 1970 when it began.
     unix_time: u64,
     host: Host,
+    /// The words of the command, where there was one.
+    pub command: Vec<String>,
+    /// The commit that the program was built from, where it knows.
+    pub commit: Option<&'static str>,
     /// Whether somebody ended it before all had run.
     pub interrupted: bool,
     /// One of each workload on each device.
     pub results: Vec<Entry>,
     /// What each adapter can do at best.
     pub rooflines: Vec<Peaks>,
+    /// How fast each device is beside the reference machine.
+    pub scores: Vec<Scored>,
     /// Of suite scaling.
     pub scaling: Vec<Series>,
 }
 
 impl Report {
+    /// The machine, as it was when the report began.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
     /// Of measurements that begin now on this machine.
     pub fn new(host: Host) -> Self {
         Self {
@@ -41,9 +55,12 @@ impl Report {
             tidegate_version: env!("CARGO_PKG_VERSION"),
             unix_time: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()),
             host,
+            command: Vec::new(),
+            commit: option_env!("TIDEGATE_COMMIT"),
             interrupted: false,
             results: Vec::new(),
             rooflines: Vec::new(),
+            scores: Vec::new(),
             scaling: Vec::new(),
         }
     }
@@ -58,6 +75,17 @@ pub struct Peaks {
     /// At best.
     #[serde(flatten)]
     pub limits: Limits,
+}
+
+/// A device's score.
+#[derive(Debug, Serialize)]
+pub struct Scored {
+    /// The device.
+    #[serde(flatten)]
+    pub description: Description,
+    /// Beside the reference machine.
+    #[serde(flatten)]
+    pub score: Score,
 }
 
 /// What a device was found to do at best.
@@ -77,6 +105,22 @@ impl Limits {
         Ok(Self { roofline: Roofline::measure(ctx).await?, floor: Floor::measure(ctx).await? })
     }
 
+    /// What a run's time consists of at best, and the part of its time that it is: launches, round trips between workgroups, memory or
+    /// arithmetic, whichever is most.
+    fn bound(&self, workload: &Workload, measured: &Measured) -> (&'static str, f64) {
+        let ms = measured.times.median();
+        let [arithmetic, memory] = self.roofline.least_ms(workload, measured.cooperative);
+        let launches = self.floor.fraction(measured.dispatches, ms) * ms;
+        // Each step of each layer and pass waits for all words of the one before.
+        let passes = if workload.mode == Mode::Training { 2.0 } else { 1.0 };
+        let waits = passes * (workload.shape.seq_len * workload.config.num_layers) as f64;
+        let is_persistent = measured.strategy == Strategy::Persistent.name();
+        let round_trips = self.floor.round_trip_us.filter(|_| is_persistent).map_or(0.0, |us| us * 1e-3 * waits);
+        let parts = [("launches", launches), ("round trips", round_trips), ("memory", memory), ("arithmetic", arithmetic)];
+        let most = parts.into_iter().max_by(|a, b| a.1.total_cmp(&b.1)).unwrap_or(parts[0]);
+        (most.0, most.1 / ms)
+    }
+
     /// Both as lines for people.
     pub fn lines(&self) -> String {
         self.roofline.line() + &self.floor.line()
@@ -86,6 +130,9 @@ impl Limits {
 /// One workload on one device. What was not measured is null.
 #[derive(Debug, Serialize)]
 pub struct Entry {
+    /// The workload as `--list` has it.
+    #[serde(skip)]
+    pub name: String,
     /// The device.
     #[serde(flatten)]
     pub description: Description,
@@ -145,6 +192,22 @@ pub struct Entry {
     pub roofline_fraction: Option<f64>,
     /// What one submit and as many dispatches cost that do next to nothing, over the median: see `rooflines`.
     pub launch_fraction: Option<f64>,
+    /// What the run is bound by as far as the device's limits tell: `launches`, `round trips` of strategy persistent, `memory` or
+    /// `arithmetic`, whichever of them takes the most time at best.
+    pub bound_by: Option<&'static str>,
+    /// That time over the median: what is missing to 1 is lost elsewhere.
+    pub bound_fraction: Option<f64>,
+    /// Megahertz that the device ran at just after it, where the system tells.
+    pub clock_mhz: Option<f64>,
+    /// Those that it can run at.
+    pub max_clock_mhz: Option<f64>,
+    /// Watts that it drew then.
+    pub power_watts: Option<f64>,
+    /// Why its times are to be doubted.
+    pub marks: Vec<Mark>,
+    /// Milliseconds of every run, in the order in which they were measured, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub runs_ms: Vec<f64>,
     /// Whether it ran and was right.
     pub verified: bool,
     /// Steps at which the reference was met.
@@ -182,6 +245,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// Microseconds of a run, over T.
+    pub fn us_per_step(&self) -> Option<f64> {
+        Some(self.ms_median? * 1e3 / self.seq_len as f64)
+    }
+
     /// Of what was measured, nothing if that failed; as far as `limits` are known, in parts of them.
     pub fn new(
         description: &Description,
@@ -192,10 +260,13 @@ impl Entry {
     ) -> Self {
         let Workload { cell, config, shape, .. } = workload;
         let measured = measured.as_ref();
+        let fraction = |m: &Measured| Some(limits?.roofline.fraction(workload, m.cooperative, m.times.median()));
+        let bound = measured.and_then(|m| Some(limits?.bound(workload, m)));
         let timed = measured.filter(|_| matches!(workload.kind, Kind::Latency | Kind::Stream));
         let host_times = timed.and_then(|m| m.host_times.as_ref());
         let per_step = |milliseconds: f64| milliseconds * 1e3 / shape.seq_len as f64;
         Self {
+            name: workload.to_string(),
             cell: cell.name().into(),
             mode: workload.mode_name(),
             input_size: config.input_size,
@@ -219,8 +290,15 @@ impl Entry {
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
             runs: measured.map_or(0, |m| m.times.runs()),
             gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
-            roofline_fraction: measured.and_then(|m| Some(limits?.roofline.fraction(workload, m.times.median()))),
+            roofline_fraction: measured.and_then(fraction),
             launch_fraction: measured.and_then(|m| Some(limits?.floor.fraction(m.dispatches, m.times.median()))),
+            bound_by: bound.map(|(by, _)| by),
+            bound_fraction: bound.map(|(_, fraction)| fraction),
+            clock_mhz: None,
+            max_clock_mhz: None,
+            power_watts: None,
+            marks: measured.map_or_else(Vec::new, |m| Mark::of(m, fraction(m))),
+            runs_ms: Vec::new(),
             verified: measured.is_some(),
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
@@ -250,11 +328,11 @@ mod tests {
     use crate::cell::by_name;
     use crate::gpu::dtype::Dtype;
     use crate::network::config::RnnConfig;
-    use crate::network::sequence::{Mode, SeqShape};
+    use crate::network::sequence::SeqShape;
 
     /// A run of 4 steps that took 2 ms each time, 3 ms with the host.
     fn entry(kind: Kind, ran: bool) -> Entry {
-        let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001 };
+        let roofline = Roofline { peak_gflops: 0.001, peak_gbytes: 0.001, ..Roofline::default() };
         let floor = Floor { submit_us: 100.0, dispatch_us: 20.0, round_trip_us: None, round_trip_workgroups: 2 };
         let limits = Limits { roofline, floor };
         let (shape, mode) = (SeqShape { seq_len: 4, batch_size: 1 }, Mode::Inference);
@@ -302,5 +380,13 @@ mod tests {
     fn launches_cost_a_submit_and_the_dispatches_after_its_own() {
         assert_eq!(entry(Kind::Throughput, true).launch_fraction, Some(0.1));
         assert_eq!(entry(Kind::Throughput, false).launch_fraction, None);
+    }
+
+    /// Of 2 ms: arithmetic takes 960 µs, memory 608, 6 dispatches 200.
+    #[test]
+    fn what_takes_most_is_the_bound() {
+        let entry = entry(Kind::Throughput, true);
+        assert_eq!((entry.bound_by, entry.bound_fraction), (Some("arithmetic"), Some(0.48)));
+        assert!(entry.marks.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::description::Description;
+use super::recurrence;
 use super::workload::{Kind, Workload};
 use crate::cell::by_name;
 use crate::error::Result;
@@ -70,6 +71,17 @@ pub struct Series {
 }
 
 impl Series {
+    /// Of suite recurrence: its one shape with T doubled.
+    pub fn along_t(description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Option<Self> {
+        let mut along: Vec<_> = ran.iter().filter(|(w, ..)| recurrence::grows(w)).collect();
+        along.sort_by_key(|(w, ..)| w.shape.seq_len);
+        let points: Vec<_> = along.iter().map(|(w, ms, _)| (w.shape.seq_len, *ms)).collect();
+        let mut strategies: Vec<_> = along.iter().map(|&&(.., strategy)| strategy).collect();
+        strategies.dedup();
+        let workload = along.first().filter(|_| points.len() >= 2)?.0;
+        Some(Self { strategies, ..Self::new(description, workload, Axis::T, points) })
+    }
+
     /// The axes of suite scaling, from the workloads that ran, each with its median and strategy. An axis needs two of them.
     pub fn along_axes(description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Self> {
         let mut all = Vec::new();

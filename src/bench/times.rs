@@ -124,6 +124,13 @@ impl Times {
         Ok(Some(times))
     }
 
+    /// Of milliseconds measured elsewhere, in the order in which they were.
+    pub fn of(ms: impl IntoIterator<Item = f64>) -> Self {
+        let mut times = Self::default();
+        ms.into_iter().for_each(|ms| times.insert(ms));
+        times
+    }
+
     fn insert(&mut self, time: f64) {
         self.in_order.push(time);
         self.sorted.insert(self.sorted.partition_point(|&t| t < time), time);
@@ -184,9 +191,7 @@ mod tests {
     use crate::timing::simulated::Device;
 
     fn times(times: impl IntoIterator<Item = f64>) -> Times {
-        let mut all = Times::default();
-        times.into_iter().for_each(|time| all.insert(time));
-        all
+        Times::of(times)
     }
 
     #[test]

@@ -110,6 +110,11 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
     Ok(report)
 }
 
+/// Rows from which a single step in inference goes by products over all of them on this device: for tests of both ways.
+pub fn rows_by_products(ctx: &Context) -> usize {
+    schedule::choose::products_rows(ctx.is_software())
+}
+
 /// WGSL modules that networks of this cell ask devices to compile, by the file of the entry point, over a sample of the sizes that are baked in:
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {

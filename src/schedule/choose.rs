@@ -21,6 +21,11 @@ const MANY_ROWS: usize = 64;
 const PRODUCTS_ROWS_SOFTWARE: usize = 64;
 /// The same on GPUs, where a dispatch saved is worth more: a guess until one is at hand.
 const PRODUCTS_ROWS: usize = 1024;
+
+/// Rows from which a single step goes by products over all of them.
+pub(crate) fn products_rows(software: bool) -> usize {
+    if software { PRODUCTS_ROWS_SOFTWARE } else { PRODUCTS_ROWS }
+}
 /// Most weights of a network that one workgroup reads in the time that dispatches of their own would take.
 const SMALL_NETWORK: usize = 1 << 18;
 
@@ -137,7 +142,7 @@ fn step(f: &Facts, strategy: Strategy) -> Step {
     if f.seq_len > 1 || f.mode == Mode::Training || strategy != Strategy::Stepwise {
         return Step::Sequence;
     }
-    let many = f.batch_size >= if f.software { PRODUCTS_ROWS_SOFTWARE } else { PRODUCTS_ROWS };
+    let many = f.batch_size >= products_rows(f.software);
     match (many && f.fits.products_step, f.params <= SMALL_NETWORK) {
         (true, _) => Step::Products,
         (false, true) => Step::FusedNetwork,

@@ -106,7 +106,11 @@ export interface BenchOptions extends Pick<NetworkOptions, "strategy" | "dtype">
 /** What a device does at best. */
 export interface Peaks {
   peak_gflops: number;
+  peak_gflops_f16: number | null;
   peak_gbytes: number;
+  peak_gbytes_read: number | null;
+  peak_gbytes_write: number | null;
+  load_latency_ns: number | null;
   submit_us: number;
   dispatch_us: number;
 }
@@ -126,6 +130,9 @@ export interface Row {
   gpu_ms_median: number | null;
   runs: number;
   gflops: number | null;
+  bound_by: "launches" | "round trips" | "memory" | "arithmetic" | null;
+  /** Why the times are to be doubted. */
+  marks: ("spread" | "step" | "two-levels" | "gpu-over-wall" | "over-peak" | "busy")[];
   verified: boolean;
   max_rel_err: number | null;
   stream: boolean;

@@ -19,27 +19,12 @@ pub enum Device {
 }
 
 impl Device {
-    /// A software adapter, or the reference.
-    pub fn runs_on_cpu(&self) -> bool {
-        match self {
-            Self::Cpu => true,
-            Self::Gpu(ctx) => ctx.is_software(),
-        }
-    }
-
     /// Says so if this is a software adapter, which nobody may have meant.
     pub fn note_software(&self) {
         if let Self::Gpu(ctx) = self
             && ctx.is_software()
         {
             complain(&format!("ran on {}, a software adapter: on the CPU", ctx.adapter_info().name));
-        }
-    }
-
-    pub fn description(&self) -> Description {
-        match self {
-            Self::Cpu => Description::cpu(),
-            Self::Gpu(ctx) => Description::adapter(ctx.adapter_info()),
         }
     }
 }

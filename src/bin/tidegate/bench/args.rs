@@ -39,6 +39,9 @@ pub struct Args {
     /// after the other [default: on; suite recurrence both]
     #[arg(long, value_name = "WHICH")]
     tuning: Option<TuningRuns>,
+    /// Keep the time of every run in the JSON file
+    #[arg(long, requires = "json")]
+    pub all_runs: bool,
     /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
     #[arg(long)]
     pub no_peaks: bool,

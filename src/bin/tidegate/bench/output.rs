@@ -18,11 +18,15 @@ struct File<'a> {
     against: Option<&'a Verdict>,
 }
 
+/// Writes the JSON file, anew.
+pub fn write_json(args: &Args, report: &Report, against: Option<&Verdict>) -> Result<()> {
+    let Some(path) = &args.json else { return Ok(()) };
+    files::write(path, format!("{}\n", serde_json::to_string_pretty(&File { report, against })?).as_bytes())
+}
+
 /// Writes the files that were asked for, anew.
 pub fn write(args: &Args, report: &Report, against: Option<&Verdict>) -> Result<()> {
-    if let Some(path) = &args.json {
-        files::write(path, format!("{}\n", serde_json::to_string_pretty(&File { report, against })?).as_bytes())?;
-    }
+    write_json(args, report, against)?;
     if let Some(path) = &args.html {
         let all = Comparison::new(&[source(report)?]);
         files::write(path, Page { title: "tidegate bench", all: &all, base: 0 }.html()?.as_bytes())?;

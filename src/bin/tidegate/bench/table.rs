@@ -2,16 +2,18 @@
 
 use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table, TableComponent};
-use tidegate::bench::{Description, Entry};
+use tidegate::bench::{Description, Entry, Workload};
+use tidegate::{Strategy, Tried};
 
 /// A header, and what stands below it for one entry.
 type Column = (&'static str, fn(&Entry) -> Option<String>);
 
 /// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
 /// stream from input on the host to output on the host; `of peak` what the roofline allows over the median; `launches` what
-/// a submit and as many empty dispatches take, over the median;
+/// a submit and as many empty dispatches take, over the median; `bound by` whichever of launches, round trips, memory and arithmetic
+/// takes the most time at best, over the median;
 /// `V100 cuDNN 7.6` published milliseconds.
-const COLUMNS: [Column; 25] = [
+const COLUMNS: [Column; 27] = [
     ("network", |e| Some(network(e))),
     ("T", |e| Some(e.seq_len.to_string())),
     ("B", |e| Some(e.batch_size.to_string())),
@@ -30,6 +32,7 @@ const COLUMNS: [Column; 25] = [
     ("GFLOP/s", |e| e.gflops.map(short)),
     ("of peak", |e| e.roofline_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
     ("launches", |e| e.launch_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
+    ("bound by", |e| Some(format!("{} {:.0} %", e.bound_by?, e.bound_fraction? * 100.0))),
     ("µs/step p50", |e| e.us_per_step_p50.map(short)),
     ("p99", |e| e.us_per_step_p99.map(short)),
     ("host p50", |e| e.us_per_step_host_p50.map(short)),
@@ -38,6 +41,7 @@ const COLUMNS: [Column; 25] = [
     ("H200 cuDNN 9.19", |e| e.published_ms.filter(|_| e.includes_input).map(short)),
     ("runs", |e| Some(e.runs.to_string())),
     ("error", |e| verification(e)),
+    ("doubts", |e| (!e.marks.is_empty()).then(|| e.marks.iter().map(|mark| mark.name()).collect::<Vec<_>>().join(", "))),
 ];
 
 fn network(entry: &Entry) -> String {
@@ -91,7 +95,50 @@ pub fn table(description: &Description, entries: &[Entry]) -> String {
     }
     let note =
         if *device_type == "software" { "a software adapter: it runs on the CPU and tells nothing of a GPU\n" } else { "" };
-    format!("{device} ({device_type}, {backend}, {driver})\n{note}{table}\n")
+    format!("{device} ({device_type}, {backend}, {driver})\n{note}{table}\n{}", sentences(entries))
+}
+
+/// What the marks of these rows mean, each once, and whether a row was measured again.
+fn sentences(entries: &[Entry]) -> String {
+    let mut marks = Vec::new();
+    for mark in entries.iter().flat_map(|entry| &entry.marks) {
+        if !marks.contains(mark) {
+            marks.push(*mark);
+        }
+    }
+    let mut text: String = marks.iter().map(|mark| format!("{}: {}\n", mark.name(), mark.sentence())).collect();
+    let again = entries.iter().filter(|entry| entry.measured_again).count();
+    if again > 0 {
+        text += &format!("{again} of {} rows were measured again, for their first times were not of one speed\n", entries.len());
+    }
+    text
+}
+
+/// What tuning tried for a row.
+pub fn tried(entry: &Entry) -> String {
+    let line = |tried: &Tried| {
+        let workgroups = if tried.strategy == Strategy::Persistent { format!(" of {}", tried.workgroups) } else { String::new() };
+        let time = tried.ms.map_or_else(|| tried.error.clone().unwrap_or_default(), |ms| format!("{} ms", short(ms)));
+        format!("  {}{workgroups}: {time}\n", tried.strategy.name())
+    };
+    if entry.tried.is_empty() {
+        return String::new();
+    }
+    let lines: String = entry.tried.iter().map(line).collect();
+    format!("tried for {}:\n{lines}", entry.name)
+}
+
+/// Names some of what did not run, and says how many there are.
+pub fn left_out(why: &str, workloads: &[&Workload], of: usize) -> String {
+    const NAMED: usize = 10;
+    if workloads.is_empty() {
+        return String::new();
+    }
+    let line = |workload: &&Workload| format!("  {workload}, {:.0} GFLOP a run\n", workload.flops() * 1e-9);
+    let named: String = workloads.iter().take(NAMED).map(line).collect();
+    let others = workloads.len().saturating_sub(NAMED);
+    let others = if others > 0 { format!("  and {others} others\n") } else { String::new() };
+    format!("left out, {why}: {} of {of}\n{named}{others}", workloads.len())
 }
 
 #[cfg(test)]

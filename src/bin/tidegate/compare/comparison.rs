@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tidegate::bench::Score;
 
 use super::case::Case;
 use super::labels;
@@ -122,6 +123,22 @@ impl Comparison {
         Some(self.ms(case, column)? / self.ms(case, base)?)
     }
 
+    /// Whether the difference to the base lies within what both rows' times vary by: half of either 95 % confidence interval.
+    pub fn is_noise(&self, case: usize, column: usize, base: usize) -> bool {
+        let Some(((row, ms), (base_row, base_ms))) = self.timed(case, column).zip(self.timed(case, base)) else { return false };
+        is_noise([ms, base_ms], [row.ms_median_spread, base_row.ms_median_spread])
+    }
+
+    /// How fast a column's device is beside the reference machine, of whole layers in f32.
+    pub fn score(&self, column: usize) -> Score {
+        let step = |at: usize| {
+            let (row, ms) = self.timed(at, column)?;
+            let is_whole = !row.recurrence && ["f32", "f64"].contains(&&*self.columns[column].place.dtype);
+            is_whole.then(|| (self.cases[at].to_string(), ms * 1e3 / self.cases[at].seq_len as f64))
+        };
+        Score::new((0..self.cases.len()).filter_map(step))
+    }
+
     /// The geometric mean of the ratios, and of how many.
     pub fn mean_ratio(&self, column: usize, base: usize) -> Option<(f64, usize)> {
         let logs: Vec<f64> = (0..self.cases.len()).filter_map(|case| Some(self.ratio(case, column, base)?.ln())).collect();
@@ -150,5 +167,24 @@ impl Comparison {
             [] => Err(format!("--base `{wanted}`: there are {}", listed(&all)).into()),
             _ => Err(format!("--base `{wanted}` is ambiguous; matching are {}", listed(&matching)).into()),
         }
+    }
+}
+
+/// Whether two medians differ by no more than both vary. What has no interval is exact.
+pub fn is_noise([ms, base_ms]: [f64; 2], spreads: [Option<f64>; 2]) -> bool {
+    let [spread, base_spread] = spreads.map(Option::unwrap_or_default);
+    (ms - base_ms).abs() <= spread * ms + base_spread * base_ms
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_that_meet_are_noise() {
+        assert!(is_noise([1.10, 1.00], [Some(0.06), Some(0.04)]));
+        assert!(is_noise([1.00, 1.10], [Some(0.04), Some(0.06)]));
+        assert!(!is_noise([1.12, 1.00], [Some(0.06), Some(0.04)]));
+        assert!(!is_noise([1.01, 1.00], [None, None]) && is_noise([1.01, 1.00], [Some(0.02), None]));
     }
 }

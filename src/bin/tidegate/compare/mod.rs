@@ -12,7 +12,7 @@ mod table;
 use std::path::PathBuf;
 
 pub use case::Case;
-pub use comparison::{Column, Comparison, Source};
+pub use comparison::{Column, Comparison, Source, is_noise};
 pub use crossover::crossover;
 pub use read::{Host, Peaks, Row};
 pub use regressions::{Tolerance, Verdict};

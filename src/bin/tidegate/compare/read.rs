@@ -46,7 +46,13 @@ pub struct Host {
 #[derive(Debug, Clone, Serialize)]
 pub struct Peaks {
     pub peak_gflops: Option<f64>,
+    pub peak_gflops_f16: Option<f64>,
+    pub peak_gflops_cooperative: Option<f64>,
     pub peak_gbytes: Option<f64>,
+    pub peak_gbytes_read: Option<f64>,
+    pub peak_gbytes_write: Option<f64>,
+    pub load_latency_ns: Option<f64>,
+    pub cached_load_latency_ns: Option<f64>,
     pub submit_us: Option<f64>,
     pub dispatch_us: Option<f64>,
     pub round_trip_us: Option<f64>,
@@ -67,6 +73,10 @@ pub struct Row {
     pub gflops: Option<f64>,
     pub roofline_fraction: Option<f64>,
     pub launch_fraction: Option<f64>,
+    pub bound_by: Option<String>,
+    pub bound_fraction: Option<f64>,
+    /// Why its times are to be doubted, as the report names it.
+    pub marks: Vec<String>,
     pub us_per_step_p99: Option<f64>,
     pub verified: bool,
     pub max_rel_err: Option<f64>,
@@ -173,7 +183,13 @@ impl Peaks {
     fn read(entry: Fields<'_>) -> Result<Self> {
         Ok(Self {
             peak_gflops: entry.positive("peak_gflops")?,
+            peak_gflops_f16: entry.number("peak_gflops_f16")?,
+            peak_gflops_cooperative: entry.number("peak_gflops_cooperative")?,
             peak_gbytes: entry.positive("peak_gbytes")?,
+            peak_gbytes_read: entry.number("peak_gbytes_read")?,
+            peak_gbytes_write: entry.number("peak_gbytes_write")?,
+            load_latency_ns: entry.number("load_latency_ns")?,
+            cached_load_latency_ns: entry.number("cached_load_latency_ns")?,
             submit_us: entry.number("submit_us")?,
             dispatch_us: entry.number("dispatch_us")?,
             round_trip_us: entry.number("round_trip_us")?,
@@ -200,6 +216,9 @@ impl Row {
             gflops,
             roofline_fraction: entry.number("roofline_fraction")?,
             launch_fraction: entry.number("launch_fraction")?,
+            bound_by: entry.text("bound_by")?.map(str::to_string),
+            bound_fraction: entry.number("bound_fraction")?,
+            marks: entry.list("marks")?.unwrap_or_default().iter().filter_map(|mark| Some(mark.as_str()?.into())).collect(),
             us_per_step_p99: entry.positive("us_per_step_p99")?,
             verified: entry.flag("verified")?.unwrap_or(false),
             max_rel_err: entry.number("max_rel_err")?,

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::table::times;
-use super::{Case, Column, Comparison, Source};
+use super::{Case, Column, Comparison, Source, is_noise};
 use crate::Result;
 use crate::bench::table::short;
 
@@ -82,8 +82,8 @@ impl Verdict {
                 };
                 verdict.compared += 1;
                 let ratio = ms / base_ms;
-                if ratio > 1.0 + tolerance.0 {
-                    let (spread, base_spread) = (row.ms_median_spread, old_row.ms_median_spread);
+                let (spread, base_spread) = (row.ms_median_spread, old_row.ms_median_spread);
+                if ratio > 1.0 + tolerance.0 && !is_noise([ms, base_ms], [spread, base_spread]) {
                     let (device, case) = (here.label.clone(), case.to_string());
                     verdict.slower.push(Slower { device, case, ms, base_ms, ratio, spread, base_spread });
                 }

@@ -14,6 +14,10 @@ pub fn table(all: &Comparison, base: usize) -> String {
         let facts = [&column.host.cpu, &column.host.os, &Some(column.host.version.clone())];
         let facts: Vec<&str> = facts.into_iter().flatten().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
         text += &format!("{index}{note}: {}; {}: {}\n", column.label, column.file, facts.join(", "));
+        let score = all.score(index).line();
+        if !score.is_empty() {
+            text += &format!("   {score}");
+        }
     }
     let mut table = Table::new();
     let others: Vec<usize> = (0..all.columns.len()).filter(|&column| column != base).collect();
@@ -28,11 +32,15 @@ pub fn table(all: &Comparison, base: usize) -> String {
     }
     for (at, case) in all.cases.iter().enumerate() {
         let ms = |column| all.ms(at, column).map_or_else(|| "-".into(), short);
-        let ratio = |column| all.ratio(at, column, base).map_or_else(|| "-".into(), times);
+        let ratio = |column| match all.ratio(at, column, base) {
+            Some(_) if all.is_noise(at, column, base) => "equal".into(),
+            ratio => ratio.map_or_else(|| "-".into(), times),
+        };
         let cells = others.iter().flat_map(|&column| [ms(column), ratio(column)]);
         table.add_row([case.to_string(), ms(base)].into_iter().chain(cells));
     }
-    text += &format!("{table}\nratio: a median over the base's; above 1 is slower\n");
+    text +=
+        &format!("{table}\nratio: a median over the base's; above 1 is slower; equal: they differ by no more than both vary\n");
     for column in others {
         let label = &all.columns[column].label;
         text += &match all.mean_ratio(column, base) {

@@ -1,6 +1,7 @@
 //! A comparison as one page: facts, charts and tables.
 
 use serde::Serialize;
+use tidegate::bench::Mark;
 
 use crate::Result;
 use crate::compare::{Case, Column, Comparison, Host, Peaks, Row, crossover};
@@ -20,6 +21,16 @@ struct Data<'a> {
     columns: Vec<ColumnData<'a>>,
     cases: Vec<CaseData<'a>>,
     crossover: Vec<String>,
+    /// What rows may be doubted for: a word, and a sentence.
+    doubts: Vec<Doubt>,
+}
+
+#[derive(Serialize)]
+struct Doubt {
+    /// As a row's `marks` have it.
+    mark: Mark,
+    name: &'static str,
+    sentence: &'static str,
 }
 
 #[derive(Serialize)]
@@ -33,6 +44,8 @@ struct ColumnData<'a> {
     device_type: &'a str,
     dtype: &'a str,
     host: &'a Host,
+    /// Beside the reference machine, in words.
+    score: String,
     peaks: &'a Option<Peaks>,
 }
 
@@ -50,9 +63,15 @@ impl Page<'_> {
         let Self { title, all, base } = *self;
         let data = Data {
             base,
-            columns: all.columns.iter().map(column).collect(),
+            columns: all
+                .columns
+                .iter()
+                .enumerate()
+                .map(|(at, of)| ColumnData { score: all.score(at).line(), ..column(of) })
+                .collect(),
             cases: all.cases.iter().zip(&all.rows).map(|(case, rows)| CaseData { name: case.to_string(), case, rows }).collect(),
             crossover: crossover(all),
+            doubts: Mark::ALL.map(|mark| Doubt { mark, name: mark.name(), sentence: mark.sentence() }).into(),
         };
         Ok(format!(
             include_str!("page.html"),
@@ -83,6 +102,7 @@ fn column(column: &Column) -> ColumnData<'_> {
         device_type: &place.device_type,
         dtype: &place.dtype,
         host,
+        score: String::new(),
         peaks,
     }
 }

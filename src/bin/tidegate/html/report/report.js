@@ -13,11 +13,13 @@
     const known = (number, unit) => (number === null || number === undefined ? null : `${digits(number)} ${unit}`);
     const costs = peaks && [known(peaks.submit_us, "µs a submit and wait"), known(peaks.dispatch_us, "µs a dispatch"),
       peaks.round_trip_us !== null && `${digits(peaks.round_trip_us)} µs a round trip of ${peaks.round_trip_workgroups} workgroups`];
-    const limits = peaks && [known(peaks.peak_gflops, "GFLOP/s in registers"), known(peaks.peak_gbytes, "GB/s copying")];
+    const limits = peaks && [known(peaks.peak_gflops, "GFLOP/s in registers"), known(peaks.peak_gflops_f16, "in f16"),
+      known(peaks.peak_gflops_cooperative, "by cooperative matrices"), known(peaks.peak_gbytes, "GB/s copying"), known(peaks.peak_gbytes_read, "reading"),
+      known(peaks.peak_gbytes_write, "writing"), known(peaks.load_latency_ns, "ns a load from memory"), known(peaks.cached_load_latency_ns, "from a cache")];
     const join = (parts) => (parts || []).filter(Boolean).join(", ");
     return [
       ["device", join([column.device_type, column.backend])], ["driver", column.driver], ["stored as", column.dtype],
-      ["peaks", join(limits)], ["costs", join(costs)],
+      ["score", column.score.replace(/^score: /, "")], ["peaks", join(limits)], ["costs", join(costs)],
       ["machine", join([host.cpu, host.cpus && `${host.cpus} CPUs`, host.os, host.arch])],
       ["load before", host.load_average === null ? "" : digits(host.load_average)],
       ["by", host.version],
@@ -91,6 +93,15 @@
     measurements(cases);
   }
 
+  function doubt(mark) {
+    return data.doubts.find((known) => known.mark === mark) ?? { name: mark };
+  }
+
+  // As `Comparison::is_noise` has it.
+  function isNoise(row, base) {
+    return Math.abs(row.ms_median - base.ms_median) <= (row.ms_median_spread ?? 0) * row.ms_median + (base.ms_median_spread ?? 0) * base.ms_median;
+  }
+
   function nothing(container, text) {
     container.replaceChildren(element("p", { className: "note", textContent: text }));
   }
@@ -110,12 +121,13 @@
         const failed = found.rows[index] && ms === null;
         const text = failed ? "failed" : ms === null ? null : digits(ms);
         const time = { text, value: ms, about: failed ? found.rows[index].note ?? "" : "", className: failed ? "failed" : ms === fastest ? "fastest" : "" };
-        return index === data.base ? [time] : [time, { text: ratio === null ? null : `×${digits(ratio)}`, value: ratio, className: "ratio" }];
+        const text_of = (ratio) => (isNoise(found.rows[index], found.rows[data.base]) ? "equal" : `×${digits(ratio)}`);
+        return index === data.base ? [time] : [time, { text: ratio === null ? null : text_of(ratio), value: ratio, className: "ratio" }];
       });
       return [{ text: found.name, value: found.name }, ...cells];
     });
     sortableTable(slots.side, "Medians of each case and device, and ratios to the base", [{ name: "case" }, ...columns], rows);
-    slots.side.prepend(element("p", { className: "note", textContent: `ratio: a median over that of ${data.columns[data.base].label}; above 1 is slower. The fastest is bold.` }));
+    slots.side.prepend(element("p", { className: "note", textContent: `ratio: a median over that of ${data.columns[data.base].label}; above 1 is slower; equal: they differ by no more than both vary. The fastest is bold.` }));
   }
 
   function bars(cases) {
@@ -172,10 +184,14 @@
       number("GFLOP/s", (row) => row.gflops),
       number("of peak %", (row) => row.roofline_fraction !== null ? 100 * row.roofline_fraction : null, "the time that the device's peaks allow, over the median"),
       number("launches %", (row) => row.launch_fraction !== null ? 100 * row.launch_fraction : null, "what a submit and as many empty dispatches cost, over the median"),
+      { name: "bound by", about: "launches, round trips, memory or arithmetic: whichever takes the most time at best, over the median",
+        text: (row) => (row.bound_by ? `${row.bound_by} ${digits(100 * row.bound_fraction)} %` : null) },
       number("dispatches", (row) => row.dispatches),
       number("runs", (row) => row.runs),
       number("error", (row) => (row.max_rel_err ? row.max_rel_err : null), "largest relative error of any tensor against the reference"),
+      { name: "doubts", about: "why a row's times are to be doubted", text: (row) => row.marks.map(doubt).map(({ name }) => name).join(", ") || null },
     ];
+    const found = data.doubts.filter(({ mark }) => cases.some(({ rows }) => rows.some((row) => row?.marks.includes(mark))));
     const rows = cases.flatMap((found) => found.rows.flatMap((row, index) => {
       if (!row) return [];
       const cells = columns.map(({ number, text }) => {
@@ -188,6 +204,7 @@
     const shown = columns.map((_, at) => at < 3 || rows.some((row) => row[at + 1].value !== null));
     const keep = (row) => row.filter((_, at) => at === 0 || shown[at - 1]);
     sortableTable(slots.all, "All measurements", keep([{ name: "case" }, ...columns]), rows.map(keep));
+    for (const { name, sentence } of found.reverse()) slots.all.prepend(element("p", { className: "warning", textContent: `${name}: ${sentence}.` }));
   }
 
   show();

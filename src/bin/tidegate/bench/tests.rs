@@ -1,0 +1,206 @@
+//! The loop and its ends on devices that are not there.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tidegate::bench::{Description, Host, Kind, Limits, Mark, Measured, Times, Verified};
+use tidegate::cell::by_name;
+use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape, Strategy, Tried};
+
+use super::session::Target;
+use super::*;
+
+/// Takes ten seconds a row.
+struct Simulated {
+    clock: Rc<Cell<u64>>,
+    tunes: bool,
+    /// Rows with this H fail.
+    fails_at: usize,
+    is_software: bool,
+}
+
+impl Target for Simulated {
+    fn description(&self) -> Description {
+        Description { device: "simulated".into(), device_type: "discrete-gpu", ..Description::cpu() }
+    }
+
+    fn runs_on_cpu(&self) -> bool {
+        self.is_software
+    }
+
+    fn tunes(&self) -> bool {
+        self.tunes
+    }
+
+    fn limits(&mut self) -> Result<Option<Limits>, Error> {
+        Err(Error::Device("no peaks".into()))
+    }
+
+    fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error> {
+        self.clock.set(self.clock.get() + 10);
+        if workload.config.hidden_size == self.fails_at {
+            return Err(Error::Device("broken".into()));
+        }
+        let ms = if tuned { 1.0 } else { 5.0 };
+        let measured = Measured {
+            strategy: "stepwise",
+            dispatches: 3,
+            first: 9.0,
+            warm_up: 300.0,
+            times: Times::of([ms; 12]),
+            is_again: false,
+            gpu_times: None,
+            host_times: None,
+            cooperative: false,
+            verified: Verified { shape: workload.shape, max_rel_err: 0.0 },
+            repairs: 0,
+        };
+        Ok((measured, Vec::new()))
+    }
+}
+
+/// What was told.
+#[derive(Default)]
+struct Told {
+    rows: Vec<(String, [usize; 2], f64)>,
+    failures: Vec<String>,
+    written: usize,
+    devices: Vec<String>,
+}
+
+impl Watcher for Told {
+    fn begins(&mut self, row: &str, done: [usize; 2], part: f64) {
+        self.rows.push((row.into(), done, part));
+    }
+
+    fn fails(&mut self, text: &str) {
+        self.failures.push(text.into());
+    }
+
+    fn ran(&mut self, _: &Report) -> Result<()> {
+        self.written += 1;
+        Ok(())
+    }
+
+    fn device(&mut self, text: &str) -> Result<()> {
+        self.devices.push(text.into());
+        Ok(())
+    }
+}
+
+/// H = 1 to 4.
+fn workloads() -> Vec<Workload> {
+    let workload = |hidden| Workload {
+        cell: by_name("gru").unwrap(),
+        config: RnnConfig::new(3, hidden),
+        shape: SeqShape { seq_len: 4, batch_size: 1 },
+        mode: Mode::Inference,
+        kind: Kind::Throughput,
+        dtype: Dtype::F32,
+    };
+    (1..=4).map(workload).collect()
+}
+
+struct Setting {
+    tuned: &'static [bool],
+    budget: Option<u64>,
+    /// Ctrl-C after so many seconds.
+    stop_at: u64,
+    fails_at: usize,
+    host: Host,
+    devices: usize,
+}
+
+impl Default for Setting {
+    fn default() -> Self {
+        Self { tuned: &[true], budget: None, stop_at: u64::MAX, fails_at: 0, host: Host::default(), devices: 1 }
+    }
+}
+
+fn run(setting: Setting) -> (Report, usize, Told) {
+    let (workloads, clock) = (workloads(), Rc::new(Cell::new(100)));
+    let simulated = || Simulated { clock: clock.clone(), tunes: true, fails_at: setting.fails_at, is_software: false };
+    let mut targets: Vec<Box<dyn Target>> = (0..setting.devices).map(|_| Box::new(simulated()) as Box<dyn Target>).collect();
+    let session = Session {
+        suite: None,
+        workloads: &workloads,
+        strategy: Strategy::Auto,
+        tuned: setting.tuned,
+        has_peaks: true,
+        keeps_runs: false,
+        is_verbose: true,
+        budget: setting.budget.map(Duration::from_secs),
+        now: &|| Duration::from_secs(clock.get()),
+        stop: &|| clock.get() - 100 >= setting.stop_at,
+    };
+    let mut told = Told::default();
+    let (report, failed) = session.run(&mut targets, Report::new(setting.host), &mut told).unwrap();
+    (report, failed, told)
+}
+
+fn status(report: &Report, failed: [usize; 2], verdict: Option<Result<Verdict>>) -> (u8, String) {
+    match end(report, failed, 4, verdict) {
+        Ok(_) => (0, String::new()),
+        Err(failure) => (failure.downcast_ref::<Exit>().map_or(1, |exit| exit.status), failure.to_string()),
+    }
+}
+
+#[test]
+fn all_rows_run_and_are_told_of() {
+    let (report, failed, told) = run(Setting { devices: 2, ..Setting::default() });
+    assert_eq!((report.results.len(), failed, told.written, told.devices.len()), (8, 0, 8, 2));
+    assert!(!report.interrupted && report.results.iter().all(|entry| entry.verified && entry.runs_ms.is_empty()));
+    // Peaks that cannot be measured cost no row.
+    assert_eq!(
+        told.failures,
+        ["simulated, peaks: no peaks"; 2].map(|text| text.replace("no peaks", &Error::Device("no peaks".into()).to_string()))
+    );
+    assert!(told.rows.windows(2).all(|pair| pair[0].2 < pair[1].2) && told.rows[0].2 == 0.0 && told.rows[4].2 == 0.5);
+    assert_eq!(told.rows[5].1, [1, 4]);
+    assert_eq!(status(&report, [0, 0], None), (0, String::new()));
+}
+
+#[test]
+fn without_tuning_first_and_then_with_it() {
+    let (report, _, told) = run(Setting { tuned: &[false, true], ..Setting::default() });
+    let rows: Vec<_> = report.results.iter().map(|entry| (entry.hidden_size, entry.untuned, entry.ms_median)).collect();
+    assert_eq!(rows[..3], [(1, true, Some(5.0)), (1, false, Some(1.0)), (2, true, Some(5.0))]);
+    assert_eq!((rows.len(), told.rows[7].1), (8, [7, 8]));
+}
+
+#[test]
+fn no_row_begins_after_the_budget() {
+    let (report, _, told) = run(Setting { budget: Some(15), ..Setting::default() });
+    assert_eq!(report.results.len(), 2);
+    assert!(told.devices[0].contains("left out, out of time: 2 of 4"), "{}", told.devices[0]);
+    assert_eq!(status(&report, [0, 0], None).0, 0);
+}
+
+#[test]
+fn ctrl_c_ends_after_the_row_and_says_so() {
+    let (report, _, told) = run(Setting { stop_at: 10, devices: 2, ..Setting::default() });
+    assert_eq!((report.results.len(), report.interrupted, told.devices.len()), (1, true, 1));
+    assert!(told.devices[0].contains("left out, interrupted: 3 of 4"));
+    // Whatever failed before: who ended it knows.
+    assert_eq!(status(&report, [1, 1], None), (exit::INTERRUPTED, "interrupted after 1 of 4 workloads".into()));
+}
+
+#[test]
+fn what_fails_is_named_and_the_rest_runs() {
+    let (report, failed, told) = run(Setting { fails_at: 2, ..Setting::default() });
+    assert_eq!((report.results.len(), failed), (4, 1));
+    assert!(!report.results[1].verified && report.results[1].ms_median.is_none() && report.results[2].verified);
+    assert!(told.failures[1].contains("H=2") && told.failures[1].contains("broken"), "{:?}", told.failures);
+    assert_eq!(status(&report, [failed, 0], None), (1, "1 of 4 workloads failed".into()));
+    assert_eq!(status(&report, [0, 1], None), (1, "1 adapters did not open".into()));
+    assert_eq!(status(&report, [0, 0], Some(Err("no base".into()))), (1, "no base".into()));
+}
+
+#[test]
+fn a_busy_machine_marks_every_row() {
+    let host = Host { load_average: Some(3.0), cpus: Some(4), ..Host::default() };
+    let (report, _, told) = run(Setting { host, fails_at: 4, ..Setting::default() });
+    assert!(report.results[..3].iter().all(|entry| entry.marks == [Mark::Busy]) && report.results[3].marks.is_empty());
+    assert!(told.devices[0].contains(Mark::Busy.sentence()));
+}
