@@ -270,7 +270,7 @@ fn four_workgroups_side_by_side() {
                 let config = RnnConfig::new(3, hidden).with_bidirectional(i == 0).with_num_layers(1 + usize::from(i == 1));
                 let layout = Some(format!("vendor=nvidia workgroups=4 {layout}"));
                 // Two chunks, of more than one step: else nothing would be waited for.
-                let step = 2 * cell.gates().len() * hidden * hidden * batch;
+                let step = 2 * cell.spec().gates.len() * hidden * hidden * batch;
                 let case = Case { layout, dtype, dispatch_flops: Some(4 * step as u64), ..Case::new(config, 7, batch) };
                 let start = std::time::Instant::now();
                 run_unrepaired(&ctx, &cell, &case);

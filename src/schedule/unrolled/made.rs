@@ -2,7 +2,7 @@
 
 use super::share::{Share, Work};
 use super::{backward, by_quads, forward};
-use crate::cell::Cell;
+use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
@@ -25,6 +25,7 @@ pub fn unrolled_kernels(
     hidden: u32,
     batch: u32,
 ) -> Result<Vec<(&'static str, PersistentKernel)>> {
+    let cell = &ShaderCell::new(cell);
     let profile = Profile::from(Device {
         vendor: Vendor::by_name(target.vendor)?,
         shuffles: target.subgroup_min >= 8,

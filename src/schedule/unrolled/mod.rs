@@ -12,7 +12,7 @@ pub use made::unrolled_kernels;
 
 use share::{Share, Work};
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
@@ -125,7 +125,7 @@ fn samples() -> [(Profile, u32, u32); 5] {
 }
 
 /// Sources over what a device may give and a shape may ask, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+pub(super) fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for (i, (profile, hidden, batch)) in samples().into_iter().enumerate() {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
@@ -177,16 +177,16 @@ mod tests {
         let (h200, bare) =
             (Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), Profile::new(Vendor::Other, 0, 256, WORKGROUP_BYTES));
         for (name, profile, barriers) in [("lstm", h200, 1), ("lstm", bare, 2), ("gru_reset_before", h200, 2)] {
-            let cell = cell::by_name(name).unwrap();
+            let cell = ShaderCell::new(&*cell::by_name(name).unwrap());
             for backward in [false, true] {
-                let work = Work::new(&*cell, &sizes, backward);
+                let work = Work::new(&cell, &sizes, backward);
                 let share = Share::resident(&profile, &work).unwrap();
                 let source = if backward {
                     let bindings = by_quads(&share, all_backward_bindings().next().unwrap(), Element::F32);
-                    backward::resident(&*cell, &share, &work, StepIndex::Immediate, &bindings)
+                    backward::resident(&cell, &share, &work, StepIndex::Immediate, &bindings)
                 } else {
                     let bindings = by_quads(&share, all_forward_bindings().next().unwrap(), Element::F32);
-                    forward::resident(&*cell, &share, &work, StepIndex::Immediate, &bindings)
+                    forward::resident(&cell, &share, &work, StepIndex::Immediate, &bindings)
                 };
                 let told = format!("{name} backward: {backward}: {share:?}");
                 let (head, step) = source.wgsl.split_once("for (var step = start").expect("a loop over steps");
