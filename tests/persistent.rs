@@ -229,7 +229,7 @@ const LAYOUTS: [(&str, usize, usize); 7] = [
     ("threads=64 units=8 along=1 rows=1 teams=1", 20, 1),
     ("threads=64 units=16 along=2 rows=2 teams=1", 37, 3),
     ("threads=32 units=16 along=1 rows=4 teams=1", 37, 6),
-    ("threads=32 units=16 along=1 rows=2 teams=2", 33, 3),
+    ("threads=32 units=16 along=1 rows=2 teams=2", 29, 3),
     ("threads=128 units=32 along=4 rows=8 teams=1", 70, 5),
     ("", 70, 5),
 ];
