@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
 
-use tidegate::check::{PersistentKernel, PersistentTarget, persistent_kernels};
+use tidegate::check::{PersistentKernel, PersistentTarget, persistent_kernels, unrolled_kernels};
 use witness::{Verdict, Witness};
 
 /// Seconds that a compiler may take for one kernel, on a processor of its own.
@@ -87,6 +87,30 @@ fn fault(kernel: &PersistentKernel, verdict: &Verdict) -> Option<String> {
 
 #[test]
 fn persistent_kernels_stay_in_registers() {
+    stay_in_registers(kernels);
+}
+
+/// Those of strategies resident and stepwise, at the sizes that resident is taken for and at one that only stepwise is.
+#[test]
+fn unrolled_kernels_stay_in_registers() {
+    stay_in_registers(|target| {
+        let mut kernels = BTreeMap::new();
+        for name in ["lstm", "gru_reset_before"] {
+            let cell = tidegate::cell::by_name(name).unwrap();
+            for (hidden, batch) in [(64, 1), (128, 1), (512, 1), (512, 16)] {
+                for (i, (entry, kernel)) in unrolled_kernels(&*cell, target, hidden, batch).unwrap().into_iter().enumerate() {
+                    // What resident is not taken for is left out.
+                    if hidden <= 128 || !entry.starts_with("resident") {
+                        kernels.insert(format!("{name}-{entry}-{i}-H{hidden:04}-B{batch:02}"), kernel);
+                    }
+                }
+            }
+        }
+        kernels
+    });
+}
+
+fn stay_in_registers(kernels: impl Fn(PersistentTarget) -> BTreeMap<String, PersistentKernel>) {
     let mut bad = Vec::new();
     println!(
         "| device | kernel | threads | weights | rows | registers | width | spilled | scratch | s |\n|---|---|---|---|---|---|---|---|---|---|"

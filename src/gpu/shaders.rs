@@ -31,6 +31,7 @@ files! {
     "recurrence/batched_forward",
     "recurrence/persistent_backward",
     "recurrence/persistent_forward",
+    "recurrence/resident_call_forward",
     "recurrence/resident_registers_backward",
     "recurrence/resident_registers_forward",
     "recurrence/resident_reread_backward",
@@ -44,9 +45,12 @@ files! {
     "recurrence/stepwise_unrolled_backward",
     "recurrence/stepwise_unrolled_forward",
     "shared/activations",
+    "shared/advance",
+    "shared/call",
     "shared/edges",
     "shared/floats",
     "shared/kept_states",
+    "shared/marks",
     "shared/restore",
     "shared/step_backward",
     "shared/step_forward",
@@ -125,7 +129,8 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
+        let expected =
+            ["shared/edges", "shared/marks", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 
