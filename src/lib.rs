@@ -38,8 +38,9 @@ pub use product::Tile;
 #[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
 #[doc(hidden)]
 pub use product::sweep;
+pub use rnn::Rnn;
+pub use rnn::calls::TrainingRun;
 pub use rnn::session::Session;
-pub use rnn::{Rnn, TrainingRun};
 pub use schedule::Strategy;
 pub use tune::tuning::{Tried, Tuning};
 

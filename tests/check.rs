@@ -4,7 +4,7 @@ mod common;
 
 use std::borrow::Cow;
 
-use tidegate::cell::{BackwardStep, ForwardStep};
+use tidegate::cell::{BackwardStep, CellSpec, ForwardStep};
 use tidegate::check::check_cell;
 use tidegate::{Cell, Gru, Result};
 
@@ -36,17 +36,10 @@ impl<C: Cell> Cell for Bent<C> {
     fn name(&self) -> &str {
         self.cell.name()
     }
-    fn gates(&self) -> &[&'static str] {
-        self.cell.gates()
-    }
-    fn saved(&self) -> usize {
-        self.cell.saved()
-    }
-    fn first_phase_gates(&self) -> usize {
-        self.cell.first_phase_gates()
-    }
-    fn split_gradients(&self) -> bool {
-        self.cell.split_gradients() && self.lie != Lie::Unsplit
+    fn spec(&self) -> CellSpec {
+        let spec = self.cell.spec();
+        let split = spec.split_gradients && self.lie != Lie::Unsplit;
+        spec.with_split_gradients(split)
     }
     fn wgsl(&self) -> Cow<'_, str> {
         let wgsl = self.cell.wgsl();

@@ -227,7 +227,7 @@ fn shows_layers_directions_and_ragged_rows() {
         (cell::by_name("rnn_relu").unwrap(), none),
     ];
     for (cell, names) in cells {
-        let given = Given::ragged(cell.name(), cell.gates().len());
+        let given = Given::ragged(cell.name(), cell.spec().gates.len());
         let trace = trace(&given, &cell, &config);
         let active =
             |data: &Value| data["rows"].as_array().unwrap().iter().map(|row| row["active"].as_u64().unwrap()).collect::<Vec<_>>();

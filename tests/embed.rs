@@ -458,7 +458,7 @@ fn a_session_starts_from_a_state() {
         let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(5, hidden).with_num_layers(layers)).unwrap();
         let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
         let mut session = rnn.session(&params, shape).unwrap();
-        let len = rnn.cell().states() * layers * shape.batch_size * hidden;
+        let len = rnn.cell_spec().states.len() * layers * shape.batch_size * hidden;
         for seed in [20, 30] {
             let (input, state) = (values(seed, shape.rows() * 5), values(seed + 1, len));
             let seq = Sequence::new(shape, &input).with_initial_state(&state).with_reset(&[0, 1, 0]);

@@ -265,17 +265,10 @@ fn impossible_cells() {
         fn name(&self) -> &str {
             "counts"
         }
-        fn gates(&self) -> &[&'static str] {
-            self.0
-        }
-        fn first_phase_gates(&self) -> usize {
-            self.1
-        }
-        fn states(&self) -> usize {
-            self.2
-        }
-        fn saved(&self) -> usize {
-            0
+        fn spec(&self) -> cell::CellSpec {
+            let mut spec = cell::CellSpec::new(self.0, 0).with_first_phase_gates(self.1);
+            spec.states.truncate(self.2);
+            spec
         }
         fn wgsl(&self) -> std::borrow::Cow<'_, str> {
             "".into()
@@ -299,11 +292,8 @@ fn broken_wgsl() {
         fn name(&self) -> &str {
             "broken"
         }
-        fn gates(&self) -> &[&'static str] {
-            &["h"]
-        }
-        fn saved(&self) -> usize {
-            0
+        fn spec(&self) -> cell::CellSpec {
+            cell::CellSpec::new(&["h"], 0)
         }
         fn wgsl(&self) -> std::borrow::Cow<'_, str> {
             "fn cell_forward(wx: Gates) -> Forward { return nonsense; }".into()

@@ -28,7 +28,8 @@ struct Problem {
 impl Problem {
     fn new(cell: &dyn Cell, config: RnnConfig) -> Self {
         let rows = SHAPE.rows();
-        let state = cell.states() * config.num_layers * config.num_directions() * SHAPE.batch_size * config.hidden_size;
+        let state =
+            cell.spec().states.len() * config.num_layers * config.num_directions() * SHAPE.batch_size * config.hidden_size;
         Self {
             params: uniform(1, ParamLayout::new(cell, &config).unwrap().len(), 0.7),
             input: uniform(2, rows * config.input_size, 1.0),

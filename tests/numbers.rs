@@ -190,7 +190,7 @@ fn every_strategy_has_them_where_the_reference_has() {
     let config = RnnConfig::new(3, 6);
     common::side_by_side(&cells(), |ctx, _, (name, cell)| {
         let layout = ParamLayout::new(&**cell, &config).unwrap();
-        for (what, given) in spoilt(&layout, &config, cell.states()) {
+        for (what, given) in spoilt(&layout, &config, cell.spec().states.len()) {
             // f32 overflows where float64 does not, in sums of the largest numbers.
             let truth = on_reference(&**cell, &config, &given, Dtype::F32);
             let is_cut =
@@ -217,7 +217,7 @@ fn layers_hand_them_on() {
         let cell = by_name(name).unwrap();
         let layout = ParamLayout::new(&*cell, &config).unwrap();
         let rnn = Rnn::new(&ctx, cell.clone(), config.clone()).unwrap();
-        for (what, given) in spoilt(&layout, &config, cell.states()) {
+        for (what, given) in spoilt(&layout, &config, cell.spec().states.len()) {
             let truth = on_reference(&*cell, &config, &given, Dtype::F32);
             compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{name}, {what}: {error}"));
         }
@@ -232,7 +232,7 @@ fn f16_overflows_to_infinity() {
     for (name, bound) in [("gru", 1.0f32), ("lstm", 1.0), ("rnn_linear", 3e4)] {
         let cell = by_name(name).unwrap();
         let layout = ParamLayout::new(&*cell, &config).unwrap();
-        let mut given = Given::new(&layout, &config, cell.states());
+        let mut given = Given::new(&layout, &config, cell.spec().states.len());
         // Numbers that f16 holds exactly, but for one step of row 1.
         for values in [&mut given.params, &mut given.input, &mut given.d_output] {
             values.iter_mut().for_each(|value| *value = Dtype::F16.round(*value));

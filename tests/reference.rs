@@ -26,7 +26,7 @@ fn params(cell: &dyn Cell) -> Vec<f64> {
 }
 
 fn state(cell: &dyn Cell) -> Vec<f64> {
-    uniform(2, cell.states() * 4 * SHAPE.batch_size * HIDDEN, 0.8)
+    uniform(2, cell.spec().states.len() * 4 * SHAPE.batch_size * HIDDEN, 0.8)
 }
 
 fn run(cell: &dyn Cell, seq: &Sequence<'_, f64>) -> Output<f64> {
@@ -109,7 +109,7 @@ fn reverse_is_half_of_both() {
         let half = params.len() / 2;
         let input = uniform(3, SHAPE.rows() * INPUT, 1.0);
         let state_len = SHAPE.batch_size * HIDDEN;
-        let initial = uniform(2, cell.states() * 2 * state_len, 0.8);
+        let initial = uniform(2, cell.spec().states.len() * 2 * state_len, 0.8);
         let second =
             |block: &[f64], len: usize| -> Vec<f64> { block.chunks_exact(len).skip(1).step_by(2).flatten().copied().collect() };
         let run = |config: &RnnConfig, params: &[f64], initial: &[f64], d_output: &[f64]| {
@@ -168,12 +168,12 @@ fn cells_compute_their_formulas() {
             let params = &w[..ParamLayout::new(cell, &config).unwrap().len()];
             let (input, initial) = ([x], [h, c]);
             let seq = Sequence::new(SeqShape { seq_len: 1, batch_size: 1 }, &input);
-            let seq = seq.with_initial_state(&initial[..cell.states()]);
+            let seq = seq.with_initial_state(&initial[..cell.spec().states.len()]);
             let step = forward(cell, &config, params, &seq, Mode::Training).unwrap();
             assert_close(&format!("{cell:?}"), &step.output.final_state, expected);
-            let states: Vec<f64> = (0..cell.states()).map(|k| step.state(0, 0, k).unwrap()[0]).collect();
+            let states: Vec<f64> = (0..cell.spec().states.len()).map(|k| step.state(0, 0, k).unwrap()[0]).collect();
             assert_eq!(states, step.output.final_state, "{cell:?}");
-            let actual: Vec<f64> = (0..cell.gates().len()).map(|k| step.gate(cell, 0, 0, k).unwrap()[0]).collect();
+            let actual: Vec<f64> = (0..cell.spec().gates.len()).map(|k| step.gate(cell, 0, 0, k).unwrap()[0]).collect();
             assert_close(&format!("gates of {cell:?}"), &actual, gates);
         };
 
@@ -238,7 +238,7 @@ impl Call {
     fn good() -> Self {
         let cell = by_name("lstm").unwrap();
         let params = ParamLayout::new(&cell, &config()).unwrap().len();
-        let state = cell.states() * 4 * SHAPE.batch_size * HIDDEN;
+        let state = cell.spec().states.len() * 4 * SHAPE.batch_size * HIDDEN;
         Self {
             cell,
             config: config(),

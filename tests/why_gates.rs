@@ -87,7 +87,7 @@ fn norms_are_those_of_the_jacobian() {
         let params = Params::uniform(rnn.param_layout(), 3);
         let (cell, wide_params) = (rnn.cell(), wide(params.values()));
         // [lag][state]: the sum over rows of |vᵀ J|².
-        let mut expected = vec![vec![0.0; cell.states()]; lags.len()];
+        let mut expected = vec![vec![0.0; cell.spec().states.len()]; lags.len()];
         let mut frobenius = expected.clone();
         for b in 0..rows {
             let input = row(b);
@@ -110,7 +110,7 @@ fn norms_are_those_of_the_jacobian() {
         };
         let found = norms(&rnn, &params, &input, before, &lags, &vectors).unwrap();
         for ((norm, expected), lag) in found.iter().zip(&expected).zip(lags) {
-            assert_eq!((norm.lag, norm.of_state.len()), (lag, cell.states()));
+            assert_eq!((norm.lag, norm.of_state.len()), (lag, cell.spec().states.len()));
             for (&actual, expected) in norm.of_state.iter().zip(expected) {
                 close(&format!("lag {lag}"), (expected / rows as f64).sqrt(), actual, 1e-3);
             }
@@ -222,7 +222,7 @@ fn networks_start_as_they_say() {
         let uniform = start(name, Init::Uniform, 10).unwrap();
         assert_eq!(uniform, Params::uniform(uniform.layout(), 1));
         let blocks: Vec<Vec<f64>> = params.get("weight_hh_l0").unwrap().chunks_exact(hidden * hidden).map(wide).collect();
-        assert_eq!(blocks.len(), by_name(name).unwrap().gates().len());
+        assert_eq!(blocks.len(), by_name(name).unwrap().spec().gates.len());
         for block in &blocks {
             for (i, j) in (0..hidden).flat_map(|i| (0..hidden).map(move |j| (i, j))) {
                 let dot: f64 = (0..hidden).map(|k| block[i * hidden + k] * block[j * hidden + k]).sum();

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tidegate::Cell;
-use tidegate::cell::{BackwardStep, ForwardStep};
+use tidegate::cell::{BackwardStep, CellSpec, ForwardStep};
 
 /// f = σ(wx + rh), n = tanh(wx_n + f·rh_n); h' = (1−f)·h + f·n.
 ///
@@ -18,19 +18,15 @@ impl Cell for MinimalGated {
         "minimal_gated"
     }
 
-    /// Rows of the weights: f first, then n.
-    fn gates(&self) -> &[&'static str] {
-        &["f", "n"]
-    }
-
-    /// f, n and rh of n; h itself is a state and kept anyway.
-    fn saved(&self) -> usize {
-        3
-    }
-
-    /// f scales the recurrent part of n alone, so its gradient differs from that of the input part.
-    fn split_gradients(&self) -> bool {
-        true
+    /// Rows of the weights: f first, then n. Backward needs f, n and rh of n; h itself is a state and kept anyway.
+    fn spec(&self) -> CellSpec {
+        CellSpec::new(&["f", "n"], 3)
+            // f scales the recurrent part of n alone, so its gradient differs from that of the input part.
+            .with_split_gradients(true)
+            // For `tidegate::gates` alone.
+            .with_formula("h' = (1−f)·h + f·n")
+            .with_gate("f", "forget and update gate", "h is copied", "h is renewed by n")
+            .with_candidate("n")
     }
 
     fn wgsl(&self) -> Cow<'_, str> {

@@ -40,7 +40,7 @@ pub fn init(params: &mut Params, cell: &dyn Cell, init: Init, lag: usize, seed: 
     let range = |name: &str| Ok::<_, tidegate::Error>(params.layout().find(name)?.range.clone());
     let [weight_ih, weight_hh] = [range("weight_ih_l0")?, range("weight_hh_l0")?];
     let [bias_ih, bias_hh] = [range("bias_ih_l0")?, range("bias_hh_l0")?];
-    let hidden = bias_ih.len() / cell.gates().len();
+    let hidden = bias_ih.len() / cell.spec().gates.len();
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Streams 0 and 1 of a seed are those of the uniform values.
     rng.set_stream(2);
@@ -71,7 +71,7 @@ pub fn init(params: &mut Params, cell: &dyn Cell, init: Init, lag: usize, seed: 
                 other => return Err(format!("{other} has no gate that copies: it cannot start as {}", init.name()).into()),
             };
             let missing = || format!("{} has no gate {gate}", cell.name());
-            let at = cell.gates().iter().position(|&name| name == gate).ok_or_else(missing)?;
+            let at = cell.spec().gates.iter().position(|known| known.name == gate).ok_or_else(missing)?;
             values[bias_ih][at * hidden..][..hidden].fill(bias);
             values[bias_hh][at * hidden..][..hidden].fill(0.0);
         }

@@ -39,7 +39,7 @@ pub fn directions(rows: usize, hidden: usize, seed: u64) -> Vec<f32> {
 /// `[B, H]` in h back to step t. One forward and one backward for all lags: each has rows of its own, of its length.
 pub fn norms(rnn: &Rnn, params: &Params, inputs: &[f32], t: usize, lags: &[usize], vectors: &[f32]) -> Result<Vec<Norm>> {
     let config = rnn.config();
-    let (hidden, states) = (config.hidden_size, rnn.cell().states());
+    let (hidden, states) = (config.hidden_size, rnn.cell_spec().states.len());
     let rows = vectors.len() / hidden;
     let longest = lags.iter().copied().max().ok_or("no lags to measure gradients over")?;
     let params = rnn.upload(params)?;

@@ -96,7 +96,7 @@ fn check(call: &Call) {
             return;
         }
         assert_eq!(call.sequence(part).validate(&*part.model.cell, config).map_err(|e| e.to_string()), Ok(()));
-        let final_state = vec![2.0; part.model.cell.states() * state];
+        let final_state = vec![2.0; part.model.cell.spec().states.len() * state];
         outputs.push(Output { output: vec![1.0; output], final_state });
     }
     for (name, tensor) in call.outputs(&outputs).unwrap() {

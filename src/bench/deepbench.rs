@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn published_times_are_plausible() {
         for (cell, hidden, batch, seq, ms) in ROWS {
-            let gates = by_name(cell).unwrap().gates().len();
+            let gates = by_name(cell).unwrap().spec().gates.len();
             let gflop = (2 * gates * hidden * hidden * batch * seq) as f64 * 1e-9;
             assert!(
                 ms.iter().all(|ms| gflop / ms * 1e3 < V100_GFLOPS),
@@ -138,7 +138,7 @@ mod tests {
         assert_eq!(workloads.len(), 4 * 53);
         for row in workloads.chunks(4) {
             let [alone, alone_train, whole, whole_train] = row else { panic!("{row:?}") };
-            let [hidden, gates] = [alone.config.hidden_size, alone.cell.gates().len()];
+            let [hidden, gates] = [alone.config.hidden_size, alone.cell.spec().gates.len()];
             let recurrence = (2 * gates * hidden * hidden * alone.shape.rows()) as f64;
             assert_eq!(row.iter().map(|w| w.flops() / recurrence).collect::<Vec<_>>(), [1.0, 3.0, 2.0, 6.0], "{whole}");
             let input_sizes: Vec<_> = row.iter().map(|w| w.config.input_size).collect();

@@ -15,7 +15,8 @@ use crate::gpu::dtype::Dtype;
 use crate::gpu::owned::OwnedBuffers;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::Mode;
-use crate::plan::{Backward, BackwardBuffers, Forward, ForwardBuffers};
+use crate::plan::allocation::{Fill, GradientBuffers, PlanBuffers};
+use crate::plan::{Backward, Forward, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference::device::{self, CpuRun, widen};
 use crate::rnn::Rnn;
@@ -38,7 +39,8 @@ impl RunData {
         // Numbers that every device and the reference hold as they are.
         let mut uniform = |n: usize| -> Vec<f32> { (0..n).map(|_| dtype.round(rng.random_range(-1.0..=1.0))).collect() };
         let params = Params::uniform(&ParamLayout::new(cell, config)?, 1);
-        let state = cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
+        let state =
+            cell.spec().states.len() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size;
         Ok(Self {
             params: params.values().iter().map(|&p| dtype.round(p)).collect(),
             input: uniform(shape.rows() * config.input_size),
@@ -93,7 +95,8 @@ pub fn rnn(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Rnn
 pub struct GpuRun {
     ctx: Context,
     strategy: Strategy,
-    status: Buffer,
+    buffers: PlanBuffers,
+    _gradients: Option<GradientBuffers>,
     /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
     forwards: Vec<Forward>,
     /// Which is next.
@@ -103,7 +106,6 @@ pub struct GpuRun {
     states: [Buffer; 2],
     /// But for the final state.
     results: Vec<Stored>,
-    _owned: OwnedBuffers,
 }
 
 /// A buffer of so many results.
@@ -132,26 +134,14 @@ impl GpuRun {
         let ctx = rnn.context();
         let plan = rnn.plan(workload.shape, workload.mode)?;
         let sizes = plan.sizes();
-        let owned = OwnedBuffers::default();
-        let empty = |label, bytes: u64| owned.keep(ctx.upload(label, &vec![0u32; bytes as usize / 4]));
-        let stored = |label, values: &[f32]| owned.keep(ctx.upload(label, &workload.dtype.encode(values)));
-        let state = |label, values: &[f32]| owned.keep(ctx.upload(label, values));
+        let buffers = PlanBuffers::new(ctx, &sizes, Fill::Zeros)?;
+        let stored = |label, values: &[f32]| buffers.keep(ctx.upload(label, &workload.dtype.encode(values)));
+        let state = |label, values: &[f32]| buffers.keep(ctx.upload(label, values));
         let [params, input] = [stored("params", &data.params)?, stored("input", &data.input)?];
         let initial_state = state("initial_state", &data.initial_state)?;
-        let [output, final_state] = [empty("output", sizes.output)?, empty("final_state", sizes.state)?];
-        let [reserve, workspace] = [empty("reserve", sizes.reserve)?, empty("workspace", sizes.workspace)?];
-        let status = empty("status", sizes.status)?;
         let forward_buffers = ForwardBuffers {
-            status: Some(status.as_entire_buffer_binding()),
             initial_state: workload.has_initial_state().then(|| initial_state.as_entire_buffer_binding()),
-            final_state: Some(final_state.as_entire_buffer_binding()),
-            reserve: (sizes.reserve > 0).then(|| reserve.as_entire_buffer_binding()),
-            ..ForwardBuffers::new(
-                params.as_entire_buffer_binding(),
-                input.as_entire_buffer_binding(),
-                output.as_entire_buffer_binding(),
-                workspace.as_entire_buffer_binding(),
-            )
+            ..buffers.forward(&params, &input)
         };
         let mut forwards = vec![plan.bind_forward(&forward_buffers)?];
         if workload.is_stream() {
@@ -159,37 +149,34 @@ impl GpuRun {
             std::mem::swap(&mut swapped.initial_state, &mut swapped.final_state);
             forwards.push(plan.bind_forward(&swapped)?);
         }
-        let mut backward = None;
         let Workload { config, shape, dtype, .. } = workload;
-        let as_stored = |name, buffer: Buffer, len| Stored { name, buffer, dtype: *dtype, len };
-        let mut results = vec![as_stored("output", output.clone(), shape.rows() * config.output_size())];
+        let as_stored = |name, buffer: &Buffer, len| Stored { name, buffer: buffer.clone(), dtype: *dtype, len };
+        let mut results = vec![as_stored("output", &buffers.output, shape.rows() * config.output_size())];
+        let (mut backward, mut gradients) = (None, None);
         if workload.mode == Mode::Training {
             let d_output = stored("d_output", &data.d_output)?;
             let d_final_state = state("d_final_state", &data.d_final_state)?;
-            let [d_params, d_input] = [empty("d_params", sizes.d_params)?, empty("d_input", sizes.input)?];
-            let d_initial_state = empty("d_initial_state", sizes.state)?;
-            backward = Some(plan.bind_backward(&BackwardBuffers {
-                forward: forward_buffers,
-                d_output: d_output.as_entire_buffer_binding(),
-                d_final_state: Some(d_final_state.as_entire_buffer_binding()),
-                d_params: d_params.as_entire_buffer_binding(),
-                d_input: Some(d_input.as_entire_buffer_binding()),
-                d_initial_state: workload.has_initial_state().then(|| d_initial_state.as_entire_buffer_binding()),
-                accumulate: false,
-            })?);
-            results.push(as_stored("d_input", d_input, shape.rows() * config.input_size));
-            results.extend([Stored::f32("d_params", d_params), Stored::f32("d_initial_state", d_initial_state)]);
+            let made = GradientBuffers::new(ctx, &sizes, Fill::Zeros)?;
+            let mut bound = made.backward(forward_buffers, &d_output);
+            bound.d_final_state = Some(d_final_state.as_entire_buffer_binding());
+            bound.d_initial_state = bound.d_initial_state.filter(|_| workload.has_initial_state());
+            backward = Some(plan.bind_backward(&bound)?);
+            results.push(as_stored("d_input", &made.d_input, shape.rows() * config.input_size));
+            results.push(Stored::f32("d_params", made.d_params.clone()));
+            results.push(Stored::f32("d_initial_state", made.d_initial_state.clone()));
+            gradients = Some(made);
         }
+        let states = [initial_state, buffers.final_state.clone()];
         Ok(Self {
             ctx: ctx.clone(),
             strategy: plan.strategy(),
-            status,
             forwards,
             turn: Cell::new(0),
             backward,
-            states: [initial_state, final_state],
+            states,
             results,
-            _owned: owned,
+            buffers,
+            _gradients: gradients,
         })
     }
 
@@ -200,7 +187,7 @@ impl GpuRun {
 
     /// How many dispatches of strategy persistent failed so far and were repaired, so ran as resident.
     pub async fn repairs(&self) -> Result<u32> {
-        let [words] = self.ctx.download([&self.status]).await?;
+        let [words] = self.ctx.download([&self.buffers.status]).await?;
         Ok(words[1].to_bits())
     }
 

@@ -141,7 +141,7 @@ fn others(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Vec<
 }
 
 fn has_jumps(workload: &Workload) -> bool {
-    workload.cell.margin(&vec![0.5; workload.cell.saved()]).is_finite()
+    workload.cell.margin(&vec![0.5; workload.cell.spec().saved]).is_finite()
 }
 
 /// Whether the slope jumps where the value does not, so that gradients alone are at the mercy of a rounding.

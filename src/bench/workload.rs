@@ -55,7 +55,7 @@ impl Workload {
     fn forward_flops(&self) -> [f64; 2] {
         let config = &self.config;
         let [gates, hidden, directions] =
-            [self.cell.gates().len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
+            [self.cell.spec().gates.len(), config.hidden_size, config.num_directions()].map(|n| n as f64);
         let inputs: f64 = (0..config.num_layers).map(|layer| config.layer_input_size(layer) as f64).sum();
         [inputs, hidden * config.num_layers as f64].map(|columns| 2.0 * gates * hidden * columns * directions)
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use crate::cell::activation::Activation;
 use crate::cell::sealed::Token;
-use crate::cell::{BackwardStep, Cell, ForwardStep};
+use crate::cell::{BackwardStep, Cell, CellSpec, ForwardStep};
 
 /// G = [wx_g + rh_g > 0] in {0, 1}, n = tanh(wx_n + rh_n); h' = G·n + (1−G)·h.
 ///
@@ -18,12 +18,11 @@ impl Cell for BinaryGate {
         "binary_gate"
     }
 
-    fn gates(&self) -> &[&'static str] {
-        &["g", "n"]
-    }
-
-    fn saved(&self) -> usize {
-        2
+    fn spec(&self) -> CellSpec {
+        CellSpec::new(&["g", "n"], 2)
+            .with_formula("h' = g·n + (1−g)·h with g of 0 or 1")
+            .with_gate("g", "binary gate", "h is copied", "h is renewed by n")
+            .with_candidate("n")
     }
 
     fn trusted(&self, _: Token) -> bool {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::cell::activation::Activation;
 use crate::cell::nonlinearity::Nonlinearity;
 use crate::cell::sealed::Token;
-use crate::cell::{BackwardStep, Cell, ForwardStep};
+use crate::cell::{BackwardStep, Cell, CellSpec, ForwardStep};
 use crate::error::Result;
 
 /// h' = f(wx + rh), with f the identity (linear RNN), tanh, relu or any other activation.
@@ -56,13 +56,16 @@ impl Cell for Elman {
         self.name
     }
 
-    fn gates(&self) -> &[&'static str] {
-        &["h"]
-    }
-
     /// The output is the state, which is kept anyway.
-    fn saved(&self) -> usize {
-        usize::from(self.gate.keeps_input())
+    fn spec(&self) -> CellSpec {
+        let f = match self.name {
+            "rnn_linear" => "wx + rh",
+            "rnn_tanh" => "tanh(wx + rh)",
+            "rnn_relu" => "max(0, wx + rh)",
+            _ => "f(wx + rh)",
+        };
+        CellSpec::new(&["h"], self.gate.keeps_input().into())
+            .with_formula(format!("h' = {f}: no gate, every step renews the whole state"))
     }
 
     fn validate(&self) -> Result<()> {

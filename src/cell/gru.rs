@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::cell::activation::Activation;
 use crate::cell::nonlinearity::Nonlinearity;
 use crate::cell::sealed::Token;
-use crate::cell::{BackwardStep, Cell, ForwardStep};
+use crate::cell::{BackwardStep, Cell, CellSpec, ForwardStep};
 use crate::error::Result;
 
 /// Where the reset gate r takes part in the candidate n.
@@ -54,6 +54,13 @@ impl Gru {
     pub fn with_clip(self, clip: f32) -> Self {
         Self { gate: self.gate.with_clip(Some(clip)), candidate: self.candidate.with_clip(Some(clip)), ..self }
     }
+
+    fn saved(&self) -> usize {
+        match self.reset {
+            GruReset::After => 4,
+            GruReset::Before => 3,
+        }
+    }
 }
 
 impl Cell for Gru {
@@ -64,29 +71,18 @@ impl Cell for Gru {
         }
     }
 
-    fn gates(&self) -> &[&'static str] {
-        &["r", "z", "n"]
-    }
-
-    /// One value a gate, in their order; with the reset after the product also rh_n.
-    fn saved(&self) -> usize {
+    /// Saved is one value a gate, in their order; with the reset after the product also rh_n.
+    fn spec(&self) -> CellSpec {
+        let spec = CellSpec::new(&["r", "z", "n"], self.saved())
+            .with_gate("r", "reset gate", "n ignores the old h", "n sees the old h")
+            .with_gate("z", "update gate", "h is renewed by n", "h is copied")
+            .with_candidate("n");
         match self.reset {
-            GruReset::After => 4,
-            GruReset::Before => 3,
+            // r scales the recurrent part of n alone.
+            GruReset::After => spec.with_split_gradients(true).with_formula("n = tanh(wx + r·rh), h' = (1−z)·n + z·h"),
+            // R_n multiplies r·h instead of h.
+            GruReset::Before => spec.with_first_phase_gates(2).with_formula("n = tanh(wx + R·(r·h)), h' = (1−z)·n + z·h"),
         }
-    }
-
-    /// With the reset before the product, R_n multiplies r·h instead of h.
-    fn first_phase_gates(&self) -> usize {
-        match self.reset {
-            GruReset::After => 3,
-            GruReset::Before => 2,
-        }
-    }
-
-    /// With the reset after the product, r scales the recurrent part of n alone.
-    fn split_gradients(&self) -> bool {
-        self.reset == GruReset::After
     }
 
     fn validate(&self) -> Result<()> {

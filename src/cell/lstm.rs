@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use crate::cell::activation::{Activation, wgsl_f32};
 use crate::cell::nonlinearity::{Nonlinearity, check_bound};
 use crate::cell::sealed::Token;
-use crate::cell::{BackwardStep, Cell, ForwardStep, UnitParam};
+use crate::cell::{BackwardStep, Cell, CellSpec, ForwardStep};
 use crate::error::Result;
 
 /// i, f, o = σ(wx + rh), g = tanh(wx + rh); c' = f·c + i·g; h' = o·tanh(c'). States h, c.
@@ -69,28 +69,21 @@ impl Lstm {
     }
 }
 
-/// Order of the peephole rows.
-const PEEPHOLES: [UnitParam; 1] = [UnitParam { name: "weight_peephole", rows: 3 }];
-
 impl Cell for Lstm {
     fn name(&self) -> &str {
         "lstm"
     }
 
-    fn gates(&self) -> &[&'static str] {
-        &["i", "f", "g", "o"]
-    }
-
-    fn states(&self) -> usize {
-        2
-    }
-
-    fn saved(&self) -> usize {
-        4
-    }
-
-    fn unit_params(&self) -> &[UnitParam] {
-        if self.peepholes { &PEEPHOLES } else { &[] }
+    fn spec(&self) -> CellSpec {
+        let spec = CellSpec::new(&["i", "f", "g", "o"], 4)
+            .with_state("c", "cell state")
+            .with_formula("c' = f·c + i·g, h' = o·tanh(c')")
+            .with_gate("i", "input gate", "g is kept out of c", "g is added to c")
+            .with_gate("f", "forget gate", "c is forgotten", "c is copied")
+            .with_candidate("g")
+            .with_gate("o", "output gate", "c is hidden from h", "c shows in h");
+        // Rows in the order i, o, f.
+        if self.peepholes { spec.with_unit_param("weight_peephole", 3) } else { spec }
     }
 
     fn validate(&self) -> Result<()> {

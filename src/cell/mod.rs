@@ -6,10 +6,11 @@
 pub(crate) mod activation;
 mod binary_gate;
 mod elman;
-mod frozen;
 mod gru;
 mod lstm;
 pub(crate) mod nonlinearity;
+mod shader;
+mod spec;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -18,21 +19,13 @@ use std::sync::Arc;
 pub use activation::{Activation, wgsl_f32};
 pub use binary_gate::BinaryGate;
 pub use elman::Elman;
-pub(crate) use frozen::Frozen;
 pub use gru::{Gru, GruReset};
 pub use lstm::Lstm;
 pub use nonlinearity::Nonlinearity;
+pub(crate) use shader::ShaderCell;
+pub use spec::{CellSpec, GateSpec, Meaning, StateSpec, UnitParam};
 
 use crate::error::{Error, Result};
-
-/// Parameters that a cell has per hidden unit, beyond the weight matrices and biases (peepholes, for one).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnitParam {
-    /// Tensor name without the layer: `weight_peephole` becomes `weight_peephole_l0`, shape `[rows, H]`.
-    pub name: &'static str,
-    /// Values per hidden unit.
-    pub rows: usize,
-}
 
 /// Gate math of one recurrent cell. All suites, strategies and commands take any `Cell`.
 ///
@@ -52,31 +45,8 @@ pub trait Cell: Debug + Send + Sync {
     /// The name that the command and the labels use.
     fn name(&self) -> &str;
 
-    /// Gate names in weight-row order: `["i", "f", "g", "o"]`.
-    fn gates(&self) -> &[&'static str];
-
-    /// S: states carried from step to step. State 0 is h, the one that W_hh multiplies.
-    fn states(&self) -> usize {
-        1
-    }
-
-    /// Floats kept per unit and step for backward, beyond the states themselves, which are kept anyway.
-    fn saved(&self) -> usize;
-
-    /// How many leading gates multiply h. The rest multiply [`mid`](Cell::mid), a second product within the step.
-    fn first_phase_gates(&self) -> usize {
-        self.gates().len()
-    }
-
-    /// Tensors with one value per hidden unit and row.
-    fn unit_params(&self) -> &[UnitParam] {
-        &[]
-    }
-
-    /// Whether `d_rh` ever differs from `d_wx`; if so both are kept for the weight gradients.
-    fn split_gradients(&self) -> bool {
-        false
-    }
+    /// Gates, states, counts and what they mean: the same every time.
+    fn spec(&self) -> CellSpec;
 
     /// Refuses options that mean nothing; called before anything is built.
     fn validate(&self) -> Result<()> {
@@ -122,7 +92,7 @@ pub trait Cell: Debug + Send + Sync {
         prev[0]
     }
 
-    /// The output of a gate, by its index in [`gates`](Cell::gates), from what forward saved and the states after the step; nothing
+    /// The output of a gate, by its index in [`CellSpec::gates`], from what forward saved and the states after the step; nothing
     /// if the cell does not tell. Asked for pictures alone: see [`Trace::gate`](crate::reference::Trace::gate).
     fn gate_value(&self, gate: usize, saved: &[f64], next: &[f64]) -> Option<f64> {
         let _ = (gate, saved, next);
@@ -203,34 +173,9 @@ pub fn by_name(name: &str) -> Result<Arc<dyn Cell>> {
     found.ok_or_else(|| Error::UnknownName { kind: "cell", name: name.into(), known })
 }
 
-/// Refuses counts that contradict each other.
-pub(crate) fn check_counts(cell: &dyn Cell) -> Result<()> {
-    let (gates, first, states) = (cell.gates().len(), cell.first_phase_gates(), cell.states());
-    let what = if gates == 0 {
-        "it has no gates".into()
-    } else if states == 0 {
-        "it has no states, and state 0 is h".into()
-    } else if !(1..=gates).contains(&first) {
-        format!("first_phase_gates is {first}, must lie in 1..={gates}, its gates")
-    } else {
-        return Ok(());
-    };
-    Err(Error::Check { cell: cell.name().into(), what })
-}
-
 /// Whether the cell's WGSL may run without wgpu's runtime checks.
 pub(crate) fn is_trusted(cell: &dyn Cell) -> bool {
     cell.trusted(sealed::Token)
-}
-
-/// Whether a step takes a second product, with `mid`.
-pub(crate) fn has_two_phases(cell: &dyn Cell) -> bool {
-    cell.first_phase_gates() < cell.gates().len()
-}
-
-/// Total rows of a cell's per-unit parameters.
-pub(crate) fn unit_rows(cell: &dyn Cell) -> usize {
-    cell.unit_params().iter().map(|p| p.rows).sum()
 }
 
 /// A shared cell is a cell, so that one `Arc<dyn Cell>` can go to the reference and to the GPU.
@@ -238,23 +183,8 @@ impl<C: Cell + ?Sized> Cell for Arc<C> {
     fn name(&self) -> &str {
         (**self).name()
     }
-    fn gates(&self) -> &[&'static str] {
-        (**self).gates()
-    }
-    fn states(&self) -> usize {
-        (**self).states()
-    }
-    fn saved(&self) -> usize {
-        (**self).saved()
-    }
-    fn first_phase_gates(&self) -> usize {
-        (**self).first_phase_gates()
-    }
-    fn unit_params(&self) -> &[UnitParam] {
-        (**self).unit_params()
-    }
-    fn split_gradients(&self) -> bool {
-        (**self).split_gradients()
+    fn spec(&self) -> CellSpec {
+        (**self).spec()
     }
     fn validate(&self) -> Result<()> {
         (**self).validate()

@@ -15,6 +15,7 @@ use crate::gpu::owned::OwnedBuffers;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence, state_len};
+use crate::plan::allocation::{Fill, GradientBuffers, PlanBuffers};
 use crate::plan::{BackwardBuffers, ForwardBuffers};
 use crate::product::Tile;
 use crate::reference;
@@ -188,9 +189,9 @@ impl CaseData {
         let mut uniform =
             |n: usize| -> Vec<f64> { (0..n).map(|_| f64::from(case.dtype.round(rng.random_range(-1.0f32..=1.0)))).collect() };
         let mut input = uniform(shape.rows() * config.input_size);
-        let initial_state = case.initial_state.then(|| uniform(state_len(cell, config, shape)));
+        let initial_state = case.initial_state.then(|| uniform(state_len(&cell.spec(), config, shape)));
         let mut d_output = uniform(shape.rows() * config.output_size());
-        let d_final_state = case.d_final_state.then(|| uniform(state_len(cell, config, shape)));
+        let d_final_state = case.d_final_state.then(|| uniform(state_len(&cell.spec(), config, shape)));
         let lengths: Option<Vec<u32>> =
             case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
         let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());
@@ -260,70 +261,58 @@ async fn run_poisoned(
     let ctx = rnn.context();
     let plan = rnn.plan(case.shape, mode)?;
     let sizes = plan.sizes();
-    let owned = OwnedBuffers::default();
+    let buffers = PlanBuffers::new(ctx, &sizes, Fill::Poison)?;
     let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
-    let f32s = |label, values: &[f64]| owned.keep(ctx.upload(label, &narrow(values)));
-    let stored = |label, values: &[f64]| owned.keep(rnn.upload_stored(label, &narrow(values)));
-    let poisoned = |label, bytes: u64| owned.keep(ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]));
-    fn whole(buffer: &Buffer) -> wgpu::BufferBinding<'_> {
-        buffer.as_entire_buffer_binding()
-    }
-    let params = rnn.upload_stored("params", &data.params_f32)?;
+    let f32s = |label, values: &[f64]| buffers.keep(ctx.upload(label, &narrow(values)));
+    let stored = |label, values: &[f64]| buffers.keep(rnn.upload_stored(label, &narrow(values)));
+    let words = |label, values: &[u32]| buffers.keep(ctx.upload(label, values));
+    let whole = Buffer::as_entire_buffer_binding;
+    let params = buffers.keep(rnn.upload_stored("params", &data.params_f32))?;
     let input = stored("input", &data.input)?;
-    let [output, final_state] = [poisoned("output", sizes.output)?, poisoned("final_state", sizes.state)?];
     let initial_state = data.initial_state.as_ref().map(|s| f32s("initial_state", s)).transpose()?;
-    let words = |label, values: &[u32]| owned.keep(ctx.upload(label, values));
     let lengths = data.lengths.as_ref().map(|l| words("lengths", l)).transpose()?;
     let reset = data.reset.as_ref().map(|r| words("reset", r)).transpose()?;
     let dropout_state = words("dropout_state", &data.dropout.words())?;
-    let [reserve, workspace] = [poisoned("reserve", sizes.reserve)?, poisoned("workspace", sizes.workspace)?];
     let forward = ForwardBuffers {
         initial_state: initial_state.as_ref().map(whole),
-        final_state: Some(whole(&final_state)),
         lengths: lengths.as_ref().map(whole),
         reset: reset.as_ref().map(whole),
         dropout_state: Some(whole(&dropout_state)),
-        reserve: Some(whole(&reserve)),
         status: Some(whole(status)),
-        ..ForwardBuffers::new(whole(&params), whole(&input), whole(&output), whole(&workspace))
+        ..buffers.forward(&params, &input)
     };
     let mut encoder = ctx.encoder("tidegate check");
     plan.bind_forward(&forward)?.encode(&mut encoder);
     if mode == Mode::Inference {
         ctx.submit(encoder)?;
-        return Ok((download_output(rnn, case, &output, &final_state).await?, None));
+        return Ok((download_output(rnn, case, &buffers).await?, None));
     }
 
     let d_output = stored("d_output", &data.d_output)?;
     let d_final_state = data.d_final_state.as_ref().map(|d| f32s("d_final_state", d)).transpose()?;
-    let [d_input, d_initial_state] = [poisoned("d_input", sizes.input)?, poisoned("d_initial_state", sizes.state)?];
-    let d_params = if case.accumulate {
-        owned.keep(ctx.upload("d_params", &data.params_f32))?
-    } else {
-        poisoned("d_params", sizes.d_params)?
-    };
+    let gradients = GradientBuffers::new(ctx, &sizes, Fill::Poison)?;
+    if case.accumulate {
+        ctx.write(&gradients.d_params, 0, &data.params_f32)?;
+    }
     // Nothing may flow from forward to backward but by the reserve and the output.
-    let poison = poisoned("poison", sizes.workspace)?;
-    encoder.copy_buffer_to_buffer(&poison, 0, &workspace, 0, sizes.workspace);
+    let poison = buffers.keep(ctx.upload("poison", &vec![u32::MAX; (sizes.workspace / 4) as usize]))?;
+    encoder.copy_buffer_to_buffer(&poison, 0, &buffers.workspace, 0, sizes.workspace);
     let backward = BackwardBuffers {
-        forward,
-        d_output: whole(&d_output),
         d_final_state: d_final_state.as_ref().map(whole),
-        d_params: whole(&d_params),
-        d_input: Some(whole(&d_input)),
-        d_initial_state: Some(whole(&d_initial_state)),
         accumulate: case.accumulate,
+        ..gradients.backward(forward, &d_output)
     };
     plan.bind_backward(&backward)?.encode(&mut encoder);
     ctx.submit(encoder)?;
-    let output = download_output(rnn, case, &output, &final_state).await?;
-    let [d_input, d_params, d_initial_state] = ctx.download([&d_input, &d_params, &d_initial_state]).await?;
+    let output = download_output(rnn, case, &buffers).await?;
+    let [d_input, d_params, d_initial_state] =
+        ctx.download([&gradients.d_input, &gradients.d_params, &gradients.d_initial_state]).await?;
     let d_input = case.dtype.decode(d_input, case.shape.rows() * case.config.input_size);
     Ok((output, Some(Gradients { d_input, d_params, d_initial_state })))
 }
 
-async fn download_output(rnn: &Rnn, case: &Case, output: &Buffer, final_state: &Buffer) -> Result<Output> {
-    let [output, final_state] = rnn.context().download([output, final_state]).await?;
+async fn download_output(rnn: &Rnn, case: &Case, buffers: &PlanBuffers) -> Result<Output> {
+    let [output, final_state] = rnn.context().download([&buffers.output, &buffers.final_state]).await?;
     let output = case.dtype.decode(output, case.shape.rows() * case.config.output_size());
     Ok(Output { output, final_state })
 }

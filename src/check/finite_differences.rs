@@ -46,7 +46,7 @@ pub fn finite_differences(
 ) -> Result<FiniteDifferences> {
     let frozen = reference::forward(cell, config, params, seq, Mode::Training)?;
     let Gradients { d_input, d_params, d_initial_state } = reference::backward(cell, config, params, seq, &frozen, d)?;
-    let zeros = || vec![0.0; state_len(cell, config, seq.shape)];
+    let zeros = || vec![0.0; state_len(&cell.spec(), config, seq.shape)];
     let mut problem = Problem {
         cell,
         config,

@@ -16,7 +16,7 @@ pub use tolerance::Tolerance;
 #[doc(hidden)]
 pub use crate::schedule::persistent::{PersistentKernel, PersistentTarget, persistent_kernels};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, ShaderCell};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::network::config::RnnConfig;
@@ -117,6 +117,7 @@ pub fn rows_by_products(ctx: &Context) -> usize {
 /// WGSL modules that networks of this cell ask devices to compile, by the file of the entry point, over a sample of the sizes that are baked in:
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
+    let cell = &ShaderCell::new(cell);
     let sources =
         crate::product::sources().into_iter().chain(crate::plan::prologue::sources(cell)).chain(schedule::sources(cell));
     let sources = sources

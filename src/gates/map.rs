@@ -1,6 +1,6 @@
 //! One map: the values of a gate or state in 256 levels, and what they amount to.
 
-use super::meaning::{Meaning, meaning};
+use crate::cell::Meaning;
 use crate::error::{Error, Result};
 
 /// The values of a gate or state over rows and units.
@@ -35,16 +35,19 @@ pub struct Shares {
     pub meaning: Meaning,
 }
 
+/// What is drawn.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Named {
+    pub name: &'static str,
+    pub about: &'static str,
+    /// Of a gate that opens and shuts.
+    pub meaning: Option<Meaning>,
+}
+
 impl Map {
     /// From `[T·B, units]`.
-    pub(super) fn new(
-        cell: &str,
-        name: &str,
-        is_gate: bool,
-        values: &[f64],
-        units: usize,
-        rows: &[Option<usize>],
-    ) -> Result<Self> {
+    pub(super) fn new(named: Named, values: &[f64], units: usize, rows: &[Option<usize>]) -> Result<Self> {
+        let Named { name, about, meaning } = named;
         let most = rows.iter().flatten().max().ok_or_else(|| Error::Config(format!("`{name}`: there is no row to draw")))?;
         let last = values.len() / units.max(1);
         if *most >= last {
@@ -58,8 +61,7 @@ impl Map {
         let low = shown.iter().copied().fold(f64::INFINITY, f64::min);
         let high = shown.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let share = |holds: &dyn Fn(f64) -> bool| shown.iter().filter(|&&v| holds(v)).count() as f64 / shown.len() as f64;
-        let (about, meaning) = meaning(cell, name);
-        let gate = is_gate && meaning.is_some();
+        let gate = meaning.is_some();
         let shares = meaning.filter(|_| gate && low >= 0.0 && high <= 1.0);
         let shares = shares.map(|meaning| Shares { shut: share(&|v| v < 0.1), open: share(&|v| v > 0.9), meaning });
 
@@ -83,7 +85,9 @@ mod tests {
     use super::*;
 
     fn map(is_gate: bool, values: &[f64], rows: &[Option<usize>]) -> Result<Map> {
-        Map::new("lstm", if is_gate { "f" } else { "c" }, is_gate, values, 2, rows)
+        let meaning = Meaning { shut: "c is forgotten", open: "c is copied" };
+        let named = Named { name: if is_gate { "f" } else { "c" }, about: "", meaning: is_gate.then_some(meaning) };
+        Map::new(named, values, 2, rows)
     }
 
     #[test]

@@ -1,18 +1,14 @@
 //! What a network copies and what it renews: maps of its gates and states.
 
 mod map;
-mod meaning;
 
+use map::Named;
 pub use map::{Map, Shares};
-pub use meaning::{Meaning, formula};
 
 use crate::cell::Cell;
 use crate::error::Result;
 use crate::network::config::{Direction, RnnConfig};
 use crate::reference::Trace;
-
-/// What the states are called.
-const STATES: [&str; 2] = ["h", "c"];
 
 /// Every layer and direction, as [`maps`] takes it, and what it is called.
 pub fn passes(config: &RnnConfig) -> impl Iterator<Item = ([usize; 2], String)> + '_ {
@@ -35,15 +31,18 @@ pub fn maps(
     units: usize,
     rows: &[Option<usize>],
 ) -> Result<Vec<Map>> {
+    let spec = cell.spec();
     let mut maps = Vec::new();
-    for (gate, &name) in cell.gates().iter().enumerate() {
+    for (index, gate) in spec.gates.iter().enumerate() {
         // The only gate of a simple network is its new state.
-        if name != STATES[0] {
-            maps.push(Map::new(cell.name(), name, true, &trace.gate(cell, layer, direction, gate)?, units, rows)?);
+        if gate.name != spec.states[0].name {
+            let named = Named { name: gate.name, about: gate.about, meaning: gate.meaning };
+            maps.push(Map::new(named, &trace.gate(cell, layer, direction, index)?, units, rows)?);
         }
     }
-    for (state, name) in STATES.iter().enumerate().take(cell.states()).rev() {
-        maps.push(Map::new(cell.name(), name, false, trace.state(layer, direction, state)?, units, rows)?);
+    for (index, state) in spec.states.iter().enumerate().rev() {
+        let named = Named { name: state.name, about: state.about, meaning: None };
+        maps.push(Map::new(named, trace.state(layer, direction, index)?, units, rows)?);
     }
     Ok(maps)
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineCache};
 
-use crate::cell::{Cell, is_trusted, unit_rows};
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::shaders;
@@ -183,33 +183,33 @@ impl KernelSource {
     }
 
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
-    pub fn with_cell(mut self, cell: &dyn Cell) -> Self {
+    pub fn with_cell(mut self, cell: &ShaderCell) -> Self {
         self.wgsl.push_str(&cell_counts(cell));
         self = self.with_file("shared/activations");
-        let _ = write!(self.wgsl, "\n// --- cell {}\n{}", cell.name(), cell.wgsl());
-        self.trusted &= is_trusted(cell);
+        let _ = write!(self.wgsl, "\n// --- cell {}\n{}", cell.name, cell.wgsl);
+        self.trusted &= cell.trusted;
         self
     }
 }
 
-fn cell_counts(cell: &dyn Cell) -> String {
+fn cell_counts(cell: &ShaderCell) -> String {
     let counts = [
-        ("Gates", "GATES", cell.gates().len()),
-        ("State", "STATES", cell.states()),
-        ("Saved", "SAVED", cell.saved()),
-        ("Unit", "UNIT_ROWS", unit_rows(cell)),
+        ("Gates", "GATES", cell.gates.len()),
+        ("State", "STATES", cell.states.len()),
+        ("Saved", "SAVED", cell.saved),
+        ("Unit", "UNIT_ROWS", cell.unit_rows()),
     ];
     let mut wgsl = String::from("\n");
     for (alias, count, n) in counts {
         // WGSL has no empty arrays.
         let _ = writeln!(wgsl, "const {count} = {n}u;\nalias {alias} = array<f32, {}>;", n.max(1));
     }
-    let split = u32::from(cell.split_gradients());
-    let first = cell.first_phase_gates();
+    let split = u32::from(cell.split_gradients);
+    let first = cell.first_phase_gates;
     let _ = writeln!(wgsl, "const SPLIT_GRADIENTS = {split}u;\nconst FIRST_PHASE_GATES = {first}u;");
     wgsl.push_str("struct Forward { next: State, saved: Saved }\n");
     wgsl.push_str("struct Backward { d_wx: Gates, d_rh: Gates, d_prev: State, d_unit: Unit }\n");
-    if first == cell.gates().len() {
+    if first == cell.gates.len() {
         wgsl.push_str("fn cell_mid(wx: Gates, rh: Gates, prev: State, unit: Unit) -> f32 { return prev[0]; }\n");
         wgsl.push_str("fn cell_mid_saved(saved: Saved, prev: State) -> f32 { return prev[0]; }\n");
     }
@@ -313,7 +313,7 @@ fn create_module(device: &Device, source: &KernelSource) -> wgpu::ShaderModule {
     // SAFETY: the text is wholly this crate's. Its loops are bounded by sizes, its divisors are at least 1, and every
     // index lies within its binding: `plan/checks.rs` holds the caller's buffers to `BufferSizes` and to the sizes of training's
     // pieces, `program.rs` binds each slot with its exact size, `Dims::new`, `train/pass.rs` and `Dispatch::new` keep indices
-    // within u32, `product/bounds.rs` proves each product, and `Frozen` keeps a user's cell from changing its counts in between.
+    // within u32, `product/bounds.rs` proves each product, and `ShaderCell` keeps a user's cell from changing its counts in between.
     unsafe {
         device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked())
     }

@@ -453,8 +453,8 @@ impl LayerReader<'_, '_> {
         let config = RnnConfig::new(inputs, hidden).with_bias(has_bias);
         config.validate()?;
         let cell = by_name(cell.unwrap_or(self.layer.cell))?;
-        let gates = cell.gates().len();
-        let expected = by_name(self.layer.cell)?.gates().len();
+        let gates = cell.spec().gates.len();
+        let expected = by_name(self.layer.cell)?.spec().gates.len();
         if gates != expected {
             let (ours, theirs) = (cell.name(), self.layer.cell);
             return Err(Error::Config(format!("cell `{ours}` has {gates} gates, the file's {theirs} {expected}")));

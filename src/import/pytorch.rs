@@ -342,7 +342,7 @@ mod tests {
         let truth = params(&lstm, &config());
         for cell in [None, Some("lstm")] {
             let model = Model::from_safetensors(&truth.to_safetensors("").unwrap(), cell).unwrap();
-            assert_eq!(model.cell.unit_params(), lstm.unit_params());
+            assert_eq!(model.cell.spec().unit_params, lstm.spec().unit_params);
             assert_eq!(model.params, truth);
         }
         let mut gru = tensors("gru", &config(), "");

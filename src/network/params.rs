@@ -5,7 +5,7 @@ use std::ops::Range;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::cell::{Cell, check_counts, unit_rows};
+use crate::cell::{Cell, CellSpec};
 use crate::error::{Error, Result, check_len};
 use crate::network::config::RnnConfig;
 
@@ -49,11 +49,16 @@ pub(crate) struct ParamBlock {
 impl ParamLayout {
     /// Refuses a cell or config that means nothing, and more parameters than u32 counts.
     pub fn new(cell: &dyn Cell, config: &RnnConfig) -> Result<Self> {
-        check_counts(cell)?;
+        Self::of(cell, &cell.spec(), config)
+    }
+
+    /// Of a cell that was asked for its spec.
+    pub(crate) fn of(cell: &dyn Cell, spec: &CellSpec, config: &RnnConfig) -> Result<Self> {
+        spec.check(cell.name())?;
         cell.validate()?;
         config.validate()?;
         let hidden = config.hidden_size;
-        let rows = cell.gates().len() * hidden;
+        let rows = spec.gates.len() * hidden;
         let mut layout =
             Self { specs: Vec::new(), blocks: Vec::new(), num_directions: config.num_directions(), hidden_size: hidden };
         for layer in 0..config.num_layers {
@@ -67,8 +72,8 @@ impl ParamLayout {
                     bias = Some(layout.push("bias_ih", &suffix, &[rows])?);
                     layout.push("bias_hh", &suffix, &[rows])?;
                 }
-                let unit = (unit_rows(cell) > 0).then_some(layout.len());
-                for param in cell.unit_params() {
+                let unit = (spec.unit_rows() > 0).then_some(layout.len());
+                for param in &spec.unit_params {
                     layout.push(param.name, &suffix, &[param.rows, hidden])?;
                 }
                 layout.blocks.push(ParamBlock { weight_ih, weight_hh, bias, unit, len: layout.len() - start });

@@ -1,6 +1,6 @@
 //! What a call works on ([`SeqShape`], [`Sequence`]) and what it returns.
 
-use crate::cell::Cell;
+use crate::cell::{Cell, CellSpec};
 use crate::error::{Error, Result, check_len};
 use crate::network::config::{RnnConfig, check_dimension};
 
@@ -110,7 +110,7 @@ impl<'a, F> Sequence<'a, F> {
         self.shape.validate()?;
         check_len("input", self.shape.rows().saturating_mul(config.input_size), self.input.len())?;
         if let Some(state) = self.initial_state {
-            check_len("initial_state", state_len(cell, config, self.shape), state.len())?;
+            check_len("initial_state", state_len(&cell.spec(), config, self.shape), state.len())?;
         }
         if let Some(lengths) = self.lengths {
             check_len("lengths", self.shape.batch_size, lengths.len())?;
@@ -129,8 +129,8 @@ impl<'a, F> Sequence<'a, F> {
 }
 
 /// Values of one whole state block `[S, L·D, B, H]`.
-pub(crate) fn state_len(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape) -> usize {
-    cell.states() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size
+pub(crate) fn state_len(cell: &CellSpec, config: &RnnConfig, shape: SeqShape) -> usize {
+    cell.states.len() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size
 }
 
 /// What a forward pass gives.

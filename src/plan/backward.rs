@@ -1,6 +1,5 @@
 //! The dispatches of a backward pass: per layer the reversed recurrence, then all weight gradients as products over T·B rows.
 
-use crate::cell::unit_rows;
 use crate::error::{Error, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
@@ -35,7 +34,7 @@ impl Plan {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.carry = carry;
             sizes.snapshot = map.snapshot as u32;
-            sizes.d_rh = if network.cell.split_gradients() { dims.gate_elements() as u32 } else { 0 };
+            sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
             let output = if layer == last { user.output } else { reserve.outputs[layer] };
             let slots = BackwardSlots {
@@ -52,7 +51,7 @@ impl Plan {
             };
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
             let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
-            program.push(previous(ctx, &*network.cell, &sizes, around)?.into());
+            program.push(previous(ctx, &network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
             let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options };
             products.weight_gradients(&mut program, input)?;
@@ -77,7 +76,7 @@ impl LayerProducts<'_> {
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
-        let cell = &*network.cell;
+        let cell = &network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
         let dropout = plan.dropout_below(layer);
@@ -115,9 +114,9 @@ impl LayerProducts<'_> {
             &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih),
         )?);
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
-        let first = cell.first_phase_gates() as u64;
+        let first = cell.first_phase_gates as u64;
         let operand_len = dims.directions * dims.rows * dims.hidden;
-        for (gate, gates, offset) in [(0, first, 0), (first, cell.gates().len() as u64 - first, operand_len)] {
+        for (gate, gates, offset) in [(0, first, 0), (first, cell.gates.len() as u64 - first, operand_len)] {
             if gates > 0 {
                 let a = d_gates(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
@@ -131,7 +130,7 @@ impl LayerProducts<'_> {
             sums.push((dims.gate_rows, d_rh, bias + dims.gate_rows as usize));
         }
         if let Some(unit) = block.unit {
-            sums.push((unit_rows(cell) as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
+            sums.push((cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
         }
         for (columns, from, to) in sums {
             let a = Matrix::rows(map.d_rows, columns).at(from).stacked(dims.rows * columns);

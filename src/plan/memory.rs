@@ -1,6 +1,5 @@
 //! Where everything lies in the workspace and the reserve.
 
-use crate::cell::{has_two_phases, unit_rows};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
@@ -39,15 +38,15 @@ pub(crate) struct Dims {
 
 impl Dims {
     pub(crate) fn new(network: &Network, shape: SeqShape) -> Result<Self> {
-        let (cell, config) = (&*network.cell, &network.config);
+        let (cell, config) = (&network.cell, &network.config);
         let most = u64::from(u32::MAX);
         // Every other size is at most a small multiple of these two.
         let width =
-            (cell.gates().len() + cell.saved() + cell.states() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
+            (cell.gates.len() + cell.saved + cell.states.len() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
         let largest = shape.rows() as u128 * width * config.num_directions() as u128;
         let states =
             shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
-        for needed in [largest, states * cell.states() as u128] {
+        for needed in [largest, states * cell.states.len() as u128] {
             if needed > most.into() {
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);
                 return Err(Error::Limit { limit: "u32 index".into(), needed, actual: most });
@@ -59,10 +58,10 @@ impl Dims {
             rows: shape.rows() as u64,
             hidden: config.hidden_size as u64,
             directions: config.num_directions() as u64,
-            gate_rows: (cell.gates().len() * config.hidden_size) as u64,
+            gate_rows: (cell.gates.len() * config.hidden_size) as u64,
             output: config.output_size() as u64,
-            states: cell.states() as u64,
-            block: (state_len(cell, config, shape) / cell.states()) as u64,
+            states: cell.states.len() as u64,
+            block: (state_len(cell.spec(), config, shape) / cell.states.len()) as u64,
             batch_first: config.batch_first,
         })
     }
@@ -80,7 +79,7 @@ impl Dims {
 
     /// Where the per-unit gradients start in d_rows.
     pub(crate) fn d_unit_offset(&self, network: &Network) -> u64 {
-        self.gate_elements() * if network.cell.split_gradients() { 2 } else { 1 }
+        self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
 
     pub(crate) fn marks(&self) -> u64 {
@@ -167,7 +166,7 @@ impl Maps {
         let (mut reserve, mut workspace) = (arena(Role::Reserve), arena(Role::Workspace));
         let (mut of_step, mut of_backward) = (arena(Role::Workspace), arena(Role::Workspace));
         let sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &*network.cell, sizes: &sizes, element: network.element };
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
         let schedule = options.strategy.schedule();
         // The workspace holds other things too.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
@@ -272,7 +271,7 @@ impl ReserveMap {
         }
         let dropout = network.config.dropout > 0.0 && layers > 1;
         let header = arena.alloc(if dropout { 4 } else { 0 });
-        let values = (network.cell.saved() + network.cell.states() - 1) as u64;
+        let values = (network.cell.saved + network.cell.states.len() - 1) as u64;
         let kept = (0..layers).map(|_| arena.alloc(dims.directions * dims.rows * values * dims.hidden)).collect();
         let element = network.element.written();
         let outputs = (1..layers).map(|_| arena.alloc_stored(dims.rows * dims.output, element)).collect();
@@ -284,7 +283,7 @@ impl ForwardMap {
     pub(crate) fn new(network: &Network, dims: &Dims, mode: Mode, window: u64, extra: Scratch, arena: &mut Arena) -> Self {
         let stacked = network.config.num_layers > 1;
         let dropout = stacked && mode == Mode::Training && network.config.dropout > 0.0;
-        let scratch = phase_scratch(&*network.cell, dims.directions, dims.batch, dims.hidden);
+        let scratch = phase_scratch(&network.cell, dims.directions, dims.batch, dims.hidden);
         let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
@@ -308,10 +307,10 @@ pub(crate) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slo
 
 impl BackwardMap {
     pub(crate) fn new(ctx: &Context, network: &Network, dims: &Dims, tiles: Tiles, extra: Scratch, arena: &mut Arena) -> Self {
-        let (cell, config) = (&*network.cell, &network.config);
+        let (cell, config) = (&network.cell, &network.config);
         let stacked = config.num_layers > 1;
-        let two_phases = has_two_phases(cell);
-        let units = dims.directions * dims.rows * unit_rows(cell) as u64 * dims.hidden;
+        let two_phases = cell.has_two_phases();
+        let units = dims.directions * dims.rows * cell.unit_rows() as u64 * dims.hidden;
         let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
         let partial = |layer| {
             let block = network.layout.block(layer, 0).len as u64;

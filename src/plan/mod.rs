@@ -1,5 +1,6 @@
 //! Buffer sizes and the dispatch list of one network at one shape; binding them to the app's buffers; recording.
 
+pub(crate) mod allocation;
 mod backward;
 pub(crate) mod buffers;
 pub(crate) mod checks;
@@ -16,7 +17,7 @@ use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
 use memory::{Chosen, Dims, Maps, SingleStep};
 
-use crate::cell::Cell;
+use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -35,7 +36,9 @@ use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
 pub(crate) struct Network {
-    pub cell: Arc<dyn Cell>,
+    pub math: Arc<dyn Cell>,
+    /// The same for kernels.
+    pub cell: ShaderCell,
     pub config: RnnConfig,
     pub layout: ParamLayout,
     /// How parameters, input and output are stored.
@@ -91,7 +94,7 @@ fn check(
     sizes: &BufferSizes,
 ) -> Result<()> {
     let step_sizes = dims.step_sizes(network, 0, false);
-    let layer = Layer { ctx, options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
+    let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
     let schedule = options.strategy.schedule();
     schedule.check(&layer, false)?;
     if mode == Mode::Training {
@@ -114,7 +117,7 @@ impl Plan {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
         let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options: &options, cell: &*network.cell, sizes: &step_sizes, element: network.element };
+        let layer = Layer { ctx, options: &options, cell: &network.cell, sizes: &step_sizes, element: network.element };
         // What the app says, else what is known of the device now.
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
@@ -134,7 +137,7 @@ impl Plan {
             fits: Fits {
                 persistent: options.persistent
                     && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
-                weights: holds_weights(ctx, &*network.cell, &step_sizes),
+                weights: holds_weights(ctx, &network.cell, &step_sizes),
                 fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
                 products_step: ProductsMap::fits(ctx, &dims),
             },
@@ -202,7 +205,7 @@ impl Plan {
 
     /// A layer of the network, as its schedule takes it.
     fn layer<'a>(&'a self, sizes: &'a StepSizes) -> Layer<'a> {
-        Layer { ctx: &self.ctx, options: &self.options, cell: &*self.network.cell, sizes, element: self.network.element }
+        Layer { ctx: &self.ctx, options: &self.options, cell: &self.network.cell, sizes, element: self.network.element }
     }
 
     /// Dropout in front of a layer; only training has it.

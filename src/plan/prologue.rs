@@ -1,6 +1,6 @@
 //! Kernels that bring data into the form that the recurrence and the products want.
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Access;
@@ -156,7 +156,7 @@ pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatc
     Dispatch::new(ctx, ctx.kernel(pack_halves_source()), &[src, dst], &sizes, grid)
 }
 
-fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
+fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
     let bindings = [
         Binding::write("state"),
         Binding::write("marks").of_u32(),
@@ -168,14 +168,14 @@ fn previous_source(cell: &dyn Cell, output: Element) -> KernelSource {
 }
 
 /// Writes the second operand of the weight_hh gradient: `[state, marks, output, reserve, operands]`.
-pub(crate) fn previous(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
+pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;
     Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element)), &slots, sizes, elementwise(ctx, elements))
 }
 
 /// Every source that this module can ask for, for validation without a device.
-pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     let mut sources = vec![pack_source(), pack_halves_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));

@@ -318,7 +318,7 @@ mod tests {
     #[test]
     fn a_sweep_checks_what_it_times() {
         let ctx = crate::product::tests::context();
-        let options = Options { shrink: 64, only: vec!["32x32".into()], warm: 0.0 };
+        let options = Options { shrink: 64, only: vec!["32x32 of 4x4, k 16, 1 slices, 1".into()], warm: 0.0 };
         let mut rows = Vec::new();
         sweep(&ctx, &options, |row| rows.push(row.unwrap())).unwrap();
         assert_eq!(rows.len(), CASES.len());

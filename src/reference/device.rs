@@ -68,10 +68,10 @@ pub fn narrow(values: &[f64]) -> Vec<f32> {
 pub fn check_memory(cell: &dyn Cell, config: &RnnConfig, shape: SeqShape, backward: bool) -> Result<()> {
     let params = ParamLayout::new(cell, config)?.len() as f64;
     let [rows, batch] = [shape.seq_len as f64 * shape.batch_size as f64, shape.batch_size as f64];
-    let [hidden, directions, states] = [config.hidden_size, config.num_directions(), cell.states()].map(|n| n as f64);
+    let [hidden, directions, states] = [config.hidden_size, config.num_directions(), cell.spec().states.len()].map(|n| n as f64);
     // Backward holds the gradients of all gates of one direction, twice, beside what forward kept of every step.
-    let gates = cell.gates().len() as f64 * hidden * if backward { 3.0 } else { 1.0 };
-    let kept = directions * hidden * (2.0 * states + cell.saved() as f64);
+    let gates = cell.spec().gates.len() as f64 * hidden * if backward { 3.0 } else { 1.0 };
+    let kept = directions * hidden * (2.0 * states + cell.spec().saved as f64);
     let layers = config.num_layers as f64;
     let kept = if backward { layers * (kept + config.output_size() as f64) } else { kept };
     let io = (2 * config.input_size + 3 * config.output_size()) as f64;

@@ -1,22 +1,21 @@
-//! [`Rnn`], a network on a device, and its convenience calls.
+//! [`Rnn`], a network on a device.
 
+pub(crate) mod calls;
 pub(crate) mod session;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use wgpu::{Buffer, BufferUsages, CommandEncoder};
+use wgpu::{Buffer, BufferUsages};
 
-use crate::cell::{Cell, Frozen};
-use crate::error::{Error, Result, check_len};
+use crate::cell::{Cell, CellSpec, ShaderCell};
+use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
-use crate::gpu::owned::OwnedBuffers;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
-use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
-use crate::plan::{BackwardBuffers, ForwardBuffers, Network, Plan};
+use crate::network::sequence::{Mode, SeqShape};
+use crate::plan::{Network, Plan};
 use crate::product::{Tile, Tiles};
 use crate::schedule::Strategy;
 use crate::schedule::options::ScheduleOptions;
@@ -36,9 +35,9 @@ impl Rnn {
     /// Checks the cell, the config and the device. Pipelines are built by the first plan that needs them.
     pub fn new(ctx: &Context, cell: impl Cell + 'static, config: RnnConfig) -> Result<Self> {
         ctx.check_limits()?;
-        let cell = Frozen::new(Arc::new(cell));
-        let layout = ParamLayout::new(&cell, &config)?;
-        let network = Arc::new(Network { cell: Arc::new(cell), config, layout, element: Element::F32 });
+        let kernels = ShaderCell::new(&cell);
+        let layout = ParamLayout::of(&cell, kernels.spec(), &config)?;
+        let network = Arc::new(Network { math: Arc::new(cell), cell: kernels, config, layout, element: Element::F32 });
         Ok(Self { ctx: ctx.clone(), network, options: ScheduleOptions::new(ctx), tuning: Arc::default() })
     }
 
@@ -128,7 +127,12 @@ impl Rnn {
 
     /// Its cell.
     pub fn cell(&self) -> &dyn Cell {
-        &*self.network.cell
+        &*self.network.math
+    }
+
+    /// What its cell is, as data.
+    pub fn cell_spec(&self) -> &CellSpec {
+        self.network.cell.spec()
     }
 
     /// How its parameters, input and output are stored.
@@ -226,24 +230,7 @@ impl Rnn {
         Ok(())
     }
 
-    /// Runs host data through the network in inference mode, on buffers of its own.
-    pub async fn forward(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
-        self.measure_residency().await?;
-        let run = HostRun::new(self, params, seq, Mode::Inference)?;
-        let mut encoder = run.encoder();
-        run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
-        self.ctx.submit(encoder)?;
-        run.record().await?;
-        run.output().await
-    }
-
-    /// [`forward`](Rnn::forward) that waits.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn forward_blocking(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
-        pollster::block_on(self.forward(params, seq))
-    }
-
-    /// Overwrites uploaded parameters, for the next submit. A [`TrainingRun`] that is still to go backward would then mix old
+    /// Overwrites uploaded parameters, for the next submit. A [`TrainingRun`](crate::TrainingRun) that is still to go backward would then mix old
     /// activations with new weights.
     pub fn write_params(&self, buffer: &Buffer, params: &Params) -> Result<()> {
         self.check_layout(params)?;
@@ -255,220 +242,5 @@ impl Rnn {
             return Err(Error::BufferUsage { name: "params", needed: BufferUsages::COPY_DST, actual: buffer.usage() });
         }
         self.ctx.write(buffer, 0, &self.dtype().encode(params.values()))
-    }
-
-    /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
-    pub async fn forward_training<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
-        self.measure_residency().await?;
-        let run = HostRun::new(self, params, seq, Mode::Training)?;
-        let mut encoder = run.encoder();
-        run.plan.bind_forward(&run.forward_buffers())?.encode(&mut encoder);
-        self.ctx.submit(encoder)?;
-        run.record().await?;
-        Ok(TrainingRun { output: run.output().await?, run })
-    }
-
-    /// [`forward_training`](Rnn::forward_training) that waits.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn forward_training_blocking<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
-        pollster::block_on(self.forward_training(params, seq))
-    }
-
-    /// Runs host data forward in training mode and the gradients of its output back.
-    pub async fn backward(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
-        let run = self.forward_training(params, seq).await?;
-        let gradients = run.backward(d).await?;
-        Ok((run.output, gradients))
-    }
-
-    /// [`backward`](Rnn::backward) that waits.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn backward_blocking(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
-        pollster::block_on(self.backward(params, seq, d))
-    }
-}
-
-/// The buffers of one convenience call.
-#[derive(Debug)]
-pub(crate) struct HostRun<'a> {
-    rnn: &'a Rnn,
-    ctx: &'a Context,
-    plan: Plan,
-    params: &'a Buffer,
-    input: Buffer,
-    output: Buffer,
-    initial_state: Option<Buffer>,
-    final_state: Buffer,
-    lengths: Option<Buffer>,
-    reset: Option<Buffer>,
-    dropout_state: Buffer,
-    reserve: Option<Buffer>,
-    status: Buffer,
-    /// Repairs of this run that the context knows of.
-    recorded: AtomicU32,
-    workspace: Buffer,
-    _owned: OwnedBuffers,
-}
-
-impl<'a> HostRun<'a> {
-    pub fn new(rnn: &'a Rnn, params: &'a Buffer, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
-        seq.validate(rnn.cell(), rnn.config())?;
-        let ctx = &rnn.ctx;
-        let plan = rnn.plan(seq.shape, mode)?;
-        let sizes = plan.sizes();
-        let owned = OwnedBuffers::default();
-        let scratch = |label, size| owned.keep(ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
-        let words = |label, values: &[u32]| owned.keep(ctx.upload(label, values));
-        Ok(Self {
-            rnn,
-            ctx,
-            params,
-            input: owned.keep(rnn.upload_stored("input", seq.input))?,
-            output: scratch("output", sizes.output)?,
-            initial_state: seq.initial_state.map(|s| owned.keep(ctx.upload("initial_state", s))).transpose()?,
-            final_state: scratch("final_state", sizes.state)?,
-            lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
-            reset: seq.reset.map(|r| words("reset", r)).transpose()?,
-            dropout_state: words("dropout_state", &seq.dropout.words())?,
-            reserve: (sizes.reserve > 0).then(|| scratch("reserve", sizes.reserve)).transpose()?,
-            status: scratch("status", sizes.status)?,
-            recorded: AtomicU32::new(0),
-            workspace: scratch("workspace", sizes.workspace)?,
-            plan,
-            _owned: owned,
-        })
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn context(&self) -> &Context {
-        self.ctx
-    }
-
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    pub fn encoder(&self) -> CommandEncoder {
-        self.ctx.encoder("tidegate")
-    }
-
-    pub fn forward_buffers(&self) -> ForwardBuffers<'_> {
-        ForwardBuffers {
-            params: self.params.as_entire_buffer_binding(),
-            input: self.input.as_entire_buffer_binding(),
-            output: self.output.as_entire_buffer_binding(),
-            initial_state: self.initial_state.as_ref().map(Buffer::as_entire_buffer_binding),
-            final_state: Some(self.final_state.as_entire_buffer_binding()),
-            lengths: self.lengths.as_ref().map(Buffer::as_entire_buffer_binding),
-            reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
-            dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
-            reserve: self.reserve.as_ref().map(Buffer::as_entire_buffer_binding),
-            status: Some(self.status.as_entire_buffer_binding()),
-            workspace: self.workspace.as_entire_buffer_binding(),
-        }
-    }
-
-    pub async fn output(&self) -> Result<Output> {
-        let [output, final_state] = self.ctx.download([&self.output, &self.final_state]).await?;
-        let len = self.plan.shape().rows() * self.rnn.config().output_size();
-        Ok(Output { output: self.rnn.dtype().decode(output, len), final_state })
-    }
-
-    /// What the status holds since the run was made.
-    pub async fn status(&self) -> Result<[u32; 4]> {
-        let [words] = self.ctx.download([&self.status]).await?;
-        Ok([0, 1, 2, 3].map(|i| words[i].to_bits()))
-    }
-
-    /// Lets the context know of repairs, so that strategy persistent is dropped where it keeps failing.
-    async fn record(&self) -> Result<()> {
-        if self.plan.strategy() == Strategy::Persistent {
-            let [_, repairs, came, _] = self.status().await?;
-            let known = self.recorded.swap(repairs, Ordering::Relaxed);
-            self.ctx.record_repairs(repairs.wrapping_sub(known), came);
-        }
-        Ok(())
-    }
-}
-
-/// What the backward pass of a [`HostRun`] writes.
-#[derive(Debug)]
-pub(crate) struct GradientBuffers {
-    d_input: Buffer,
-    d_params: Buffer,
-    d_initial_state: Buffer,
-    _owned: OwnedBuffers,
-}
-
-impl GradientBuffers {
-    pub fn new(run: &HostRun<'_>) -> Result<Self> {
-        let sizes = run.plan.sizes();
-        let owned = OwnedBuffers::default();
-        let result = |label, size| owned.keep(run.ctx.create_buffer(label, size, BufferUsages::STORAGE | BufferUsages::COPY_SRC));
-        Ok(Self {
-            d_input: result("d_input", sizes.input)?,
-            d_params: result("d_params", sizes.d_params)?,
-            d_initial_state: result("d_initial_state", sizes.state)?,
-            _owned: owned,
-        })
-    }
-
-    /// Without a gradient of the final state.
-    pub fn buffers<'a>(&'a self, run: &'a HostRun<'_>, d_output: &'a Buffer) -> BackwardBuffers<'a> {
-        let whole = Buffer::as_entire_buffer_binding;
-        BackwardBuffers {
-            d_input: Some(whole(&self.d_input)),
-            d_initial_state: Some(whole(&self.d_initial_state)),
-            ..BackwardBuffers::new(run.forward_buffers(), whole(d_output), whole(&self.d_params))
-        }
-    }
-
-    pub async fn download(&self, run: &HostRun<'_>) -> Result<Gradients> {
-        let [d_input, d_params, d_initial_state] =
-            run.ctx.download([&self.d_input, &self.d_params, &self.d_initial_state]).await?;
-        let len = run.plan.shape().rows() * run.rnn.config().input_size;
-        Ok(Gradients { d_input: run.rnn.dtype().decode(d_input, len), d_params, d_initial_state })
-    }
-}
-
-/// A training forward on buffers of its own. Its gradients may be asked for any number of times, while the parameters are those
-/// of the forward.
-#[derive(Debug)]
-pub struct TrainingRun<'a> {
-    output: Output,
-    run: HostRun<'a>,
-}
-
-impl TrainingRun<'_> {
-    /// Output and final state, with dropout applied.
-    pub fn output(&self) -> &Output {
-        &self.output
-    }
-
-    /// Gradients of any loss from its gradients in the output.
-    pub async fn backward(&self, d: &OutputGradients<'_>) -> Result<Gradients> {
-        let (run, ctx) = (&self.run, self.run.ctx);
-        check_len("d_output", self.output.output.len(), d.d_output.len())?;
-        d.d_final_state.map_or(Ok(()), |d| check_len("d_final_state", self.output.final_state.len(), d.len()))?;
-        let owned = OwnedBuffers::default();
-        let d_output = owned.keep(run.rnn.upload_stored("d_output", d.d_output))?;
-        let d_final_state = d.d_final_state.map(|d| owned.keep(ctx.upload("d_final_state", d))).transpose()?;
-        let gradients = GradientBuffers::new(run)?;
-        let buffers = BackwardBuffers {
-            d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),
-            ..gradients.buffers(run, &d_output)
-        };
-        let mut encoder = run.encoder();
-        run.plan.bind_backward(&buffers)?.encode(&mut encoder);
-        ctx.submit(encoder)?;
-        run.record().await?;
-        gradients.download(run).await
-    }
-
-    /// [`backward`](TrainingRun::backward) that waits.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn backward_blocking(&self, d: &OutputGradients<'_>) -> Result<Gradients> {
-        pollster::block_on(self.backward(d))
     }
 }

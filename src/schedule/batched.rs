@@ -1,7 +1,7 @@
 //! One product a step over all rows of the batch, then the cell on each: two dispatches a step, for batches so large that weights
 //! read once for many rows are worth more than a dispatch.
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -32,9 +32,9 @@ struct Parts {
 
 impl Parts {
     /// From `start` on.
-    fn new(ctx: &Context, tiles: Tiles, cell: &dyn Cell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
+    fn new(ctx: &Context, tiles: Tiles, cell: &ShaderCell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
         let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
-        let (hidden, gate_rows) = (u64::from(sizes.hidden), cell.gates().len() as u64 * u64::from(sizes.hidden));
+        let (hidden, gate_rows) = (u64::from(sizes.hidden), cell.gates.len() as u64 * u64::from(sizes.hidden));
         // Forward the sum is over H and gives the gates, backward the other way round.
         let (k, n) = if backward { (gate_rows, hidden) } else { (hidden, gate_rows) };
         let most = (k / SPLIT_TERMS).clamp(1, SPLITS);
@@ -65,7 +65,7 @@ fn constants(phase: Phase) -> [(&'static str, u32); 3] {
 /// What only sets up the first product.
 const START: Phase = Phase { number: 3, first: 0, count: 0 };
 
-fn forward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Binding; 7], operand: Element) -> KernelSource {
+fn forward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [Binding; 7], operand: Element) -> KernelSource {
     let bindings = [&bindings[..], &[Binding::write("operand").stored(operand)]].concat();
     KernelSource::new("recurrence/batched_forward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
@@ -76,7 +76,7 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let parts = Parts::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
     let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
-    let gate_rows = cell.gates().len() as u64 * hidden;
+    let gate_rows = cell.gates.len() as u64 * hidden;
     let element = s.params.element.written();
     let operand = Slot { size: element.dtype().size_of(operand_words(&sizes)), element, ..s.exchange };
     let product = |phase: Phase| Product {
@@ -113,7 +113,7 @@ fn dispatches_of(segments: Vec<Segment>) -> impl Iterator<Item = Dispatch> {
     segments.into_iter().flat_map(|segment| segment.dispatches)
 }
 
-fn backward_source(cell: &dyn Cell, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     KernelSource::new("recurrence/batched_backward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
@@ -123,7 +123,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let parts = Parts::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
     let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
-    let (rows, gate_rows) = (directions * batch, cell.gates().len() as u64 * hidden);
+    let (rows, gate_rows) = (directions * batch, cell.gates.len() as u64 * hidden);
     let sent = Slot { offset: s.state.offset + 4 * parts.sent, size: 4 * rows * gate_rows, ..s.state };
     let product = |phase: Phase| Product {
         m: batch,
@@ -158,7 +158,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
 }
 
 /// Every source of this strategy but for its products, for validation without a device.
-fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for phase in phases(cell).into_iter().chain([START]) {
         for (element, bindings) in Element::ALL.into_iter().zip(all_forward_bindings()) {
@@ -191,7 +191,7 @@ impl Schedule for Batched {
         backward(layer, slots)
     }
 
-    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         sources(cell, step)
     }
 

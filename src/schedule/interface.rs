@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -37,7 +37,7 @@ pub(crate) trait Schedule: Debug + Sync {
     fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>>;
 
     /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.
-    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource>;
+    fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource>;
 
     /// Numbers of workgroups to try it with when a tuning is made; none if it is no candidate.
     fn candidates(&self, ctx: &Context, batch_size: usize) -> Vec<u32> {
@@ -51,7 +51,7 @@ pub(crate) trait Schedule: Debug + Sync {
 pub(crate) struct Layer<'a> {
     pub ctx: &'a Context,
     pub options: &'a ScheduleOptions,
-    pub cell: &'a dyn Cell,
+    pub cell: &'a ShaderCell,
     pub sizes: &'a StepSizes,
     /// How its parameters are stored.
     pub element: Element,

@@ -1,6 +1,6 @@
 //! What every schedule knows of one layer: its sizes, what it reads and writes, its phases.
 
-use crate::cell::{Cell, has_two_phases};
+use crate::cell::ShaderCell;
 use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, StepIndex, sizes};
@@ -142,8 +142,8 @@ pub(super) struct Phase {
 }
 
 /// Forward order; backward also starts with what its shader calls phase 1, but multiplies the same gates.
-pub(super) fn phases(cell: &dyn Cell) -> Vec<Phase> {
-    let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+pub(super) fn phases(cell: &ShaderCell) -> Vec<Phase> {
+    let (gates, first) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
     if first == gates {
         vec![Phase { number: 0, first: 0, count: gates }]
     } else {
@@ -156,6 +156,6 @@ pub(super) fn step_index(ctx: &Context) -> StepIndex {
 }
 
 /// Elements of state beyond the S blocks and forward's second h: scratch of a cell of two phases.
-pub(crate) fn phase_scratch(cell: &dyn Cell, directions: u64, batch: u64, hidden: u64) -> u64 {
-    if has_two_phases(cell) { directions * batch * hidden * (1 + cell.first_phase_gates() as u64) } else { 0 }
+pub(crate) fn phase_scratch(cell: &ShaderCell, directions: u64, batch: u64, hidden: u64) -> u64 {
+    if cell.has_two_phases() { directions * batch * hidden * (1 + cell.first_phase_gates as u64) } else { 0 }
 }

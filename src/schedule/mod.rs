@@ -14,7 +14,7 @@ mod unrolled;
 
 use std::str::FromStr;
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
@@ -70,7 +70,7 @@ impl FromStr for Strategy {
 }
 
 /// Whether strategy resident keeps all weights in registers, forward and backward.
-pub(crate) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
+pub(crate) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
     resident::holds_weights(ctx, cell, sizes)
 }
 
@@ -80,7 +80,7 @@ pub(crate) fn has_fast_resident(layer: &Layer<'_>, backward: bool) -> bool {
 }
 
 /// Sources that the schedules can ask for, for validation without a device.
-pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     let both = [StepIndex::Immediate, StepIndex::DynamicOffset];
     both.into_iter().flat_map(|step| TABLE.into_iter().flat_map(move |(_, _, schedule)| schedule.sources(cell, step))).collect()
 }

@@ -1,6 +1,6 @@
 //! One fused dispatch per step: the product with W_hh, and the cell in its epilogue.
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
@@ -70,7 +70,7 @@ fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
     ]
 }
 
-fn forward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+fn forward_source(cell: &ShaderCell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     KernelSource::new("recurrence/stepwise_forward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
@@ -89,7 +89,7 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
 }
 
-fn backward_source(cell: &dyn Cell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(cell: &ShaderCell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     KernelSource::new("recurrence/stepwise_backward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
 }
 
@@ -115,7 +115,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
 }
 
 /// Every source of this strategy, for validation without a device.
-fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for phase in phases(cell) {
         for tile in [1, 4, 8].into_iter().filter_map(|batch| Tile::new(batch, phase.count).ok()) {
@@ -142,7 +142,7 @@ impl Schedule for Stepwise {
         backward(layer, slots)
     }
 
-    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         sources(cell, step)
     }
 }

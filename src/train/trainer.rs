@@ -317,7 +317,7 @@ impl Trainer {
 
     pub(super) fn state_shape(&self) -> Vec<usize> {
         let network = self.rnn.config();
-        vec![self.rnn.cell().states(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
+        vec![self.rnn.cell_spec().states.len(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
     }
 
     pub(super) fn has_dropout(&self) -> bool {

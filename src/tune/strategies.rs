@@ -11,9 +11,11 @@ use crate::check::Tolerance;
 use crate::error::{Error, Result};
 use crate::network::params::Params;
 use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
+use crate::plan::allocation::GradientBuffers;
 use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
-use crate::rnn::{GradientBuffers, HostRun, Rnn};
+use crate::rnn::Rnn;
+use crate::rnn::calls::HostRun;
 use crate::schedule::Strategy;
 use crate::timing::{Turns, WarmUp, since_start};
 use crate::tune::tiles::{Orientation, fastest};
@@ -106,7 +108,7 @@ impl Rnn {
     async fn tune_tiles(&self, shape: SeqShape, mode: Mode) -> Result<Tiles> {
         let config = self.config();
         let rows = shape.rows() as u64;
-        let gates = (self.cell().gates().len() * config.hidden_size) as u64;
+        let gates = (self.cell_spec().gates.len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
         let tiles = Tile::offered(self.context().adapter_info().vendor);
         let fastest = |orientation, shape| fastest(self.context(), tiles, orientation, shape);
@@ -166,7 +168,7 @@ impl Data {
             shape,
             params: Params::uniform(rnn.param_layout(), 1),
             input: uniform(shape.rows().saturating_mul(rnn.config().input_size)),
-            initial_state: uniform(state_len(rnn.cell(), rnn.config(), shape)),
+            initial_state: uniform(state_len(rnn.cell_spec(), rnn.config(), shape)),
             d_output: uniform(shape.rows().saturating_mul(rnn.config().output_size())),
         }
     }
@@ -187,9 +189,9 @@ impl<'a> Trial<'a> {
         let forward = run.plan().bind_forward(&run.forward_buffers())?;
         let (mut backward, mut gradients) = (None, None);
         if mode == Mode::Training {
-            let results = GradientBuffers::new(&run)?;
+            let results = run.gradients()?;
             let d_output = rnn.upload_stored("d_output", &data.d_output)?;
-            backward = Some(run.plan().bind_backward(&results.buffers(&run, &d_output))?);
+            backward = Some(run.plan().bind_backward(&results.backward(run.forward_buffers(), &d_output))?);
             gradients = Some(results);
         }
         Ok(Self { run, forward, backward, gradients })
@@ -210,7 +212,7 @@ impl<'a> Trial<'a> {
         let output = self.run.output().await?;
         let mut results = vec![output.output, output.final_state];
         if let Some(gradients) = &self.gradients {
-            let Gradients { d_input, d_params, d_initial_state } = gradients.download(&self.run).await?;
+            let Gradients { d_input, d_params, d_initial_state } = self.run.download_gradients(gradients).await?;
             results.extend([d_input, d_params, d_initial_state]);
         }
         Ok(results)

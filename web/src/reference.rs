@@ -66,7 +66,7 @@ impl Reference {
             groups.push(&object([("name", name.into()), ("cell", cell.name().into()), ("maps", maps.into())]));
         }
         Ok(object([
-            ("formula", gates::formula(cell.name()).into()),
+            ("formula", cell.spec().formula.as_ref().into()),
             ("output", f32s(&narrow(&trace.output.output))),
             ("groups", groups.into()),
         ]))

@@ -118,7 +118,7 @@ impl Call {
         let directions = self.attributes.num_directions();
         let state_len = directions * batch_size * hidden;
         let mut y = vec![0.0; seq_len * state_len];
-        let mut states = vec![vec![0.0; state_len]; self.parts[0].model.cell.states()];
+        let mut states = vec![vec![0.0; state_len]; self.parts[0].model.cell.spec().states.len()];
         let mut first = 0;
         for (part, output) in self.parts.iter().zip(parts) {
             let config = &part.model.config;
@@ -182,7 +182,7 @@ impl Call {
     fn state_block(&self, model: &Model, first: usize, states: &[Option<Vec<f32>>]) -> Vec<f32> {
         let hidden = model.config.hidden_size;
         let mut block = Vec::with_capacity(state_len_of(model, self.shape));
-        for state in &states[..model.cell.states()] {
+        for state in &states[..model.cell.spec().states.len()] {
             for d in first..first + model.config.num_directions() {
                 for b in 0..self.shape.batch_size {
                     match state {
@@ -202,5 +202,5 @@ impl Call {
 }
 
 fn state_len_of(model: &Model, shape: SeqShape) -> usize {
-    state_len(&*model.cell, &model.config, shape)
+    state_len(&model.cell.spec(), &model.config, shape)
 }

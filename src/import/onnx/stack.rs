@@ -42,7 +42,7 @@ impl Stack {
     /// Outputs of all its nodes, without the `Y` of those that are not the last.
     pub fn outputs(&self, parts: &[Output]) -> Result<Tensors> {
         let (Some(fused), [output]) = (&self.fused, parts) else { return self.calls[0].outputs(parts) };
-        let (layers, states) = (self.calls.len(), fused.model.cell.states());
+        let (layers, states) = (self.calls.len(), fused.model.cell.spec().states.len());
         let len = output.final_state.len() / (layers * states);
         let mut tensors = Tensors::new();
         for (layer, call) in self.calls.iter().enumerate() {
@@ -70,7 +70,7 @@ fn fuse(calls: &[Call]) -> Result<Part> {
     let states: Vec<Option<&[f32]>> = calls.iter().map(|call| call.parts()[0].initial_state.as_deref()).collect();
     let initial_state = states.iter().any(Option::is_some).then(|| {
         let block = |s: usize| states.iter().map(move |state| state.map(|state| &state[s * len..][..len]));
-        let blocks = (0..first.cell.states()).flat_map(block);
+        let blocks = (0..first.cell.spec().states.len()).flat_map(block);
         blocks.flat_map(|block| block.map_or(vec![0.0; len], <[f32]>::to_vec)).collect()
     });
     Ok(Part { model: Model { cell: first.cell.clone(), config, params, prefix: String::new() }, initial_state })

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
 use super::tile::Tile;
-use crate::cell::{Cell, has_two_phases, unit_rows};
+use crate::cell::ShaderCell;
 use crate::schedule::layer::{Phase, phases};
 
 /// One kernel.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Body<'a> {
-    pub cell: &'a dyn Cell,
+    pub cell: &'a ShaderCell,
     pub layout: Layout,
     pub in_turn: bool,
     /// Whether a team's rows are staged all at once: their states then stay in registers.
@@ -22,7 +22,7 @@ pub(super) struct Body<'a> {
 
 impl<'a> Body<'a> {
     /// `halves` if numbers may be exchanged as f16.
-    pub fn new(cell: &'a dyn Cell, layout: Layout, in_turn: bool, halves: bool) -> Self {
+    pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool) -> Self {
         let one_turn = layout.team_rows <= layout.rows;
         let body = Self { cell, layout, in_turn, one_turn, halves: false };
         Self { halves: halves && body.pairs(), ..body }
@@ -45,11 +45,11 @@ impl<'a> Body<'a> {
     }
 
     fn gates(&self) -> u32 {
-        self.cell.gates().len() as u32
+        self.cell.gates.len() as u32
     }
 
     fn states(&self) -> u32 {
-        self.cell.states() as u32
+        self.cell.states.len() as u32
     }
 
     /// Sums of a thread.
@@ -148,9 +148,9 @@ let end = min(sizes.steps, start + sizes.chunk);
             w.push_str("let row = row_start;\n");
             self.rows(w);
             self.load_states(w, "start");
-            if has_two_phases(self.cell) {
+            if self.cell.has_two_phases() {
                 for slot in 0..self.slots() {
-                    for gate in 0..self.cell.first_phase_gates() {
+                    for gate in 0..self.cell.first_phase_gates {
                         let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");
                     }
                 }
@@ -189,7 +189,7 @@ let end = min(sizes.steps, start + sizes.chunk);
             for gate in 0..self.gates() {
                 let _ = writeln!(w, "var bias{slot}_{gate} = 0.0;");
             }
-            for i in 0..unit_rows(self.cell) {
+            for i in 0..self.cell.unit_rows() {
                 let _ = writeln!(w, "var own{slot}_{i} = 0.0;");
             }
             let _ =
@@ -198,7 +198,7 @@ let end = min(sizes.steps, start + sizes.chunk);
                 let _ = writeln!(w, "bias{slot}_{gate} = load_params(sizes.bias + at + {gate}u * sizes.hidden);");
             }
             w.push_str("}\n");
-            for i in 0..unit_rows(self.cell) {
+            for i in 0..self.cell.unit_rows() {
                 let _ = writeln!(w, "own{slot}_{i} = load_params(sizes.unit + at + {i}u * sizes.hidden);");
             }
             w.push_str("}\n");
@@ -353,7 +353,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
 
     /// `exchange` is [chunk, slots, D, B, words of H].
     fn exchange_row(&self, step: &str, slot: u32, row: &str) -> String {
-        let slots = if has_two_phases(self.cell) { 2 } else { 1 };
+        let slots = if self.cell.has_two_phases() { 2 } else { 1 };
         format!(
             "((({step} - start) * {slots}u + {slot}u) * sizes.directions * sizes.batch + direction * sizes.batch + {row}) * {}",
             self.stride()
@@ -390,7 +390,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
             "Gates({}), Gates({}), State({prev}), Unit({})",
             list("x", self.gates()),
             rh.join(", "),
-            list("own", unit_rows(self.cell) as u32)
+            list("own", self.cell.unit_rows() as u32)
         );
         if phase.number == 1 {
             let _ = writeln!(w, "made{slot} = cell_mid({arguments});");
@@ -419,7 +419,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
 store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, alive));
 if sizes.has_reserve == 1u {{"
         );
-        let (saved, states) = (self.cell.saved() as u32, self.states());
+        let (saved, states) = (self.cell.saved as u32, self.states());
         let _ = writeln!(w, "let kept = (direction * sizes.rows + at_row) * {}u * sizes.hidden + u{slot};", saved + states - 1);
         for i in 0..saved {
             let _ = writeln!(w, "reserve[kept + {i}u * sizes.hidden] = result.saved[{i}];");

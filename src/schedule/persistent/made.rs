@@ -4,7 +4,7 @@ use super::device::{Device, Vendor};
 use super::forced::Forced;
 use super::layout::Layout;
 use super::{Exchange, StepSizes, backward_source, forward_body, forward_source, layout};
-use crate::cell::Cell;
+use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
@@ -51,6 +51,7 @@ impl PersistentKernel {
 
 /// The kernels of a layer of f32 in one direction, forward and backward; none where the device cannot hold it.
 pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32, batch: u32) -> Result<Vec<PersistentKernel>> {
+    let cell = &ShaderCell::new(cell);
     let shuffles = target.subgroup_min >= 8;
     let device = Device {
         vendor: Vendor::by_name(target.vendor)?,

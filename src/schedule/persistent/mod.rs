@@ -18,7 +18,7 @@ use layout::{Layout, Shortage, Work};
 pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
-use crate::cell::{Cell, has_two_phases};
+use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::{Context, MOST_STORAGE_BUFFERS};
 use crate::gpu::element::{Access, Element};
@@ -58,23 +58,23 @@ impl Exchange {
 }
 
 /// Values of h, and of mid, that a step exchanges for each unit.
-fn slots(cell: &dyn Cell) -> u32 {
-    if has_two_phases(cell) { 2 } else { 1 }
+fn slots(cell: &ShaderCell) -> u32 {
+    if cell.has_two_phases() { 2 } else { 1 }
 }
 
 /// Words of exchange of one step.
-fn words_per_step(cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let hidden = u64::from(sizes.hidden);
     // Room for f32 even where two f16 go to a word: not every layout has pairs.
     let of_row = match exchange {
         Exchange::States { .. } => u64::from(slots(cell)) * hidden,
-        Exchange::Gradients => cell.gates().len() as u64 * hidden,
+        Exchange::Gradients => cell.gates.len() as u64 * hidden,
     };
     u64::from(sizes.directions) * u64::from(sizes.batch) * of_row
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     // One word more is never 0.
@@ -100,9 +100,9 @@ const PARTS: [u32; 4] = [8, 4, 2, 1];
 const LEAST_WORKGROUPS: u32 = 4;
 
 /// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
     let StepSizes { hidden, batch, directions, .. } = *sizes;
-    let (gates, first_phase_gates) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+    let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
     let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
@@ -113,15 +113,15 @@ fn layout(device: Device, forced: Forced, cell: &dyn Cell, sizes: &StepSizes, ba
 }
 
 /// Elements of exchange that a layer needs.
-fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     // The last is never 0.
     u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
 }
 
 /// Elements of a snapshot of one layer's states.
-fn snapshot_words(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u64 {
-    let copies = cell.states() as u64 + u64::from(!backward);
+fn snapshot_words(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> u64 {
+    let copies = cell.states.len() as u64 + u64::from(!backward);
     copies * u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
 }
 
@@ -137,7 +137,7 @@ fn clear_source() -> KernelSource {
 /// What makes ready for a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
-    cell: &dyn Cell,
+    cell: &ShaderCell,
     sizes: &StepSizes,
     [state, exchange]: [Slot; 2],
     carry: u32,
@@ -149,7 +149,7 @@ fn clear(
         words,
         repair_y: repair.groups[1],
         repair_z: repair.groups[2],
-        copies: cell.states() as u32 + u32::from(carry == 0),
+        copies: cell.states.len() as u32 + u32::from(carry == 0),
         layer_len,
         block: sizes.block,
         state_at: carry + sizes.layer * sizes.batch * sizes.hidden,
@@ -165,7 +165,7 @@ fn together() -> [Binding; 3] {
 }
 
 /// The forward kernel of a cell, as the device wants it laid out.
-fn forward_body<'a>(device: Device, forced: Forced, cell: &'a dyn Cell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+fn forward_body<'a>(device: Device, forced: Forced, cell: &'a ShaderCell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
     Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
 }
 
@@ -189,7 +189,7 @@ fn shared_sizes(
     StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
-fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(Device::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
@@ -209,14 +209,14 @@ fn forward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes
     Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let bindings = [&bindings[..], &together()].concat();
     let mut source = KernelSource::new("recurrence/persistent_backward", &[], &bindings, step, StepSizes::WGSL);
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-fn backward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(Device::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
@@ -234,7 +234,7 @@ fn backward(ctx: &Context, r: ScheduleOptions, cell: &dyn Cell, sizes: &StepSize
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
-fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
     let [gpu, cpu, bare] = Device::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
@@ -288,7 +288,7 @@ impl Schedule for Persistent {
         backward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
     }
 
-    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         sources(cell, step)
     }
 

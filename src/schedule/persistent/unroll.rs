@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::ops::Range;
 
-use crate::cell::{Cell, unit_rows};
+use crate::cell::ShaderCell;
 
 /// What loops of the shared shaders count to.
 #[derive(Debug, Clone, Copy)]
@@ -16,9 +16,9 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub fn of(cell: &dyn Cell) -> Self {
-        let [gates, states, saved] = [cell.gates().len(), cell.states(), cell.saved()].map(|count| count as u32);
-        Self { gates, states, saved, unit_rows: unit_rows(cell) as u32 }
+    pub fn of(cell: &ShaderCell) -> Self {
+        let [gates, states, saved] = [cell.gates.len(), cell.states.len(), cell.saved].map(|count| count as u32);
+        Self { gates, states, saved, unit_rows: cell.unit_rows() as u32 }
     }
 
     /// The bound that a loop names, if it is a count.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::{Context, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
@@ -31,9 +31,9 @@ struct Work {
 }
 
 impl Work {
-    fn new(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Self {
+    fn new(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Self {
         let StepSizes { hidden, batch, directions, .. } = *sizes;
-        let (gates, first) = (cell.gates().len() as u32, cell.first_phase_gates() as u32);
+        let (gates, first) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
         Self { hidden, batch, directions, gates, first, backward }
     }
 
@@ -275,7 +275,13 @@ impl ResidentLayout {
     }
 }
 
-fn forward_source(cell: &dyn Cell, work: Work, layout: ResidentLayout, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
+fn forward_source(
+    cell: &ShaderCell,
+    work: Work,
+    layout: ResidentLayout,
+    step: StepIndex,
+    bindings: [Binding; 7],
+) -> KernelSource {
     let source = match layout {
         ResidentLayout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
@@ -290,21 +296,21 @@ fn forward_source(cell: &dyn Cell, work: Work, layout: ResidentLayout, step: Ste
 }
 
 /// Whether weights stay in registers, forward and backward.
-pub(super) fn holds_weights(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes) -> bool {
+pub(super) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
     let budget = DeviceProfile::new(ctx);
     let held = |backward| matches!(ResidentLayout::new(budget, Work::new(cell, sizes, backward)), ResidentLayout::Registers(_));
     held(false) && held(true)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
-pub(super) fn chunk(ctx: &Context, flops: u64, cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> u32 {
+pub(super) fn chunk(ctx: &Context, flops: u64, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> u32 {
     let budget = DeviceProfile::new(ctx);
     let work = Work::new(cell, sizes, backward);
     ResidentLayout::new(budget, work).chunk(budget, flops, work)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
-pub(super) fn forward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
+pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, false);
     let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()));
@@ -329,7 +335,13 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
 }
 
-fn backward_source(cell: &dyn Cell, work: Work, layout: ResidentLayout, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(
+    cell: &ShaderCell,
+    work: Work,
+    layout: ResidentLayout,
+    step: StepIndex,
+    bindings: [Binding; 8],
+) -> KernelSource {
     let source = match layout {
         ResidentLayout::Reread(layout) => {
             KernelSource::new("recurrence/resident_reread_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
@@ -349,7 +361,7 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
-pub(super) fn backward_dispatch(ctx: &Context, cell: &dyn Cell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
+pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, true);
     let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()));
@@ -375,7 +387,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
-fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for budget in DeviceProfile::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
@@ -404,7 +416,7 @@ impl Schedule for Resident {
         backward(layer, slots)
     }
 
-    fn sources(&self, cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+    fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         sources(cell, step)
     }
 }

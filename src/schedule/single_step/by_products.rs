@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::cell::{Cell, has_two_phases};
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
@@ -27,7 +27,7 @@ pub(crate) struct ProductsMap {
 
 impl ProductsMap {
     pub fn new(network: &Network, dims: &Dims, arena: &mut Arena) -> Self {
-        let mid = if has_two_phases(&*network.cell) { dims.directions * dims.batch * dims.hidden } else { 0 };
+        let mid = if network.cell.has_two_phases() { dims.directions * dims.batch * dims.hidden } else { 0 };
         Self { state_part: arena.alloc(Self::state_part_len(dims)), mid: arena.alloc(mid) }
     }
 
@@ -54,7 +54,7 @@ struct Variant {
 }
 
 /// `stored` tells how the parameters and the output are.
-fn source(cell: &dyn Cell, variant: Variant, stored: [Element; 2]) -> KernelSource {
+fn source(cell: &ShaderCell, variant: Variant, stored: [Element; 2]) -> KernelSource {
     let constants =
         [("PHASE", variant.phase), ("HAS_INITIAL", variant.has_initial.into()), ("IN_PLACE", variant.in_place.into())];
     let bindings: [Binding; 8] = [
@@ -72,7 +72,7 @@ fn source(cell: &dyn Cell, variant: Variant, stored: [Element; 2]) -> KernelSour
 }
 
 /// Every source of this module, for validation without a device.
-pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
+pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     let states = [(false, false), (true, false), (true, true)];
     let variants = phases(cell).flat_map(|phase| states.map(|(has_initial, in_place)| Variant { phase, has_initial, in_place }));
     let sources = |variant| Element::ALL.map(|element| source(cell, variant, [element, element.written()]));
@@ -82,7 +82,7 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 impl Plan {
     pub(crate) fn products_step_program(&self, map: ProductsMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
-        let cell = &*network.cell;
+        let cell = &network.cell;
         let user = self.user(options);
         let output = self.maps.forward.unpacked.or(user.output);
         let input_part = self.maps.forward.input_part;
@@ -98,7 +98,7 @@ impl Plan {
             let input = if layer == 0 { user.input } else { output };
             self.input_product(&dims, layer, input, &sizes, &mut program)?;
 
-            let first = cell.first_phase_gates() as u64 * dims.hidden;
+            let first = cell.first_phase_gates as u64 * dims.hidden;
             let state_product = |operand: Matrix, rows: Range<u64>| {
                 let block = network.layout.block(layer, 0);
                 let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use crate::cell::{Cell, has_two_phases};
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
@@ -68,7 +68,7 @@ impl Tile {
 }
 
 /// The last tells how parameters, input and output are stored.
-fn source(cell: &dyn Cell, tile: Tile, in_place: bool, [params, input, output]: [Element; 3]) -> KernelSource {
+fn source(cell: &ShaderCell, tile: Tile, in_place: bool, [params, input, output]: [Element; 3]) -> KernelSource {
     let bindings: [Binding; 7] = [
         if tile.quads { Binding::read("params").stored_quads(params) } else { Binding::read("params").stored(params) },
         Binding::read("input").stored(input),
@@ -91,8 +91,8 @@ fn source(cell: &dyn Cell, tile: Tile, in_place: bool, [params, input, output]: 
 }
 
 /// The phases of a single step, as the kernels number them: 0 is that of a cell of one.
-pub(crate) fn phases(cell: &dyn Cell) -> Range<u32> {
-    if has_two_phases(cell) { 1..3 } else { 0..1 }
+pub(crate) fn phases(cell: &ShaderCell) -> Range<u32> {
+    if cell.has_two_phases() { 1..3 } else { 0..1 }
 }
 
 /// Workspace of a single step.
@@ -108,8 +108,8 @@ pub(crate) struct FusedMap {
 
 impl FusedMap {
     pub fn new(network: &Network, dims: &Dims, whole: bool, arena: &mut Arena) -> Self {
-        let cell = &*network.cell;
-        let kept = if has_two_phases(cell) { 1 + cell.gates().len() + cell.first_phase_gates() } else { 0 };
+        let cell = &network.cell;
+        let kept = if cell.has_two_phases() { 1 + cell.gates.len() + cell.first_phase_gates } else { 0 };
         let scratch = 2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64;
         Self { scratch: arena.alloc(scratch), unpacked: unpacked(network, dims, arena), whole }
     }
@@ -120,8 +120,8 @@ impl FusedMap {
 }
 
 /// Every source of this module, for validation without a device.
-pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
-    let gates = cell.gates().len() as u32;
+pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
+    let gates = cell.gates.len() as u32;
     let tiles = [(1, true), (4, true), (8, true), (1, false), (4, false), (8, false)];
     let tiles = tiles.map(|(batch, whole)| Tile::new(batch, gates, whole, batch == 4));
     let variants = tiles.into_iter().flat_map(|tile| [(tile, false), (tile, true)]);
@@ -132,14 +132,14 @@ pub(crate) fn sources(cell: &dyn Cell) -> Vec<KernelSource> {
 impl Plan {
     pub(crate) fn fused_step_program(&self, map: FusedMap, options: Options) -> Result<Vec<Segment>> {
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
-        let cell = &*network.cell;
+        let cell = &network.cell;
         let user = self.user(options);
         let output = map.unpacked.or(user.output);
         // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
         let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
         let (small, layers) = (map.whole, network.config.num_layers);
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
-        let tile = Tile::new(self.shape.batch_size, cell.gates().len() as u32, small, quads);
+        let tile = Tile::new(self.shape.batch_size, cell.gates.len() as u32, small, quads);
         let stored = [user.params, user.input, output].map(|slot| slot.element);
         let kernel = ctx.kernel(source(cell, tile, options.in_place, stored));
         let slots = [user.params, user.input, initial, user.reset, output, user.final_state, map.scratch];

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::emit::{self, Part};
 use super::share::{Share, Work};
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::schedule::layer::{Phase, StepSizes};
 
@@ -48,7 +48,7 @@ fn publish(w: &mut String, share: &Share, work: &Work) {
 
 /// All steps of a chunk for the rows of a workgroup, which makes all units of them. The running gradient stays in the registers of
 /// the threads that finish; what forward kept of a step is asked for a step before.
-pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, true);
     publish(&mut w, share, work);
@@ -125,7 +125,7 @@ fn phase(w: &mut String, share: &Share, work: &Work, part: Part, from: &str, num
 
 /// One phase of one step for some units and rows; all that a workgroup needs is asked for at its start.
 pub(super) fn step(
-    cell: &dyn Cell,
+    cell: &ShaderCell,
     share: &Share,
     work: &Work,
     phase: Phase,

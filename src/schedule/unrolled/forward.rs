@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::emit::{self, Part};
 use super::share::{Share, Work};
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::schedule::layer::{Phase, StepSizes};
 
@@ -29,7 +29,7 @@ fn entry(w: &mut String, name: &str, share: &Share) {
 
 /// All steps of a chunk for the rows of a workgroup, which makes all units of them. States stay in the registers of the threads
 /// that finish them, operands in workgroup memory; the input's part of a step is asked for a step before.
-pub(super) fn resident(cell: &dyn Cell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, true);
     entry(&mut w, "resident_unrolled_forward", share);
@@ -158,7 +158,7 @@ fn last_phase(w: &mut String, share: &Share, work: &Work, part: Part, plane: u32
 
 /// One phase of one step for some units and rows; all that a workgroup needs is asked for at its start.
 pub(super) fn step(
-    cell: &dyn Cell,
+    cell: &ShaderCell,
     share: &Share,
     work: &Work,
     phase: Phase,

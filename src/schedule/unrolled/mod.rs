@@ -9,7 +9,7 @@ mod share;
 
 use share::{Share, Work};
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
@@ -115,7 +115,7 @@ fn samples() -> [(Profile, u32, u32); 5] {
 }
 
 /// Sources over what a device may give and a shape may ask, for validation without a device.
-pub(super) fn sources(cell: &dyn Cell, step: StepIndex) -> Vec<KernelSource> {
+pub(super) fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for (i, (profile, hidden, batch)) in samples().into_iter().enumerate() {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };

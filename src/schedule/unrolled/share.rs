@@ -4,7 +4,7 @@
 //! `i / across` of K. K runs over the lanes: forward by fours, backward by single numbers, of four units at a time. So both read
 //! the weights as they are stored, by fours.
 
-use crate::cell::Cell;
+use crate::cell::ShaderCell;
 use crate::schedule::layer::{Phase, StepSizes, phases};
 use crate::schedule::persistent::layout::Profile;
 
@@ -37,15 +37,15 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub fn new(cell: &dyn Cell, sizes: &StepSizes, backward: bool) -> Self {
+    pub fn new(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Self {
         let StepSizes { hidden, batch, directions, .. } = *sizes;
         let phases = phases(cell);
         let gates = [phases[0].count, phases.get(1).map_or(0, |phase| phase.count)];
-        Self { hidden, batch, directions, gates, first: 0, all_gates: cell.gates().len() as u32, backward }
+        Self { hidden, batch, directions, gates, first: 0, all_gates: cell.gates.len() as u32, backward }
     }
 
     /// One phase alone.
-    pub fn of_phase(cell: &dyn Cell, sizes: &StepSizes, phase: Phase, backward: bool) -> Self {
+    pub fn of_phase(cell: &ShaderCell, sizes: &StepSizes, phase: Phase, backward: bool) -> Self {
         Self { gates: [phase.count, 0], first: phase.first, ..Self::new(cell, sizes, backward) }
     }
 

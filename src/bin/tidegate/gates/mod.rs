@@ -77,12 +77,14 @@ fn draw(args: &Args, networks: &[(&Model, Sequence<'_>)]) -> Result<()> {
         groups.extend(run_network(model, seq, &window)?);
     }
     let title = format!("{} on {}", file_name(&args.model), file_name(&args.input));
-    let page = Page { title, window, units: model.config.hidden_size, groups };
+    let formula = model.cell.spec().formula.into_owned();
+    let page = Page { title, window, units: model.config.hidden_size, formula, groups };
     files::write(&args.html, page.html()?.as_bytes())
 }
 
 fn count_maps(model: &Model) -> usize {
-    let per_direction = model.cell.gates().len() + model.cell.states();
+    let spec = model.cell.spec();
+    let per_direction = spec.gates.len() + spec.states.len();
     model.config.num_layers * model.config.num_directions() * per_direction
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use serde::Serialize;
-use tidegate::gates::{Map, Shares, formula};
+use tidegate::gates::{Map, Shares};
 
 use super::base64::base64;
 use super::window::{Row, Window};
@@ -16,6 +16,8 @@ pub struct Page {
     pub window: Window,
     /// H.
     pub units: usize,
+    /// Of the cell.
+    pub formula: String,
     pub groups: Vec<Group>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> MapData<'a> {
 
 impl Page {
     pub fn html(&self) -> Result<String> {
-        let Self { window, units, groups, .. } = self;
+        let Self { window, units, formula, groups, .. } = self;
         let (rows, steps) = (&window.rows, &window.steps);
         let data = Data {
             units: *units,
@@ -77,7 +79,7 @@ impl Page {
         let about = format!(
             "<code>{cell}</code>: {formula}. {units} units; steps {first} to {last}; {rows}.",
             cell = groups[0].cell,
-            formula = formula(&groups[0].cell),
+            formula = escape(formula),
             first = steps.start,
             last = steps.end - 1,
             rows = if let [row] = &**rows { format!("row {}", row.number) } else { format!("{} rows", rows.len()) },

@@ -107,7 +107,7 @@ impl InputFile<'_> {
             if of_backward && !backward {
                 return Err(format!("unused tensor `{name}`: only --backward takes it").into());
             }
-            if states > model.cell.states() {
+            if states > model.cell.spec().states.len() {
                 return Err(format!("unused tensor `{name}`: cell `{}` has no such state", model.cell.name()).into());
             }
         }
@@ -135,7 +135,10 @@ impl InputFile<'_> {
     /// The cell's states one behind the other, zeros for one that is not given; nothing if none is.
     fn states(&self, names: &[String], model: &Model, batch_size: usize) -> Result<Option<Vec<f32>>, Error> {
         let shape = state_shape(model, batch_size);
-        let given = names[..model.cell.states()].iter().map(|name| self.values(name, &shape)).collect::<Result<Vec<_>, _>>()?;
+        let given = names[..model.cell.spec().states.len()]
+            .iter()
+            .map(|name| self.values(name, &shape))
+            .collect::<Result<Vec<_>, _>>()?;
         if given.iter().all(Option::is_none) {
             return Ok(None);
         }

@@ -1,0 +1,158 @@
+//! Backpropagation through time.
+
+use ndarray::s;
+
+use super::arrays::{add_product, gather, matrix, matrix_mut, scatter, scatter_add};
+use super::call::{Call, Unit};
+use super::trace::{DirectionTrace, LayerTrace, Trace};
+use crate::cell::BackwardStep;
+use crate::network::sequence::{Gradients, OutputGradients, state_len};
+
+impl Call<'_> {
+    pub(super) fn backward(&self, trace: &Trace, d: &OutputGradients<'_, f64>) -> Gradients<f64> {
+        let config = self.config;
+        let mut gradients = Gradients {
+            d_input: Vec::new(),
+            d_params: vec![0.0; self.params.len()],
+            d_initial_state: vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)],
+        };
+        let mut d_y = self.read(d.d_output, config.output_size());
+        for (layer, kept) in trace.layers.iter().enumerate().rev() {
+            let mut d_x = vec![0.0; kept.input.len()];
+            for direction in 0..config.num_directions() {
+                self.backward_direction(layer, direction, kept, &d_y, d.d_final_state, &mut d_x, &mut gradients);
+            }
+            if layer > 0 {
+                self.drop_out(layer - 1, &mut d_x);
+            }
+            d_y = d_x;
+        }
+        // A product's 0 past a length is NaN where a weight is not finite.
+        for (t, b) in (0..self.seq_len).flat_map(|t| (0..self.batch).map(move |b| (t, b))).filter(|&(t, b)| !self.active(t, b)) {
+            d_y[(t * self.batch + b) * config.input_size..][..config.input_size].fill(0.0);
+        }
+        gradients.d_input = self.write(&d_y, config.input_size);
+        gradients
+    }
+
+    /// One direction of one layer: from its columns of `d_y` `[T, B, D·H]`, adds to `d_x` `[T, B, I_l]` and writes the
+    /// gradients of its parameters and initial state.
+    #[expect(clippy::too_many_arguments, reason = "layer and direction, what was kept, gradients in, gradients out")]
+    pub(super) fn backward_direction(
+        &self,
+        layer: usize,
+        direction: usize,
+        kept: &LayerTrace,
+        d_y: &[f64],
+        d_final_state: Option<&[f64]>,
+        d_x: &mut [f64],
+        gradients: &mut Gradients<f64>,
+    ) {
+        let Self { cell, batch, rows, hidden, gate_rows, first_rows, .. } = *self;
+        let w = self.weights(layer, direction);
+        let LayerTrace { input: x, directions } = kept;
+        let kept = &directions[direction];
+        let mut u = Unit::new(cell);
+        let mut d_wx = vec![0.0; rows * gate_rows];
+        let mut d_rh = vec![0.0; rows * gate_rows];
+        let mut d_unit = vec![0.0; w.unit.len()];
+
+        let mut d_state = self.read_state(d_final_state, layer, direction);
+        for &t in self.steps(direction).iter().rev() {
+            // Gradient of the states before the step; past its length a row hands the gradient on unchanged.
+            let mut d_prev = d_state.clone();
+            let mut d_mid = vec![0.0; batch * hidden];
+            // The first of two phases takes d_mid as 0: it is there for d_rh of the second phase's gates.
+            for last in if self.two_phase() { [false, true].iter() } else { [true].iter() } {
+                for (b, j) in self.active_units(t) {
+                    let at = (t * batch + b) * hidden + j;
+                    gather(&mut u.saved, &kept.saved, at, rows * hidden);
+                    gather(&mut u.prev, &kept.prev, at, rows * hidden);
+                    gather(&mut u.next, &kept.next, at, rows * hidden);
+                    gather(&mut u.unit, w.unit, j, hidden);
+                    gather(&mut u.d_next, &d_state, b * hidden + j, batch * hidden);
+                    u.d_next[0] += d_y[(t * batch + b) * self.config.output_size() + direction * hidden + j];
+                    cell.backward(BackwardStep {
+                        saved: &u.saved,
+                        prev: &u.prev,
+                        next: &u.next,
+                        unit: &u.unit,
+                        d_next: &u.d_next,
+                        d_mid: d_mid[b * hidden + j],
+                        d_wx: &mut u.d_wx,
+                        d_rh: &mut u.d_rh,
+                        d_prev: &mut u.d_prev,
+                        d_unit: &mut u.d_unit,
+                    });
+                    scatter(&u.d_wx, &mut d_wx, (t * batch + b) * gate_rows + j, hidden);
+                    scatter(&u.d_rh, &mut d_rh, (t * batch + b) * gate_rows + j, hidden);
+                    scatter(&u.d_prev, &mut d_prev, b * hidden + j, batch * hidden);
+                    if *last {
+                        scatter_add(&u.d_unit, &mut d_unit, j, hidden);
+                    }
+                }
+                let d_rh = matrix(&d_rh[t * batch * gate_rows..][..batch * gate_rows], gate_rows);
+                if !last {
+                    let (d_rh, hh) = (d_rh.slice(s![.., first_rows..]), w.hh.slice(s![first_rows.., ..]));
+                    add_product(d_rh, hh, matrix_mut(&mut d_mid, hidden));
+                } else {
+                    let (d_rh, hh) = (d_rh.slice(s![.., ..first_rows]), w.hh.slice(s![..first_rows, ..]));
+                    add_product(d_rh, hh, matrix_mut(&mut d_prev[..batch * hidden], hidden));
+                }
+            }
+            for b in (0..batch).filter(|&b| !self.active(t, b)) {
+                d_prev[b * hidden..][..hidden].copy_from_slice(&d_state[b * hidden..][..hidden]);
+            }
+            self.cut_state(direction, t, &mut d_prev);
+            d_state = d_prev;
+        }
+        self.write_state(&d_state, layer, direction, &mut gradients.d_initial_state);
+
+        // All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).
+        let (d_wx, d_rh) = (matrix(&d_wx, gate_rows), matrix(&d_rh, gate_rows));
+        let input = w.ih.ncols();
+        add_product(d_wx, w.ih, matrix_mut(d_x, input));
+        let block = self.layout.block(layer, direction);
+        let d_params = &mut gradients.d_params;
+        let d_weight_ih = &mut d_params[block.weight_ih..][..gate_rows * input];
+        add_product(d_wx.t(), matrix(x, input), matrix_mut(d_weight_ih, input));
+        let d_weight_hh = &mut d_params[block.weight_hh..][..gate_rows * hidden];
+        let (first, second) = d_weight_hh.split_at_mut(first_rows * hidden);
+        let h = matrix(&kept.prev[..rows * hidden], hidden);
+        add_product(d_rh.slice(s![.., ..first_rows]).t(), h, matrix_mut(first, hidden));
+        if self.two_phase() {
+            let mid = self.mid_saved(kept, &mut u);
+            add_product(d_rh.slice(s![.., first_rows..]).t(), matrix(&mid, hidden), matrix_mut(second, hidden));
+        }
+        if let Some(at) = block.bias {
+            let (d_bias_ih, d_bias_hh) = d_params[at..][..2 * gate_rows].split_at_mut(gate_rows);
+            for (d_wx, d_rh) in d_wx.rows().into_iter().zip(d_rh.rows()) {
+                d_bias_ih.iter_mut().zip(d_wx).for_each(|(sum, d)| *sum += d);
+                d_bias_hh.iter_mut().zip(d_rh).for_each(|(sum, d)| *sum += d);
+            }
+        }
+        if let Some(at) = block.unit {
+            d_params[at..][..d_unit.len()].copy_from_slice(&d_unit);
+        }
+    }
+
+    /// `[T, B, H]`: the cell's mid values again, from what forward kept.
+    pub(super) fn mid_saved(&self, kept: &DirectionTrace, u: &mut Unit) -> Vec<f64> {
+        let mut mid = vec![0.0; self.rows * self.hidden];
+        for t in 0..self.seq_len {
+            for (b, j) in self.active_units(t) {
+                let at = (t * self.batch + b) * self.hidden + j;
+                gather(&mut u.saved, &kept.saved, at, self.rows * self.hidden);
+                gather(&mut u.prev, &kept.prev, at, self.rows * self.hidden);
+                mid[at] = self.cell.mid_saved(&u.saved, &u.prev);
+            }
+        }
+        mid
+    }
+
+    /// Every (row, unit) that step `t` computes.
+    pub(super) fn active_units(&self, t: usize) -> impl Iterator<Item = (usize, usize)> {
+        let active = (0..self.batch).filter(move |&b| self.active(t, b));
+        active.flat_map(|b| (0..self.hidden).map(move |j| (b, j)))
+    }
+}
