@@ -25,7 +25,13 @@ pub fn spirv(wgsl: &str) -> Result<Vec<u32>, String> {
 
 pub fn hlsl(wgsl: &str) -> Result<String, String> {
     let (module, info) = parse(wgsl)?;
-    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, fake_missing_bindings: true, ..Default::default() };
+    let immediates_target = Some(hlsl::BindTarget { space: 1, ..Default::default() });
+    let options = hlsl::Options {
+        shader_model: hlsl::ShaderModel::V6_0,
+        fake_missing_bindings: true,
+        immediates_target,
+        ..Default::default()
+    };
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &Default::default()).write(&module, &info, None).map_err(|e| e.to_string())?;
     Ok(text)
@@ -96,8 +102,12 @@ impl Driver {
             let layout = self.device.create_pipeline_layout(&layout, None).map_err(|e| e.to_string())?;
             let shader = vk::ShaderModuleCreateInfo::default().code(&spirv);
             let shader = self.device.create_shader_module(&shader, None).map_err(|e| e.to_string())?;
-            let stage =
-                vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(shader).name(&entry);
+            // As wgpu has it: the driver may choose the size of subgroups.
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(shader)
+                .name(&entry);
             let info = vk::ComputePipelineCreateInfo::default()
                 .stage(stage)
                 .layout(layout)
