@@ -71,7 +71,9 @@ impl Fixture {
         let output = command.output().unwrap();
         let case = format!("{} on {}", self.name, device.unwrap_or("the default device"));
         let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.is_empty(), "{case}: {said}");
+        // Whoever named no device is told that a software adapter ran.
+        let expected = said.is_empty() || device.is_none() && said.contains("a software adapter") && said.lines().count() == 1;
+        assert!(output.status.success() && expected, "{case}: {said}");
         compare(&case, &self.config, self.shape, &truth, &read(&paths[2]));
     }
 }
@@ -332,7 +334,7 @@ fn refuses_wrong_models() {
     Given::lstm().model("weight_hr_l0", Tensor::some(&[2, 5])).fail(&["weight_hr_l0", "proj_size", "not supported"]);
     Given::lstm().model("b.weight_ih", Tensor::some(&[20, 2])).fail(&["2 networks", "``", "`b.`"]);
     // One tensor of Keras' makes it a file of Keras'.
-    Given::lstm().model("l0.recurrent_kernel", Tensor::some(&[5, 20])).fail(&["missing", "l0.kernel"]);
+    Given::lstm().model("l0.recurrent_kernel", Tensor::some(&[5, 20])).fail(&["unused tensor", "l0.recurrent_kernel"]);
 }
 
 #[test]
@@ -529,7 +531,18 @@ fn check_result(result: &Value, mode: &str) {
         "us_per_step_host_p50",
         "us_per_step_host_p99",
         "published_ms",
+        "bound_by",
+        "bound_fraction",
+        "clock_mhz",
+        "max_clock_mhz",
+        "power_watts",
+        "marks",
+        "measured_again",
+        "untuned",
+        "warm_up_ms",
     ];
+    // Only where this run tuned.
+    fields.retain(|&name| name != "tried");
     expected.sort_unstable();
     assert_eq!(fields, expected);
     let exact = [("I", 8), ("H", 8), ("L", 1), ("D", 1), ("T", 4), ("B", 2), ("verified_T", 4), ("verified_B", 2)];

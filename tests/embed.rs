@@ -335,7 +335,8 @@ fn a_persistent_layer_takes_five_dispatches() {
 fn auto_goes_by_the_shape() {
     let ctx = common::context();
     let plan = |hidden, seq_len, batch_size| {
-        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden)).unwrap();
+        // Where workgroups were seen side by side it would be persistent.
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden)).unwrap().with_auto_persistent(false);
         rnn.plan(SeqShape { seq_len, batch_size }, Mode::Inference).unwrap()
     };
     for (hidden, seq_len, batch, strategy) in [
@@ -373,21 +374,23 @@ fn a_long_sequence_is_one_chunk() {
     }
 }
 
+/// On GPUs the kernel takes lengths, resets and initial states from the call's own buffers: nothing packs them before.
 #[test]
 fn a_resident_layer_takes_three_dispatches() {
     let ctx = common::context();
+    let packs = usize::from(ctx.is_software());
     for cell in ["lstm", "gru_reset_before"] {
         let rnn = Rnn::new(&ctx, cell::by_name(cell).unwrap(), RnnConfig::new(4, 4)).unwrap().with_strategy(Strategy::Resident);
         for seq_len in [1, 4096] {
             let plan = rnn.plan(SeqShape { seq_len, batch_size: 8 }, Mode::Training).unwrap();
             let buffers = Buffers::new(&rnn, &plan, 1);
-            assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 3, "{cell}, T {seq_len}");
+            assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 2 + packs, "{cell}, T {seq_len}");
         }
         // Packing and the product, then a dispatch for every step where one step is too much already.
         let rnn = rnn.with_dispatch_flops(1);
         let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
         let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
-        assert_eq!(forward.dispatches(), 2 + SHAPE.seq_len, "{cell}");
+        assert_eq!(forward.dispatches(), 1 + packs + SHAPE.seq_len, "{cell}");
     }
 }
 

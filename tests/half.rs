@@ -47,6 +47,8 @@ fn without_f16() -> Context {
 }
 
 fn check(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case) -> f64 {
+    // Else persistent counts on so few workgroups that it refuses the larger cases.
+    pollster::block_on(ctx.measure_residency()).unwrap();
     let outcomes = Strategy::all(ctx).into_iter().map(|strategy| {
         let outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
         outcome.unwrap_or_else(|e| panic!("{} under {}: {e}\n{case:?}", cell.name(), strategy.name())).max_rel_err

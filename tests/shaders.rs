@@ -59,6 +59,7 @@ fn every_shader_is_valid() {
         "recurrence/batched_forward",
         "recurrence/persistent_backward",
         "recurrence/persistent_forward",
+        "recurrence/resident_call_forward",
         "recurrence/resident_registers_backward",
         "recurrence/resident_registers_forward",
         "recurrence/resident_reread_backward",

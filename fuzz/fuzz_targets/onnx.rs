@@ -38,7 +38,7 @@ fn run(graph: &Graph) {
                 if output > MOST || state > MOST {
                     return Err(Error::Onnx("large".into()));
                 }
-                let final_state = vec![1.0; part.model.cell.states() * state];
+                let final_state = vec![1.0; part.model.cell.spec().states.len() * state];
                 Ok(Output { output: vec![1.0; output], final_state })
             });
             for (name, tensor) in made.unwrap_or_default() {

@@ -1,7 +1,7 @@
 // The product of tiled.wgsl, in its terms, by cooperative matrices: A and B are f16, products are added up in f32.
 //
 // Each subgroup of 32 threads makes PART_M x PART_N of the workgroup's tile of C in matrices of SIZE x SIZE. Tiles of A and B lie in
-// workgroup memory as they do in storage, rows along the contiguous index, eight numbers to an element of it. While one pair of
+// workgroup memory as they do in storage, rows along the contiguous index. While one pair of
 // tiles is multiplied, the next is on its way from memory.
 //
 // Nothing but loads, products and stores can be done with such matrices. So the sums begin with the bias, of which c_part holds
@@ -13,6 +13,9 @@ const THREADS = SUBGROUPS * 32u;
 const EIGHTS_K = TILE_K / 8u;
 const ELEMENTS = SIZE * SIZE;
 const BAND = 8u;
+
+// Eight numbers along the contiguous index.
+struct Eight { low: vec4h, high: vec4h }
 
 var<workgroup> c_part: array<f32, C_PART>;
 

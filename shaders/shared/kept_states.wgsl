@@ -1,4 +1,4 @@
-// needs: shared/edges
+// needs: shared/edges shared/marks
 // What backward reads back of a step: the states before and after it. state starts with the initial states [S, L·D, B, H].
 
 fn state_index(direction: u32, b: u32, unit: u32) -> u32 {

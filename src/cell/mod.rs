@@ -39,7 +39,7 @@ use crate::error::{Error, Result};
 /// In scope are `sigmoid`, `tanh_sat` (the built-in `tanh` may give NaN for large inputs and is inexact near 0), `relu`,
 /// `softsign`, `softplus` and their derivatives in terms of the output, `d_sigmoid(y)`, `d_tanh(y)` and so on, of
 /// `shaders/shared/activations.wgsl`, and what [`Nonlinearity::wgsl`](crate::Nonlinearity::wgsl) generates for a gate with options; constants are
-/// written with [`wgsl_f32`](crate::wgsl_f32). Arrays that would be empty have one unused element: `Unit()` is zeros. Lines in a
+/// written with [`wgsl_f32`]. Arrays that would be empty have one unused element: `Unit()` is zeros. Lines in a
 /// compiler's message count from the start of the joined source, which [`shader_sources`](crate::check::shader_sources) shows.
 pub trait Cell: Debug + Send + Sync {
     /// The name that the command and the labels use.
@@ -119,7 +119,7 @@ pub struct ForwardStep<'a> {
     pub rh: &'a [f64],
     /// States before the step.
     pub prev: &'a [f64],
-    /// This unit's column of the [`unit_params`](Cell::unit_params), row after row.
+    /// This unit's column of the [`unit_params`](CellSpec::unit_params), row after row.
     pub unit: &'a [f64],
     /// States after the step.
     pub next: &'a mut [f64],

@@ -15,6 +15,7 @@ pub use tolerance::Tolerance;
 
 #[doc(hidden)]
 pub use crate::schedule::persistent::{PersistentKernel, PersistentTarget, persistent_kernels};
+pub use crate::schedule::unrolled::unrolled_kernels;
 
 use crate::cell::{Cell, ShaderCell};
 use crate::error::{Error, Result};

@@ -61,10 +61,6 @@ impl Binding {
         Self { array: Array::Plain("u32"), ..self }
     }
 
-    pub fn of_vec4u(self) -> Self {
-        Self { array: Array::Plain("vec4u"), ..self }
-    }
-
     pub fn of_atomics(self) -> Self {
         Self { array: Array::Plain("atomic<u32>"), ..self }
     }

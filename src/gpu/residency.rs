@@ -141,10 +141,11 @@ impl Context {
         }
     }
 
-    /// The same where it was measured, natively on Vulkan: what strategy persistent may be chosen by without a tuning.
+    /// The same where it was measured, natively on Vulkan with subgroups of 8 or more: what strategy persistent may be chosen by without a tuning.
     pub(crate) fn measured_side_by_side(&self) -> Option<u32> {
         let known = self.shared().workgroups.load(Ordering::Relaxed);
-        (known > 0 && !self.is_software() && self.adapter_info().backend == wgpu::Backend::Vulkan).then_some(known)
+        let vulkan = self.adapter_info().backend == wgpu::Backend::Vulkan;
+        (known > 0 && !self.is_software() && vulkan && self.subgroups()).then_some(known)
     }
 
     /// Takes over what was measured, now or before, unless something is known.

@@ -31,6 +31,7 @@ files! {
     "recurrence/batched_forward",
     "recurrence/persistent_backward",
     "recurrence/persistent_forward",
+    "recurrence/resident_call_forward",
     "recurrence/resident_registers_backward",
     "recurrence/resident_registers_forward",
     "recurrence/resident_reread_backward",
@@ -44,9 +45,12 @@ files! {
     "recurrence/stepwise_unrolled_backward",
     "recurrence/stepwise_unrolled_forward",
     "shared/activations",
+    "shared/advance",
+    "shared/call",
     "shared/edges",
     "shared/floats",
     "shared/kept_states",
+    "shared/marks",
     "shared/restore",
     "shared/step_backward",
     "shared/step_forward",
@@ -107,7 +111,9 @@ mod tests {
 
     #[test]
     fn every_file_is_listed_once() {
-        let shaders = Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+        // What cargo says at run time: the test binary may have been carried to another machine.
+        let root = std::env::var("CARGO_MANIFEST_DIR").unwrap_or_else(|_| env!("CARGO_MANIFEST_DIR").into());
+        let shaders = Path::new(&root).join("shaders");
         let names = |folder: &Path| -> Vec<String> {
             fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
         };
@@ -125,7 +131,8 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected = ["shared/edges", "shared/kept_states", "shared/step_backward", "shared/team"];
+        let expected =
+            ["shared/edges", "shared/marks", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

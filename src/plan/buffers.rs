@@ -162,6 +162,8 @@ pub(crate) struct Options {
     pub status: bool,
     /// Whether the final state goes where the initial one is.
     pub in_place: bool,
+    /// Whether the recurrence takes what the call gives from the caller's buffers: see `Schedule::takes_the_call`.
+    pub direct: bool,
 }
 
 pub(crate) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Option<BufferBinding<'a>> {
@@ -194,6 +196,7 @@ impl Options {
             accumulate: false,
             status: buffers.status.is_some(),
             in_place: false,
+            direct: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::schedule::layer::{ForwardSlots, StepSizes};
+use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
 
 impl Plan {
     pub(crate) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -16,6 +16,8 @@ impl Plan {
         let (map, reserve) = (&self.maps.forward, &self.maps.reserve);
         let user = self.user(options);
         let output = map.unpacked.or(user.output);
+        let call =
+            options.direct.then_some(CallSlots { lengths: user.lengths, reset: user.reset, initial_state: user.initial_state });
         let first = Pack {
             lengths: user.lengths,
             reset: user.reset,
@@ -26,7 +28,10 @@ impl Plan {
             marks: map.marks,
             state: map.state,
         };
-        let mut program = vec![pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into()];
+        let mut program = Vec::new();
+        if !options.direct {
+            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into());
+        }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
         let output_of = |layer| match self.mode {
@@ -59,7 +64,10 @@ impl Plan {
                 final_state: user.final_state,
                 exchange: map.exchange,
                 status: user.status,
+                call,
             };
+            sizes.has_lengths = options.lengths.into();
+            sizes.has_initial = options.initial_state.into();
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;

@@ -168,6 +168,7 @@ impl Plan {
             accumulate: true,
             status: true,
             in_place: false,
+            direct: self.takes_the_call(),
         };
         let mut wanted = vec![(Pass::Forward(self.step), all)];
         if self.step != Step::Sequence && self.step.works_in_place() {
@@ -201,6 +202,15 @@ impl Plan {
     /// Whether the final state may be written where the initial one is, in the dispatches of a single step if that is what runs.
     pub(crate) fn steps_in_place(&self) -> bool {
         self.step.works_in_place()
+    }
+
+    /// Whether nothing of a forward call need be brought into the workspace: its sequence is one window, and nothing is kept of it for
+    /// dropout.
+    fn takes_the_call(&self) -> bool {
+        let Ok(dims) = Dims::new(&self.network, self.shape) else { return false };
+        let sizes = dims.step_sizes(&self.network, 0, false);
+        let whole = self.maps.forward.window == dims.seq_len && self.maps.reserve.header == Slot::EMPTY;
+        whole && self.step == Step::Sequence && self.options.strategy.schedule().takes_the_call(&self.layer(&sizes))
     }
 
     /// A layer of the network, as its schedule takes it.
@@ -251,9 +261,14 @@ impl Plan {
         check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
         let (initial, last) = (&buffers.initial_state, &buffers.final_state);
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
-        let options = Options { final_state: last.is_some(), in_place, ..Options::of_forward(buffers) };
+        let direct = self.takes_the_call() && !in_place;
+        let mut options = Options { final_state: last.is_some(), in_place, direct, ..Options::of_forward(buffers) };
         let buffer = |role| forward_buffer(buffers, role);
         let mut program = self.program(Pass::Forward(self.step), options)?;
+        if direct && aliasing(&program, buffer).is_some() {
+            options.direct = false;
+            program = self.program(Pass::Forward(self.step), options)?;
+        }
         let step = self.step.on_buffers(in_place, aliasing(&program, buffer).is_some());
         if step != self.step {
             program = self.program(Pass::Forward(step), options)?;

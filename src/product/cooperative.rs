@@ -19,20 +19,22 @@ pub(crate) struct Matrices {
     pub tile_k: u32,
     /// Pairs of tiles that workgroup memory holds: 1 or 2.
     pub buffers: u32,
-    /// Whether that memory is of `vec4u`, else of `f16`, which Metal's matrices want.
-    pub words: bool,
+    /// Whether that memory is of `vec4h`, else of `f16`, which Metal's matrices want. naga 30 takes a matrix's type from what it is
+    /// loaded from: from `vec4u` it would be one of u32.
+    pub quads: bool,
 }
 
 impl Matrices {
     /// Of a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
     pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
-        let of = |tile, part, tile_k, buffers| Self { size, tile, part, tile_k, buffers, words: size == 16 };
+        let of = |tile, part, tile_k, buffers| Self { size, tile, part, tile_k, buffers, quads: size == 16 };
         let least = of([64, 64], [32, 32], 32, 1);
         let fits = |it: &Self| {
             let [rows, columns] = it.tile.map(u64::from);
             it.bytes() <= bytes && m.div_ceil(rows) * n.div_ceil(columns) * parts >= FILLING
         };
-        [of([128, 128], [64, 32], 32, 2)].into_iter().find(fits).unwrap_or(least)
+        let [large, smaller] = [64, 32].map(|tile_k| of([128, 128], [64, 32], tile_k, 1));
+        [large, smaller].into_iter().find(fits).unwrap_or(least)
     }
 
     fn parts(&self) -> [u32; 2] {
@@ -89,8 +91,8 @@ pub(super) fn all() -> Vec<Matrices> {
     vec![large(8), large(16), small(8), small(16)]
 }
 
-/// Workgroups that fill a large GPU.
-const FILLING: u64 = 128;
+/// Workgroups of the large tile that are enough for a large GPU: half of an H200's cores by them are faster than all by small ones.
+const FILLING: u64 = 64;
 
 /// One of the two operands, as the generated code names it.
 #[derive(Clone, Copy)]
@@ -111,7 +113,7 @@ struct Operand {
 
 pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
-    let Matrices { size, tile, part, tile_k, buffers, words } = matrices;
+    let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
     let ProductLayout { along_k, quads, eights, .. } = layout;
     let whole_k = layout.whole_k && eights == [true; 2];
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
@@ -127,7 +129,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("C_PART", matrices.c_part()),
         ("BUFFER", tiles[0] + tiles[1]),
         // Elements of workgroup memory for eight numbers.
-        ("EIGHT", if words { 1 } else { 8 }),
+        ("EIGHT", if matrices.quads { 2 } else { 8 }),
         ("A_ALONG_K", along_k[0].into()),
         ("B_ALONG_K", along_k[1].into()),
         ("WHOLE_K", whole_k.into()),
@@ -151,7 +153,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let operands = [operand(0), operand(1)];
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let bindings = layout.cooperative_bindings();
+    let bindings = layout.bindings([quads[0], quads[1], false]);
     let mut source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
     for (mark, lines) in [
         (
@@ -170,9 +172,9 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     ] {
         source = source.with_lines(mark, &lines);
     }
-    let element = if words { "vec4u" } else { "f16" };
+    let element = if matrices.quads { "vec4h" } else { "f16" };
     let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
-    let generated = memory + &all(&Operand::fetch) + keep(words);
+    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads);
     source.with_text(&generated).enabling("wgpu_cooperative_matrix")
 }
 
@@ -219,7 +221,7 @@ impl Operand {
         let line = |i| {
             let k = format!("{k} + {name}_k{i}");
             let value = match (width, whole_k) {
-                (8, true) => format!("{name}[{name}_at{i}]"),
+                (8, true) => format!("eight_{name}({name}_at{i})"),
                 (8, false) => format!("fetch_{name}({name}_at{i}, {k} < k_end)"),
                 _ if along_k => format!("fetch_{name}({name}0 + {name}_o{i} * {name}_stride, {k}, k_end, true)"),
                 _ => format!("fetch_{name}({name}0 + ({k}) * {name}_stride, {name}_o{i}, sizes.{other}, {k} < k_end)"),
@@ -238,33 +240,36 @@ impl Operand {
     fn fetch(&self) -> String {
         let template = match self.width {
             8 => {
-                "fn fetch_$x(at: u32, there: bool) -> vec4u {
-    var eight = vec4u();
-    if there { eight = $x[at]; }
+                "fn eight_$x(at: u32) -> Eight { return Eight($x[2u * at], $x[2u * at + 1u]); }
+fn fetch_$x(at: u32, there: bool) -> Eight {
+    var eight = Eight();
+    if there { eight = eight_$x(at); }
     return eight;
 }"
             }
             4 => {
-                "fn four_$x(row: u32, i: u32, end: u32) -> vec2u {
-    if i >= end { return vec2u(); }
-    let four = load4_$x((row + i) / 4u);
-    return vec2u(pack2x16float(four.xy), pack2x16float(four.zw));
+                "fn four_$x(row: u32, i: u32, end: u32) -> vec4h {
+    var four = vec4h();
+    if i < end { four = $x[(row + i) / 4u]; }
+    return four;
 }
-fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4u {
-    if !there { return vec4u(); }
-    return vec4u(four_$x(row, i, end), four_$x(row, i + 4u, end));
+fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> Eight {
+    if !there { return Eight(); }
+    return Eight(four_$x(row, i, end), four_$x(row, i + 4u, end));
 }"
             }
             _ => {
-                "fn two_$x(row: u32, i: u32, end: u32) -> u32 {
-    var two = vec2f();
-    if i < end { two.x = load_$x(row + i); }
-    if i + 1u < end { two.y = load_$x(row + i + 1u); }
-    return pack2x16float(two);
+                "fn one_$x(row: u32, i: u32, end: u32) -> f16 {
+    var one = 0.0h;
+    if i < end { one = $x[row + i]; }
+    return one;
 }
-fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4u {
-    if !there { return vec4u(); }
-    return vec4u(two_$x(row, i, end), two_$x(row, i + 2u, end), two_$x(row, i + 4u, end), two_$x(row, i + 6u, end));
+fn four_$x(row: u32, i: u32, end: u32) -> vec4h {
+    return vec4h(one_$x(row, i, end), one_$x(row, i + 1u, end), one_$x(row, i + 2u, end), one_$x(row, i + 3u, end));
+}
+fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> Eight {
+    if !there { return Eight(); }
+    return Eight(four_$x(row, i, end), four_$x(row, i + 4u, end));
 }"
             }
         };
@@ -290,21 +295,25 @@ fn turn(buffers: u32, stores: &str) -> String {
 }
 
 /// Puts eight numbers into workgroup memory.
-fn keep(words: bool) -> &'static str {
-    if words {
-        return "\nfn keep(to: u32, eight: vec4u) { tiles[to] = eight; }\n";
+fn keep(quads: bool) -> &'static str {
+    if quads {
+        return "
+fn keep(to: u32, eight: Eight) {
+    tiles[to] = eight.low;
+    tiles[to + 1u] = eight.high;
+}
+";
     }
     "
-fn keep_two(to: u32, two: u32) {
-    let pair = unpack2x16float(two);
-    tiles[to] = f16(pair.x);
-    tiles[to + 1u] = f16(pair.y);
+fn keep_four(to: u32, four: vec4h) {
+    tiles[to] = four.x;
+    tiles[to + 1u] = four.y;
+    tiles[to + 2u] = four.z;
+    tiles[to + 3u] = four.w;
 }
-fn keep(to: u32, eight: vec4u) {
-    keep_two(to, eight.x);
-    keep_two(to + 2u, eight.y);
-    keep_two(to + 4u, eight.z);
-    keep_two(to + 6u, eight.w);
+fn keep(to: u32, eight: Eight) {
+    keep_four(to, eight.low);
+    keep_four(to + 4u, eight.high);
 }
 "
 }

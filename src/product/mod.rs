@@ -120,13 +120,6 @@ impl ProductLayout {
             stored(Binding::write("c"), quads[2], c_element),
         ]
     }
-
-    /// The same with C by one, and A and B of f16 by eights where they can be read so.
-    fn cooperative_bindings(&self) -> [Binding; 4] {
-        let [a, b, bias, c] = self.bindings([self.quads[0], self.quads[1], false]);
-        let by_eights = |binding: Binding, eights: bool| if eights { binding.of_vec4u() } else { binding };
-        [by_eights(a, self.eights[0]), by_eights(b, self.eights[1]), bias, c]
-    }
 }
 
 impl Product {

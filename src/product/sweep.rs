@@ -84,7 +84,7 @@ fn blockings() -> Vec<(String, ProductKernel)> {
 }
 
 fn matrices(size: u32) -> Vec<(String, ProductKernel)> {
-    let of = |tile: [u32; 2], part, tile_k, buffers, words| Matrices { size, tile, part, tile_k, buffers, words };
+    let of = |tile: [u32; 2], part, tile_k, buffers, quads| Matrices { size, tile, part, tile_k, buffers, quads };
     let list = [
         of([64, 64], [32, 32], 32, 1, true),
         of([64, 64], [32, 32], 32, 1, false),
@@ -99,8 +99,8 @@ fn matrices(size: u32) -> Vec<(String, ProductKernel)> {
     ];
     let name = |it: &Matrices| {
         let ([m, n], [rows, columns]) = (it.tile, it.part);
-        let memory = if it.words { "words" } else { "halves" };
-        format!("f16 {m}x{n} of {rows}x{columns}, k {}, {} buffers, {memory}", it.tile_k, it.buffers)
+        let memory = if it.quads { "quads" } else { "halves" };
+        format!("f16 {m}x{n} of {rows}x{columns}, k {}, {} buffers, {memory} of {size}", it.tile_k, it.buffers)
     };
     list.into_iter().map(|matrices| (name(&matrices), ProductKernel::Cooperative(matrices))).collect()
 }
@@ -361,6 +361,12 @@ mod tests {
                         naga::front::wgsl::parse_str(&wgsl).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&wgsl)));
                     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::all());
                     let info = validator.validate(&module).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(&wgsl)));
+                    // naga makes matrices of whatever they are loaded from.
+                    let is_float = |ty: &naga::Type| match ty.inner {
+                        naga::TypeInner::CooperativeMatrix { scalar, .. } => scalar.kind == naga::ScalarKind::Float,
+                        _ => true,
+                    };
+                    assert!(module.types.iter().all(|(_, ty)| is_float(ty)), "{name}: a matrix of something else than floats");
                     // A module that is valid may still be one that naga cannot write.
                     let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
                     let words = naga::back::spv::write_vec(&module, &info, &options, None).unwrap();

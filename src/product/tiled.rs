@@ -39,6 +39,7 @@ impl Blocking {
     }
 
     /// Bytes of workgroup memory.
+    #[cfg(any(test, feature = "tools"))]
     pub fn bytes(&self) -> u32 {
         16 * self.memory_quads()
     }

@@ -22,7 +22,7 @@ use crate::error::{Result, check_len};
 use crate::network::config::RnnConfig;
 use crate::network::sequence::{Gradients, Mode, OutputGradients, Sequence, state_len};
 
-/// Runs the network; `params` is the flat block that [`ParamLayout`] describes.
+/// Runs the network; `params` is the flat block that [`ParamLayout`](crate::ParamLayout) describes.
 pub fn forward(cell: &dyn Cell, config: &RnnConfig, params: &[f64], seq: &Sequence<'_, f64>, mode: Mode) -> Result<Trace> {
     Call::new(cell, config, params, seq)?.forward(mode, None)
 }

@@ -6,7 +6,7 @@ use crate::error::{Error, Result};
 use crate::network::config::RnnConfig;
 use crate::network::sequence::{Output, SeqShape};
 
-/// What [`forward`] gives: the output and, in training, all that [`backward`] needs.
+/// What [`forward`](super::forward) gives: the output and, in training, all that [`backward`](super::backward) needs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Trace {
     /// What the network gives.
@@ -54,7 +54,7 @@ impl Trace {
         Ok(&self.direction(layer, direction)?.next[state * len..][..len])
     }
 
-    /// `[T, B, H]`: the output of a gate, by its index in [`Cell::gates`], at each step; time-major, and without meaning past a row's
+    /// `[T, B, H]`: the output of a gate, by its index in [`CellSpec::gates`](crate::cell::CellSpec::gates), at each step; time-major, and without meaning past a row's
     /// length. `cell` is that of the forward, which must have been one of training.
     ///
     /// What a cell saved is not always this: where backward needs a gate's pre-activation, that is kept in its place.

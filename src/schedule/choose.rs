@@ -14,6 +14,8 @@ const SMALL_HIDDEN: usize = 128;
 const TINY_HIDDEN: usize = 64;
 /// Rows up to which persistent is taken where workgroups run side by side: 2.2 µs a step at H 512, B 16 and 5.3 at B 64, batched 18.
 const FEW_ROWS: usize = 64;
+/// H·B up to which it is taken in training: at H 1024, B 64 a step took 156 µs and batched 113.
+const FEW_STATES_TRAINING: usize = 512 * 64;
 /// B from which a product over all rows is taken on CPU adapters, as measured on llvmpipe (benches/NOTES.md), and on GPUs: a guess.
 const MANY_ROWS_SOFTWARE: usize = 4;
 const MANY_ROWS: usize = 64;
@@ -126,7 +128,8 @@ fn strategy(f: &Facts) -> Strategy {
         return if drops { tuned.fallback } else { tuned.strategy };
     }
     let together = f.side_by_side.is_some() && f.fits.persistent && f.failures < FAILURES && !f.software;
-    if together && f.hidden_size > TINY_HIDDEN && f.batch_size <= FEW_ROWS {
+    let few = f.batch_size <= FEW_ROWS && (f.mode == Mode::Inference || f.hidden_size * f.batch_size <= FEW_STATES_TRAINING);
+    if together && f.hidden_size > TINY_HIDDEN && few {
         return Strategy::Persistent;
     }
     let resident = f.hidden_size <= SMALL_HIDDEN || if f.software { f.fits.weights } else { f.fits.fast_resident };
@@ -212,6 +215,9 @@ mod tests {
             ("132 workgroups side by side", TOGETHER, Persistent),
             ("those, H 65, B 64", Facts { hidden_size: 65, batch_size: 64, ..TOGETHER }, Persistent),
             ("those, H 64", Facts { hidden_size: 64, ..TOGETHER }, Resident),
+            ("those, training, H 512, B 64", Facts { mode: Mode::Training, batch_size: 64, ..TOGETHER }, Persistent),
+            ("those, H 1024, B 64", Facts { hidden_size: 1024, batch_size: 64, ..TOGETHER }, Persistent),
+            ("those, training", Facts { mode: Mode::Training, hidden_size: 1024, batch_size: 64, ..TOGETHER }, Batched),
             ("those, B 65", Facts { batch_size: 65, ..TOGETHER }, Batched),
             ("those, failed twice", Facts { failures: 2, ..TOGETHER }, Stepwise),
             ("those, 8 bindings", Facts { fits: FEW_BINDINGS, ..TOGETHER }, Stepwise),

@@ -25,6 +25,13 @@ pub(crate) trait Schedule: Debug + Sync {
         self.check_device(layer.ctx)
     }
 
+    /// Whether its forward takes lengths, resets and initial states of a call from the caller's buffers, so that no dispatch need
+    /// bring them into the workspace: it then makes all steps in one.
+    fn takes_the_call(&self, layer: &Layer<'_>) -> bool {
+        let _ = layer;
+        false
+    }
+
     /// Workspace that it needs beyond every schedule's.
     fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
         let _ = (layer, backward);

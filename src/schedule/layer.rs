@@ -36,6 +36,8 @@ sizes! {
         members, team_rows, spin_limit, call_limit, has_status,
         /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
         part, splits, sent,
+        /// Of a schedule that takes lengths and initial states from the call.
+        has_lengths, has_initial,
     }
 }
 
@@ -53,6 +55,16 @@ pub(crate) struct ForwardSlots {
     pub exchange: Slot,
     /// Of strategy persistent alone.
     pub status: Slot,
+    /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `marks` hold it.
+    pub call: Option<CallSlots>,
+}
+
+/// What a call starts from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct CallSlots {
+    pub lengths: Slot,
+    pub reset: Slot,
+    pub initial_state: Slot,
 }
 
 /// What the recurrence of one layer reads and writes going backward.
@@ -80,6 +92,12 @@ impl ForwardSlots {
     pub fn slots(&self) -> [Slot; 7] {
         [self.params, self.input_part, self.state, self.marks, self.output, self.reserve, self.final_state]
     }
+
+    /// Without state and marks, but with what the call gives.
+    pub fn call_slots(&self, call: &CallSlots) -> [Slot; 8] {
+        let CallSlots { lengths, reset, initial_state } = *call;
+        [self.params, self.input_part, self.output, self.reserve, self.final_state, lengths, reset, initial_state]
+    }
 }
 
 impl BackwardSlots {
@@ -103,6 +121,20 @@ pub(super) fn forward_bindings([params, output]: [Element; 2]) -> [Binding; 7] {
         Binding::write("output").stored(output),
         Binding::write("reserve"),
         Binding::write("final_state"),
+    ]
+}
+
+/// In the order of [`ForwardSlots::call_slots`].
+pub(crate) fn call_bindings([params, output]: [Element; 2]) -> [Binding; 8] {
+    [
+        Binding::read("params").stored(params),
+        Binding::write("input_part"),
+        Binding::write("output").stored(output),
+        Binding::write("reserve"),
+        Binding::write("final_state"),
+        Binding::read("lengths").of_u32(),
+        Binding::read("reset").of_u32(),
+        Binding::read("initial_state"),
     ]
 }
 

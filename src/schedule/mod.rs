@@ -10,7 +10,7 @@ mod resident;
 pub(crate) mod single_step;
 mod stepwise;
 mod strategy;
-mod unrolled;
+pub(crate) mod unrolled;
 
 use std::str::FromStr;
 

@@ -13,7 +13,9 @@ mod warm_up;
 pub(crate) use steadiness::{Unsteady, unsteady};
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) use turns::{Turns, since_start};
-pub(crate) use warm_up::{WarmUp, Warmed};
+pub(crate) use warm_up::WarmUp;
+#[cfg(feature = "tools")]
+pub(crate) use warm_up::Warmed;
 
 /// The middle of some values, the mean of both where there are two.
 pub(crate) fn median(values: &[f64]) -> f64 {

@@ -95,10 +95,10 @@ pub fn own_context() -> Context {
     pollster::block_on(Context::request()).expect("these tests need a GPU adapter: ./tests/run installs one")
 }
 
-/// The adapter that wgpu prefers, for a device of the test's own making.
+/// The adapter that wgpu prefers, for a device of the test's own making: of the process's one instance, so that devices can be told
+/// apart.
 pub fn adapter() -> wgpu::Adapter {
-    let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
-    let adapter = pollster::block_on(instance.request_adapter(&wgpu::RequestAdapterOptions::default()));
+    let adapter = pollster::block_on(Context::instance().request_adapter(&wgpu::RequestAdapterOptions::default()));
     adapter.expect("these tests need a GPU adapter: ./tests/run installs one")
 }
 

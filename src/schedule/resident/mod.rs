@@ -416,6 +416,11 @@ impl Schedule for Resident {
         backward(layer, slots)
     }
 
+    fn takes_the_call(&self, layer: &Layer<'_>) -> bool {
+        let fits = |kernel: AllSteps| kernel.chunk(layer.options.dispatch_flops) >= layer.sizes.seq_len;
+        AllSteps::new(layer, false).is_some_and(fits)
+    }
+
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         sources(cell, step)
     }

@@ -30,23 +30,40 @@ fn entry(w: &mut String, name: &str, share: &Share) {
 /// All steps of a chunk for the rows of a workgroup, which makes all units of them. States stay in the registers of the threads
 /// that finish them, operands in workgroup memory; the input's part of a step is asked for a step before.
 pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+    let text = all_steps("resident_unrolled_forward", share, work, false);
+    let constants = [("ROWS", share.rows)];
+    let source = KernelSource::new("recurrence/resident_unrolled_forward", &constants, bindings, step, StepSizes::WGSL);
+    source.with_text(&text).with_cell(cell)
+}
+
+/// The same for a whole sequence, which starts from what the call gives.
+pub(super) fn of_call(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
+    let text = all_steps("resident_call_forward", share, work, true);
+    let source = KernelSource::new("recurrence/resident_call_forward", &[], bindings, step, StepSizes::WGSL);
+    source.with_text(&text).with_cell(cell)
+}
+
+fn all_steps(name: &str, share: &Share, work: &Work, of_call: bool) -> String {
     let mut w = String::new();
     memory(&mut w, share, work, true);
-    entry(&mut w, "resident_unrolled_forward", share);
+    entry(&mut w, name, share);
     let (threads, rows) = (share.threads(), share.rows);
-    let _ = writeln!(
-        w,
-        "let start = sizes.first + step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n\
-         restore(STATES + 1u, 0u, direction, row0, thread, {threads}u);"
-    );
+    w.push_str("let start = sizes.first + step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
+    if !of_call {
+        let _ = writeln!(w, "restore(STATES + 1u, 0u, direction, row0, thread, {threads}u);");
+    }
     emit::place(&mut w, share, work);
     emit::hold(&mut w, share, work);
     emit::slots(&mut w, share);
     for i in 0..share.slots() {
+        let held = if of_call {
+            format!("initial_of(direction, b{i}, u{i})")
+        } else {
+            format!("before(start, direction, b{i}, u{i}, state[h_index(start, direction, b{i}, u{i})]).held")
+        };
         let _ = writeln!(
             w,
-            "let fixed{i} = fixed_of(direction, u{i});\nlet length{i} = marks[b{i}];\n\
-             var held{i} = before(start, direction, b{i}, u{i}, state[h_index(start, direction, b{i}, u{i})]).held;\n\
+            "let fixed{i} = fixed_of(direction, u{i});\nlet length{i} = length_of(b{i});\nvar held{i} = {held};\n\
              var ahead{i} = input_of(start, direction, b{i}, u{i});"
         );
     }
@@ -79,7 +96,16 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
         }
     }
     w.push_str("}\n");
-    let _ = writeln!(w, "if end < sizes.seq_len {{");
+    if !of_call {
+        keep_states(&mut w, share);
+    }
+    w.push_str("}\n");
+    w
+}
+
+/// What the next chunk starts from.
+fn keep_states(w: &mut String, share: &Share) {
+    w.push_str("if end < sizes.seq_len {\n");
     for i in 0..share.slots() {
         let _ = writeln!(
             w,
@@ -87,10 +113,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
              for (var s = 1u; s < STATES; s++) {{ state[(s + 1u) * sizes.block + state_index(direction, b{i}, u{i})] = last[s]; }}\n}}"
         );
     }
-    w.push_str("}\n}\n");
-    KernelSource::new("recurrence/resident_unrolled_forward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
-        .with_text(&w)
-        .with_cell(cell)
+    w.push_str("}\n");
 }
 
 /// Stages a number of slot `i` of a phase's operand, which begins at `from`.

@@ -5,7 +5,10 @@
 mod backward;
 mod emit;
 mod forward;
+mod made;
 mod share;
+
+pub use made::unrolled_kernels;
 
 use share::{Share, Work};
 
@@ -17,7 +20,7 @@ use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::Dispatch;
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, call_bindings, phases, step_index,
 };
 use crate::schedule::persistent::device::{Device, Vendor};
 use crate::schedule::persistent::layout::Profile;
@@ -60,9 +63,16 @@ impl AllSteps {
     /// The dispatch of all chunks; the layer's sizes say how many steps there are and how many to a chunk.
     pub fn forward(&self, layer: &Layer<'_>, s: &ForwardSlots) -> Result<Dispatch> {
         let Layer { ctx, cell, sizes, .. } = *layer;
-        let bindings = by_quads(&self.share, s.bindings(), s.params.element);
-        let kernel = ctx.kernel(forward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings));
-        Dispatch::new(ctx, kernel, &s.slots(), sizes, self.share.groups(&self.work))
+        let Self { share, work } = self;
+        let groups = share.groups(work);
+        if let Some(call) = &s.call {
+            let bindings = by_quads(share, call_bindings([s.params, s.output].map(|slot| slot.element)), s.params.element);
+            let kernel = ctx.kernel(forward::of_call(cell, share, work, step_index(ctx), &bindings));
+            return Dispatch::new(ctx, kernel, &s.call_slots(call), sizes, groups);
+        }
+        let bindings = by_quads(share, s.bindings(), s.params.element);
+        let kernel = ctx.kernel(forward::resident(cell, share, work, step_index(ctx), &bindings));
+        Dispatch::new(ctx, kernel, &s.slots(), sizes, groups)
     }
 
     /// As [`forward`](AllSteps::forward).
@@ -128,6 +138,11 @@ pub(super) fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
                 let bindings = by_quads(&share, bindings, element);
                 forward::resident(cell, &share, &work(false), step, &bindings)
             });
+            let of_call = Share::resident(&profile, &work(false)).map(|share| {
+                let bindings = by_quads(&share, call_bindings([element, element.written()]), element);
+                forward::of_call(cell, &share, &work(false), step, &bindings)
+            });
+            sources.extend(of_call);
             let steps = of_phases(false).filter_map(|(phase, work)| {
                 let share = Share::step(&profile, &work)?;
                 Some(forward::step(cell, &share, &work, phase, step, &by_quads(&share, bindings, element)))
@@ -147,4 +162,41 @@ pub(super) fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
         }
     }
     sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cell;
+
+    /// One barrier a step where nothing meets in workgroup memory, two where something does or the cell has two phases; what is read
+    /// again is all that the loop loads of the weights; and nothing of a thread lies in an array that an index reaches.
+    #[test]
+    fn text_of_a_step() {
+        let sizes = StepSizes { hidden: 128, batch: 1, directions: 1, ..Default::default() };
+        let (h200, bare) =
+            (Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), Profile::new(Vendor::Other, 0, 256, WORKGROUP_BYTES));
+        for (name, profile, barriers) in [("lstm", h200, 1), ("lstm", bare, 2), ("gru_reset_before", h200, 2)] {
+            let cell = ShaderCell::new(&*cell::by_name(name).unwrap());
+            for backward in [false, true] {
+                let work = Work::new(&cell, &sizes, backward);
+                let share = Share::resident(&profile, &work).unwrap();
+                let source = if backward {
+                    let bindings = by_quads(&share, all_backward_bindings().next().unwrap(), Element::F32);
+                    backward::resident(&cell, &share, &work, StepIndex::Immediate, &bindings)
+                } else {
+                    let bindings = by_quads(&share, all_forward_bindings().next().unwrap(), Element::F32);
+                    forward::resident(&cell, &share, &work, StepIndex::Immediate, &bindings)
+                };
+                let told = format!("{name} backward: {backward}: {share:?}");
+                let (head, step) = source.wgsl.split_once("for (var step = start").expect("a loop over steps");
+                let step = step.split("\nif end < sizes.seq_len").next().unwrap();
+                let step = step.split("// --- ").next().unwrap();
+                assert_eq!(step.matches("workgroupBarrier()").count(), barriers, "{told}");
+                assert_eq!(step.matches("= weights(").count() as u32, share.weights(&work) - share.held, "{told}");
+                assert_eq!(head.matches("= weights(").count() as u32, share.held, "{told}");
+                assert!(!source.wgsl.contains("var<private>"), "{told}");
+            }
+        }
+    }
 }

@@ -260,3 +260,79 @@ impl Share {
         [work.hidden.div_ceil(self.units()).into(), work.batch.div_ceil(self.rows).into(), work.directions.into()]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schedule::persistent::device::Vendor;
+
+    fn profiles() -> [Profile; 4] {
+        [
+            Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10),
+            Profile::new(Vendor::Intel, 8, 1024, 64 << 10),
+            Profile::new(Vendor::Apple, 32, 1024, 32 << 10),
+            Profile::new(Vendor::Other, 0, 256, 16 << 10),
+        ]
+    }
+
+    fn work(hidden: u32, batch: u32, gates: [u32; 2], backward: bool) -> Work {
+        Work { hidden, batch, directions: 1, gates, first: 0, all_gates: gates[0] + gates[1], backward }
+    }
+
+    /// All of H and of K is there, within the device's limits.
+    fn check(profile: &Profile, work: &Work, share: &Share, resident: bool) {
+        let told = format!("{profile:?} {work:?} {share:?}");
+        assert!(share.threads() <= 256 && share.threads() > 0, "{told}");
+        assert!(4 * (share.staged(work, resident) + share.sums(work)) <= profile.bytes, "{told}");
+        assert!(share.lanes.is_power_of_two() && share.each.is_power_of_two() && share.rows.is_power_of_two(), "{told}");
+        assert!(!profile.shuffles || share.lanes <= profile.subgroup, "{told}");
+        assert!(share.held <= share.weights(work), "{told}");
+        for phase in [0, 1] {
+            assert!(share.k(work, phase) >= work.k(phase), "{told}");
+            assert!(!share.exact || share.k(work, phase) == work.k(phase), "{told}");
+        }
+        if resident {
+            assert!(share.units() >= work.hidden && share.groups(work)[0] == 1, "{told}");
+        }
+        // Every unit and row is finished by one thread.
+        let places = if share.has_parts() { share.threads() } else { share.pairs().min(share.lanes) * share.across };
+        assert!(places * share.slots() >= share.units() * share.rows, "{told}");
+    }
+
+    #[test]
+    fn shares_are_whole_and_fit() {
+        for profile in profiles() {
+            for hidden in [1, 3, 17, 64, 100, 128, 256, 512, 1000, 1024, 4096] {
+                for batch in [1, 3, 16, 64] {
+                    for gates in [[1, 0], [3, 0], [4, 0], [2, 1]] {
+                        for backward in [false, true] {
+                            let work = work(hidden, batch, gates, backward);
+                            let (resident, step) = (Share::resident(&profile, &work), Share::step(&profile, &work));
+                            assert!(resident.is_some() || hidden > 128, "{profile:?} {work:?}");
+                            resident.iter().for_each(|share| check(&profile, &work, share, true));
+                            if gates[1] == 0 {
+                                assert!(step.is_some() || hidden > 512, "{profile:?} {work:?}");
+                                step.iter().for_each(|share| check(&profile, &work, share, false));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// What the study found best on an H200, and what keeps an LSTM of 128 in registers there.
+    #[test]
+    fn shares_of_an_h200() {
+        let [h200, ..] = profiles();
+        for (hidden, batch, threads, units, rows) in [(256, 1, 128, 4, 1), (1024, 1, 256, 4, 1), (512, 16, 256, 4, 8)] {
+            let share = Share::step(&h200, &work(hidden, batch, [4, 0], false)).unwrap();
+            assert_eq!((share.threads(), share.units(), share.rows), (threads, units, rows), "{share:?}");
+        }
+        for backward in [false, true] {
+            let work = work(128, 1, [4, 0], backward);
+            let share = Share::resident(&h200, &work).unwrap();
+            assert!(!share.has_parts() && share.weights(&work) == 64 && share.held >= 40, "{share:?}");
+        }
+    }
+}

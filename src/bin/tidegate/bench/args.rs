@@ -52,7 +52,7 @@ pub struct Args {
     #[arg(long)]
     tile: Option<Tile>,
     /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
-    /// adapter has them. wgpu calls that experimental, and tidegate's kernels for it wait for their first device
+    /// adapter has them. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,
     /// Also write the results as JSON, anew after every workload

@@ -1,0 +1,10 @@
+// Lengths of rows and cut edges, as `pack` left them: marks holds lengths [B], then resets [T, B].
+
+fn length_of(b: u32) -> u32 {
+    return marks[b];
+}
+
+// A reset past the row's length cuts nothing.
+fn is_cut(edge: u32, b: u32) -> bool {
+    return sizes.has_reset == 1u && edge < marks[b] && marks[sizes.batch + edge * sizes.batch + b] != 0u;
+}
