@@ -168,6 +168,8 @@ impl Context {
 
     /// [`from_device`](Context::from_device) for a second context of `first`'s device, with pipelines of its own: their persistent
     /// dispatches wait for each other, and what [`measure_residency`](Context::measure_residency) finds holds for both.
+    ///
+    /// A device other than `first`'s is refused if it is of the same [`wgpu::Instance`]; wgpu cannot tell devices of two instances apart.
     pub fn from_device_sharing(first: &Self, adapter: &Adapter, device: &Device, queue: &Queue) -> Result<Self> {
         if device != first.device() {
             let name = adapter.get_info().name;

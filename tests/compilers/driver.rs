@@ -102,8 +102,12 @@ impl Driver {
             let layout = self.device.create_pipeline_layout(&layout, None).map_err(|e| e.to_string())?;
             let shader = vk::ShaderModuleCreateInfo::default().code(&spirv);
             let shader = self.device.create_shader_module(&shader, None).map_err(|e| e.to_string())?;
-            let stage =
-                vk::PipelineShaderStageCreateInfo::default().stage(vk::ShaderStageFlags::COMPUTE).module(shader).name(&entry);
+            // As wgpu has it: the driver may choose the size of subgroups.
+            let stage = vk::PipelineShaderStageCreateInfo::default()
+                .flags(vk::PipelineShaderStageCreateFlags::ALLOW_VARYING_SUBGROUP_SIZE)
+                .stage(vk::ShaderStageFlags::COMPUTE)
+                .module(shader)
+                .name(&entry);
             let info = vk::ComputePipelineCreateInfo::default()
                 .stage(stage)
                 .layout(layout)
