@@ -153,8 +153,10 @@ struct Data {
 
 impl Data {
     fn new(ctx: &Context, shrink: u64, element: Element) -> Result<Self> {
-        let most = |of: fn([u64; 3]) -> u64| CASES.iter().map(|case| of(case.2.map(|size| size / shrink))).max().unwrap_or(1);
+        let cases = || CASES.iter().map(|&(_, transposed, shape)| (transposed, shape.map(|size| size / shrink)));
+        let most = |of: fn([u64; 3]) -> u64| cases().map(|case| of(case.1)).max().unwrap_or(1);
         let [a, b, c] = [most(|[m, _, k]| m * k), most(|[_, n, k]| n * k), most(|[m, n, _]| m * n)];
+        let cut = cases().filter(|case| case.0[0]).map(|(_, [m, n, _])| m * n).max().unwrap_or(1);
         let mut state = 1u64;
         // In steps that f16 holds exactly.
         let mut uniform = |len: u64| -> Vec<f32> {
@@ -171,7 +173,7 @@ impl Data {
         let buffers = [
             upload("a", &values[0])?,
             upload("b", &values[1])?,
-            ctx.create_buffer("parts of c", 4 * c * MOST_PARTS, usage)?,
+            ctx.create_buffer("parts of c", 4 * cut * MOST_PARTS, usage)?,
             ctx.create_buffer("c", 4 * c, usage)?,
         ];
         Ok(Self { element, shrink, values, buffers })
