@@ -35,6 +35,11 @@ pub(in crate::schedule) struct Profile {
     pub registers: u32,
     /// Most rows at a time, forward and backward.
     pub rows: [u32; 2],
+    /// vec4f of weights that a thread of a step kernel asks for at the start of a step, at most, forward and backward.
+    pub quads_of_step: [u32; 2],
+    /// Whether kernels of strategies resident and stepwise read the weights that do not stay in a loop, a few at a time: compilers
+    /// that ask for all of them early run out of registers, or of time.
+    pub loops: [bool; 2],
     /// As in `Tile`.
     pub rolled: bool,
 }
@@ -47,19 +52,34 @@ struct Registers {
     rows: [u32; 2],
     threads: u32,
     most_threads: u32,
+    quads_of_step: [u32; 2],
+    loops: [bool; 2],
     rolled: bool,
 }
 
 impl Registers {
     fn of(vendor: Vendor) -> Self {
+        // Of an H200, whose compiler does not spill.
+        let most = Self {
+            weights: 128,
+            all: 200,
+            rows: [ROWS; 2],
+            threads: 256,
+            most_threads: 512,
+            quads_of_step: [64; 2],
+            loops: [false; 2],
+            rolled: false,
+        };
+        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: [16; 2], loops: [true; 2], ..most };
         match vendor {
-            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], threads: 256, most_threads: 512, rolled: false },
-            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], threads: 256, most_threads: 512, rolled: false },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [2, 1], threads: 256, most_threads: 256, rolled: false },
-            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], threads: 256, most_threads: 256, rolled: false },
-            Vendor::Software => Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true },
-            Vendor::Qualcomm | Vendor::Other => {
-                Self { weights: 32, all: 48, rows: [1, 1], threads: 256, most_threads: 256, rolled: false }
+            Vendor::Nvidia => most,
+            // Backward its compiler takes time by the cube of these quads: 0.6 s for 8, 4 s for 16, 30 s for 32.
+            Vendor::Amd => Self { rows: [4, 2], quads_of_step: [16, 8], loops: [false, true], ..most },
+            Vendor::Intel => Self { rows: [2, 1], ..few },
+            Vendor::Apple => Self { rows: [1, 1], ..few },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], ..few },
+            Vendor::Software => {
+                Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true, ..most }
             }
         }
     }
@@ -68,7 +88,8 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, threads: wanted, most_threads, rolled } = Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled } =
+            Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
@@ -80,6 +101,8 @@ impl Profile {
             weights,
             registers: all,
             rows,
+            quads_of_step,
+            loops,
             rolled,
         }
     }
