@@ -93,7 +93,7 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     assert_eq!(write(None, DRAW), write(Some("\n"), DRAW));
 }
 
-/// Skipped steps, the scale and the halves go on as well.
+/// Small, and under 60 steps: see the README for a whole training.
 #[test]
 fn f16_learns_as_f32_does() {
     let (ctx, text) = (common::context(), tempest());
