@@ -9,8 +9,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::gpu::program::{Dispatch, Role, Slot};
-use crate::product::elementwise;
+use crate::gpu::program::{Dispatch, Role, Slot, elementwise};
 
 sizes! {
     HalfWords { len, }
