@@ -45,13 +45,13 @@ pub(super) struct Conversion<'a> {
 
 impl Conversion<'_> {
     /// From f32 to f16, which lies the same whether the device has f16 in shaders or not.
-    pub fn to_halves(&self, ctx: &Context) -> Result<Pass> {
+    pub fn pack(&self, ctx: &Context) -> Result<Pass> {
         let grid = elementwise(ctx, self.len.div_ceil(2));
         self.bind(ctx, to_source(self.scale.is_some()), [Element::F32, Element::PackedF16], grid)
     }
 
     /// From f16 to f32.
-    pub fn from_halves(&self, ctx: &Context) -> Result<Pass> {
+    pub fn unpack(&self, ctx: &Context) -> Result<Pass> {
         self.bind(ctx, from_source(self.scale.is_some()), [Element::PackedF16, Element::F32], elementwise(ctx, self.len))
     }
 

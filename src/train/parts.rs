@@ -213,10 +213,10 @@ impl Parts {
         let (Some(sizes), Some(half)) = (&self.half, &all.half) else { return Ok(Vec::new()) };
         let params = part(&all.params, layout.rnn());
         let params = Conversion { len: sizes.params, src: params, dst: whole(&half.params), scale: None };
-        let mut work = vec![Work::Pass(params.to_halves(&self.ctx)?)];
+        let mut work = vec![Work::Pass(params.pack(&self.ctx)?)];
         if let Some((made, _)) = &half.embedded {
             let input = Conversion { len: sizes.input, src: whole(made), dst: whole(&all.input), scale: None };
-            work.push(Work::Pass(input.to_halves(&self.ctx)?));
+            work.push(Work::Pass(input.pack(&self.ctx)?));
         }
         Ok(work)
     }
@@ -225,7 +225,7 @@ impl Parts {
     fn from_network(&self, all: &Buffers) -> Result<Option<Work>> {
         let (Some(sizes), Some(half)) = (&self.half, &all.half) else { return Ok(None) };
         let output = Conversion { len: sizes.output, src: whole(&all.output), dst: whole(&half.output), scale: None };
-        Ok(Some(Work::Pass(output.from_halves(&self.ctx)?)))
+        Ok(Some(Work::Pass(output.unpack(&self.ctx)?)))
     }
 
     /// The gradient of the output times the loss scale, as f16.
@@ -233,7 +233,7 @@ impl Parts {
         let (Some(sizes), Some(half)) = (&self.half, &all.half) else { return Ok(None) };
         let (src, dst) = (whole(&half.d_output), whole(&all.d_output));
         let d_output = Conversion { len: sizes.output, src, dst, scale: Some(whole(&all.guard)) };
-        Ok(Some(Work::Pass(d_output.to_halves(&self.ctx)?)))
+        Ok(Some(Work::Pass(d_output.pack(&self.ctx)?)))
     }
 
     /// The network's gradients without the loss scale, that of what the embedding made as f32.
@@ -244,7 +244,7 @@ impl Parts {
         if let (Some((_, d_made)), Some(d_input)) = (&half.embedded, &all.d_input) {
             let scale = Some(whole(&all.guard));
             let d_input = Conversion { len: sizes.input, src: whole(d_input), dst: whole(d_made), scale };
-            work.push(Work::Pass(d_input.from_halves(&self.ctx)?));
+            work.push(Work::Pass(d_input.unpack(&self.ctx)?));
         }
         Ok(work)
     }
