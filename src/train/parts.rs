@@ -131,9 +131,9 @@ impl Parts {
             let buffers = EmbeddingForward { params: part(&all.params, range), tokens: whole(tokens), output: whole(embedded) };
             work.push(Work::Pass(embedding.bind_forward(&buffers)?));
         }
-        work.extend(self.to_network(all, layout)?);
+        work.extend(self.halves_for_network(all, layout)?);
         work.push(Work::Forward(plan.bind_forward(&all.rnn_forward(layout))?));
-        work.extend(self.from_network(all)?);
+        work.extend(self.output_of_network(all)?);
         if let (Some(readout), Some((features, _))) = (&self.readout, &all.features) {
             let lengths = all.lengths.as_ref().map(whole);
             work.push(Work::Pass(readout.bind_forward(lengths, whole(all.output()[0]), whole(features))?));
@@ -209,7 +209,7 @@ impl Parts {
     }
 
     /// Parameters and what the embedding made, as f16.
-    fn to_network(&self, all: &Buffers, layout: &Layout) -> Result<Vec<Work>> {
+    fn halves_for_network(&self, all: &Buffers, layout: &Layout) -> Result<Vec<Work>> {
         let (Some(sizes), Some(half)) = (&self.half, &all.half) else { return Ok(Vec::new()) };
         let params = part(&all.params, layout.rnn());
         let params = Conversion { len: sizes.params, src: params, dst: whole(&half.params), scale: None };
@@ -222,7 +222,7 @@ impl Parts {
     }
 
     /// The output as f32.
-    fn from_network(&self, all: &Buffers) -> Result<Option<Work>> {
+    fn output_of_network(&self, all: &Buffers) -> Result<Option<Work>> {
         let (Some(sizes), Some(half)) = (&self.half, &all.half) else { return Ok(None) };
         let output = Conversion { len: sizes.output, src: whole(&all.output), dst: whole(&half.output), scale: None };
         Ok(Some(Work::Pass(output.unpack(&self.ctx)?)))
