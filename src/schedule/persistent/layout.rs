@@ -35,10 +35,10 @@ pub(in crate::schedule) struct Profile {
     pub registers: u32,
     /// Most rows at a time, forward and backward.
     pub rows: [u32; 2],
-    /// vec4f of weights that a thread of a step kernel asks for at the start of a step, at most, forward and backward.
-    pub quads_of_step: [u32; 2],
-    /// Whether kernels of strategies resident and stepwise read the weights that do not stay in a loop, a few at a time: compilers
-    /// that ask for all of them early run out of registers, or of time.
+    /// vec4f of weights that a thread of a step kernel asks for at the start of a step, at most.
+    pub quads_of_step: u32,
+    /// Whether kernels of strategies resident and stepwise read in a loop, a few at a time, what does not stay: compilers that ask for
+    /// all of it early run out of registers, or of time.
     pub loops: [bool; 2],
     /// As in `Tile`.
     pub rolled: bool,
@@ -52,7 +52,7 @@ struct Registers {
     rows: [u32; 2],
     threads: u32,
     most_threads: u32,
-    quads_of_step: [u32; 2],
+    quads_of_step: u32,
     loops: [bool; 2],
     rolled: bool,
 }
@@ -66,18 +66,18 @@ impl Registers {
             rows: [ROWS; 2],
             threads: 256,
             most_threads: 512,
-            quads_of_step: [64; 2],
+            quads_of_step: 64,
             loops: [false; 2],
             rolled: false,
         };
-        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: [16; 2], loops: [true; 2], ..most };
+        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 16, loops: [true; 2], ..most };
         match vendor {
             Vendor::Nvidia => most,
-            // Backward its compiler takes time by the cube of these quads: 0.6 s for 8, 4 s for 16, 30 s for 32.
-            Vendor::Amd => Self { rows: [4, 2], quads_of_step: [16, 8], loops: [false, true], ..most },
+            // Its compiler takes time by the cube of what a thread stages in a row: 0.6 s for 4 numbers, 4 s for 8, 30 s for 16.
+            Vendor::Amd => Self { rows: [4, 2], quads_of_step: 32, loops: [false, true], ..most },
             Vendor::Intel => Self { rows: [2, 1], ..few },
             Vendor::Apple => Self { rows: [1, 1], ..few },
-            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], ..few },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], quads_of_step: 8, ..few },
             Vendor::Software => {
                 Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true, ..most }
             }
@@ -88,8 +88,7 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled } =
-            Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
@@ -176,6 +175,8 @@ pub(super) struct Layout {
     pub phases: [Part; 2],
     pub backward: bool,
     pub rolled: bool,
+    /// Whether the exchange goes by fours, without atomics.
+    pub vectors: bool,
 }
 
 /// What a device lacks for any layout.
@@ -190,11 +191,29 @@ impl Layout {
     /// Teams before members: members just enough to hold the weights, then as many teams as `workgroups` allow.
     pub fn new(profile: Profile, workgroups: u32, work: Work) -> Result<Self, Shortage> {
         let share = (workgroups / work.directions).max(1);
-        let layout = Self::of_one_row(profile, share, work)?;
-        let teams = (share / layout.members).clamp(1, work.batch);
+        Ok(Self::of_one_row(profile, share, work)?.with_teams(profile, share, work))
+    }
+
+    /// The same with so many units of a member, if they fit.
+    pub fn with_units(profile: Profile, workgroups: u32, work: Work, units: u32) -> Option<Self> {
+        let share = (workgroups / work.directions).max(1);
+        let layout = Self::shaped(profile, profile.threads, units, work);
+        let fits = units > 0 && layout.shortage(profile).is_none() && layout.members <= share;
+        fits.then(|| layout.with_teams(profile, share, work))
+    }
+
+    /// The same with half the rows at a time.
+    pub fn with_fewer_rows(self, profile: Profile) -> Option<Self> {
+        let layout = Self { rows: self.rows / 2, ..self };
+        (self.rows > 1 && layout.shortage(profile).is_none()).then_some(layout)
+    }
+
+    /// As many teams as a direction's `share` of the workgroups allows.
+    fn with_teams(self, profile: Profile, share: u32, work: Work) -> Self {
+        let teams = (share / self.members).clamp(1, work.batch);
         let team_rows = work.batch.div_ceil(teams);
-        let layout = Self { teams: work.batch.div_ceil(team_rows), team_rows, ..layout }.with_rows(profile, work);
-        Ok(layout.with_more_threads(profile, work).unwrap_or(layout))
+        let layout = Self { teams: work.batch.div_ceil(team_rows), team_rows, ..self }.with_rows(profile, work);
+        layout.with_more_threads(profile, work).unwrap_or(layout)
     }
 
     /// As many units as a workgroup can hold, with one row at a time.
@@ -252,6 +271,7 @@ impl Layout {
             phases,
             backward: work.backward,
             rolled: profile.rolled,
+            vectors: false,
         }
     }
 

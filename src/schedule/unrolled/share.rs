@@ -99,6 +99,8 @@ pub(crate) struct Share {
     pub quads: bool,
     /// Whether those that do not stay are read in a loop.
     pub loops: bool,
+    /// Whether a step's operand is staged in a loop.
+    pub stages_in_loop: bool,
 }
 
 impl Share {
@@ -107,7 +109,8 @@ impl Share {
         let exact = (0..2).all(|phase| work.k(phase) == blocks[phase] * work.wide() * lanes * along);
         let shuffles = profile.shuffles || lanes == 1;
         let quads = work.hidden.is_multiple_of(4);
-        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads, loops: false }
+        let stages_in_loop = profile.loops[1];
+        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads, loops: false, stages_in_loop }
     }
 
     pub fn threads(&self) -> u32 {
@@ -201,7 +204,7 @@ impl Share {
         let most_quads = match (resident, self.loops) {
             (true, _) => MOST_QUADS,
             (false, true) => u32::MAX,
-            (false, false) => profile.quads_of_step[usize::from(work.backward)],
+            (false, false) => profile.quads_of_step,
         };
         self.threads() <= profile.threads
             && 4 * (self.staged(work, resident) + self.sums(work)) <= profile.bytes
@@ -293,11 +296,8 @@ impl Share {
                 along *= 2;
             }
             let share = Self::new(profile, work, [lanes, across, along], each, rows);
-            let share = if loops {
-                share.looping(work, profile.quads_of_step[usize::from(work.backward)])
-            } else {
-                Self { held: share.weights(work), ..share }
-            };
+            let share =
+                if loops { share.looping(work, profile.quads_of_step) } else { Self { held: share.weights(work), ..share } };
             if share.fits(profile, work, false) {
                 return Some(share);
             }

@@ -9,7 +9,7 @@ const H200: Profile = Profile {
     weights: 128,
     registers: 200,
     rows: [8, 8],
-    quads_of_step: [64; 2],
+    quads_of_step: 64,
     loops: [false; 2],
     rolled: false,
 };
