@@ -178,7 +178,7 @@ fn compile() {
     driver::compile_all(&PathBuf::from(folder));
 }
 
-/// Metal's and Direct3D's languages, and SPIR-V by its own validator where that is installed.
+/// Direct3D's language, and SPIR-V by its own validator where that is installed.
 #[test]
 fn other_languages_can_say_it() {
     let mut written = 0;

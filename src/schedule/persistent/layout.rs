@@ -37,9 +37,9 @@ pub(in crate::schedule) struct Profile {
     pub rows: [u32; 2],
     /// vec4f of weights that a thread of a step kernel asks for at the start of a step, at most.
     pub quads_of_step: u32,
-    /// Whether kernels of strategies resident and stepwise read in a loop, a few at a time, what does not stay: compilers that ask for
-    /// all of it early run out of registers, or of time.
-    pub loops: [bool; 2],
+    /// Whether kernels of strategies resident and stepwise read the weights that do not stay in a loop, a few at a time: compilers
+    /// that ask for all of them early run out of registers.
+    pub loops: bool,
     /// As in `Tile`.
     pub rolled: bool,
 }
@@ -53,7 +53,7 @@ struct Registers {
     threads: u32,
     most_threads: u32,
     quads_of_step: u32,
-    loops: [bool; 2],
+    loops: bool,
     rolled: bool,
 }
 
@@ -67,14 +67,13 @@ impl Registers {
             threads: 256,
             most_threads: 512,
             quads_of_step: 64,
-            loops: [false; 2],
+            loops: false,
             rolled: false,
         };
-        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 16, loops: [true; 2], ..most };
+        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 16, loops: true, ..most };
         match vendor {
             Vendor::Nvidia => most,
-            // Its compiler takes time by the cube of what a thread stages in a row: 0.6 s for 4 numbers, 4 s for 8, 30 s for 16.
-            Vendor::Amd => Self { rows: [4, 2], quads_of_step: 32, loops: [false, true], ..most },
+            Vendor::Amd => Self { rows: [4, 2], ..most },
             Vendor::Intel => Self { rows: [2, 1], ..few },
             Vendor::Apple => Self { rows: [1, 1], ..few },
             Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], quads_of_step: 8, ..few },

@@ -26,30 +26,15 @@ pub(super) fn parts(work: &Work) -> Vec<Part> {
     parts
 }
 
-/// Numbers that a thread asks for before it stages the first of them, and in a turn of a loop.
-const AT_ONCE: u32 = 16;
-const AT_ONCE_IN_LOOP: u32 = 4;
+/// Numbers that a thread asks for before it stages the first of them.
+const AT_ONCE: usize = 16;
 
 /// Stages `all` numbers: number `n{i}` is asked for by the text that `ask` gives for i, and put by that of `put`, of which the
 /// second part is for numbers that are there.
 pub(super) fn stage(w: &mut String, share: &Share, all: u32, ask: impl Fn(u32) -> String, put: impl Fn(u32) -> [String; 2]) {
     let threads = share.threads();
-    let count = all.div_ceil(threads);
-    if share.stages_in_loop && count > AT_ONCE_IN_LOOP {
-        let step = AT_ONCE_IN_LOOP * threads;
-        let _ = writeln!(w, "for (var first = thread; first < {all}u; first += {step}u) {{");
-        for i in 0..AT_ONCE_IN_LOOP {
-            let _ = writeln!(w, "let n{i} = first + {}u;\n{}", i * threads, ask(i));
-        }
-        for i in 0..AT_ONCE_IN_LOOP {
-            let [before, put] = put(i);
-            let _ = writeln!(w, "{before}if n{i} < {all}u {{ {put} }}");
-        }
-        w.push_str("}\nworkgroupBarrier();\n");
-        return;
-    }
-    let turns: Vec<_> = (0..count).collect();
-    for (n, turns) in turns.chunks(AT_ONCE as usize).enumerate() {
+    let turns: Vec<_> = (0..all.div_ceil(threads)).collect();
+    for (n, turns) in turns.chunks(AT_ONCE).enumerate() {
         w.push_str("{\n");
         for (i, turn) in (0..).zip(turns) {
             let _ = writeln!(w, "let n{i} = thread + {}u;\n{}", turn * threads, ask(i));

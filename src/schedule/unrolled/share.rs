@@ -99,8 +99,6 @@ pub(crate) struct Share {
     pub quads: bool,
     /// Whether those that do not stay are read in a loop.
     pub loops: bool,
-    /// Whether a step's operand is staged in a loop.
-    pub stages_in_loop: bool,
 }
 
 impl Share {
@@ -109,8 +107,7 @@ impl Share {
         let exact = (0..2).all(|phase| work.k(phase) == blocks[phase] * work.wide() * lanes * along);
         let shuffles = profile.shuffles || lanes == 1;
         let quads = work.hidden.is_multiple_of(4);
-        let stages_in_loop = profile.loops[1];
-        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads, loops: false, stages_in_loop }
+        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads, loops: false }
     }
 
     pub fn threads(&self) -> u32 {
@@ -256,7 +253,7 @@ impl Share {
         // Besides sums: biases, the input's parts of two steps, states and addresses.
         let others = self.pairs() * work.most_values() + 3 * work.all_gates + 8;
         let held = (profile.registers.saturating_sub(others) / 4).min(self.weights(work));
-        if held == self.weights(work) || !profile.loops[0] {
+        if held == self.weights(work) || !profile.loops {
             return Self { held, ..self };
         }
         // Room for those that the loop reads.
@@ -275,7 +272,7 @@ impl Share {
         let rows = work.batch.next_power_of_two().min(ROWS_OF_STEP).min(profile.rows[usize::from(work.backward)].max(1));
         let rows = std::iter::successors(Some(rows), |rows| (*rows > 1).then_some(rows / 2));
         let of_rows = |loops| rows.clone().find_map(|rows| Self::step_of_rows(profile, work, rows, loops));
-        of_rows(false).or_else(|| if profile.loops[1] { of_rows(true) } else { None })
+        of_rows(false).or_else(|| if profile.loops { of_rows(true) } else { None })
     }
 
     /// With all weights asked for at the start of the step, or some of them in a loop.

@@ -10,7 +10,7 @@ const H200: Profile = Profile {
     registers: 200,
     rows: [8, 8],
     quads_of_step: 64,
-    loops: [false; 2],
+    loops: false,
     rolled: false,
 };
 const H200_WORKGROUPS: u32 = 132;
