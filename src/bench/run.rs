@@ -62,6 +62,7 @@ impl RunData {
             initial_state: workload.has_initial_state().then(|| widen(&self.initial_state)),
             lengths: None,
             reset: None,
+            hold: None,
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
         }

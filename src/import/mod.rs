@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 pub use family::Family;
 use file::TensorFile;
+pub use keras::masked_steps;
 pub use pytorch::{Tensor, read_tensors, values_of};
 pub use safetensors::open_safetensors;
 pub(crate) use safetensors::safetensors_metadata;

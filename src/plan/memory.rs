@@ -82,8 +82,9 @@ impl Dims {
         self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
 
+    /// Words of lengths, resets and links: see `shared/marks.wgsl`.
     pub(crate) fn marks(&self) -> u64 {
-        self.batch + self.rows
+        self.batch + (1 + self.directions) * self.rows
     }
 
     pub(crate) fn pack_sizes(&self) -> PackSizes {
@@ -106,6 +107,7 @@ impl Dims {
             state: 4 * self.block * self.states,
             lengths: 4 * self.batch,
             reset: 4 * self.rows,
+            hold: 4 * self.rows,
             dropout_state: 16,
             status: 16,
             reserve,
@@ -134,6 +136,15 @@ impl Dims {
             param_stride: block.len as u32,
             ..Default::default()
         }
+    }
+}
+
+/// How kernels of a layer take held steps: not at all, with the output repeated, or with 0. What layers above don't read is 0.
+pub(crate) fn hold_mode(network: &Network, layer: usize, has_hold: bool) -> u32 {
+    match has_hold {
+        false => 0,
+        true if network.config.zero_output_for_mask || layer + 1 < network.config.num_layers => 2,
+        true => 1,
     }
 }
 

@@ -73,6 +73,7 @@ pub(crate) struct HostRun<'a> {
     initial_state: Option<Buffer>,
     lengths: Option<Buffer>,
     reset: Option<Buffer>,
+    hold: Option<Buffer>,
     dropout_state: Buffer,
     buffers: PlanBuffers,
     /// Repairs of this run that the context knows of.
@@ -94,6 +95,7 @@ impl<'a> HostRun<'a> {
             initial_state: seq.initial_state.map(|s| buffers.keep(ctx.upload("initial_state", s))).transpose()?,
             lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
             reset: seq.reset.map(|r| words("reset", r)).transpose()?,
+            hold: seq.hold.map(|h| words("hold", h)).transpose()?,
             dropout_state: words("dropout_state", &seq.dropout.words())?,
             recorded: AtomicU32::new(0),
             plan,
@@ -120,6 +122,7 @@ impl<'a> HostRun<'a> {
             initial_state: self.initial_state.as_ref().map(Buffer::as_entire_buffer_binding),
             lengths: self.lengths.as_ref().map(Buffer::as_entire_buffer_binding),
             reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
+            hold: self.hold.as_ref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
             ..self.buffers.forward(self.params, &self.input)
         }

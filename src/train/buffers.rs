@@ -37,6 +37,8 @@ pub(super) struct Buffers {
     pub targets: Buffer,
     pub mask: Buffer,
     pub lengths: Option<Buffer>,
+    /// `[T, B]` u32.
+    pub hold: Option<Buffer>,
     pub carried: Option<Carried>,
     pub dropout_state: Buffer,
     pub reserve: Option<Buffer>,
@@ -104,6 +106,7 @@ impl Buffers {
                 .ragged
                 .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
                 .transpose()?,
+            hold: config.holds.then(|| zeros("hold", plan.hold)).transpose()?,
             carried: carried.transpose()?,
             dropout_state: ctx
                 .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
@@ -130,6 +133,7 @@ impl Buffers {
             final_state: carried.map(|carried| whole(&carried.next_state)),
             reset: carried.map(|carried| whole(&carried.reset)),
             lengths: self.lengths.as_ref().map(whole),
+            hold: self.hold.as_ref().map(whole),
             dropout_state: Some(whole(&self.dropout_state)),
             reserve: self.reserve.as_ref().map(whole),
             status: Some(whole(&self.status)),

@@ -150,6 +150,9 @@ impl Trainer {
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
             ctx.write(buffer, 0, lengths)?;
         }
+        if let (Some(buffer), Some(hold)) = (&buffers.hold, batch.hold) {
+            ctx.write(buffer, 0, hold)?;
+        }
         ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
             ctx.write(&carried.reset, 0, reset)?;
