@@ -134,12 +134,20 @@ fn run_agrees_with_keras() {
         ("gru_reset_before_l2_states", vec![]),
         ("gru_nobias", named("gru")),
         ("rnn_relu_bi", named("rnn_relu")),
+        ("masks/lstm_l2_bi_states", vec![]),
+        ("masks/lstm_zero", vec!["--zero-output-for-mask"]),
+        ("masks/lstm_masking", vec!["--mask-value", "-1.5"]),
     ] {
         let folder_of_model = fixtures().join("keras");
         let mut truth = read(&folder_of_model.join(format!("{name}.expected.safetensors")));
         let mut given = Tensors::new();
         for name in ["input", "h0", "c0"] {
             given.extend(truth.remove(name).map(|tensor| (name.into(), tensor.narrowed())));
+        }
+        // A Masking layer's mask is for the command to find.
+        if let Some(mask) = truth.remove("mask").filter(|_| !cell.contains(&"--mask-value")) {
+            let counts = mask.values().into_iter().map(|value| value as i32).collect::<Vec<_>>();
+            given.insert("mask".into(), Tensor { shape: mask.shape, ..Tensor::i32(&counts) });
         }
         let [input, output] = ["input", "output"].map(|file| folder.path(file));
         write(&input, &given);
@@ -356,6 +364,9 @@ fn refuses_wrong_inputs() {
     for (lengths, named) in [([4, 5, 1], "lengths[1]"), ([4, 4, i32::MAX], "lengths[2]"), ([-1, 4, 4], "lengths[0]")] {
         Given::lstm().input("lengths", Tensor::i32(&lengths)).fail(&[named, "0..=4"]);
     }
+    let mask = || Tensor { shape: vec![T, B], ..Tensor::i32(&[1; T * B]) };
+    Given::lstm().input("mask", Tensor { shape: vec![B, T], ..mask() }).fail(&["mask", "[4, 3]", "[3, 4]"]);
+    Given::lstm().input("mask", mask()).args(&["--mask-value", "0"]).fail(&["mask", "--mask-value", "one of them"]);
     Given::lstm().input("lengths", Tensor::i32(&[4, 4])).fail(&["lengths", "[3]", "[2]"]);
     Given::lstm().input("lengths", Tensor::some(&[B])).fail(&["lengths", "F32", "I32"]);
     for name in ["d_output", "d_hn", "d_cn"] {
