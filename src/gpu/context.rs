@@ -436,6 +436,13 @@ impl Context {
         missing.into_iter().try_for_each(|kernel| self.build(kernel))
     }
 
+    /// How many have a pipeline.
+    #[cfg(all(test, feature = "tools"))]
+    pub(crate) fn built_pipelines(&self) -> usize {
+        let kernels = self.inner.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        kernels.values().filter(|kernel| kernel.built().is_some()).count()
+    }
+
     /// Builds one pipeline, once: who wants the same meanwhile waits for it, and nobody else.
     fn build(&self, kernel: &Kernel) -> Result<()> {
         kernel.build(|source| {

@@ -1,6 +1,6 @@
 //! The loop and its ends on devices that are not there.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use tidegate::bench::{Description, Host, Kind, Limits, Mark, Measured, Times, Ve
 use tidegate::cell::by_name;
 use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape, Strategy, Tried};
 
-use super::session::Target;
+use super::session::{Job, Target};
 use super::*;
 
 /// Takes ten seconds a row.
@@ -18,6 +18,8 @@ struct Simulated {
     /// Rows with this H fail.
     fails_at: usize,
     is_software: bool,
+    /// What was said to come next.
+    next: Rc<RefCell<Vec<Option<usize>>>>,
 }
 
 impl Target for Simulated {
@@ -37,7 +39,10 @@ impl Target for Simulated {
         Err(Error::Device("no peaks".into()))
     }
 
-    fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error> {
+    fn measure(&mut self, job: Job<'_>, next: Option<Job<'_>>, phase: &dyn Fn(Phase)) -> Result<(Measured, Vec<Tried>), Error> {
+        let Job { workload, tuned } = job;
+        self.next.borrow_mut().push(next.map(|next| next.workload.config.hidden_size));
+        phase(Phase::Timing);
         self.clock.set(self.clock.get() + 10);
         if workload.config.hidden_size == self.fails_at {
             return Err(Error::Device("broken".into()));
@@ -66,7 +71,16 @@ struct Told {
     rows: Vec<(String, [usize; 2], f64)>,
     failures: Vec<String>,
     written: usize,
-    devices: Vec<String>,
+    phases: RefCell<Vec<Phase>>,
+    /// How many rows had begun, and what was printed.
+    printed: Vec<(usize, String)>,
+    next: Vec<Option<usize>>,
+}
+
+impl Told {
+    fn text(&self) -> String {
+        self.printed.iter().map(|(_, text)| text.as_str()).collect()
+    }
 }
 
 impl Watcher for Told {
@@ -83,8 +97,12 @@ impl Watcher for Told {
         Ok(())
     }
 
-    fn device(&mut self, text: &str) -> Result<()> {
-        self.devices.push(text.into());
+    fn phase(&self, phase: Phase) {
+        self.phases.borrow_mut().push(phase);
+    }
+
+    fn prints(&mut self, text: &str) -> Result<()> {
+        self.printed.push((self.rows.len(), text.into()));
         Ok(())
     }
 }
@@ -120,7 +138,8 @@ impl Default for Setting {
 
 fn run(setting: Setting) -> (Report, usize, Told) {
     let (workloads, clock) = (workloads(), Rc::new(Cell::new(100)));
-    let simulated = || Simulated { clock: clock.clone(), tunes: true, fails_at: setting.fails_at, is_software: false };
+    let (next, fails_at) = (Rc::new(RefCell::default()), setting.fails_at);
+    let simulated = || Simulated { clock: clock.clone(), tunes: true, fails_at, is_software: false, next: next.clone() };
     let mut targets: Vec<Box<dyn Target>> = (0..setting.devices).map(|_| Box::new(simulated()) as Box<dyn Target>).collect();
     let session = Session {
         suite: None,
@@ -130,12 +149,14 @@ fn run(setting: Setting) -> (Report, usize, Told) {
         has_peaks: true,
         keeps_runs: false,
         is_verbose: true,
+        is_wide: false,
         budget: setting.budget.map(Duration::from_secs),
         now: &|| Duration::from_secs(clock.get()),
         stop: &|| clock.get() - 100 >= setting.stop_at,
     };
     let mut told = Told::default();
     let (report, failed) = session.run(&mut targets, Report::new(setting.host), &mut told).unwrap();
+    told.next = next.take();
     (report, failed, told)
 }
 
@@ -149,7 +170,13 @@ fn status(report: &Report, failed: [usize; 2], verdict: Option<Result<Verdict>>)
 #[test]
 fn all_rows_run_and_are_told_of() {
     let (report, failed, told) = run(Setting { devices: 2, ..Setting::default() });
-    assert_eq!((report.results.len(), failed, told.written, told.devices.len()), (8, 0, 8, 2));
+    assert_eq!((report.results.len(), failed, told.written, told.phases.borrow().len()), (8, 0, 8, 8));
+    // Of each device what stands above its rows, each row and what was tried for it as soon as it is done, and what stands below.
+    let begun: Vec<usize> = told.printed.iter().map(|(rows, _)| *rows).collect();
+    assert_eq!(begun, [0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 8]);
+    assert!(told.printed[1].1.starts_with("gru 3→1 4 1 infer stepwise "), "{}", told.printed[1].1);
+    assert!(told.printed[9].1.starts_with("4 of 4 verified against the float64 reference\n"), "{}", told.printed[9].1);
+    assert_eq!(told.next[..5], [Some(2), Some(3), Some(4), None, Some(2)]);
     assert!(!report.interrupted && report.results.iter().all(|entry| entry.verified && entry.runs_ms.is_empty()));
     // Peaks that cannot be measured cost no row.
     assert_eq!(
@@ -167,21 +194,25 @@ fn without_tuning_first_and_then_with_it() {
     let rows: Vec<_> = report.results.iter().map(|entry| (entry.hidden_size, entry.untuned, entry.ms_median)).collect();
     assert_eq!(rows[..3], [(1, true, Some(5.0)), (1, false, Some(1.0)), (2, true, Some(5.0))]);
     assert_eq!((rows.len(), told.rows[7].1), (8, [7, 8]));
+    assert_eq!(told.next[..3], [Some(1), Some(2), Some(2)]);
+    let text = told.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    let cost = "the default costs: without tuning 5.00 times the tuned time in the geometric mean of 4 rows, at most 5.00 (gru";
+    assert!(text.contains(cost), "{text}");
 }
 
 #[test]
 fn no_row_begins_after_the_budget() {
     let (report, _, told) = run(Setting { budget: Some(15), ..Setting::default() });
     assert_eq!(report.results.len(), 2);
-    assert!(told.devices[0].contains("left out, out of time: 2 of 4"), "{}", told.devices[0]);
+    assert!(told.text().contains("left out, out of time: 2 of 4"), "{}", told.text());
     assert_eq!(status(&report, [0, 0], None).0, 0);
 }
 
 #[test]
 fn ctrl_c_ends_after_the_row_and_says_so() {
     let (report, _, told) = run(Setting { stop_at: 10, devices: 2, ..Setting::default() });
-    assert_eq!((report.results.len(), report.interrupted, told.devices.len()), (1, true, 1));
-    assert!(told.devices[0].contains("left out, interrupted: 3 of 4"));
+    assert_eq!((report.results.len(), report.interrupted, told.rows.len()), (1, true, 1));
+    assert!(told.text().contains("left out, interrupted: 3 of 4"));
     // Whatever failed before: who ended it knows.
     assert_eq!(status(&report, [1, 1], None), (exit::INTERRUPTED, "interrupted after 1 of 4 workloads".into()));
 }
@@ -202,5 +233,7 @@ fn a_busy_machine_marks_every_row() {
     let host = Host { load_average: Some(3.0), cpus: Some(4), ..Host::default() };
     let (report, _, told) = run(Setting { host, fails_at: 4, ..Setting::default() });
     assert!(report.results[..3].iter().all(|entry| entry.marks == [Mark::Busy]) && report.results[3].marks.is_empty());
-    assert!(told.devices[0].contains(Mark::Busy.sentence()));
+    let text = told.text().split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains(Mark::Busy.sentence()) && !text.contains("doubted"), "{text}");
+    assert!(text.contains("3 of 4 verified"), "{text}");
 }
