@@ -74,6 +74,8 @@ impl Next {
 
     fn candidates(&self) -> Vec<Rnn> {
         let all = Strategy::candidates(self.rnn.context(), self.workload.shape.batch_size);
-        all.into_iter().map(|(strategy, workgroups)| self.rnn.clone().with_strategy(strategy).with_workgroups(workgroups)).collect()
+        all.into_iter()
+            .map(|(strategy, workgroups)| self.rnn.clone().with_strategy(strategy).with_workgroups(workgroups))
+            .collect()
     }
 }

@@ -211,6 +211,9 @@ pub struct Entry {
     pub runs_ms: Vec<f64>,
     /// Whether it ran and was right.
     pub verified: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Steps at which the reference was met.
     #[serde(rename = "verified_T")]
     pub verified_seq_len: Option<usize>,
@@ -304,6 +307,7 @@ impl Entry {
             marks: measured.map_or_else(Vec::new, |m| Mark::of(m, fraction(m))),
             runs_ms: Vec::new(),
             verified: measured.is_some(),
+            error: None,
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
             max_rel_err: measured.map(|m| m.verified.max_rel_err),

@@ -311,8 +311,7 @@ impl Context {
     /// How many have a pipeline.
     #[cfg(all(test, feature = "tools"))]
     pub(crate) fn built_pipelines(&self) -> usize {
-        let kernels = self.inner.kernels.lock().unwrap_or_else(PoisonError::into_inner);
-        kernels.values().filter(|kernel| kernel.built().is_some()).count()
+        self.inner.kernels.built()
     }
 
     /// Builds one pipeline, once: who wants the same meanwhile waits for it, and nobody else.

@@ -162,7 +162,8 @@ impl Session<'_> {
         let score = Score::new(entries.iter().filter(|e| !e.untuned).filter_map(|e| Some((&e.name, e.us_per_step()?))));
         let series = self.series(&description, &jobs, entries);
         let paragraphs = [verified(entries), score.line(), cost_of_the_default(entries), target.tunings()];
-        let mut text: String = paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
+        let mut text: String =
+            paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
         text += &lines.footer(entries);
         text.extend(limits.iter().flat_map(|limits| limits.lines().lines().map(|line| lines.wrap(line)).collect::<Vec<_>>()));
         text += &left_out("too many FLOPs for a CPU", &too_much, self.workloads.len());
@@ -186,12 +187,13 @@ impl Session<'_> {
         clocks: [Option<f64>; 3],
         busy: Option<Mark>,
     ) -> Entry {
+        let error = measured.as_ref().err().map(ToString::to_string);
         let (measured, tried) = measured.map_or((None, Vec::new()), |(measured, tried)| (Some(measured), tried));
         let kept = measured.as_ref().filter(|_| self.keeps_runs);
         let runs_ms = kept.map_or_else(Vec::new, |measured| measured.times.runs_ms().to_vec());
         let mut entry = Entry::new(description, workload, self.strategy, measured, limits);
         [entry.clock_mhz, entry.max_clock_mhz, entry.power_watts] = clocks;
-        (entry.untuned, entry.tried, entry.runs_ms) = (!tuned, tried, runs_ms);
+        (entry.untuned, entry.tried, entry.runs_ms, entry.error) = (!tuned, tried, runs_ms, error);
         entry.marks.extend(busy.filter(|_| entry.ms_median.is_some()));
         entry
     }

@@ -264,7 +264,8 @@ impl<'a> Lines<'a> {
     /// A row, and below it why it is doubted. That others were at work is true of all rows, and stands below the table.
     pub fn row(&self, entry: &Entry) -> String {
         let row = self.line(&network(entry), |column| (column.text)(entry, self.rows.is_wide));
-        let marks: Vec<&str> = entry.marks.iter().filter(|&&mark| mark != tidegate::bench::Mark::Busy).map(|m| m.name()).collect();
+        let marks: Vec<&str> =
+            entry.marks.iter().filter(|&&mark| mark != tidegate::bench::Mark::Busy).map(|m| m.name()).collect();
         let doubts = if marks.is_empty() { String::new() } else { format!("  doubted: {}\n", marks.join(", ")) };
         row + &doubts
     }
@@ -353,7 +354,8 @@ fn network(entry: &Entry) -> String {
 
 /// The cell and its units, with the input's features where they are not as many.
 fn name(cell: &str, [input, hidden, layers, directions]: [usize; 4], includes_input: bool) -> String {
-    let mut name = if input == hidden || !includes_input { format!("{cell} {hidden}") } else { format!("{cell} {input}→{hidden}") };
+    let mut name =
+        if input == hidden || !includes_input { format!("{cell} {hidden}") } else { format!("{cell} {input}→{hidden}") };
     if layers > 1 {
         name += &format!(" ×{layers}");
     }
@@ -442,7 +444,7 @@ mod tests {
         let steps = matches!(workload.kind, Kind::Latency | Kind::Stream);
         Entry {
             dispatches: Some(32_770),
-            ms_median: Some(12_345.6),
+            ms_median: Some(workload.shape.seq_len as f64 * 1.2345),
             ms_median_spread: Some(0.123),
             gflops: Some(47_123.0),
             roofline_fraction: Some(1.234),
@@ -460,14 +462,14 @@ mod tests {
     /// Every suite, on a GPU and on the reference.
     #[test]
     fn tables_fit_a_terminal() {
-        let suites =
-            [Suite::Quick, Suite::Deepbench, Suite::Latency, Suite::Scaling, Suite::Recurrence, Suite::Product];
+        let suites = [Suite::Quick, Suite::Deepbench, Suite::Latency, Suite::Scaling, Suite::Recurrence, Suite::Product];
         for suite in suites {
             let workloads = suite.workloads().unwrap();
             let workloads: Vec<&Workload> = workloads.iter().collect();
             let gpu = Description { device_type: "discrete-gpu", ..Description::cpu() };
             for (description, is_wide) in [(&gpu, false), (&Description::cpu(), false), (&gpu, true)] {
-                let rows = Rows { workloads: &workloads, description, has_peaks: true, has_untuned: suite.runs_untuned_too(), is_wide };
+                let rows =
+                    Rows { workloads: &workloads, description, has_peaks: true, has_untuned: suite.runs_untuned_too(), is_wide };
                 let lines = Lines::new(rows);
                 let entries: Vec<Entry> = workloads.iter().map(|w| entry(w, description)).collect();
                 let rows: String = entries.iter().map(|entry| lines.row(entry)).collect();
@@ -523,7 +525,10 @@ mod tests {
     #[test]
     fn paragraphs_are_wrapped() {
         let text = wrap(&format!("  {}", "wörter ".repeat(30)));
-        assert!(text.lines().count() == 3 && text.lines().all(|line| line.chars().count() <= WIDTH && line.starts_with("  wö") | line.starts_with("    ")));
+        assert!(
+            text.lines().count() == 3
+                && text.lines().all(|line| line.chars().count() <= WIDTH && line.starts_with("  wö") | line.starts_with("    "))
+        );
         assert_eq!(text.split_whitespace().count(), 30);
         assert_eq!(wrap("one two"), "one two\n");
     }

@@ -222,6 +222,8 @@ fn what_fails_is_named_and_the_rest_runs() {
     let (report, failed, told) = run(Setting { fails_at: 2, ..Setting::default() });
     assert_eq!((report.results.len(), failed), (4, 1));
     assert!(!report.results[1].verified && report.results[1].ms_median.is_none() && report.results[2].verified);
+    assert!(report.results[1].error.as_ref().is_some_and(|error| error.contains("broken")), "{:?}", report.results[1].error);
+    assert!(told.text().contains("FAILED") && told.text().contains("3 of 4 verified"), "{}", told.text());
     assert!(told.failures[1].contains("H=2") && told.failures[1].contains("broken"), "{:?}", told.failures);
     assert_eq!(status(&report, [failed, 0], None), (1, "1 of 4 workloads failed".into()));
     assert_eq!(status(&report, [0, 1], None), (1, "1 adapters did not open".into()));
