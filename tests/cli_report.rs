@@ -90,6 +90,23 @@ fn compare_matches_rows_by_case() {
     }
 }
 
+/// Medians of 1.00 ± 4 % and 1.07 ± 4 % may be the same; without what they vary by they are not.
+#[test]
+fn differences_within_noise_are_equal() {
+    let folder = Folder::new();
+    let file = |name: &str, ms: f64, spread: Value| {
+        let mut result = result("Arc", "discrete-gpu", 8, json!(ms));
+        result["ms_median_spread"] = spread;
+        write(&folder, name, &report(&[result]))
+    };
+    let compared = |spread: Value| {
+        let files = [file("a.json", 1.0, spread.clone()), file("b.json", 1.07, spread)];
+        let text = succeed(args("compare", &files, &[]));
+        text.lines().find(|line| line.contains("lstm I=8")).unwrap().split_whitespace().last().unwrap().to_string()
+    };
+    assert_eq!([compared(json!(0.04)), compared(json!(0.02)), compared(Value::Null)], ["equal", "×1.07", "×1.07"]);
+}
+
 /// What this repository has kept: files from before most fields, and those of the peers' scripts.
 #[test]
 fn compare_takes_every_file_that_was_ever_written() {

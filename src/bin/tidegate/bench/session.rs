@@ -135,7 +135,7 @@ impl Session<'_> {
             is_wide: self.is_wide,
         };
         let lines = Lines::new(rows);
-        watcher.prints(&lines.header())?;
+        watcher.prints(&lines.title())?;
         let (first, mut failed) = (report.results.len(), 0);
         let weight = |jobs: &[Job]| jobs.iter().map(|job| FLOPS_OF_A_ROW + job.workload.flops()).sum::<f64>();
         for (done, &job) in jobs.iter().enumerate() {
@@ -151,7 +151,8 @@ impl Session<'_> {
                 watcher.fails(&format!("{name}: {failure}"));
             }
             let entry = self.entry(&description, job, measured, limits.as_ref(), target.clocks(), busy);
-            watcher.prints(&lines.row(&entry))?;
+            let header = if done == 0 { lines.header() } else { String::new() };
+            watcher.prints(&(header + &lines.row(&entry)))?;
             if self.is_verbose {
                 watcher.prints(&tried(&entry))?;
             }
@@ -164,7 +165,7 @@ impl Session<'_> {
         let paragraphs = [verified(entries), score.line(), cost_of_the_default(entries), target.tunings()];
         let mut text: String =
             paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
-        text += &lines.footer(entries);
+        text += &if entries.is_empty() { String::new() } else { lines.footer(entries) };
         text.extend(limits.iter().flat_map(|limits| limits.lines().lines().map(|line| lines.wrap(line)).collect::<Vec<_>>()));
         text += &left_out("too many FLOPs for a CPU", &too_much, self.workloads.len());
         let why = if (self.stop)() { "interrupted" } else { "out of time" };

@@ -251,14 +251,20 @@ impl<'a> Lines<'a> {
         Self { rows, columns, network }
     }
 
-    /// The device, and what stands above the rows.
-    pub fn header(&self) -> String {
-        let Description { device, backend, driver, device_type, .. } = self.rows.description;
-        let title = format!("{device} ({device_type}, {backend}, {driver})");
+    /// The device.
+    pub fn title(&self) -> String {
+        let Description { device, backend, driver, api_version, device_type } = self.rows.description;
+        let backend = [Some(backend), api_version.as_ref()].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
+        let title = format!("{device} ({device_type}, {}, {driver})", backend.join(" "));
         let note = "a software adapter: it runs on the CPU and tells nothing of a GPU\n";
         let note = if *device_type == "software" { note } else { "" };
+        self.wrap(&title) + note
+    }
+
+    /// What stands above the rows.
+    pub fn header(&self) -> String {
         let line = self.line("network", |column| Some(column.header.into()));
-        format!("{}{note}{line}{}\n", self.wrap(&title), "─".repeat(line.trim_end().chars().count()))
+        format!("{line}{}\n", "─".repeat(line.trim_end().chars().count()))
     }
 
     /// A row, and below it why it is doubted. That others were at work is true of all rows, and stands below the table.
@@ -383,8 +389,11 @@ fn verification(entry: &Entry, is_wide: bool) -> Option<String> {
     Some(if is_whole || !is_wide { format!("{error:.1e}") } else { format!("{error:.1e} at T={t} B={b}") })
 }
 
-/// How many rows were right, of so many that ran.
+/// How many rows were right, of so many that ran; empty of the reference, which is what they are checked against.
 pub fn verified(entries: &[Entry]) -> String {
+    if entries.iter().all(|entry| entry.description.device_type == "cpu-reference") {
+        return String::new();
+    }
     let count = entries.iter().filter(|entry| entry.verified).count();
     let is_part = |e: &&Entry| e.verified && (e.verified_seq_len, e.verified_batch_size) != (Some(e.seq_len), Some(e.batch_size));
     let parts = entries.iter().filter(is_part).count();
@@ -418,7 +427,7 @@ pub fn left_out(why: &str, workloads: &[&Workload], of: usize) -> String {
     if workloads.is_empty() {
         return String::new();
     }
-    let line = |workload: &&Workload| format!("  {workload}, {:.0} GFLOP a run\n", workload.flops() * 1e-9);
+    let line = |workload: &&Workload| format!("  {workload}, {} GFLOP a run\n", short(workload.flops() * 1e-9));
     let named: String = workloads.iter().take(NAMED).map(line).collect();
     let others = workloads.len().saturating_sub(NAMED);
     let others = if others > 0 { format!("  and {others} others\n") } else { String::new() };
@@ -473,7 +482,7 @@ mod tests {
                 let lines = Lines::new(rows);
                 let entries: Vec<Entry> = workloads.iter().map(|w| entry(w, description)).collect();
                 let rows: String = entries.iter().map(|entry| lines.row(entry)).collect();
-                let text = lines.header() + &rows + &lines.footer(&entries);
+                let text = lines.title() + &lines.header() + &rows + &lines.footer(&entries);
                 let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
                 assert_eq!(longest > WIDTH, is_wide, "{suite:?}: {text}");
                 // A row a line: nothing was too long for its column.
@@ -503,6 +512,7 @@ mod tests {
         let row = lines.row(&doubted);
         assert!(row.contains(" persistent* ") && row.ends_with("\n  doubted: noisy\n"), "{row}");
         let both = [doubted, failed];
+        assert_eq!(verified(&[Entry::new(&Description::cpu(), &workload, Strategy::Auto, None, None)]), "");
         let footer = lines.footer(&both);
         for text in ["noisy: the median's", "busy: the machine's", "*: without what tuning finds", "±: half its 95 % interval"] {
             assert!(footer.split_whitespace().collect::<Vec<_>>().join(" ").contains(text), "{text} in {footer}");

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use tidegate::bench::{Description, Host, Kind, Limits, Mark, Measured, Times, Verified};
+use tidegate::bench::{Description, Host, Kind, Limits, Mark, Measured, Suite, Times, Verified};
 use tidegate::cell::by_name;
 use tidegate::{Dtype, Error, Mode, RnnConfig, SeqShape, Strategy, Tried};
 
@@ -128,22 +128,33 @@ struct Setting {
     fails_at: usize,
     host: Host,
     devices: usize,
+    suite: Option<Suite>,
+    workloads: Vec<Workload>,
 }
 
 impl Default for Setting {
     fn default() -> Self {
-        Self { tuned: &[true], budget: None, stop_at: u64::MAX, fails_at: 0, host: Host::default(), devices: 1 }
+        Self {
+            tuned: &[true],
+            budget: None,
+            stop_at: u64::MAX,
+            fails_at: 0,
+            host: Host::default(),
+            devices: 1,
+            suite: None,
+            workloads: workloads(),
+        }
     }
 }
 
 fn run(setting: Setting) -> (Report, usize, Told) {
-    let (workloads, clock) = (workloads(), Rc::new(Cell::new(100)));
+    let clock = Rc::new(Cell::new(100));
     let (next, fails_at) = (Rc::new(RefCell::default()), setting.fails_at);
     let simulated = || Simulated { clock: clock.clone(), tunes: true, fails_at, is_software: false, next: next.clone() };
     let mut targets: Vec<Box<dyn Target>> = (0..setting.devices).map(|_| Box::new(simulated()) as Box<dyn Target>).collect();
     let session = Session {
-        suite: None,
-        workloads: &workloads,
+        suite: setting.suite,
+        workloads: &setting.workloads,
         strategy: Strategy::Auto,
         tuned: setting.tuned,
         has_peaks: true,
@@ -174,7 +185,11 @@ fn all_rows_run_and_are_told_of() {
     // Of each device what stands above its rows, each row and what was tried for it as soon as it is done, and what stands below.
     let begun: Vec<usize> = told.printed.iter().map(|(rows, _)| *rows).collect();
     assert_eq!(begun, [0, 1, 1, 2, 2, 3, 3, 4, 4, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 8]);
-    assert!(told.printed[1].1.starts_with("gru 3→1 4 1 infer stepwise "), "{}", told.printed[1].1);
+    assert!(
+        told.printed[1].1.lines().nth(2).is_some_and(|line| line.starts_with("gru 3→1 4 1 infer stepwise ")),
+        "{}",
+        told.printed[1].1
+    );
     assert!(told.printed[9].1.starts_with("4 of 4 verified against the float64 reference\n"), "{}", told.printed[9].1);
     assert_eq!(told.next[..5], [Some(2), Some(3), Some(4), None, Some(2)]);
     assert!(!report.interrupted && report.results.iter().all(|entry| entry.verified && entry.runs_ms.is_empty()));
@@ -238,4 +253,31 @@ fn a_busy_machine_marks_every_row() {
     let text = told.text().split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(text.contains(Mark::Busy.sentence()) && !text.contains("doubted"), "{text}");
     assert!(text.contains("3 of 4 verified"), "{text}");
+}
+
+/// Suite recurrence's one shape with T doubled; a step of the simulated device takes the less the longer T is.
+#[test]
+fn growth_with_t_is_told_of_both_figures_apart() {
+    let all = Suite::Recurrence.workloads().unwrap();
+    let grows =
+        all.into_iter().filter(|w| w.to_string().starts_with("lstm I=256 H=256 T=") && w.to_string().ends_with(" B=1 infer"));
+    let setting =
+        Setting { suite: Some(Suite::Recurrence), workloads: grows.collect(), tuned: &[false, true], ..Setting::default() };
+    let (report, _, told) = run(setting);
+    assert_eq!((report.results.len(), report.scaling.len()), (14, 1));
+    let text = told.text();
+    let line = "lstm infer, T = 256 to 16384: ms ~ T^0.00, a doubling ×1.00 ×1.00 ×1.00 ×1.00";
+    assert!(text.contains(line) && text.contains(" cuDNN  TF32"), "{text}");
+    // Both published figures of the one row that has them, in milliseconds.
+    let row = text.lines().find(|line| line.starts_with("lstm 256   256 1 infer stepwise* ")).unwrap();
+    assert!(row.ends_with("  2.94  2.97   0.0e0"), "{row}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+/// Nothing stands above rows that never ran.
+#[test]
+fn a_device_without_rows_has_no_table() {
+    let (_, _, told) = run(Setting { budget: Some(0), ..Setting::default() });
+    let text = told.text();
+    assert!(text.starts_with("simulated (") && !text.contains("network") && !text.contains("verified"), "{text}");
 }

@@ -65,11 +65,12 @@ impl Tunings {
     pub fn summary(&self) -> String {
         let [before, now] = self.asked;
         let Some(file) = self.path.as_deref().map(Path::display) else { return String::new() };
+        let rows = |count: usize| if count == 1 { "1 row".into() } else { format!("{count} rows") };
         match (before, now) {
             (0, 0) => String::new(),
-            (_, 0) => format!("tuned before: {before} rows, from {file}"),
-            (0, _) => format!("tuned now: {now} rows, kept in {file}"),
-            _ => format!("tuned before: {before} rows, from {file}; tuned now and kept there: {now}"),
+            (_, 0) => format!("tuned before: {}, from {file}", rows(before)),
+            (0, _) => format!("tuned now: {}, kept in {file}", rows(now)),
+            _ => format!("tuned before: {}, from {file}; tuned now and kept there: {}", rows(before), rows(now)),
         }
     }
 

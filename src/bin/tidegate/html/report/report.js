@@ -108,7 +108,8 @@
 
   // As `Comparison::is_noise` has it.
   function isNoise(row, base) {
-    return Math.abs(row.ms_median - base.ms_median) <= (row.ms_median_spread ?? 0) * row.ms_median + (base.ms_median_spread ?? 0) * base.ms_median;
+    const ratio = row.ms_median / base.ms_median;
+    return Math.max(ratio, 1 / ratio) <= (1 + (row.ms_median_spread ?? 0)) * (1 + (base.ms_median_spread ?? 0));
   }
 
   // Each of these says whether there is anything to see.
