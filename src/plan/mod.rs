@@ -327,6 +327,7 @@ recording!(Backward, "tidegate backward");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::config::RnnConfig;
     use crate::product::{Tile, Tiles};
     use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};
