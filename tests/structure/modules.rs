@@ -103,7 +103,7 @@ fn read_module(name: Name, file: &Path, folder: &Path, modules: &mut BTreeMap<Na
         let (flat, nested) = (folder.join(format!("{child}.rs")), folder.join(&child).join("mod.rs"));
         let file = if flat.is_file() { flat } else { nested };
         if file.is_file() {
-            read_module([&name[..], &[child.clone()]].concat(), &file, &folder.join(&child), modules);
+            read_module([&name[..], std::slice::from_ref(&child)].concat(), &file, &folder.join(&child), modules);
         }
     }
     let mut module = Module { file: file.into(), exports: BTreeMap::new(), paths: Vec::new() };
