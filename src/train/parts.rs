@@ -8,6 +8,8 @@ use super::layout::Layout;
 use super::readout::{FinalReadout, Readout};
 use super::{Clip, Clipping, Embedding, EmbeddingShape, Linear, LinearShape, Loss, LossShape, Optimizer, Pass, Update};
 use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
 use crate::network::sequence::Mode;
 use crate::plan::{Backward, Forward, Plan};
 use crate::rnn::Rnn;
@@ -38,8 +40,17 @@ impl Work {
     }
 }
 
+/// Elements of what is converted around a network of f16.
+pub(super) struct HalfSizes {
+    pub params: u64,
+    pub input: u64,
+    pub output: u64,
+}
+
 /// The parts of a model at a shape.
 pub(super) struct Parts {
+    pub ctx: Context,
+    pub half: Option<HalfSizes>,
     pub embedding: Option<Embedding>,
     pub training: Plan,
     pub inference: Plan,
@@ -66,7 +77,13 @@ impl Parts {
             bias: config.head_bias,
         };
         let loss = LossShape { rows: config.predictions(), features: config.out_features };
+        let half = (rnn.dtype() == Dtype::F16).then(|| HalfSizes {
+            params: rnn.param_layout().len() as u64,
+            input: (rows * network.input_size) as u64,
+            output: (rows * network.output_size()) as u64,
+        });
         Ok(Self {
+            ctx: ctx.clone(),
             embedding: embedding.transpose()?,
             training: rnn.plan(config.shape, Mode::Training)?,
             inference: rnn.plan(config.shape, Mode::Inference)?,
@@ -81,8 +98,9 @@ impl Parts {
                 Some(clip @ Clip::Value(_)) => Some(Clipping::new(ctx, clip, layout.len())?),
                 _ => None,
             },
-            guard: Guard::new(ctx, optimizer, false)?,
+            guard: Guard::new(ctx, optimizer, half.is_some().then_some(config.loss_scale))?,
             update: Update::new(ctx, optimizer, layout.len())?,
+            half,
         })
     }
 
