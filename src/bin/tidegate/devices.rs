@@ -5,7 +5,7 @@ use tidegate::bench::Description;
 use wgpu::{Adapter, Features};
 
 use crate::args::device;
-use crate::bench::table::wrap;
+use crate::args::text::wrap;
 use crate::{Result, print};
 
 #[derive(Debug, clap::Args)]

@@ -2,9 +2,10 @@
 
 mod args;
 mod clocks;
+mod columns;
 mod output;
 mod session;
-pub mod table;
+mod table;
 mod targets;
 pub mod tunings;
 

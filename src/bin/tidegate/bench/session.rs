@@ -8,8 +8,10 @@ use tidegate::bench::{
 };
 use tidegate::{Error, Strategy, Tried};
 
-use super::table::{Lines, Rows, left_out, short, tried, verified};
+use super::columns::Rows;
+use super::table::{Lines, left_out, tried, verified};
 use crate::Result;
+use crate::args::text::short;
 
 /// A workload, and whether it runs by what tuning finds.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table, TableComponent};
 
 use super::Comparison;
-use crate::bench::table::{WIDTH, short, wrap};
+use crate::args::text::{WIDTH, short, wrap};
 
 /// Below the columns' names, the medians of each case, and what they are of the base's: as many columns beside each other as fit a
 /// terminal, the others below, or all of them in a wide table.
