@@ -33,7 +33,9 @@ pub use gpu::dtype::Dtype;
 pub use network::config::{Direction, RnnConfig};
 pub use network::params::{ParamLayout, ParamSpec, Params};
 pub use network::sequence::{DropoutKey, Gradients, Mode, Output, OutputGradients, SeqShape, Sequence};
-pub use plan::{Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, Plan};
+pub use plan::{
+    Backward, BackwardBuffers, BufferSizes, Forward, ForwardBuffers, GradientBuffers, IntoBinding, Plan, PlanBuffers,
+};
 pub use product::Tile;
 #[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
 #[doc(hidden)]
@@ -43,6 +45,16 @@ pub use rnn::calls::TrainingRun;
 pub use rnn::session::Session;
 pub use schedule::Strategy;
 pub use tune::tuning::{Tried, Tuning};
+/// The wgpu that this library was built with: devices, queues, buffers and encoders must be of this version.
+pub use wgpu;
+
+/// What most programs name: `use tidegate::prelude::*;`.
+pub mod prelude {
+    pub use crate::{
+        BackwardBuffers, Context, Direction, Dtype, ForwardBuffers, Gru, Lstm, Mode, OutputGradients, Params, Plan, Rnn,
+        RnnConfig, SeqShape, Sequence, Session, Strategy,
+    };
+}
 
 /// The guide, as it stands in the repository's folder `docs`.
 #[cfg(any(doc, doctest))]
