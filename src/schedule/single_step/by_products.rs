@@ -8,11 +8,12 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
 use crate::plan::buffers::Options;
 use crate::plan::memory::Dims;
 use crate::plan::{Network, Plan};
-use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
+use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::StepSizes;
 use crate::schedule::single_step::fused::phases;
 

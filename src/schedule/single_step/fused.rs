@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::WORKGROUP_BYTES;
+use crate::gpu::capabilities::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
