@@ -498,14 +498,17 @@ fn a_plan_allocates_what_the_app_has_not() {
     let d_output = ctx.upload("d_output", &ones).unwrap();
     let forward = plan.bind_forward(&made.forward(&params, &input)).unwrap();
     let backward = plan.bind_backward(&gradients.backward(made.forward(&params, &input), &d_output)).unwrap();
+    // What is bound keeps its buffers.
+    let (y, last, d_params, d_input) =
+        (made.output.clone(), made.final_state.clone(), gradients.d_params.clone(), gradients.d_input.clone());
+    drop((made, gradients));
     let mut encoder = encoder(&ctx);
     forward.encode(&mut encoder);
     backward.encode(&mut encoder);
     ctx.queue().submit([encoder.finish()]);
     let (seq, d) = (Sequence::new(shape, &x), OutputGradients { d_output: &ones, d_final_state: None });
     let (output, expected) = rnn.backward_blocking(&params, &seq, &d).unwrap();
-    let [y, last, d_params, d_input] =
-        ctx.download_blocking([&made.output, &made.final_state, &gradients.d_params, &gradients.d_input]).unwrap();
+    let [y, last, d_params, d_input] = ctx.download_blocking([&y, &last, &d_params, &d_input]).unwrap();
     assert_eq!((bits(&y), bits(&last)), (bits(&output.output), bits(&output.final_state)));
     assert_eq!((bits(&d_params), bits(&d_input)), (bits(&expected.d_params), bits(&expected.d_input)));
 

@@ -29,7 +29,7 @@ impl Fill {
 }
 
 /// What a forward pass writes and works in, allocated by [`Plan::allocate`]: what an app has no buffers of its own for. Each has
-/// usages `STORAGE`, `COPY_SRC` and `COPY_DST`, starts as zeros, and is destroyed with this.
+/// usages `STORAGE`, `COPY_SRC` and `COPY_DST`, starts as zeros, and lives as any wgpu buffer does: while this or a bound pass has it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct PlanBuffers {
@@ -50,12 +50,16 @@ impl Plan {
     /// Allocates what a forward pass writes and works in; params and input are the app's, as [`Rnn::upload`](crate::Rnn::upload) and
     /// [`Context::upload`] make them. See [`PlanBuffers::forward`].
     pub fn allocate(&self) -> Result<PlanBuffers> {
-        PlanBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)
+        let buffers = PlanBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)?;
+        buffers.owned.release();
+        Ok(buffers)
     }
 
     /// Allocates what a backward pass writes. See [`GradientBuffers::backward`].
     pub fn allocate_gradients(&self) -> Result<GradientBuffers> {
-        GradientBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)
+        let buffers = GradientBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)?;
+        buffers.owned.release();
+        Ok(buffers)
     }
 }
 
@@ -97,7 +101,7 @@ pub struct GradientBuffers {
     pub d_params: Buffer,
     /// `[S, L·D, B, H]` f32.
     pub d_initial_state: Buffer,
-    _owned: OwnedBuffers,
+    owned: OwnedBuffers,
 }
 
 impl GradientBuffers {
@@ -108,7 +112,7 @@ impl GradientBuffers {
             d_input: buffer("d_input", sizes.input)?,
             d_params: buffer("d_params", sizes.d_params)?,
             d_initial_state: buffer("d_initial_state", sizes.state)?,
-            _owned: owned,
+            owned,
         })
     }
 

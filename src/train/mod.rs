@@ -26,6 +26,7 @@ mod loss;
 mod optimizer;
 mod parts;
 mod pass;
+mod predict;
 mod readout;
 pub mod schedule;
 mod tensors;
