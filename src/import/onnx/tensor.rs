@@ -10,7 +10,7 @@ use super::proto::{
     BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, TensorProto, UINT8, UINT16, UINT32, UINT64, type_name,
 };
 use crate::error::{Error, Result};
-use crate::import::MAX_DIMENSIONS;
+use crate::import::safetensors::MAX_DIMENSIONS;
 
 /// A tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]

@@ -150,7 +150,7 @@ impl Op<'_> {
         if array.shape().len() > 1 {
             return Err(Error::Onnx(format!("`{}`: expected one dimension, got shape {:?}", self.name(index), array.shape())));
         }
-        array.to_integers(self.name(index), crate::import::MAX_DIMENSIONS).map(Some)
+        array.to_integers(self.name(index), crate::import::safetensors::MAX_DIMENSIONS).map(Some)
     }
 
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {

@@ -141,6 +141,6 @@ pub fn size(op: &Op<'_>) -> Result<Vec<Array>> {
 }
 
 fn check_rank(rank: usize) -> Result<()> {
-    let most = crate::import::MAX_DIMENSIONS;
+    let most = crate::import::safetensors::MAX_DIMENSIONS;
     if rank <= most { Ok(()) } else { Err(Error::Onnx(format!("{rank} dimensions, at most {most}"))) }
 }
