@@ -313,7 +313,8 @@ impl Context {
     /// Builds one pipeline, once: who wants the same meanwhile waits for it, and nobody else.
     fn build(&self, kernel: &Kernel) -> Result<()> {
         kernel.build(|source| {
-            let built = self.scoped(|| Built::new(self.device(), source, self.pipeline_cache.as_ref()))?;
+            let built = self.scoped(|| Built::new(self.device(), source, self.pipeline_cache.as_ref()));
+            let built = built.map_err(|error| source.explain(error))?;
             // A lost device gives pipelines without a word, and once they are kept nobody asks again.
             self.check_present()?;
             Ok(built)
