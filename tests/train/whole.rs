@@ -3,7 +3,7 @@
 use tidegate::train::{
     Batch, Checkpoint, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
 };
-use tidegate::{Cell, Context, Dtype, Gru, Lstm, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Tuning};
+use tidegate::{Cell, Context, Gru, Lstm, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Tuning};
 
 use crate::close;
 use crate::common::{self, uniform};
@@ -355,8 +355,6 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
         let layout = Layout::new(rnn, config).unwrap();
         message(Trainer::new(rnn, config, Optimizer::adam(), &Weights::init(&layout, 1)))
     };
-    let half = rnn.clone().with_dtype(Dtype::F16).unwrap();
-    assert!(build(&half, &model.config).contains("dtype f32, this one is f16"));
     let both = Rnn::new(&ctx, Gru::default(), RnnConfig::new(5, 9).with_bidirectional(true)).unwrap();
     assert!(build(&both, &model.config).contains("`carry_state` needs direction Forward, the network has Bidirectional"));
     assert!(build(&rnn, &model.config.clone().with_log_len(0)).contains("`log_len`: 0 is outside 1..=1048576"));
