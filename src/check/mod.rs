@@ -129,7 +129,9 @@ fn failed(cell: &dyn Cell, what: String) -> Error {
 fn odd_one(mismatch: &Error, another_strategy_agreed: bool) -> &'static str {
     let is_gradient = matches!(mismatch, Error::Mismatch { name, .. } if name.starts_with("d_"));
     match (another_strategy_agreed, is_gradient) {
-        (true, _) => "another strategy agrees with the CPU twin: in WGSL `d_rh` may differ from `d_wx` although `split_gradients` is off, else it is this strategy",
+        (true, _) => {
+            "another strategy agrees with the CPU twin: in WGSL `d_rh` may differ from `d_wx` although `split_gradients` is off, else it is this strategy"
+        }
         (false, true) => {
             "forward agrees, and the CPU twin's backward with finite differences of it: `cell_backward` in WGSL is the odd one"
         }
