@@ -80,6 +80,7 @@ fn every_shader_is_valid() {
         "train/embedding_backward",
         "train/embedding_forward",
         "train/embedding_links",
+        "train/from_halves",
         "train/guard",
         "train/loss_count",
         "train/loss_total",
@@ -89,6 +90,8 @@ fn every_shader_is_valid() {
         "train/readout_forward",
         "train/sgd",
         "train/squared_sums",
+        "train/to_halves",
+        "train/unscale_gradients",
     ];
     assert_eq!(entries, BTreeSet::from(expected));
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass, ComputePipeline};
 
 use crate::error::{Error, Result};
-use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
+use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE};
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Built, Kernel, StepIndex};
+use crate::gpu::step_table::StepTable;
 
 /// The buffers that a program works on. All but the last are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -390,4 +391,9 @@ fn create_group<'a>(
     let descriptor =
         wgpu::BindGroupDescriptor { label: Some(kernel.source.name), layout: &built(kernel)?.layout, entries: &entries };
     ctx.scoped(|| ctx.device().create_bind_group(&descriptor))
+}
+
+/// Grid of a kernel that strides over `n` elements with 64 threads a workgroup.
+pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
+    [n.div_ceil(64).clamp(1, ctx.limits().max_compute_workgroups_per_dimension.into()), 1, 1]
 }

@@ -67,9 +67,11 @@ files! {
     "train/embedding_backward",
     "train/embedding_forward",
     "train/embedding_links",
+    "train/from_halves",
     "train/guard",
     "train/last_step",
     "train/loss_count",
+    "train/loss_scale",
     "train/loss_total",
     "train/mean_squared_error",
     "train/norm_total",
@@ -77,7 +79,9 @@ files! {
     "train/readout_forward",
     "train/sgd",
     "train/squared_sums",
+    "train/to_halves",
     "train/total",
+    "train/unscale_gradients",
 }
 
 /// What begins the line of a file that names the files it needs.

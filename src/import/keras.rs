@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::family::{before, own_name};
+use super::family::names::{before, own_name};
 use super::file::TensorFile;
-use super::pytorch::{check_shape, matrix, widen};
-use super::{Model, count_layers};
+use super::model::{Model, count_layers};
+use super::tensors::{check_shape, matrix, widen};
 use crate::cell::by_name;
 use crate::error::{Error, Result, check_len};
 use crate::network::config::RnnConfig;

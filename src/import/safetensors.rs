@@ -9,8 +9,10 @@ use safetensors::{SafeTensorError, SafeTensors};
 use serde::de::{Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::MAX_DIMENSIONS;
 use crate::error::{Error, Result};
+
+/// Most dimensions of a tensor in a file: as many as NumPy has, and few enough to print.
+pub(super) const MAX_DIMENSIONS: usize = 64;
 
 /// Opens a safetensors file. Every tensor's bytes must lie in the file, and the tensors must fill it without gap or overlap. Files
 /// of other formats are told by their first bytes, and the error says how to convert them.

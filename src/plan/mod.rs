@@ -2,51 +2,41 @@
 
 pub(crate) mod allocation;
 mod backward;
+pub(crate) mod binding;
 pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
 pub(crate) mod memory;
 pub(crate) mod prologue;
+mod single_step;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{CommandEncoder, ComputePass};
 
+pub use allocation::{GradientBuffers, PlanBuffers};
+pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
-use memory::{Chosen, Dims, Maps, SingleStep};
+use memory::{Chosen, Maps, SingleStep};
 
-use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
-use crate::network::config::RnnConfig;
-use crate::network::params::ParamLayout;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
+use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 
-/// A network without a shape: what `Rnn` and its plans share.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub math: Arc<dyn Cell>,
-    /// The same for kernels.
-    pub cell: ShaderCell,
-    pub config: RnnConfig,
-    pub layout: ParamLayout,
-    /// How parameters, input and output are stored.
-    pub element: Element,
-}
-
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Plan {
     pub(crate) ctx: Context,
     pub(crate) network: Arc<Network>,
@@ -59,6 +49,16 @@ pub struct Plan {
     sizes: BufferSizes,
     /// Those that were built.
     programs: Arc<Mutex<Vec<Program>>>,
+}
+
+/// What tells one plan from another.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, shape, mode, .. } = self;
+        let mut plan = f.debug_struct("Plan");
+        plan.field("cell", &network.math.name()).field("config", &network.config).field("shape", shape).field("mode", mode);
+        plan.field("strategy", &self.strategy()).finish_non_exhaustive()
+    }
 }
 
 /// What is recorded for a pass on buffers of which the options tell.
@@ -305,19 +305,25 @@ impl Plan {
 }
 
 /// A forward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Forward {
     bound: Arc<Bound>,
 }
 
 /// A backward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Backward {
     bound: Arc<Bound>,
 }
 
 macro_rules! recording {
     ($name:ident, $label:literal) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("dispatches", &self.dispatches()).finish_non_exhaustive()
+            }
+        }
+
         impl $name {
             /// Records one labelled compute pass. Touches no queue, allocates no GPU object, may be called any number of times.
             pub fn encode(&self, encoder: &mut CommandEncoder) {
@@ -344,6 +350,7 @@ recording!(Backward, "tidegate backward");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::config::RnnConfig;
     use crate::product::{Tile, Tiles};
     use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};

@@ -6,9 +6,9 @@ use crate::gpu::context::Context;
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Slot};
 use crate::network::dropout;
-use crate::product::elementwise;
 use crate::schedule::layer::StepSizes;
 
 sizes! {

@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::gpu::program::Slot;
-use crate::product::{Matrix, Product};
+use crate::product::operands::{Matrix, Product};
 
 /// Most rows, columns or terms: what a kernel adds to an index beyond them, to round up to tiles, stays within a u32.
 const LONGEST: u64 = 1 << 31;

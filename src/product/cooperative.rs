@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::{MatmulSizes, ProductLayout};
+use crate::product::layout::{MatmulSizes, ProductLayout};
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -8,7 +8,12 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
-use crate::product::{Blocking, Matrices, Matrix, Product, ProductKernel, Splits, matmul, reduce, splits_of};
+use crate::product::cooperative::Matrices;
+use crate::product::kernel::ProductKernel;
+use crate::product::matmul::{matmul, splits_of};
+use crate::product::operands::{Matrix, Product, Splits};
+use crate::product::sums::reduce;
+use crate::product::tiled::Blocking;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -314,7 +319,7 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::gpu::element::Access;
-    use crate::product::ProductLayout;
+    use crate::product::layout::ProductLayout;
 
     /// One variant of each kind at shapes that a CPU adapter can do: every number is right.
     #[test]

@@ -6,8 +6,9 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::product::{Matrix, Product, Splits, Tiles, elementwise, matmuls, splits};
+use crate::product::{Matrix, Product, Splits, Tiles, matmuls, splits};
 use crate::schedule::interface::{Layer, Schedule, Scratch};
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,

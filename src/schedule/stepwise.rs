@@ -2,7 +2,7 @@
 
 use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
-use crate::gpu::context::{INVOCATIONS, WORKGROUP_BYTES};
+use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::interface::{Layer, Schedule};

@@ -26,10 +26,13 @@ pub(super) struct Buffers {
     /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
     pub hypers: Buffer,
     pub tokens: Option<Buffer>,
+    /// What the network reads and writes, stored as its dtype.
     pub input: Buffer,
     pub d_input: Option<Buffer>,
     pub output: Buffer,
     pub d_output: Buffer,
+    /// Around a network of f16.
+    pub half: Option<Half>,
     /// What the head reads and its gradient, where that is not the output.
     pub features: Option<(Buffer, Buffer)>,
     pub prediction: Buffer,
@@ -52,6 +55,17 @@ pub(super) struct Buffers {
     pub workspace: Buffer,
     /// The log, and behind it the status and the guard.
     pub staging: Buffer,
+}
+
+/// What the rest of a step sees of a network of f16, and the network's own copy of its parameters.
+#[derive(Debug)]
+pub(super) struct Half {
+    /// Stored as f16.
+    pub params: Buffer,
+    /// What the embedding makes and its gradient, f32.
+    pub embedded: Option<(Buffer, Buffer)>,
+    pub output: Buffer,
+    pub d_output: Buffer,
 }
 
 /// What goes on from chunk to chunk.
@@ -85,6 +99,16 @@ impl Buffers {
             })
         });
         let features = if parts.readout.is_some() { parts.head.sizes().input } else { 0 };
+        let half = parts.half.as_ref().map(|sizes| -> Result<_> {
+            let floats = |name: &str, len: u64| zeros(name, 4 * len);
+            let embedded = || -> Result<_> { Ok((floats("embedded", sizes.input)?, floats("d_embedded", sizes.input)?)) };
+            Ok(Half {
+                params: zeros("params_f16", plan.params)?,
+                embedded: has_embedding.then(embedded).transpose()?,
+                output: floats("output_f32", sizes.output)?,
+                d_output: floats("d_output_f32", sizes.output)?,
+            })
+        });
         Ok(Self {
             params: ctx.upload("tidegate train params", weights.values())?,
             d_params: zeros("d_params", update.params)?,
@@ -97,6 +121,7 @@ impl Buffers {
             d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
             output: zeros("output", plan.output)?,
             d_output: zeros("d_output", plan.output)?,
+            half: half.transpose()?,
             features: some("features", features)?.zip(some("d_features", features)?),
             prediction: zeros("prediction", loss.prediction)?,
             d_prediction: zeros("d_prediction", loss.prediction)?,
@@ -115,7 +140,7 @@ impl Buffers {
             loss: zeros("loss", loss.loss)?,
             log: zeros("log", loss.loss * log_len)?,
             norm: zeros("norm", 8)?,
-            guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, None))?,
+            guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, (config.loss_scale.first, 0)))?,
             workspace: zeros("workspace", parts.workspace())?,
             staging: ctx.create_buffer(
                 "tidegate train staging",
@@ -138,7 +163,7 @@ impl Buffers {
             reserve: self.reserve.as_ref().map(whole),
             status: Some(whole(&self.status)),
             ..ForwardBuffers::new(
-                part(&self.params, layout.rnn()),
+                self.half.as_ref().map_or_else(|| part(&self.params, layout.rnn()), |half| whole(&half.params)),
                 whole(&self.input),
                 whole(&self.output),
                 whole(&self.workspace),
@@ -146,9 +171,22 @@ impl Buffers {
         }
     }
 
+    /// What the embedding makes, f32, and where its gradient comes from.
+    pub fn embedded(&self) -> [Option<&Buffer>; 2] {
+        match &self.half {
+            Some(half) => [half.embedded.as_ref().map(|(made, _)| made), half.embedded.as_ref().map(|(_, d)| d)],
+            None => [Some(&self.input), self.d_input.as_ref()],
+        }
+    }
+
+    /// The network's output as f32, and where its gradient goes.
+    pub fn output(&self) -> [&Buffer; 2] {
+        self.half.as_ref().map_or([&self.output, &self.d_output], |half| [&half.output, &half.d_output])
+    }
+
     /// What the head reads, and where its gradient goes.
     pub fn head_input(&self) -> [&Buffer; 2] {
-        self.features.as_ref().map_or([&self.output, &self.d_output], |(features, d_features)| [features, d_features])
+        self.features.as_ref().map_or_else(|| self.output(), |(features, d_features)| [features, d_features])
     }
 
     /// One pass with its resets before and the state's copy behind it.

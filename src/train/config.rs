@@ -2,7 +2,6 @@
 
 use super::{Clip, IGNORE, Objective, Readout};
 use crate::error::{Error, Result, check_len};
-use crate::gpu::dtype::Dtype;
 use crate::network::config::{Direction, RnnConfig};
 use crate::network::sequence::SeqShape;
 use crate::rnn::Rnn;
@@ -37,10 +36,51 @@ pub struct TrainConfig {
     pub dropout_seed: u64,
     /// What comes of a step whose loss or norm of gradients is NaN or infinite.
     pub non_finite: NonFinite,
+    /// By what gradients are multiplied while they are f16: of a network of [`Dtype::F16`](crate::Dtype::F16) alone.
+    pub loss_scale: LossScale,
+}
+
+/// A dynamic loss scale, as of `torch.amp.GradScaler`: gradients go through a network of f16 multiplied by it, so that small ones are not
+/// lost. Where they overflow the step is skipped and the scale halved; after `growth_interval` steps without that it doubles. The GPU
+/// sees to that within the step.
+///
+/// Unlike in PyTorch a loss that is NaN or infinite itself leaves the scale alone, which has no part in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// Where it starts: a power of two, from 2⁻²⁴ to 2⁶⁴, between which it stays. So neither way rounds.
+    pub first: f32,
+    /// Steps that it must stand before it doubles.
+    pub growth_interval: u32,
+}
+
+impl LossScale {
+    pub(super) const LEAST: f32 = 1.0 / (1 << 24) as f32;
+    pub(super) const MOST: f32 = (1u128 << 64) as f32;
+
+    pub(super) fn validate(self) -> Result<()> {
+        let Self { first, growth_interval } = self;
+        let is_power = first.to_bits() << 9 == 0 && (Self::LEAST..=Self::MOST).contains(&first);
+        if !is_power {
+            return Err(Error::Config(format!("`loss_scale.first` is {first}, must be a power of two from 2^-24 to 2^64")));
+        }
+        if growth_interval == 0 {
+            let name = "loss_scale.growth_interval".into();
+            return Err(Error::Range { name, value: 0, min: 1, max: u32::MAX.into() });
+        }
+        Ok(())
+    }
+}
+
+impl Default for LossScale {
+    /// PyTorch's: 65,536, which doubles after 2,000 steps.
+    fn default() -> Self {
+        Self { first: 65_536.0, growth_interval: 2000 }
+    }
 }
 
 /// What comes of a step whose loss or norm of gradients is NaN or infinite. In either case it changes nothing of weights and moments,
-/// which the GPU sees to within the step, and its entry in the log is NaN or infinite.
+/// which the GPU sees to within the step, and its entry in the log is NaN or infinite. What a [`LossScale`] above 1 makes overflow is that
+/// scale's to mend: such a step is skipped and counted, its entry is its loss, and it is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NonFinite {
     /// It is counted: see [`Trainer::skipped`](super::Trainer::skipped).
@@ -67,6 +107,7 @@ impl TrainConfig {
             log_len: 128,
             dropout_seed: 0,
             non_finite: NonFinite::Skip,
+            loss_scale: LossScale::default(),
         }
     }
 
@@ -120,6 +161,11 @@ impl TrainConfig {
         Self { non_finite, ..self }
     }
 
+    /// Where the loss scale of a network of f16 starts, and when it grows.
+    pub fn with_loss_scale(self, loss_scale: LossScale) -> Self {
+        Self { loss_scale, ..self }
+    }
+
     /// Predictions of one chunk: T·B, or B.
     pub fn predictions(&self) -> usize {
         if self.readout == Readout::EveryStep { self.shape.rows() } else { self.shape.batch_size }
@@ -127,10 +173,7 @@ impl TrainConfig {
 
     pub(super) fn validate(&self, rnn: &Rnn) -> Result<()> {
         self.shape.validate()?;
-        if rnn.dtype() != Dtype::F32 {
-            let name = rnn.dtype().name();
-            return Err(Error::Config(format!("training needs a network of dtype f32, this one is {name}")));
-        }
+        self.loss_scale.validate()?;
         if self.carry_state && rnn.config().direction != Direction::Forward {
             let direction = rnn.config().direction;
             return Err(Error::Config(format!("`carry_state` needs direction Forward, the network has {direction:?}")));

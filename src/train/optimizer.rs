@@ -6,8 +6,8 @@ use super::pass::{Pass, elements, reads, writes};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::product::elementwise;
 
 /// A rule by which gradients change parameters; PyTorch's `torch.optim` of that name, to its order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,10 +6,10 @@ use super::pass::{Pass, Use, reads, writes};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::network::config::RnnConfig;
 use crate::network::sequence::SeqShape;
-use crate::product::elementwise;
 
 /// Which of a network's outputs become predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

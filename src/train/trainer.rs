@@ -1,6 +1,7 @@
 //! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, CommandEncoder};
 
@@ -11,6 +12,7 @@ use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
@@ -18,6 +20,10 @@ use crate::schedule::Strategy;
 ///
 /// All of it stays on the GPU: parameters, gradients and moments are one flat block each, allocated when the trainer is made, and a
 /// step submits one list of dispatches. Losses are kept there until they are asked for.
+///
+/// A network of [`Dtype::F16`] reads parameters, inputs and gradients and writes outputs and gradients as f16, on adapters without f16 in
+/// shaders too. Parameters, moments, embedding, head, loss and the gradients of parameters stay f32; gradients go through the network with
+/// a [`LossScale`](super::LossScale).
 ///
 /// ```no_run
 /// # fn main() -> tidegate::Result<()> {
@@ -45,7 +51,6 @@ use crate::schedule::Strategy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Trainer {
     pub(super) ctx: Context,
     config: TrainConfig,
@@ -60,6 +65,8 @@ pub struct Trainer {
     pub(super) step: u64,
     /// Steps that changed nothing, as the log last told.
     pub(super) skipped: u64,
+    /// The loss scale, as the log last told.
+    pub(super) loss_scale: f32,
     /// Losses in the log that were not read.
     pub(super) unread: usize,
     /// Rows to reset before the next chunk.
@@ -68,6 +75,13 @@ pub struct Trainer {
     pub(super) has_resets: bool,
     /// Scratch of `write_batch`.
     counted: Vec<u32>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rnn, optimizer, step, .. } = self;
+        f.debug_struct("Trainer").field("rnn", rnn).field("optimizer", optimizer).field("step", step).finish_non_exhaustive()
+    }
 }
 
 impl Trainer {
@@ -96,6 +110,7 @@ impl Trainer {
             evaluation,
             step: 0,
             skipped: 0,
+            loss_scale: config.loss_scale.first,
             unread: 0,
             pending: BTreeSet::new(),
             has_resets: false,
@@ -129,6 +144,12 @@ impl Trainer {
         self.skipped
     }
 
+    /// By what gradients are multiplied on their way through a network of f16, up to the last call of [`losses`](Trainer::losses), which
+    /// brings it with it; none of f32. See [`LossScale`](super::LossScale).
+    pub fn loss_scale(&self) -> Option<f32> {
+        (self.rnn.dtype() == Dtype::F16).then_some(self.loss_scale)
+    }
+
     /// How many dispatches a step is.
     pub fn dispatches(&self) -> usize {
         self.training.iter().map(Work::dispatches).sum()
@@ -140,7 +161,7 @@ impl Trainer {
         let (ctx, buffers) = (&self.ctx, &self.buffers);
         match (batch.inputs, &buffers.tokens) {
             (Inputs::Tokens(tokens), Some(buffer)) => ctx.write(buffer, 0, tokens)?,
-            (Inputs::Features(features), _) => ctx.write(&buffers.input, 0, features)?,
+            (Inputs::Features(features), _) => ctx.write(&buffers.input, 0, &self.rnn.dtype().encode(features))?,
             (Inputs::Tokens(_), None) => {}
         }
         match batch.targets {
@@ -230,7 +251,9 @@ impl Trainer {
         let first = self.step - self.unread as u64;
         let losses: Vec<f32> = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
         self.unread = 0;
-        self.skipped = status.get((buffers.status.size() / 4) as usize).map_or(0, |word| word.to_bits().into());
+        if let &[skipped, _, scale, _] = &status[(buffers.status.size() / 4) as usize..] {
+            (self.skipped, self.loss_scale) = (skipped.to_bits().into(), scale);
+        }
         self.check_finite(first, losses)
     }
 
@@ -348,7 +371,7 @@ impl Trainer {
         self.buffers.tokens.as_ref()
     }
 
-    /// What the network reads, `[T, B, I]` f32: the features of a chunk, or what the embedding made of its tokens.
+    /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.
     pub fn input(&self) -> &Buffer {
         &self.buffers.input
     }

@@ -1,7 +1,8 @@
 //! What the layout of a persistent dispatch needs to know of a device: plain data, so that one can be made up.
 
 use crate::error::{Error, Result};
-use crate::gpu::context::{Context, WORKGROUP_BYTES};
+use crate::gpu::capabilities::WORKGROUP_BYTES;
+use crate::gpu::context::Context;
 
 /// Whose registers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

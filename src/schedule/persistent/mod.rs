@@ -20,11 +20,12 @@ use unroll::Counts;
 
 use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
-use crate::gpu::context::{Context, MOST_STORAGE_BUFFERS};
+use crate::gpu::capabilities::MOST_STORAGE_BUFFERS;
+use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::product::elementwise;
 use crate::schedule::interface::{Layer, Schedule, Scratch};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 use crate::schedule::options::ScheduleOptions;

@@ -6,7 +6,8 @@ use std::ops::Range;
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::{Context, WORKGROUP_BYTES};
+use crate::gpu::capabilities::WORKGROUP_BYTES;
+use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::profile::{DeviceProfile, OperandRead};
 use crate::gpu::program::{Dispatch, Segment, Slot};

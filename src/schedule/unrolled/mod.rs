@@ -14,7 +14,7 @@ use share::{Share, Work};
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::WORKGROUP_BYTES;
+use crate::gpu::capabilities::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::Dispatch;
