@@ -3,6 +3,7 @@
 use wgpu::{Buffer, BufferUsages};
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::plan::{BackwardBuffers, BufferSizes, ForwardBuffers};
@@ -16,7 +17,7 @@ pub(crate) enum Fill {
 }
 
 impl Fill {
-    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<Buffer> {
+    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<DeviceBuffer> {
         match self {
             Self::Zeros => {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
@@ -30,12 +31,12 @@ impl Fill {
 /// What a forward pass writes and works in. Inputs are the caller's.
 #[derive(Debug)]
 pub(crate) struct PlanBuffers {
-    pub output: Buffer,
-    pub final_state: Buffer,
-    pub reserve: Option<Buffer>,
+    pub output: DeviceBuffer,
+    pub final_state: DeviceBuffer,
+    pub reserve: Option<DeviceBuffer>,
     /// Zeros in any case: it counts.
-    pub status: Buffer,
-    pub workspace: Buffer,
+    pub status: DeviceBuffer,
+    pub workspace: DeviceBuffer,
     owned: OwnedBuffers,
 }
 
@@ -54,7 +55,7 @@ impl PlanBuffers {
     }
 
     /// Takes a buffer of the same lifetime, an input.
-    pub fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
+    pub fn keep(&self, buffer: Result<DeviceBuffer>) -> Result<DeviceBuffer> {
         self.owned.keep(buffer)
     }
 
@@ -63,7 +64,7 @@ impl PlanBuffers {
         let whole = Buffer::as_entire_buffer_binding;
         ForwardBuffers {
             final_state: Some(whole(&self.final_state)),
-            reserve: self.reserve.as_ref().map(whole),
+            reserve: self.reserve.as_deref().map(whole),
             status: Some(whole(&self.status)),
             ..ForwardBuffers::new(whole(params), whole(input), whole(&self.output), whole(&self.workspace))
         }
@@ -73,9 +74,9 @@ impl PlanBuffers {
 /// What a backward pass writes.
 #[derive(Debug)]
 pub(crate) struct GradientBuffers {
-    pub d_input: Buffer,
-    pub d_params: Buffer,
-    pub d_initial_state: Buffer,
+    pub d_input: DeviceBuffer,
+    pub d_params: DeviceBuffer,
+    pub d_initial_state: DeviceBuffer,
     _owned: OwnedBuffers,
 }
 

@@ -19,6 +19,7 @@
 
 mod call;
 mod external;
+mod gradients;
 mod host;
 mod node;
 mod operator;
@@ -37,6 +38,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 pub use call::{Call, Part, Tensors};
+pub use gradients::PartGradients;
 pub use node::Node;
 pub use tensor::{Tensor, Values};
 
