@@ -11,8 +11,6 @@ use crate::network::sequence::{Mode, SeqShape};
 const SEQ_LEN: usize = 256;
 /// The longest sequence of the growth with T.
 const LONGEST: usize = 16_384;
-/// Who made the published figures.
-pub const PUBLISHED_BY: &str = "H200 cuDNN 9.19";
 
 /// Cell, H, B, mode, and microseconds a step of cuDNN 9.19 (PyTorch 2.11) on an H200: f32 without TF32, and f16. I = H, T = 256, with
 /// the input's product, by wall time; 2026-11-26.

@@ -5,10 +5,11 @@ use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::{BackwardMap, Dims, weight_splits};
+use crate::plan::memory::{BackwardMap, weight_splits};
 use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::schedule::layer::{BackwardSlots, StepSizes};
+use crate::schedule::network::Dims;
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {

@@ -5,10 +5,10 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::Dims;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
+use crate::schedule::network::Dims;
 
 impl Plan {
     pub(crate) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {

@@ -7,6 +7,7 @@ pub(crate) mod checks;
 mod forward;
 pub(crate) mod memory;
 pub(crate) mod prologue;
+mod single_step;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,35 +16,20 @@ use wgpu::{CommandEncoder, ComputePass};
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
-use memory::{Chosen, Dims, Maps, SingleStep};
+use memory::{Chosen, Maps, SingleStep};
 
-use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
-use crate::network::config::RnnConfig;
-use crate::network::params::ParamLayout;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
+use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::{Strategy, has_fast_resident, holds_weights};
-
-/// A network without a shape: what `Rnn` and its plans share.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub math: Arc<dyn Cell>,
-    /// The same for kernels.
-    pub cell: ShaderCell,
-    pub config: RnnConfig,
-    pub layout: ParamLayout,
-    /// How parameters, input and output are stored.
-    pub element: Element,
-}
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
 #[derive(Debug, Clone)]
@@ -341,6 +327,7 @@ recording!(Backward, "tidegate backward");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::config::RnnConfig;
     use crate::product::{Tile, Tiles};
     use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};

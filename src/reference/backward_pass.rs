@@ -8,6 +8,16 @@ use super::trace::{DirectionTrace, LayerTrace, Trace};
 use crate::cell::BackwardStep;
 use crate::network::sequence::{Gradients, OutputGradients, state_len};
 
+/// What the steps of one direction leave for its products.
+struct StepGradients {
+    /// `[T, B, G, H]`.
+    d_wx: Vec<f64>,
+    /// `[T, B, G, H]`.
+    d_rh: Vec<f64>,
+    /// Of the parameters of single units, `[U, H]`.
+    d_unit: Vec<f64>,
+}
+
 impl Call<'_> {
     pub(super) fn backward(&self, trace: &Trace, d: &OutputGradients<'_, f64>) -> Gradients<f64> {
         let config = self.config;
@@ -48,16 +58,27 @@ impl Call<'_> {
         d_x: &mut [f64],
         gradients: &mut Gradients<f64>,
     ) {
+        let mut d_state = self.read_state(d_final_state, layer, direction);
+        let steps = self.backward_steps(layer, direction, &kept.directions[direction], d_y, &mut d_state);
+        self.write_state(&d_state, layer, direction, &mut gradients.d_initial_state);
+        self.add_products(layer, direction, kept, &steps, d_x, &mut gradients.d_params);
+    }
+
+    /// All steps, the last first: from the gradient of the final state to that of the initial one.
+    fn backward_steps(
+        &self,
+        layer: usize,
+        direction: usize,
+        kept: &DirectionTrace,
+        d_y: &[f64],
+        d_state: &mut Vec<f64>,
+    ) -> StepGradients {
         let Self { cell, batch, rows, hidden, gate_rows, first_rows, .. } = *self;
         let w = self.weights(layer, direction);
-        let LayerTrace { input: x, directions } = kept;
-        let kept = &directions[direction];
         let mut u = Unit::new(cell);
         let mut d_wx = vec![0.0; rows * gate_rows];
         let mut d_rh = vec![0.0; rows * gate_rows];
         let mut d_unit = vec![0.0; w.unit.len()];
-
-        let mut d_state = self.read_state(d_final_state, layer, direction);
         for &t in self.steps(direction).iter().rev() {
             // Gradient of the states before the step; past its length a row hands the gradient on unchanged.
             let mut d_prev = d_state.clone();
@@ -70,7 +91,7 @@ impl Call<'_> {
                     gather(&mut u.prev, &kept.prev, at, rows * hidden);
                     gather(&mut u.next, &kept.next, at, rows * hidden);
                     gather(&mut u.unit, w.unit, j, hidden);
-                    gather(&mut u.d_next, &d_state, b * hidden + j, batch * hidden);
+                    gather(&mut u.d_next, d_state, b * hidden + j, batch * hidden);
                     u.d_next[0] += d_y[(t * batch + b) * self.config.output_size() + direction * hidden + j];
                     cell.backward(BackwardStep {
                         saved: &u.saved,
@@ -104,24 +125,37 @@ impl Call<'_> {
                 d_prev[b * hidden..][..hidden].copy_from_slice(&d_state[b * hidden..][..hidden]);
             }
             self.cut_state(direction, t, &mut d_prev);
-            d_state = d_prev;
+            *d_state = d_prev;
         }
-        self.write_state(&d_state, layer, direction, &mut gradients.d_initial_state);
+        StepGradients { d_wx, d_rh, d_unit }
+    }
 
-        // All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).
-        let (d_wx, d_rh) = (matrix(&d_wx, gate_rows), matrix(&d_rh, gate_rows));
+    /// All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).
+    fn add_products(
+        &self,
+        layer: usize,
+        direction: usize,
+        kept: &LayerTrace,
+        steps: &StepGradients,
+        d_x: &mut [f64],
+        d_params: &mut [f64],
+    ) {
+        let Self { rows, hidden, gate_rows, first_rows, .. } = *self;
+        let w = self.weights(layer, direction);
+        let StepGradients { d_wx, d_rh, d_unit } = steps;
+        let (d_wx, d_rh) = (matrix(d_wx, gate_rows), matrix(d_rh, gate_rows));
         let input = w.ih.ncols();
         add_product(d_wx, w.ih, matrix_mut(d_x, input));
         let block = self.layout.block(layer, direction);
-        let d_params = &mut gradients.d_params;
         let d_weight_ih = &mut d_params[block.weight_ih..][..gate_rows * input];
-        add_product(d_wx.t(), matrix(x, input), matrix_mut(d_weight_ih, input));
+        add_product(d_wx.t(), matrix(&kept.input, input), matrix_mut(d_weight_ih, input));
         let d_weight_hh = &mut d_params[block.weight_hh..][..gate_rows * hidden];
         let (first, second) = d_weight_hh.split_at_mut(first_rows * hidden);
+        let kept = &kept.directions[direction];
         let h = matrix(&kept.prev[..rows * hidden], hidden);
         add_product(d_rh.slice(s![.., ..first_rows]).t(), h, matrix_mut(first, hidden));
         if self.two_phase() {
-            let mid = self.mid_saved(kept, &mut u);
+            let mid = self.mid_saved(kept, &mut Unit::new(self.cell));
             add_product(d_rh.slice(s![.., first_rows..]).t(), matrix(&mid, hidden), matrix_mut(second, hidden));
         }
         if let Some(at) = block.bias {
@@ -132,7 +166,7 @@ impl Call<'_> {
             }
         }
         if let Some(at) = block.unit {
-            d_params[at..][..d_unit.len()].copy_from_slice(&d_unit);
+            d_params[at..][..d_unit.len()].copy_from_slice(d_unit);
         }
     }
 

@@ -4,6 +4,7 @@ mod batched;
 pub(crate) mod choose;
 pub(crate) mod interface;
 pub(crate) mod layer;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod persistent;
 mod resident;

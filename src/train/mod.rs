@@ -29,6 +29,7 @@ mod parts;
 mod pass;
 mod readout;
 pub mod schedule;
+mod step;
 mod tensors;
 mod trainer;
 

@@ -10,17 +10,13 @@ mod html;
 mod inspect;
 mod run;
 
-use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use args::exit;
-
-/// What ends a command: its text is the one line that the user sees.
-type Failure = Box<dyn std::error::Error>;
-type Result<T, E = Failure> = std::result::Result<T, E>;
+pub(crate) use args::{Failure, Result, complain, print};
 
 /// Recurrent networks on any GPU.
 #[derive(Debug, Parser)]
@@ -82,21 +78,5 @@ fn finish(result: Result<()>) -> ExitCode {
             complain(&failure.to_string());
             exit::code(&failure)
         }
-    }
-}
-
-/// One line on stderr, whatever names from files or texts from drivers hold.
-fn complain(text: &str) {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
-    // There is nobody left to tell if this fails.
-    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
-}
-
-/// Writes to stdout. A reader that has seen enough, such as `head`, is no failure.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}").into()),
-        _ => Ok(()),
     }
 }

@@ -1,16 +1,11 @@
 //! A node on host data: ONNX's shapes and names in, [`Sequence`]s to run, ONNX's shapes and names out.
 
-use std::collections::BTreeMap;
-
 use super::node::Node;
 use super::operator::Attributes;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, Tensors};
 use crate::error::{Error, Result, check_len};
 use crate::import::Model;
 use crate::network::sequence::{Output, SeqShape, Sequence, state_len};
-
-/// Tensors under the graph's names.
-pub type Tensors = BTreeMap<String, Tensor>;
 
 /// What a node is to do on some tensors: run its [`parts`](Call::parts), each a network on its [`sequence`](Call::sequence), by
 /// [`Rnn::forward`](crate::Rnn::forward) or by the reference; [`outputs`](Call::outputs) then gives the node's own.

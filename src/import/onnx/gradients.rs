@@ -2,8 +2,8 @@
 
 use std::collections::btree_map::Entry;
 
-use super::call::{Call, Tensors};
-use super::tensor::{Tensor, Values};
+use super::call::Call;
+use super::tensor::{Tensor, Tensors, Values};
 use crate::error::{Error, Result, check_len};
 use crate::import::Model;
 use crate::network::sequence::{Gradients, OutputGradients};

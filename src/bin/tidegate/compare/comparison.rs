@@ -6,8 +6,9 @@ use serde_json::Value;
 use tidegate::bench::Score;
 
 use super::case::Case;
+use super::column::Column;
 use super::labels;
-use super::read::{self, Host, Peaks, Place, Recorded, Row};
+use super::read::{self, Place, Recorded, Row};
 use crate::Result;
 use crate::args::files;
 
@@ -28,28 +29,6 @@ impl Source {
 
     pub fn new(name: &str, value: &Value) -> Result<Self> {
         Ok(Self { name: name.into(), reports: read::recorded(value)? })
-    }
-}
-
-/// One program on one device of one file.
-#[derive(Debug, Clone)]
-pub struct Column {
-    pub label: String,
-    pub file: String,
-    pub program: String,
-    pub place: Place,
-    pub host: Host,
-    pub peaks: Option<Peaks>,
-}
-
-impl Column {
-    /// Whether it is a CPU, used as such.
-    pub fn is_cpu(&self) -> bool {
-        ["cpu", "cpu-reference"].contains(&&*self.place.device_type)
-    }
-
-    pub fn is_software(&self) -> bool {
-        self.place.device_type == "software"
     }
 }
 

@@ -1,6 +1,6 @@
 //! Names of columns: as short as they differ.
 
-use super::Column;
+use super::column::Column;
 
 /// What a name gets where another is the same.
 const PARTS: [fn(&Column) -> String; 5] = [

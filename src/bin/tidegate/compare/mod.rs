@@ -1,6 +1,7 @@
 //! `tidegate compare`: files of `bench --json` side by side.
 
 mod case;
+mod column;
 mod comparison;
 mod crossover;
 mod fields;
@@ -12,7 +13,8 @@ mod table;
 use std::path::PathBuf;
 
 pub use case::Case;
-pub use comparison::{Column, Comparison, Source, is_noise};
+pub use column::Column;
+pub use comparison::{Comparison, Source, is_noise};
 pub use crossover::crossover;
 pub use read::{Host, Peaks, Row};
 pub use regressions::{Tolerance, Verdict};
