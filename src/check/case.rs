@@ -325,10 +325,10 @@ async fn run_poisoned(
     let hold = data.hold.as_ref().map(|h| words("hold", h)).transpose()?;
     let dropout_state = words("dropout_state", &data.dropout.words())?;
     let forward = ForwardBuffers {
-        initial_state: initial_state.as_ref().map(whole),
-        lengths: lengths.as_ref().map(whole),
-        reset: reset.as_ref().map(whole),
-        hold: hold.as_ref().map(whole),
+        initial_state: initial_state.as_deref().map(whole),
+        lengths: lengths.as_deref().map(whole),
+        reset: reset.as_deref().map(whole),
+        hold: hold.as_deref().map(whole),
         dropout_state: Some(whole(&dropout_state)),
         status: Some(whole(status)),
         ..buffers.forward(&params, &input)
@@ -350,7 +350,7 @@ async fn run_poisoned(
     let poison = buffers.keep(ctx.upload("poison", &vec![u32::MAX; (sizes.workspace / 4) as usize]))?;
     encoder.copy_buffer_to_buffer(&poison, 0, &buffers.workspace, 0, sizes.workspace);
     let backward = BackwardBuffers {
-        d_final_state: d_final_state.as_ref().map(whole),
+        d_final_state: d_final_state.as_deref().map(whole),
         accumulate: case.accumulate,
         ..gradients.backward(forward, &d_output)
     };

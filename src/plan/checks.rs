@@ -28,6 +28,7 @@ impl<'a> Bindings<'a> {
     pub fn check(&self, ctx: &Context, same: &[[&str; 2]]) -> Result<()> {
         let alignment = u64::from(ctx.limits().min_storage_buffer_offset_alignment);
         for &Given { name, binding, needed, .. } in &self.0 {
+            ctx.check_own(name, binding.buffer)?;
             let usage = binding.buffer.usage();
             if !usage.contains(BufferUsages::STORAGE) {
                 return Err(Error::BufferUsage { name, needed: BufferUsages::STORAGE, actual: usage });

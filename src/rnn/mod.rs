@@ -10,6 +10,7 @@ use wgpu::{Buffer, BufferUsages};
 
 use crate::cell::{Cell, CellSpec, ShaderCell};
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
@@ -168,12 +169,12 @@ impl Rnn {
     }
 
     /// Uploads parameters into a new buffer, stored as the network's [`dtype`](Rnn::dtype); they must have its layout.
-    pub fn upload(&self, params: &Params) -> Result<Buffer> {
+    pub fn upload(&self, params: &Params) -> Result<DeviceBuffer> {
         self.check_layout(params)?;
         self.upload_stored("tidegate params", params.values())
     }
 
-    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<Buffer> {
+    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<DeviceBuffer> {
         self.ctx.upload(label, &self.dtype().encode(values))
     }
 

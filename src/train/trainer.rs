@@ -368,7 +368,7 @@ impl Trainer {
 
     /// Where the tokens of a chunk lie, u32; none without an embedding.
     pub fn tokens(&self) -> Option<&Buffer> {
-        self.buffers.tokens.as_ref()
+        self.buffers.tokens.as_deref()
     }
 
     /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.

@@ -6,6 +6,7 @@ pub mod tensors;
 use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
+use tidegate::import::onnx::Part;
 use tidegate::import::{Family, Model, Reading, masked_steps};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Mode, Output, OutputGradients, Rnn, Sequence, Strategy};
@@ -31,7 +32,8 @@ pub struct Args {
     /// Safetensors file to write
     #[arg(long)]
     output: PathBuf,
-    /// Also compute the gradients of the input, the initial states and every parameter, under PyTorch's names
+    /// Also compute the gradients of the input, the initial states and every parameter, under PyTorch's names; of an ONNX model those
+    /// of one recurrent node, under its tensors' names (see docs/models.md)
     #[arg(long)]
     backward: bool,
     /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
@@ -101,7 +103,6 @@ impl Target {
 
 pub fn run(args: &Args) -> Result<()> {
     let not_onnx = [
-        ("--backward", args.backward),
         ("--cell", args.cell.is_some()),
         ("--from", args.from.is_some()),
         ("--prefix", args.prefix.is_some()),
@@ -136,15 +137,28 @@ pub fn run(args: &Args) -> Result<()> {
 
 fn run_onnx(args: &Args) -> Result<()> {
     let graph = onnx::open(&args.model)?;
-    let job = onnx::Job::new(&graph, args.node.as_deref()).map_err(|e| files::at(&args.model, e))?;
-    let given = job.read(&files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
-    let target = Target::new(args)?;
+    let (node, at_input) = (args.node.as_deref(), |e| files::at(&args.input, e));
+    let job = if args.backward { onnx::Job::with_gradients(&graph, node) } else { onnx::Job::new(&graph, node) };
+    let job = job.map_err(|e| files::at(&args.model, e))?;
+    let bytes = files::read(&args.input)?;
     let mut tuned = None;
-    let tensors = job.run(&given, |part, seq| {
-        let (output, from) = forward(&target, &part.model, seq)?;
+    let mut remember = |(results, from): (Results, Option<PathBuf>)| {
         tuned = tuned.take().or(from);
-        Ok(output)
-    })?;
+        results
+    };
+    let (target, tensors) = if args.backward {
+        let given = job.read_with_gradients(&bytes).map_err(at_input)?;
+        let target = Target::new(args)?;
+        let run =
+            |part: &Part, seq: &Sequence<'_>, d: OutputGradients<'_>| Ok(remember(run_part(&target, &part.model, seq, Some(d))?));
+        let tensors = job.run_back(&given, run)?;
+        (target, tensors)
+    } else {
+        let given = job.read(&bytes).map_err(at_input)?;
+        let target = Target::new(args)?;
+        let tensors = job.run(&given, |part, seq| Ok(remember(run_part(&target, &part.model, seq, None)?).0))?;
+        (target, tensors)
+    };
     write(args, &onnx::serialize(&tensors)?, tuned.as_deref())?;
     target.note(args);
     Ok(())
@@ -183,7 +197,12 @@ fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<
 }
 
 /// One network of an ONNX node.
-fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<(Output, Option<PathBuf>)> {
+fn run_part(
+    target: &Target,
+    model: &Model,
+    seq: &Sequence<'_>,
+    d: Option<OutputGradients<'_>>,
+) -> Result<(Results, Option<PathBuf>)> {
     let call = Call {
         shape: seq.shape,
         input: seq.input.to_vec(),
@@ -191,11 +210,10 @@ fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<(Output
         lengths: seq.lengths.map(<[u32]>::to_vec),
         reset: None,
         hold: None,
-        d_output: None,
-        d_final_state: None,
+        d_output: d.map(|d| d.d_output.to_vec()),
+        d_final_state: d.and_then(|d| d.d_final_state).map(<[f32]>::to_vec),
     };
-    let ((output, _), tuned) = target.run(model, call)?;
-    Ok((output, tuned))
+    target.run(model, call)
 }
 
 /// The reference, from what a device would have stored to what it would store.
