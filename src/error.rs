@@ -38,6 +38,11 @@ pub enum Error {
     /// A tensor in the file that the network does not use.
     #[error("unused tensor `{name}`: the network has no such parameter")]
     UnusedTensor { name: String },
+    /// A tensor beside the one network of a file that should hold nothing else.
+    #[error(
+        "unused tensor `{name}`: the file holds a network behind `{prefix}` and more; read with that prefix, it is read alone"
+    )]
+    OutsideNetwork { name: String, prefix: String },
     /// A tensor of a type that is not read here.
     #[error("`{name}`: expected dtype {expected}, got {actual}")]
     Dtype { name: String, expected: &'static str, actual: String },
@@ -78,6 +83,9 @@ pub enum Error {
     /// A [`Tuning`](crate::Tuning) of another device than this.
     #[error("tuning of device `{actual}`, expected one of `{expected}`")]
     OtherDevice { expected: String, actual: String },
+    /// A [`DeviceBuffer`](crate::DeviceBuffer) of another context's device.
+    #[error("buffer `{name}` is of {theirs}, but used with {ours}: make it by the one that uses it")]
+    OtherContext { name: String, theirs: String, ours: String },
     /// wgpu reported an error while objects were created; its text says which.
     #[error("wgpu: {0}")]
     Device(String),

@@ -1,5 +1,8 @@
 //! What a network is: [`RnnConfig`].
 
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
 use crate::error::{Error, Result};
 
 /// Shape and options of a recurrent network, with PyTorch's names and meanings.
@@ -20,6 +23,9 @@ pub struct RnnConfig {
     pub batch_first: bool,
     /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
     pub dropout: f32,
+    /// Whether the output of a held step is 0, as with Keras' argument of this name, instead of the output of the step before:
+    /// see [`Sequence::hold`](crate::Sequence::hold).
+    pub zero_output_for_mask: bool,
 }
 
 /// Which way a layer runs through time. With ragged lengths the reverse direction starts at each row's last step.
@@ -34,6 +40,37 @@ pub enum Direction {
     Bidirectional,
 }
 
+impl Direction {
+    const ALL: [Self; 3] = [Self::Forward, Self::Reverse, Self::Bidirectional];
+
+    /// Its name: `forward`, `reverse` or `bidirectional`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reverse => "reverse",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+}
+
+impl Display for Direction {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Direction {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|direction| direction.name() == name).ok_or_else(|| Error::UnknownName {
+            kind: "direction",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
+}
+
 impl RnnConfig {
     /// One layer, one direction, biases on, time-major, no dropout.
     pub fn new(input_size: usize, hidden_size: usize) -> Self {
@@ -45,6 +82,7 @@ impl RnnConfig {
             direction: Direction::Forward,
             batch_first: false,
             dropout: 0.0,
+            zero_output_for_mask: false,
         }
     }
 
@@ -76,6 +114,11 @@ impl RnnConfig {
     /// Drops outputs between layers in training, with this probability in 0..1.
     pub fn with_dropout(self, dropout: f32) -> Self {
         Self { dropout, ..self }
+    }
+
+    /// What a held step puts out: 0, or the output of the step before.
+    pub fn with_zero_output_for_mask(self, zero_output_for_mask: bool) -> Self {
+        Self { zero_output_for_mask, ..self }
     }
 
     /// D: 2 if bidirectional, else 1.
@@ -125,4 +168,25 @@ pub(super) fn check_dimension(name: &str, value: usize) -> Result<()> {
         return Err(Error::Range { name: name.into(), value: value as u64, min: 1, max });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dtype, Strategy};
+
+    #[test]
+    fn names_are_read_as_they_are_shown() {
+        for direction in Direction::ALL {
+            assert_eq!(direction.to_string().parse::<Direction>().unwrap(), direction);
+        }
+        for strategy in [Strategy::Auto, Strategy::Stepwise, Strategy::Batched, Strategy::Resident, Strategy::Persistent] {
+            assert_eq!(strategy.to_string().parse::<Strategy>().unwrap(), strategy);
+        }
+        for dtype in [Dtype::F32, Dtype::F16] {
+            assert_eq!(format!("{dtype:>4}").trim().parse::<Dtype>().unwrap(), dtype);
+        }
+        let error = "both".parse::<Direction>().unwrap_err().to_string();
+        assert!(error.contains("`both`") && error.contains("forward, reverse, bidirectional"), "{error}");
+    }
 }

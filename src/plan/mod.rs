@@ -2,51 +2,41 @@
 
 pub(crate) mod allocation;
 mod backward;
+pub(crate) mod binding;
 pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
 pub(crate) mod memory;
 pub(crate) mod prologue;
+mod single_step;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{CommandEncoder, ComputePass};
 
+pub use allocation::{GradientBuffers, PlanBuffers};
+pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
-use memory::{Chosen, Dims, Maps, SingleStep};
+use memory::{Chosen, Maps, SingleStep};
 
-use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
-use crate::network::config::RnnConfig;
-use crate::network::params::ParamLayout;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
+use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 
-/// A network without a shape: what `Rnn` and its plans share.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub math: Arc<dyn Cell>,
-    /// The same for kernels.
-    pub cell: ShaderCell,
-    pub config: RnnConfig,
-    pub layout: ParamLayout,
-    /// How parameters, input and output are stored.
-    pub element: Element,
-}
-
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Plan {
     pub(crate) ctx: Context,
     pub(crate) network: Arc<Network>,
@@ -59,6 +49,16 @@ pub struct Plan {
     sizes: BufferSizes,
     /// Those that were built.
     programs: Arc<Mutex<Vec<Program>>>,
+}
+
+/// What tells one plan from another.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, shape, mode, .. } = self;
+        let mut plan = f.debug_struct("Plan");
+        plan.field("cell", &network.math.name()).field("config", &network.config).field("shape", shape).field("mode", mode);
+        plan.field("strategy", &self.strategy()).finish_non_exhaustive()
+    }
 }
 
 /// What is recorded for a pass on buffers of which the options tell.
@@ -163,6 +163,7 @@ impl Plan {
             final_state: true,
             lengths: true,
             reset: true,
+            hold: !self.takes_the_call(),
             d_final_state: true,
             d_input: true,
             d_initial_state: true,
@@ -176,8 +177,8 @@ impl Plan {
             wanted.push((Pass::Forward(self.step), Options { in_place: true, ..all }));
         }
         if self.mode == Mode::Training {
-            // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
-            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, ..all })]);
+            // Without lengths and holds the first layer's weight gradients take the caller's input as it is: another pipeline.
+            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, hold: false, ..all })]);
         }
         let programs = wanted.into_iter().map(|(pass, options)| self.program(pass, options)).collect::<Result<Vec<_>>>()?;
         self.ctx.compile(programs.iter().flat_map(|program| kernels(program)))
@@ -262,16 +263,18 @@ impl Plan {
         check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
         let (initial, last) = (&buffers.initial_state, &buffers.final_state);
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
-        let direct = self.takes_the_call() && !in_place;
+        let direct = self.takes_the_call() && !in_place && buffers.hold.is_none();
         let mut options = Options { final_state: last.is_some(), in_place, direct, ..Options::of_forward(buffers) };
         let buffer = |role| forward_buffer(buffers, role);
-        let mut program = self.program(Pass::Forward(self.step), options)?;
+        // The dispatches of a single step know nothing of held rows.
+        let wanted = if options.hold { Step::Sequence } else { self.step };
+        let mut program = self.program(Pass::Forward(wanted), options)?;
         if direct && aliasing(&program, buffer).is_some() {
             options.direct = false;
-            program = self.program(Pass::Forward(self.step), options)?;
+            program = self.program(Pass::Forward(wanted), options)?;
         }
-        let step = self.step.on_buffers(in_place, aliasing(&program, buffer).is_some());
-        if step != self.step {
+        let step = wanted.on_buffers(in_place, aliasing(&program, buffer).is_some());
+        if step != wanted {
             program = self.program(Pass::Forward(step), options)?;
         }
         let bound = Bound::new(&self.ctx, &program, buffer)?;
@@ -303,19 +306,25 @@ impl Plan {
 }
 
 /// A forward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Forward {
     bound: Arc<Bound>,
 }
 
 /// A backward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Backward {
     bound: Arc<Bound>,
 }
 
 macro_rules! recording {
     ($name:ident, $label:literal) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("dispatches", &self.dispatches()).finish_non_exhaustive()
+            }
+        }
+
         impl $name {
             /// Records one labelled compute pass. Touches no queue, allocates no GPU object, may be called any number of times.
             pub fn encode(&self, encoder: &mut CommandEncoder) {
@@ -342,6 +351,7 @@ recording!(Backward, "tidegate backward");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::config::RnnConfig;
     use crate::product::{Tile, Tiles};
     use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};

@@ -8,6 +8,16 @@ use super::trace::{DirectionTrace, LayerTrace, Trace};
 use crate::cell::BackwardStep;
 use crate::network::sequence::{Gradients, OutputGradients, state_len};
 
+/// What the steps of one direction leave for its products.
+struct StepGradients {
+    /// `[T, B, G, H]`.
+    d_wx: Vec<f64>,
+    /// `[T, B, G, H]`.
+    d_rh: Vec<f64>,
+    /// Of the parameters of single units, `[U, H]`.
+    d_unit: Vec<f64>,
+}
+
 impl Call<'_> {
     pub(super) fn backward(&self, trace: &Trace, d: &OutputGradients<'_, f64>) -> Gradients<f64> {
         let config = self.config;
@@ -16,7 +26,7 @@ impl Call<'_> {
             d_params: vec![0.0; self.params.len()],
             d_initial_state: vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)],
         };
-        let mut d_y = self.read(d.d_output, config.output_size());
+        let mut d_y = self.read(d.d_output, config.output_size(), |t, b| self.within(t, b));
         for (layer, kept) in trace.layers.iter().enumerate().rev() {
             let mut d_x = vec![0.0; kept.input.len()];
             for direction in 0..config.num_directions() {
@@ -27,7 +37,7 @@ impl Call<'_> {
             }
             d_y = d_x;
         }
-        // A product's 0 past a length is NaN where a weight is not finite.
+        // A product's 0 where nothing was computed is NaN where a weight is not finite.
         for (t, b) in (0..self.seq_len).flat_map(|t| (0..self.batch).map(move |b| (t, b))).filter(|&(t, b)| !self.active(t, b)) {
             d_y[(t * self.batch + b) * config.input_size..][..config.input_size].fill(0.0);
         }
@@ -48,18 +58,30 @@ impl Call<'_> {
         d_x: &mut [f64],
         gradients: &mut Gradients<f64>,
     ) {
+        let mut d_state = self.read_state(d_final_state, layer, direction);
+        let steps = self.backward_steps(layer, direction, &kept.directions[direction], d_y, &mut d_state);
+        self.write_state(&d_state, layer, direction, &mut gradients.d_initial_state);
+        self.add_products(layer, direction, kept, &steps, d_x, &mut gradients.d_params);
+    }
+
+    /// All steps, the last first: from the gradient of the final state to that of the initial one.
+    fn backward_steps(
+        &self,
+        layer: usize,
+        direction: usize,
+        kept: &DirectionTrace,
+        d_y: &[f64],
+        d_state: &mut Vec<f64>,
+    ) -> StepGradients {
         let Self { cell, batch, rows, hidden, gate_rows, first_rows, .. } = *self;
         let w = self.weights(layer, direction);
-        let LayerTrace { input: x, directions } = kept;
-        let kept = &directions[direction];
         let mut u = Unit::new(cell);
         let mut d_wx = vec![0.0; rows * gate_rows];
         let mut d_rh = vec![0.0; rows * gate_rows];
         let mut d_unit = vec![0.0; w.unit.len()];
-
-        let mut d_state = self.read_state(d_final_state, layer, direction);
+        let repeated = self.repeated(layer, direction);
         for &t in self.steps(direction).iter().rev() {
-            // Gradient of the states before the step; past its length a row hands the gradient on unchanged.
+            // Gradient of the states before the step; a row that doesn't compute the step hands the gradient on.
             let mut d_prev = d_state.clone();
             let mut d_mid = vec![0.0; batch * hidden];
             // The first of two phases takes d_mid as 0: it is there for d_rh of the second phase's gates.
@@ -70,7 +92,7 @@ impl Call<'_> {
                     gather(&mut u.prev, &kept.prev, at, rows * hidden);
                     gather(&mut u.next, &kept.next, at, rows * hidden);
                     gather(&mut u.unit, w.unit, j, hidden);
-                    gather(&mut u.d_next, &d_state, b * hidden + j, batch * hidden);
+                    gather(&mut u.d_next, d_state, b * hidden + j, batch * hidden);
                     u.d_next[0] += d_y[(t * batch + b) * self.config.output_size() + direction * hidden + j];
                     cell.backward(BackwardStep {
                         saved: &u.saved,
@@ -102,26 +124,43 @@ impl Call<'_> {
             }
             for b in (0..batch).filter(|&b| !self.active(t, b)) {
                 d_prev[b * hidden..][..hidden].copy_from_slice(&d_state[b * hidden..][..hidden]);
+                if repeated[t * batch + b] {
+                    let d_y = &d_y[(t * batch + b) * self.config.output_size() + direction * hidden..][..hidden];
+                    d_prev[b * hidden..][..hidden].iter_mut().zip(d_y).for_each(|(sum, d)| *sum += d);
+                }
             }
             self.cut_state(direction, t, &mut d_prev);
-            d_state = d_prev;
+            *d_state = d_prev;
         }
-        self.write_state(&d_state, layer, direction, &mut gradients.d_initial_state);
+        StepGradients { d_wx, d_rh, d_unit }
+    }
 
-        // All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).
-        let (d_wx, d_rh) = (matrix(&d_wx, gate_rows), matrix(&d_rh, gate_rows));
+    /// All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).
+    fn add_products(
+        &self,
+        layer: usize,
+        direction: usize,
+        kept: &LayerTrace,
+        steps: &StepGradients,
+        d_x: &mut [f64],
+        d_params: &mut [f64],
+    ) {
+        let Self { rows, hidden, gate_rows, first_rows, .. } = *self;
+        let w = self.weights(layer, direction);
+        let StepGradients { d_wx, d_rh, d_unit } = steps;
+        let (d_wx, d_rh) = (matrix(d_wx, gate_rows), matrix(d_rh, gate_rows));
         let input = w.ih.ncols();
         add_product(d_wx, w.ih, matrix_mut(d_x, input));
         let block = self.layout.block(layer, direction);
-        let d_params = &mut gradients.d_params;
         let d_weight_ih = &mut d_params[block.weight_ih..][..gate_rows * input];
-        add_product(d_wx.t(), matrix(x, input), matrix_mut(d_weight_ih, input));
+        add_product(d_wx.t(), matrix(&kept.input, input), matrix_mut(d_weight_ih, input));
         let d_weight_hh = &mut d_params[block.weight_hh..][..gate_rows * hidden];
         let (first, second) = d_weight_hh.split_at_mut(first_rows * hidden);
+        let kept = &kept.directions[direction];
         let h = matrix(&kept.prev[..rows * hidden], hidden);
         add_product(d_rh.slice(s![.., ..first_rows]).t(), h, matrix_mut(first, hidden));
         if self.two_phase() {
-            let mid = self.mid_saved(kept, &mut u);
+            let mid = self.mid_saved(kept, &mut Unit::new(self.cell));
             add_product(d_rh.slice(s![.., first_rows..]).t(), matrix(&mid, hidden), matrix_mut(second, hidden));
         }
         if let Some(at) = block.bias {
@@ -132,7 +171,7 @@ impl Call<'_> {
             }
         }
         if let Some(at) = block.unit {
-            d_params[at..][..d_unit.len()].copy_from_slice(&d_unit);
+            d_params[at..][..d_unit.len()].copy_from_slice(d_unit);
         }
     }
 

@@ -1,10 +1,12 @@
 //! [`Session`]: streams that keep their state on the GPU.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::error::{Error, Result, check_len};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::config::Direction;
@@ -15,7 +17,6 @@ use crate::schedule::Strategy;
 
 /// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
 /// that it was made with: where persistent keeps being repaired, a new session is made with another.
-#[derive(Debug)]
 pub struct Session {
     ctx: Context,
     shape: SeqShape,
@@ -23,23 +24,30 @@ pub struct Session {
     /// Elements of the input and of the output.
     lens: [usize; 2],
     forward: Forward,
-    input: Buffer,
-    output: Buffer,
-    state: Buffer,
+    input: DeviceBuffer,
+    output: DeviceBuffer,
+    state: DeviceBuffer,
     /// What a chunk writes that may not write where it reads; it is then copied to `state`.
-    next_state: Option<Buffer>,
+    next_state: Option<DeviceBuffer>,
     /// Of strategy persistent, which may have to be repaired; else nothing is counted.
-    status: Option<Buffer>,
+    status: Option<DeviceBuffer>,
     /// The output, and behind it the status.
-    staging: Buffer,
+    staging: DeviceBuffer,
     /// `[T, B]` u32; all but the first step's words stay 0.
-    reset_mask: Buffer,
+    reset_mask: DeviceBuffer,
     /// Whether the app has the mask, and may write it at any time.
     shared_mask: bool,
     /// `[B]` u32, each 1: what resets copy into the mask.
-    ones: Buffer,
+    ones: DeviceBuffer,
     /// Rows to reset before the next chunk.
     pending: BTreeSet<usize>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shape, dtype, forward, .. } = self;
+        f.debug_struct("Session").field("shape", shape).field("dtype", dtype).field("forward", forward).finish_non_exhaustive()
+    }
 }
 
 impl Rnn {
@@ -72,7 +80,7 @@ impl Session {
             .transpose()?;
         let reset_mask = ctx.create_buffer("tidegate session reset mask", sizes.reset, usage)?;
         let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
-        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
+        let staged = sizes.output + status.as_deref().map_or(0, Buffer::size);
         let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut buffers = ForwardBuffers::new(
             params.as_entire_buffer_binding(),
@@ -83,7 +91,7 @@ impl Session {
         buffers.initial_state = Some(state.as_entire_buffer_binding());
         buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
         buffers.reset = Some(reset_mask.as_entire_buffer_binding());
-        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
+        buffers.status = status.as_deref().map(Buffer::as_entire_buffer_binding);
         let forward = plan.bind_forward(&buffers)?;
         Ok(Self {
             ctx: ctx.clone(),

@@ -4,6 +4,7 @@ mod batched;
 pub(crate) mod choose;
 pub(crate) mod interface;
 pub(crate) mod layer;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod persistent;
 mod resident;
@@ -12,6 +13,7 @@ mod stepwise;
 mod strategy;
 pub(crate) mod unrolled;
 
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use crate::cell::ShaderCell;
@@ -66,6 +68,12 @@ pub(crate) struct Candidate {
     /// Workgroups and numbers of strategy persistent's layout.
     pub workgroups: u32,
     pub layout: Forced,
+}
+
+impl Display for Strategy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
 }
 
 impl FromStr for Strategy {

@@ -27,8 +27,10 @@ mod loss;
 mod optimizer;
 mod parts;
 mod pass;
+mod predict;
 mod readout;
 pub mod schedule;
+mod step;
 mod tensors;
 mod trainer;
 

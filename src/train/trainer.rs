@@ -1,6 +1,7 @@
 //! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, CommandEncoder};
 
@@ -50,7 +51,6 @@ use crate::schedule::Strategy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Trainer {
     pub(super) ctx: Context,
     config: TrainConfig,
@@ -75,6 +75,13 @@ pub struct Trainer {
     pub(super) has_resets: bool,
     /// Scratch of `write_batch`.
     counted: Vec<u32>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rnn, optimizer, step, .. } = self;
+        f.debug_struct("Trainer").field("rnn", rnn).field("optimizer", optimizer).field("step", step).finish_non_exhaustive()
+    }
 }
 
 impl Trainer {
@@ -163,6 +170,9 @@ impl Trainer {
         }
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
             ctx.write(buffer, 0, lengths)?;
+        }
+        if let (Some(buffer), Some(hold)) = (&buffers.hold, batch.hold) {
+            ctx.write(buffer, 0, hold)?;
         }
         ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
@@ -358,7 +368,7 @@ impl Trainer {
 
     /// Where the tokens of a chunk lie, u32; none without an embedding.
     pub fn tokens(&self) -> Option<&Buffer> {
-        self.buffers.tokens.as_ref()
+        self.buffers.tokens.as_deref()
     }
 
     /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 
-use super::is_onnx;
+use super::names::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto, TensorProto};
 use crate::cell::activation::Activation;
 use crate::cell::{Cell, Elman, Gru, Lstm};

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::external::Files;
 use super::host::{self, Array, Budget};
+use super::names::describe;
 use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfo};
-use super::{describe, operator, tensor};
+use super::{operator, tensor};
 use crate::error::{Error, Result};
 
 /// What all graphs of a model share.

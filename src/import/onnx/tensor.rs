@@ -1,6 +1,7 @@
 //! Tensors, as the file holds them and as callers give and get them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
@@ -11,6 +12,9 @@ use super::proto::{
 };
 use crate::error::{Error, Result};
 use crate::import::safetensors::MAX_DIMENSIONS;
+
+/// Tensors under the graph's names.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// A tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]

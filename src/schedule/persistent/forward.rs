@@ -274,6 +274,8 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
             }
             let _ = writeln!(w, "}}\nvar cut{slot} = false;\nif sizes.has_reset == 1u {{");
             let _ = writeln!(w, "if on{slot} {{ cut{slot} = enters_cut(direction, t, b{slot}); }}\n}}");
+            let _ = writeln!(w, "var link{slot} = 0u;\nif sizes.has_hold != 0u {{");
+            let _ = writeln!(w, "if on{slot} {{ link{slot} = marks[link_index(direction, t, b{slot})]; }}\n}}");
             if !self.one_turn && phase.number == 2 {
                 for gate in 0..phase.first {
                     let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");
@@ -421,16 +423,21 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
     }
 
     fn finish_step(&self, w: &mut String, phase: &Phase, slot: u32, arguments: &str) {
-        let _ = writeln!(w, "let result = cell_forward({arguments});\nlet alive = t < length{slot};");
+        let _ = writeln!(
+            w,
+            "let result = cell_forward({arguments});\nlet within = t < length{slot};\n\
+             let alive = within & !is_held(link{slot});\nlet shown = alive | (within & repeats(link{slot}));"
+        );
         for i in 0..self.states() {
-            let _ = writeln!(w, "s{slot}_{i} = select(s{slot}_{i}, result.next[{i}], alive);");
+            let kept = format!("select(s{slot}_{i}, 0.0, cut{slot})");
+            let _ = writeln!(w, "s{slot}_{i} = select({kept}, result.next[{i}], alive);");
         }
         let _ = writeln!(w, "made{slot} = s{slot}_0;");
         self.publish(w, phase, slot);
         let _ = writeln!(
             w,
             "let at_row = row_of(t, b{slot});
-store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, alive));
+store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, shown));
 if sizes.has_reserve == 1u {{"
         );
         let (saved, states) = (self.cell.saved as u32, self.states());

@@ -1,7 +1,8 @@
 //! Arithmetic: on shapes, and on the constants that weights are made of.
 
+use super::array::{Array, Data};
 use super::number::{self, Binary};
-use super::{Array, Data, Op, broadcast, expanded};
+use super::op::{Op, broadcast, expanded};
 use crate::error::{Error, Result};
 use crate::import::onnx::proto;
 

@@ -1,6 +1,7 @@
 //! Operators that change shapes and nothing else: views where they can be.
 
-use super::{Array, Data, Op, broadcast, expanded, product, sizes};
+use super::array::{Array, Data};
+use super::op::{Op, broadcast, expanded, product, sizes};
 use crate::error::{Error, Result};
 
 pub fn identity(op: &Op<'_>) -> Result<Vec<Array>> {
