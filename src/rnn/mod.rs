@@ -19,14 +19,14 @@ use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::Plan;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::plan::memory::Dims;
 use crate::product::{Tile, Tiles};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::Candidate;
 use crate::schedule::Strategy;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::interface::Layer;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::network::Dims;
 use crate::schedule::network::Network;
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::persistent::{self, Forced};
