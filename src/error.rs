@@ -96,7 +96,7 @@ pub enum Error {
     /// A result too far from the truth.
     #[error("`{name}`: {measure} is {error:.3e}, allowed {allowed:.3e}")]
     Mismatch { name: String, measure: &'static str, error: f64, allowed: f64 },
-    /// A verification that failed, and what was held against what.
+    /// A verification that failed, and what was compared with what.
     #[error("{what}: {error}")]
     Verification { what: String, error: Box<Error> },
     /// A number that no map can show.

@@ -1,4 +1,4 @@
-//! Strategy persistent where it is weakest: workgroups that wait in vain, more of them than run, weights in registers; and every
+//! Strategy persistent where it is weakest: workgroups whose waits time out, more workgroups than can run, weights in registers; and every
 //! strategy at the ends of each axis.
 
 mod common;

@@ -6,7 +6,7 @@ use wgpu::Buffer;
 
 use crate::weights::Weights;
 
-/// Of both GRUs; letters and phonemes are embedded in as many dimensions.
+/// Hidden size of both GRUs; letters and phonemes are embedded in as many dimensions.
 pub const HIDDEN_SIZE: usize = 256;
 /// `<pad>`, `<unk>`, `</s>`, then a to z.
 const GRAPHEMES: usize = 29;

@@ -17,7 +17,7 @@ pub struct Description {
 }
 
 impl Description {
-    /// Of the reference.
+    /// Describes the reference.
     pub fn cpu() -> Self {
         Self {
             device: "CPU reference".into(),
@@ -27,7 +27,7 @@ impl Description {
         }
     }
 
-    /// Of an adapter. Browsers tell little: a page that knows a better name of the device can put it in.
+    /// Describes an adapter. Browsers tell little: a page that knows a better name of the device can put it in.
     pub fn adapter(info: &AdapterInfo) -> Self {
         let device_type = match info.device_type {
             DeviceType::DiscreteGpu => "discrete-gpu",

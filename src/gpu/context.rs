@@ -55,7 +55,7 @@ struct Inner {
     repairs: AtomicU32,
 }
 
-/// Of what it holds, only what tells one context from another: the kernels' sources alone fill pages.
+/// Only what tells one context from another: the kernels' sources alone would fill pages.
 impl fmt::Debug for Inner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { device, info, .. } = self;
@@ -217,7 +217,7 @@ impl Context {
         &self.inner.queue
     }
 
-    /// What wgpu tells of the adapter.
+    /// What wgpu reports about the adapter.
     pub fn adapter_info(&self) -> &AdapterInfo {
         &self.inner.info
     }

@@ -48,7 +48,7 @@ pub(crate) struct DeviceProfile {
     pub take: OperandRead,
 }
 
-/// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
+/// Any GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
 const GPU: DeviceProfile = DeviceProfile {
     threads: 512,
     held_in_all: 32_768,
@@ -63,7 +63,7 @@ const GPU: DeviceProfile = DeviceProfile {
     take: OperandRead::Scalars,
 };
 
-/// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
+/// A CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
 /// for every 8 threads, so they are few with many weights each.
 const CPU: DeviceProfile = DeviceProfile {
     threads: 1024,

@@ -347,7 +347,7 @@ impl Bound {
     }
 }
 
-/// Of a kernel that was compiled.
+/// The pipeline of a kernel that was compiled.
 fn built(kernel: &Kernel) -> Result<&Built> {
     kernel.built().ok_or_else(|| Error::Device(format!("`{}` was not compiled", kernel.source.name)))
 }

@@ -52,7 +52,7 @@ impl ParamLayout {
         Self::of(cell, &cell.spec(), config)
     }
 
-    /// Of a cell that was asked for its spec.
+    /// The layout for a cell whose spec is at hand.
     pub(crate) fn of(cell: &dyn Cell, spec: &CellSpec, config: &RnnConfig) -> Result<Self> {
         spec.check(cell.name())?;
         cell.validate()?;

@@ -55,7 +55,7 @@ pub struct ForwardBuffers<'a> {
     pub lengths: Option<BufferBinding<'a>>,
     /// `[T, B]` u32, time-major always: non-zero cuts the edge before t. Read.
     pub reset: Option<BufferBinding<'a>>,
-    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. The call is counted up by each forward.
+    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. Each forward increments the call counter.
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
     pub reserve: Option<BufferBinding<'a>>,

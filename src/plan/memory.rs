@@ -83,7 +83,7 @@ impl Maps {
             forward: ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace),
             step: match step {
                 Step::Sequence => SingleStep::None,
-                // Of a sequence it takes the product of the input.
+                // It uses the sequence's product of the input.
                 Step::Products => SingleStep::Products(ProductsMap::new(network, dims, &mut workspace)),
                 Step::FusedNetwork => SingleStep::Fused(FusedMap::new(network, dims, true, &mut of_step)),
                 Step::FusedLayers => SingleStep::Fused(FusedMap::new(network, dims, false, &mut of_step)),

@@ -29,6 +29,7 @@ use crate::schedule::layer::StepSizes;
 use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
+use crate::schedule::single_step::fused::FusedMap;
 use crate::schedule::{Strategy, has_fast_resident, holds_weights};
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
@@ -62,31 +63,57 @@ enum Pass {
     Backward,
 }
 
-/// Whether strategy persistent with so many workgroups is within the device's limits.
-fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, workgroups: u32) -> bool {
-    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups, ..options };
-    let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options: &options, step: Step::Sequence });
-    check(ctx, network, dims, mode, &options, &maps, &sizes).is_ok()
+/// What a plan is to be made for, before anything is chosen.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    ctx: &'a Context,
+    network: &'a Network,
+    dims: &'a Dims,
+    mode: Mode,
+    options: &'a ScheduleOptions,
 }
 
-/// Refuses what the device's limits do not let a plan do.
-fn check(
-    ctx: &Context,
-    network: &Network,
-    dims: &Dims,
-    mode: Mode,
-    options: &ScheduleOptions,
-    maps: &Maps,
-    sizes: &BufferSizes,
-) -> Result<()> {
-    let step_sizes = dims.step_sizes(network, 0, false);
-    let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
-    let schedule = options.strategy.schedule();
-    schedule.check(&layer, false)?;
-    if mode == Mode::Training {
-        schedule.check(&layer, true)?;
+impl Asked<'_> {
+    /// Where everything lies and how large the buffers are, in the options' strategy; or what the device's limits do not let it do.
+    fn maps(&self, step: Step) -> Result<(Maps, BufferSizes)> {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let schedule = options.strategy.schedule();
+        if step == Step::Sequence {
+            schedule.check(&layer, false)?;
+        }
+        if mode == Mode::Training {
+            schedule.check(&layer, true)?;
+        }
+        let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options, step });
+        sizes.check(mode, ctx.limits(), &maps.slots())?;
+        Ok((maps, sizes))
     }
-    sizes.check(mode, ctx.limits(), &maps.slots())
+
+    /// Whether a strategy is within the device's limits.
+    fn fits(&self, strategy: Strategy, workgroups: u32) -> bool {
+        let options = &ScheduleOptions { strategy, workgroups, ..*self.options };
+        Asked { options, ..*self }.maps(Step::Sequence).is_ok()
+    }
+
+    /// What the device has room for. `workgroups` is what persistent may count on, if that is known.
+    fn all_that_fits(&self, workgroups: Option<u32>) -> Fits {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let asked = |strategy| options.strategy == Strategy::Auto && self.fits(strategy, options.workgroups);
+        Fits {
+            stepwise: asked(Strategy::Stepwise),
+            batched: asked(Strategy::Batched),
+            resident: asked(Strategy::Resident),
+            persistent: options.persistent && workgroups.is_some_and(|workgroups| self.fits(Strategy::Persistent, workgroups)),
+            weights: holds_weights(ctx, &network.cell, &step_sizes),
+            fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
+            products_step: ProductsMap::fits(ctx, dims),
+            fused_step: FusedMap::fits(ctx, network, dims),
+        }
+    }
 }
 
 impl Plan {
@@ -102,8 +129,7 @@ impl Plan {
     ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
-        let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options: &options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let asked = Asked { ctx, network, dims: &dims, mode, options: &options };
         // What the app says, else what is known of the device now.
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
@@ -120,24 +146,25 @@ impl Plan {
             mode,
             software: ctx.is_software(),
             side_by_side,
-            fits: Fits {
-                persistent: options.persistent
-                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
-                weights: holds_weights(ctx, &network.cell, &step_sizes),
-                fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
-                products_step: ProductsMap::fits(ctx, &dims),
-            },
+            fits: asked.all_that_fits(workgroups),
         });
-        let options = options.chosen(&choice);
-        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
-        let options = ScheduleOptions { workgroups, ..options };
-        let (maps, sizes) = Maps::new(ctx, network, &dims, &Chosen { mode, options: &options, step: choice.step });
-        check(ctx, network, &dims, mode, &options, &maps, &sizes)?;
+        let chosen = options.chosen(&choice);
+        let workgroups = if chosen.workgroups > 0 { chosen.workgroups } else { ctx.side_by_side() };
+        let options = ScheduleOptions { workgroups, ..chosen };
+        let (maps, sizes) = Asked { options: &options, ..asked }.maps(choice.step)?;
         let programs = Arc::default();
         let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
         let plan = Self { ctx, network, shape, mode, options, step, maps, sizes, programs };
         plan.build()?;
         Ok(plan)
+    }
+
+    /// Whether a shape is within the device's limits in the options' strategy, which is not `Auto`.
+    #[cfg(feature = "tools")]
+    pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &ScheduleOptions) -> bool {
+        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
+        let fits = |dims| Asked { ctx, network, dims: &dims, mode, options }.fits(options.strategy, workgroups);
+        Dims::new(network, shape).is_ok_and(fits)
     }
 
     /// Builds the programs with all options, which compiles every pipeline that can be bound but those of single steps that have to

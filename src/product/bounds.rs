@@ -29,7 +29,7 @@ pub(super) fn check(p: &Product) -> Result<()> {
     within("C", p.c.slot, p.c.offset, &[stack(&p.c), (p.splits.count, p.splits.stride), (p.m, p.c.row), (p.n, 1)])
 }
 
-/// Refuses an operand whose last element, after `offset` so many steps of such lengths, lies beyond its slot.
+/// Refuses an operand whose last element lies beyond its slot: `steps` are counts and strides, from `offset` on.
 fn within(operand: &str, slot: Slot, offset: u64, steps: &[(u64, u64)]) -> Result<()> {
     let last = steps.iter().map(|&(count, stride)| u128::from(count - 1) * u128::from(stride)).sum::<u128>() + u128::from(offset);
     let actual = slot.elements();

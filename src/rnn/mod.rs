@@ -57,15 +57,15 @@ impl Rnn {
     }
 
     /// Chooses how parameters, input and output are stored on the GPU, f32 by default. f16 is read and written as such where the
-    /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and what they
-    /// write is packed by a dispatch more.
+    /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and an
+    /// extra dispatch packs what they write.
     pub fn with_dtype(self, dtype: Dtype) -> Result<Self> {
         let network = Network { element: self.ctx.element(dtype)?, ..(*self.network).clone() };
         Ok(Self { network: Arc::new(network), ..self })
     }
 
-    /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
-    /// the default 2.2·10⁹: a resident sequence is then cut into more dispatches.
+    /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog fires earlier than the default of
+    /// 2.2·10⁹ allows for: a resident sequence is then cut into more dispatches.
     pub fn with_dispatch_flops(self, dispatch_flops: u64) -> Self {
         Self { options: ScheduleOptions { dispatch_flops, ..self.options }, ..self }
     }
@@ -76,7 +76,7 @@ impl Rnn {
         Self { options: ScheduleOptions { window_bytes, ..self.options }, ..self }
     }
 
-    /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
+    /// Forces one tile for all bulk products; on a CPU adapter this also selects the kernel for GPUs, the only one with tiles.
     pub fn with_tile(self, tile: Tile) -> Self {
         let tiles = Tiles { cooperative: self.options.tiles.cooperative, ..Tiles::all(tile) };
         Self { options: ScheduleOptions { tiles, ..self.options }, ..self }
@@ -204,14 +204,13 @@ impl Rnn {
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         let tuned = self.tuning.tuned(&self.class(shape, mode));
         let failures = self.tuning.failures().saturating_add(self.ctx.repairs());
-        let plan = |options| Plan::new(&self.ctx, &self.network, shape, mode, options, tuned, failures);
-        let chosen = plan(self.options);
-        if self.options.strategy != Strategy::Auto || !matches!(chosen, Err(Error::Limit { .. })) {
-            return chosen;
-        }
-        // A shape of more rows than one strategy's grid takes is within another's.
-        let mut others = [Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
-        others.find_map(|strategy| plan(ScheduleOptions { strategy, ..self.options }).ok()).map_or(chosen, Ok)
+        Plan::new(&self.ctx, &self.network, shape, mode, self.options, tuned, failures)
+    }
+
+    /// Whether a shape is within the device's limits in the strategy that is forced.
+    #[cfg(feature = "tools")]
+    pub(crate) fn fits(&self, shape: SeqShape, mode: Mode) -> bool {
+        Plan::fits(&self.ctx, &self.network, shape, mode, &self.options)
     }
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.

@@ -13,8 +13,8 @@ use crate::plan::{Forward, ForwardBuffers};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
-/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
-/// that it was made with: where persistent keeps being repaired, a new session is made with another.
+/// A stream processed chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
+/// that it was made with: where persistent keeps being repaired, make a new session with another.
 #[derive(Debug)]
 pub struct Session {
     ctx: Context,
@@ -28,7 +28,7 @@ pub struct Session {
     state: Buffer,
     /// What a chunk writes that may not write where it reads; it is then copied to `state`.
     next_state: Option<Buffer>,
-    /// Of strategy persistent, which may have to be repaired; else nothing is counted.
+    /// For strategy persistent, which may have to be repaired; else nothing is counted.
     status: Option<Buffer>,
     /// The output, and behind it the status.
     staging: Buffer,
@@ -43,7 +43,7 @@ pub struct Session {
 }
 
 impl Rnn {
-    /// A stream of `shape.batch_size` rows that goes on by `shape.seq_len` steps a call, from a zero state.
+    /// A stream of `shape.batch_size` rows that advances by `shape.seq_len` steps a call, from a zero state.
     pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
         Session::new(self, params, shape)
     }
@@ -130,7 +130,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same decided on the GPU: the app's kernels write a word other than 0 for each row to reset, `[B]` u32, before the next
+    /// As [`reset`](Session::reset), but decided on the GPU: the app's kernels write a word other than 0 for each row to reset, `[B]` u32, before the next
     /// chunk is recorded. The chunk makes it zeros again.
     pub fn reset_mask(&mut self) -> &Buffer {
         self.shared_mask = true;

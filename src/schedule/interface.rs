@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::cell::ShaderCell;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
@@ -51,6 +51,16 @@ pub(crate) trait Schedule: Debug + Sync {
         let _ = (ctx, batch_size);
         vec![1]
     }
+}
+
+/// Refuses a dispatch of more workgroups in one dimension than the device takes: rows of the batch are spread over the second.
+pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 3]) -> Result<()> {
+    let (needed, most) = (groups.into_iter().max().unwrap_or(0), u64::from(limits.max_compute_workgroups_per_dimension));
+    if needed <= most {
+        return Ok(());
+    }
+    let limit = format!("max_compute_workgroups_per_dimension for all rows of the batch in strategy {strategy}");
+    Err(Error::Limit { limit, needed, actual: most })
 }
 
 /// A layer to be run.

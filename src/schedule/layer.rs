@@ -34,9 +34,9 @@ sizes! {
         snapshot,
         /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
         members, team_rows, spin_limit, call_limit, has_status,
-        /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
+        /// For strategy batched, offsets in the state: a step's product, its number of parts, and the operand of backward's.
         part, splits, sent,
-        /// Of a schedule that takes lengths and initial states from the call.
+        /// For a schedule that takes lengths and initial states from the call.
         has_lengths, has_initial,
     }
 }
@@ -53,7 +53,7 @@ pub(crate) struct ForwardSlots {
     pub final_state: Slot,
     /// What workgroups of strategy persistent tell each other, or batched's products multiply.
     pub exchange: Slot,
-    /// Of strategy persistent alone.
+    /// For strategy persistent alone.
     pub status: Slot,
     /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `marks` hold it.
     pub call: Option<CallSlots>,
@@ -78,7 +78,7 @@ pub(crate) struct BackwardSlots {
     pub reserve: Slot,
     pub d_output: Slot,
     pub d_initial_state: Slot,
-    /// Of strategy persistent alone.
+    /// For strategy persistent alone.
     pub exchange: Slot,
     pub status: Slot,
 }

@@ -43,7 +43,7 @@ impl Strategy {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or("auto", |(_, name, _)| name)
     }
 
-    /// Of one that was chosen: `Auto` is none.
+    /// The schedule of a strategy that was chosen: `Auto` has none.
     pub(crate) fn schedule(self) -> &'static dyn Schedule {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or(&stepwise::Stepwise, |(_, _, schedule)| *schedule)
     }

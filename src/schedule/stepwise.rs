@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::interface::{Layer, Schedule};
+use crate::schedule::interface::{Layer, Schedule, check_groups};
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
@@ -134,6 +134,14 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
 pub(super) struct Stepwise;
 
 impl Schedule for Stepwise {
+    fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
+        phases(layer.cell).into_iter().try_for_each(|phase| {
+            let unrolled = unrolled::step_groups(layer, phase, backward);
+            let own = || Ok(Tile::new(layer.sizes.batch, if backward { 1 } else { phase.count })?.groups(layer.sizes));
+            check_groups(layer.ctx.limits(), "stepwise", unrolled.map_or_else(own, Ok)?)
+        })
+    }
+
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
         forward(layer, slots)
     }

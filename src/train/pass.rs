@@ -24,7 +24,7 @@ pub(super) struct Use<'a> {
     written: bool,
 }
 
-/// A buffer of at least so many bytes that is read, if it is given.
+/// A buffer of at least this many bytes that is read, if it is given.
 pub(super) fn reads<'a>(role: Role, binding: impl Into<Option<&'a BufferBinding<'a>>>, bytes: u64) -> Use<'a> {
     Use { role, binding: binding.into(), bytes, written: false }
 }

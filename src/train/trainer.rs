@@ -218,7 +218,7 @@ impl Trainer {
     }
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
-    /// training needs: ask every so many steps.
+    /// training needs: ask every few steps.
     ///
     /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
     /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first

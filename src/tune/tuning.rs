@@ -66,7 +66,7 @@ pub(crate) struct Choice {
 pub struct Tried {
     /// Never `Auto`.
     pub strategy: Strategy,
-    /// Of strategy persistent.
+    /// For strategy persistent.
     pub workgroups: u32,
     /// Median milliseconds of a run, at the shape that was tuned for.
     pub ms: Option<f64>,

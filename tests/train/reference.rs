@@ -12,7 +12,7 @@ pub struct Chunk {
     pub labels: Vec<u32>,
     pub values: Vec<f64>,
     pub lengths: Option<Vec<u32>>,
-    /// Of every prediction, with nothing past a length.
+    /// Loss of every prediction, with nothing past a length.
     pub counted: Vec<bool>,
 }
 

@@ -152,7 +152,7 @@ impl Attributes {
         if self.direction == Direction::Bidirectional { 2 } else { 1 }
     }
 
-    /// Of `initial_h` and the other states.
+    /// Shape of `initial_h` and the other states.
     pub fn state_shape(&self, batch_size: usize, hidden_size: usize) -> [usize; 3] {
         let directions = self.num_directions();
         if self.layout { [batch_size, directions, hidden_size] } else { [directions, batch_size, hidden_size] }

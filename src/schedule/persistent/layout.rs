@@ -110,7 +110,7 @@ impl Work {
         [(0, self.first_phase_gates), (self.first_phase_gates, self.gates - self.first_phase_gates)]
     }
 
-    /// Length of the vector that a phase of so many gates multiplies.
+    /// Length of the vector that a phase of `gates` gates multiplies.
     fn k(&self, gates: u32) -> u32 {
         if self.backward { gates * self.hidden } else { self.hidden }
     }

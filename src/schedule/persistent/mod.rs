@@ -26,7 +26,7 @@ use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::resident;
@@ -135,7 +135,7 @@ fn clear_source() -> KernelSource {
     KernelSource::new("prologue/clear_exchange", &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// What makes ready for a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
+/// The dispatch that prepares a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
@@ -271,7 +271,9 @@ impl Schedule for Persistent {
         check(layer.ctx)?;
         let forced = layer.options.layout;
         let device = forced.device(Device::new(layer.ctx, layer.options.workgroups));
-        layout(device, forced, layer.cell, layer.sizes, backward).map(drop)
+        layout(device, forced, layer.cell, layer.sizes, backward)?;
+        // The repair's.
+        check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))
     }
 
     /// What workgroups exchange, and a snapshot for the repair.

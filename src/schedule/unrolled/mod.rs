@@ -48,6 +48,10 @@ impl AllSteps {
         Some(Self { share: Share::resident(&profile(layer)?, &work)?, work })
     }
 
+    pub fn groups(&self) -> [u64; 3] {
+        self.share.groups(&self.work)
+    }
+
     /// Whether it makes a step faster than a dispatch of its own would.
     pub fn is_fast(&self) -> bool {
         self.share.weights(&self.work) <= FAST_QUADS
@@ -110,6 +114,12 @@ pub(super) fn step_backward(layer: &Layer<'_>, phase: Phase, s: &BackwardSlots) 
     let bindings = by_quads(&share, s.bindings(), s.params.element);
     let kernel = ctx.kernel(backward::step(cell, &share, &work, phase, step_index(ctx), &bindings));
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
+}
+
+/// The grid of [`step_forward`] or [`step_backward`].
+pub(super) fn step_groups(layer: &Layer<'_>, phase: Phase, backward: bool) -> Option<[u64; 3]> {
+    let work = Work::of_phase(layer.cell, layer.sizes, phase, backward);
+    Some(Share::step(&profile(layer)?, &work)?.groups(&work))
 }
 
 /// Devices and shapes that validation tries without one: the registers of several vendors, and a device without shuffles and with

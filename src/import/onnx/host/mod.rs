@@ -108,7 +108,7 @@ pub fn run(
     for (index, attribute) in node.attribute.iter().enumerate() {
         let name = &*attribute.name;
         if !operator.attributes.contains(&name) {
-            return Err(at(Error::Onnx(format!("attribute `{name}` is none of its in opset {opset}"))));
+            return Err(at(Error::Onnx(format!("has no attribute `{name}` in opset {opset}"))));
         }
         if node.attribute[..index].iter().any(|earlier| earlier.name == name) {
             return Err(at(Error::Onnx(format!("attribute `{name}` is there twice"))));

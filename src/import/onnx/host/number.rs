@@ -25,7 +25,7 @@ macro_rules! integers {
             fn widen(self) -> Wide {
                 Wide::Int(self.into())
             }
-            // Of integers the low bits stay, of floats what is before the point, at most the largest.
+            // Integers keep their low bits, floats what is before the point, saturated.
             fn narrow(value: Wide) -> Self {
                 match value {
                     Wide::Float(value) => value as Self,
@@ -166,7 +166,7 @@ fn zipped<T: Arithmetic>(op: Binary, a: &[T], b: &[T]) -> Vec<T> {
     a.iter().zip(b).map(|(&a, &b)| a.binary(op, b)).collect()
 }
 
-/// Of two tensors of one shape. Two kinds of floats, of which one is FLOAT, are FLOAT: inputs of 16 bits are given as floats.
+/// Both operands have one shape. Two kinds of floats, of which one is FLOAT, are FLOAT: inputs of 16 bits are given as floats.
 pub fn binary(op: Binary, a: &Array, b: &Array, budget: &Budget) -> Result<Array> {
     let (a, b) = alike(a, b, budget)?;
     let (a, b) = (a.contiguous(budget)?, b.contiguous(budget)?);
