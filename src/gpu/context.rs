@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Features, Limits, Queue};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::{self, Capabilities, MOST_STORAGE_BUFFERS};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
@@ -330,7 +330,7 @@ impl Context {
         let size = bytes.len() as u64;
         let has = self.limits().max_buffer_size;
         if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
         }
         // In browsers memory that cannot be had is an error of the write; mapped, it would be an exception that wgpu panics on.
         if cfg!(target_arch = "wasm32") {
@@ -349,7 +349,7 @@ impl Context {
     pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
         let has = self.limits().max_buffer_size;
         if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
         self.scoped(|| self.device().create_buffer(&descriptor))

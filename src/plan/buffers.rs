@@ -2,7 +2,7 @@
 
 use wgpu::BufferBinding;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Slot};
 use crate::network::sequence::Mode;
@@ -128,7 +128,7 @@ impl BufferSizes {
         bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode)
     }
 
-    fn check_each(&self, limit: &str, actual: u64, mode: Mode) -> Result<()> {
+    fn check_each(&self, limit: &'static str, actual: u64, mode: Mode) -> Result<()> {
         let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
@@ -141,7 +141,7 @@ impl BufferSizes {
         ];
         for (name, needed, hint) in all {
             if needed > actual {
-                return Err(Error::Limit { limit: format!("{limit} of `{name}`{hint}"), needed, actual });
+                return Err(Error::Limit { limit: Limit::Device(limit, format!("of `{name}`{hint}")), needed, actual });
             }
         }
         Ok(())

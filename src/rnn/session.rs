@@ -9,6 +9,7 @@ use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::config::Direction;
 use crate::network::sequence::{Mode, SeqShape};
+use crate::plan::allocation::Allocator;
 use crate::plan::{Forward, ForwardBuffers};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
@@ -60,17 +61,11 @@ impl Session {
         let ctx = rnn.context();
         let plan = rnn.plan(shape, Mode::Inference)?;
         let sizes = plan.sizes();
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let input = ctx.create_buffer("tidegate session input", sizes.input, usage)?;
-        let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
-        let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
-        let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
-        let next_state =
-            (!plan.steps_in_place()).then(|| ctx.create_buffer("tidegate session next state", sizes.state, usage)).transpose()?;
-        let status = (plan.strategy() == Strategy::Persistent)
-            .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
-            .transpose()?;
-        let reset_mask = ctx.create_buffer("tidegate session reset mask", sizes.reset, usage)?;
+        let of = Allocator::new(ctx, &sizes, "session");
+        let (input, output, state, workspace) = (of.input()?, of.output()?, of.state("state")?, of.workspace(0)?);
+        let next_state = (!plan.steps_in_place()).then(|| of.state("next_state")).transpose()?;
+        let status = (plan.strategy() == Strategy::Persistent).then(|| of.status()).transpose()?;
+        let reset_mask = of.reset()?;
         let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
         let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
         let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
@@ -59,7 +59,8 @@ pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 
     if needed <= most {
         return Ok(());
     }
-    let limit = format!("max_compute_workgroups_per_dimension for all rows of the batch in strategy {strategy}");
+    let limit =
+        Limit::Device("max_compute_workgroups_per_dimension", format!("for all rows of the batch in strategy {strategy}"));
     Err(Error::Limit { limit, needed, actual: most })
 }
 

@@ -1,7 +1,7 @@
 //! One fused dispatch per step: the product with W_hh, and the cell in its epilogue.
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
@@ -42,7 +42,7 @@ impl Tile {
         debug_assert!(tile.units * tile.lanes <= INVOCATIONS);
         let needed = tile.workgroup_bytes(accumulators);
         if needed > WORKGROUP_BYTES {
-            let limit = "workgroup memory for the gates of a cell".into();
+            let limit = Limit::Layout("workgroup memory for the gates of a cell".into());
             return Err(Error::Limit { limit, needed: needed.into(), actual: WORKGROUP_BYTES.into() });
         }
         Ok(tile)
@@ -136,9 +136,11 @@ pub(super) struct Stepwise;
 impl Schedule for Stepwise {
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         phases(layer.cell).into_iter().try_for_each(|phase| {
-            let unrolled = unrolled::step_groups(layer, phase, backward);
-            let own = || Ok(Tile::new(layer.sizes.batch, if backward { 1 } else { phase.count })?.groups(layer.sizes));
-            check_groups(layer.ctx.limits(), "stepwise", unrolled.map_or_else(own, Ok)?)
+            let groups = match unrolled::step_groups(layer, phase, backward) {
+                Some(groups) => groups,
+                None => Tile::new(layer.sizes.batch, if backward { 1 } else { phase.count })?.groups(layer.sizes),
+            };
+            check_groups(layer.ctx.limits(), "stepwise", groups)
         })
     }
 

@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use super::device::{Device, Vendor};
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// What is forced; the rest is the formula's. Its text is such as `vendor=nvidia workgroups=128 units=8 back-units=16`: what begins
 /// with `back-` is backward's.
@@ -66,12 +66,12 @@ impl FromStr for Forced {
 }
 
 impl Forced {
-    pub(in crate::schedule) fn device(self, device: Device) -> Device {
-        Device { vendor: self.vendor.unwrap_or(device.vendor), ..device }
+    pub(in crate::schedule) fn device(self, device: DeviceProfile) -> DeviceProfile {
+        DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
     /// A layout with these numbers for H and B, refused where they contradict each other.
-    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: Device) -> Result<Layout> {
+    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: DeviceProfile) -> Result<Layout> {
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             return Ok(layout);
@@ -103,7 +103,7 @@ impl Forced {
         ];
         for (limit, needed, actual) in limits {
             if needed > actual {
-                return Err(Error::Limit { limit: limit.into(), needed, actual });
+                return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
         }
         match forced.tile(0, device.in_turn).fault() {

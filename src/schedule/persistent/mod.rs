@@ -2,7 +2,6 @@
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
 mod backward;
-pub(super) mod device;
 mod emit;
 mod forced;
 mod forward;
@@ -11,7 +10,6 @@ mod made;
 mod tile;
 mod unroll;
 
-use device::Device;
 pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
@@ -19,11 +17,12 @@ pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::MOST_STORAGE_BUFFERS;
 use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
@@ -86,11 +85,11 @@ fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes
 /// Refuses a device that cannot run this strategy at all.
 pub(crate) fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
-        return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
+        return Err(Error::Limit { limit: Limit::Feature("indirect dispatches for strategy persistent"), needed: 1, actual: 0 });
     }
     let (needed, actual) = (STORAGE_BUFFERS, ctx.limits().max_storage_buffers_per_shader_stage);
     if actual < needed {
-        let limit = "max_storage_buffers_per_shader_stage for strategy persistent".into();
+        let limit = Limit::Device("max_storage_buffers_per_shader_stage", "for strategy persistent".into());
         return Err(Error::Limit { limit, needed: needed.into(), actual: actual.into() });
     }
     Ok(())
@@ -101,13 +100,13 @@ const PARTS: [u32; 4] = [8, 4, 2, 1];
 const LEAST_WORKGROUPS: u32 = 4;
 
 /// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
     let StepSizes { hidden, batch, directions, .. } = *sizes;
     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
     let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
-        let limit = format!("{what} for strategy persistent at hidden_size {hidden}{backward}");
+        let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
         Error::Limit { limit, needed, actual: has }
     })?;
     forced.layout(layout, hidden, batch, device)
@@ -166,7 +165,13 @@ fn together() -> [Binding; 3] {
 }
 
 /// The forward kernel of a cell, as the device wants it laid out.
-fn forward_body<'a>(device: Device, forced: Forced, cell: &'a ShaderCell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+fn forward_body<'a>(
+    device: DeviceProfile,
+    forced: Forced,
+    cell: &'a ShaderCell,
+    sizes: &StepSizes,
+    halves: bool,
+) -> Result<Body<'a>> {
     Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
 }
 
@@ -192,7 +197,7 @@ fn shared_sizes(
 
 fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
@@ -219,7 +224,7 @@ fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: Step
 
 fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
@@ -237,7 +242,7 @@ fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSi
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    let [gpu, cpu, bare] = Device::samples();
+    let [gpu, cpu, bare] = DeviceProfile::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
     {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
@@ -270,7 +275,7 @@ impl Schedule for Persistent {
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         check(layer.ctx)?;
         let forced = layer.options.layout;
-        let device = forced.device(Device::new(layer.ctx, layer.options.workgroups));
+        let device = forced.device(DeviceProfile::new(layer.ctx, layer.options.workgroups));
         layout(device, forced, layer.cell, layer.sizes, backward)?;
         // The repair's.
         check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))

@@ -1,9 +1,9 @@
 //! How the rows of a batch are shared out among resident workgroups, and which of two layouts each has.
 
+use super::bounds::Bounds;
 use super::registers::Registers;
 use super::reread::Reread;
 use super::work::Work;
-use crate::gpu::profile::DeviceProfile;
 use crate::schedule::layer::StepSizes;
 
 /// How a workgroup is laid out; all but its rows goes into the shader as constants.
@@ -14,7 +14,7 @@ pub(super) enum ResidentLayout {
 }
 
 impl ResidentLayout {
-    pub fn new(budget: DeviceProfile, work: Work) -> Self {
+    pub fn new(budget: Bounds, work: Work) -> Self {
         let Work { batch, directions, .. } = work;
         let mut rows = 1;
         while rows < 8 && batch.div_ceil(2 * rows) * directions >= budget.groups {
@@ -42,7 +42,7 @@ impl ResidentLayout {
     }
 
     /// Steps of one dispatch of `flops` per workgroup.
-    pub fn chunk(self, budget: DeviceProfile, flops: u64, work: Work) -> u32 {
+    pub fn chunk(self, budget: Bounds, flops: u64, work: Work) -> u32 {
         let groups = work.batch.div_ceil(self.rows()) * work.directions;
         let hidden = u64::from(work.hidden);
         let step = 2 * u64::from(self.rows()) * u64::from(work.gates) * hidden * hidden;

@@ -1,10 +1,12 @@
 //! The whole sequence in one dispatch: one workgroup per slice of the batch and direction, weights in registers if they fit.
 
+mod bounds;
 mod layout;
 mod registers;
 mod reread;
 mod work;
 
+use bounds::Bounds;
 use layout::ResidentLayout;
 use work::Work;
 
@@ -12,7 +14,6 @@ use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::interface::{Layer, Schedule, check_groups};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
@@ -40,14 +41,14 @@ fn forward_source(
 
 /// Whether weights stay in registers, forward and backward.
 pub(super) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
-    let budget = DeviceProfile::new(ctx);
+    let budget = Bounds::new(ctx);
     let held = |backward| matches!(ResidentLayout::new(budget, Work::new(cell, sizes, backward)), ResidentLayout::Registers(_));
     held(false) && held(true)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
 pub(super) fn chunk(ctx: &Context, flops: u64, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> u32 {
-    let budget = DeviceProfile::new(ctx);
+    let budget = Bounds::new(ctx);
     let work = Work::new(cell, sizes, backward);
     ResidentLayout::new(budget, work).chunk(budget, flops, work)
 }
@@ -55,13 +56,13 @@ pub(super) fn chunk(ctx: &Context, flops: u64, cell: &ShaderCell, sizes: &StepSi
 /// The grid of [`forward_dispatch`] or [`backward_dispatch`].
 pub(super) fn groups(layer: &Layer<'_>, backward: bool) -> [u64; 3] {
     let work = Work::new(layer.cell, layer.sizes, backward);
-    ResidentLayout::new(DeviceProfile::new(layer.ctx), work).groups(layer.sizes)
+    ResidentLayout::new(Bounds::new(layer.ctx), work).groups(layer.sizes)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, false);
-    let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
+    let layout = ResidentLayout::new(Bounds::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()));
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
@@ -112,7 +113,7 @@ pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
 pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
     let work = Work::new(cell, sizes, true);
-    let layout = ResidentLayout::new(DeviceProfile::new(ctx), work);
+    let layout = ResidentLayout::new(Bounds::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()));
     let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
     Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
@@ -138,7 +139,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
-    for budget in DeviceProfile::samples() {
+    for budget in Bounds::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
             let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
             let work = Work::new(cell, &sizes, false);

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
 
+use super::bounds::{Bounds, OperandRead};
 use super::work::Work;
 use crate::gpu::capabilities::WORKGROUP_BYTES;
-use crate::gpu::profile::{DeviceProfile, OperandRead};
 
 /// A workgroup that keeps all weights in registers, and walks its rows in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(super) struct Registers {
 
 impl Registers {
     /// If there are threads, registers and workgroup memory enough.
-    pub fn new(budget: DeviceProfile, work: Work, rows: u32) -> Option<Self> {
+    pub fn new(budget: Bounds, work: Work, rows: u32) -> Option<Self> {
         let Work { hidden, gates, first, .. } = work;
         // Below this the weights are few, and a pipeline for every H costs more than it saves.
         if !(32..=budget.threads).contains(&hidden) {

@@ -17,12 +17,12 @@ use crate::error::Result;
 use crate::gpu::capabilities::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::gpu::program::Dispatch;
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, call_bindings, phases, step_index,
 };
-use crate::schedule::persistent::device::{Device, Vendor};
 use crate::schedule::persistent::layout::Profile;
 
 /// Quads of weights of a thread up to which all steps in one workgroup beat a dispatch for each: on an H200 1.1 µs a step at H 128,
@@ -31,7 +31,7 @@ const FAST_QUADS: u32 = 128;
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
 fn profile(layer: &Layer<'_>) -> Option<Profile> {
-    let device = layer.options.layout.device(Device::new(layer.ctx, 1));
+    let device = layer.options.layout.device(DeviceProfile::new(layer.ctx, 1));
     (device.vendor != Vendor::Software).then(|| Profile::from(device))
 }
 

@@ -1,19 +1,19 @@
 use super::*;
 use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
-use crate::gpu::profile::OperandRead;
+use crate::schedule::resident::bounds::OperandRead;
 
 /// Gates, and those of the first phase: an Elman network, a GRU after and before the product, an LSTM, and a cell of many gates.
 const CELLS: [(u32, u32); 5] = [(1, 1), (3, 3), (3, 2), (4, 4), (12, 7)];
 const BATCHES: [u32; 11] = [1, 2, 3, 7, 8, 9, 64, 127, 1000, 4096, 524_296];
 
 /// What devices give: the samples, few threads, subgroups of 8 and of 64, and a CPU of many cores.
-fn profiles() -> Vec<DeviceProfile> {
-    let [small, gpu, cpu] = DeviceProfile::samples();
+fn profiles() -> Vec<Bounds> {
+    let [small, gpu, cpu] = Bounds::samples();
     let more = [
-        DeviceProfile { threads: 64, ..gpu },
-        DeviceProfile { threads: 1024, subgroup: 64, take: OperandRead::Scalars, ..gpu },
-        DeviceProfile { threads: 256, groups: 64, ..cpu },
-        DeviceProfile { groups: 3, subgroup: 64, ..cpu },
+        Bounds { threads: 64, ..gpu },
+        Bounds { threads: 1024, subgroup: 64, take: OperandRead::Scalars, ..gpu },
+        Bounds { threads: 256, groups: 64, ..cpu },
+        Bounds { groups: 3, subgroup: 64, ..cpu },
     ];
     [small, gpu, cpu].into_iter().chain(more).collect()
 }
