@@ -30,7 +30,7 @@ use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
-use crate::schedule::{Strategy, has_fast_resident, holds_weights};
+use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
 #[derive(Debug, Clone)]
@@ -102,12 +102,15 @@ impl Asked<'_> {
         let Self { ctx, network, dims, mode, options } = *self;
         let step_sizes = dims.step_sizes(network, 0, false);
         let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
-        let asked = |strategy| options.strategy == Strategy::Auto && self.fits(strategy, options.workgroups);
+        // What persistent may count on must be known, and the app must not forbid it.
+        let workgroups_of = |strategy| match strategy {
+            Strategy::Persistent => workgroups.filter(|_| options.persistent),
+            _ => Some(options.workgroups),
+        };
+        let fits = |&strategy: &Strategy| workgroups_of(strategy).is_some_and(|workgroups| self.fits(strategy, workgroups));
+        let wanted = if options.strategy == Strategy::Auto { &STRATEGIES[..] } else { &[] };
         Fits {
-            stepwise: asked(Strategy::Stepwise),
-            batched: asked(Strategy::Batched),
-            resident: asked(Strategy::Resident),
-            persistent: options.persistent && workgroups.is_some_and(|workgroups| self.fits(Strategy::Persistent, workgroups)),
+            able: wanted.iter().filter(|strategy| fits(strategy)).copied().collect(),
             weights: holds_weights(ctx, &network.cell, &step_sizes),
             fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
             products_step: ProductsMap::fits(ctx, dims),

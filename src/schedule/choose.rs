@@ -2,7 +2,7 @@
 
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
-use crate::schedule::strategy::Strategy;
+use crate::schedule::strategy::{Strategies, Strategy};
 
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
@@ -69,13 +69,9 @@ pub(crate) struct Tuned {
 /// What the device has room for, at this shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fits {
-    /// Whether a strategy's grids, bindings, layout and buffers are within the device's limits. It isn't asked where the app forces a
-    /// strategy, whose limit is then the error.
-    pub stepwise: bool,
-    pub batched: bool,
-    pub resident: bool,
-    /// And the app doesn't forbid it.
-    pub persistent: bool,
+    /// The strategies whose grids, bindings, layout and buffers are within the device's limits; without persistent if the app forbids
+    /// it. None where the app forces a strategy: its limits are then the error.
+    pub able: Strategies,
     /// Whether strategy resident keeps all weights in registers, forward and backward.
     pub weights: bool,
     /// Whether strategy resident has a kernel for GPUs that makes a step faster than a dispatch would.
@@ -84,18 +80,6 @@ pub(crate) struct Fits {
     pub products_step: bool,
     /// Whether the grid of a fused single step has room for all rows.
     pub fused_step: bool,
-}
-
-impl Fits {
-    fn takes(&self, strategy: Strategy) -> bool {
-        match strategy {
-            Strategy::Auto => false,
-            Strategy::Stepwise => self.stepwise,
-            Strategy::Batched => self.batched,
-            Strategy::Resident => self.resident,
-            Strategy::Persistent => self.persistent,
-        }
-    }
 }
 
 /// What runs.
@@ -140,7 +124,7 @@ fn strategy(f: &Facts) -> Strategy {
     }
     let wanted = preferred(f);
     let mut able = [wanted, Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
-    able.find(|&strategy| f.fits.takes(strategy)).unwrap_or(wanted)
+    able.find(|&strategy| f.fits.able.contains(strategy)).unwrap_or(wanted)
 }
 
 /// What the tuning found, else by a table.
@@ -150,10 +134,11 @@ fn preferred(f: &Facts) -> Strategy {
         return Strategy::Stepwise;
     }
     if let Some(tuned) = f.tuned {
-        let drops = tuned.strategy == Strategy::Persistent && (f.failures >= FAILURES || !f.fits.persistent);
+        let drops =
+            tuned.strategy == Strategy::Persistent && (f.failures >= FAILURES || !f.fits.able.contains(Strategy::Persistent));
         return if drops { tuned.fallback } else { tuned.strategy };
     }
-    let together = f.side_by_side.is_some() && f.fits.persistent && f.failures < FAILURES && !f.software;
+    let together = f.side_by_side.is_some() && f.fits.able.contains(Strategy::Persistent) && f.failures < FAILURES && !f.software;
     let few = f.batch_size <= FEW_ROWS && (f.mode == Mode::Inference || f.hidden_size * f.batch_size <= FEW_STATES_TRAINING);
     if together && f.hidden_size > TINY_HIDDEN && few {
         return Strategy::Persistent;
@@ -201,6 +186,7 @@ mod tests {
 
     use Strategy::{Auto, Batched, Persistent, Resident, Stepwise};
 
+    const ALL: Strategies = Strategies::NONE.with(Stepwise).with(Batched).with(Resident).with(Persistent);
     /// An LSTM of H 512 on a GPU of which nothing is known, with everything that a device may have room for.
     const FACTS: Facts = Facts {
         forced: Auto,
@@ -214,29 +200,20 @@ mod tests {
         mode: Mode::Inference,
         software: false,
         side_by_side: None,
-        fits: Fits {
-            stepwise: true,
-            batched: true,
-            resident: true,
-            persistent: true,
-            weights: true,
-            fast_resident: false,
-            products_step: true,
-            fused_step: true,
-        },
+        fits: Fits { able: ALL, weights: true, fast_resident: false, products_step: true, fused_step: true },
     };
     /// What has room for 524,296 rows: 65,537 workgroups of 8 are more than a grid takes, and products spread over two dimensions.
-    const MANY_ROWS_FIT: Fits = Fits { stepwise: false, resident: false, persistent: false, fused_step: false, ..FACTS.fits };
+    const MANY_ROWS_FIT: Fits = Fits { able: Strategies::NONE.with(Batched), fused_step: false, ..FACTS.fits };
     const MANY: Facts = Facts { hidden_size: 8, params: 600, batch_size: 524_296, seq_len: 2, fits: MANY_ROWS_FIT, ..FACTS };
     const TUNED: Tuned = Tuned { strategy: Persistent, workgroups: 96, fallback: Batched, tiles: FACTS.forced_tiles };
     const CPU: Facts = Facts { software: true, ..FACTS };
     const STEP: Facts = Facts { seq_len: 1, ..FACTS };
-    const FEW_BINDINGS: Fits = Fits { persistent: false, ..FACTS.fits };
+    const FEW_BINDINGS: Fits = Fits { able: ALL.without(Persistent), ..FACTS.fits };
     const TOGETHER: Facts = Facts { side_by_side: Some(132), ..FACTS };
     const FAST: Fits = Fits { fast_resident: true, ..FACTS.fits };
-    const NO_BATCHED: Fits = Fits { batched: false, ..FACTS.fits };
-    const ONLY_STEPWISE: Fits = Fits { resident: false, ..NO_BATCHED };
-    const NOTHING_FITS: Fits = Fits { stepwise: false, persistent: false, ..ONLY_STEPWISE };
+    const NO_BATCHED: Fits = Fits { able: ALL.without(Batched), ..FACTS.fits };
+    const ONLY_STEPWISE: Fits = Fits { able: Strategies::NONE.with(Stepwise), ..FACTS.fits };
+    const NOTHING_FITS: Fits = Fits { able: Strategies::NONE, ..FACTS.fits };
     const NO_REGISTERS: Fits = Fits { weights: false, ..FACTS.fits };
 
     #[test]

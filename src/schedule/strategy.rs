@@ -27,3 +27,30 @@ pub enum Strategy {
     /// [`Context::wanted_limits`](crate::Context::wanted_limits).
     Persistent,
 }
+
+/// A set of strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Strategies(u32);
+
+impl Strategies {
+    pub const NONE: Self = Self(0);
+
+    pub const fn with(self, strategy: Strategy) -> Self {
+        Self(self.0 | (1 << strategy as u32))
+    }
+
+    #[cfg(test)]
+    pub const fn without(self, strategy: Strategy) -> Self {
+        Self(self.0 & !(1 << strategy as u32))
+    }
+
+    pub fn contains(self, strategy: Strategy) -> bool {
+        self.0 & (1 << strategy as u32) != 0
+    }
+}
+
+impl FromIterator<Strategy> for Strategies {
+    fn from_iter<I: IntoIterator<Item = Strategy>>(strategies: I) -> Self {
+        strategies.into_iter().fold(Self::NONE, Self::with)
+    }
+}
