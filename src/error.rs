@@ -40,6 +40,11 @@ pub enum Error {
     /// A tensor in the file that the network does not use.
     #[error("unused tensor `{name}`: the network has no such parameter")]
     UnusedTensor { name: String },
+    /// A tensor beside the one network of a file that should hold nothing else.
+    #[error(
+        "unused tensor `{name}`: the file holds a network behind `{prefix}` and more; read with that prefix, it is read alone"
+    )]
+    OutsideNetwork { name: String, prefix: String },
     /// A tensor of a type that is not read here.
     #[error("`{name}`: expected dtype {expected}, got {actual}")]
     Dtype { name: String, expected: &'static str, actual: String },

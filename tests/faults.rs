@@ -288,29 +288,71 @@ fn impossible_cells() {
     refused(new(Counts(&["a"], 0, 1)), &["first_phase_gates", "0", "1..=1"]);
 }
 
-/// A cell whose WGSL does not compile is an error that says where, not a panic in the app's error handler.
+/// A linear cell whose WGSL is what a test makes of it, and whose CPU twin is right or not.
+#[derive(Debug, Clone)]
+struct Own {
+    wgsl: &'static str,
+    /// What the CPU twin's gradient is multiplied by: 1 where it is right.
+    twin: f64,
+}
+
+/// As it should be.
+const LINEAR: &str = "
+fn cell_forward(wx: Gates, rh: Gates, prev: State, unit: Unit) -> Forward {
+    var result: Forward;
+    result.next[0] = wx[0] + rh[0];
+    return result;
+}
+fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: State, d_mid: f32) -> Backward {
+    var result: Backward;
+    result.d_wx[0] = d_next[0];
+    result.d_rh[0] = d_next[0];
+    result.d_prev[0] = 0.0;
+    return result;
+}
+";
+
+impl tidegate::Cell for Own {
+    fn name(&self) -> &str {
+        "own"
+    }
+    fn spec(&self) -> cell::CellSpec {
+        cell::CellSpec::new(&["h"], 0)
+    }
+    fn wgsl(&self) -> std::borrow::Cow<'_, str> {
+        self.wgsl.into()
+    }
+    fn forward(&self, step: cell::ForwardStep<'_>) {
+        step.next[0] = step.wx[0] + step.rh[0];
+    }
+    fn backward(&self, step: cell::BackwardStep<'_>) {
+        step.d_wx[0] = self.twin * step.d_next[0];
+        step.d_rh[0] = step.d_wx[0];
+        step.d_prev[0] = 0.0;
+    }
+}
+
+fn check_own(wgsl: &'static str, twin: f64) -> tidegate::Result<check::CellReport> {
+    pollster::block_on(check::check_cell(&common::context(), Own { wgsl, twin }))
+}
+
+/// A cell whose WGSL does not compile is an error that says where in the author's own text, not a panic in the app's error handler.
 #[test]
 fn broken_wgsl() {
-    #[derive(Debug)]
-    struct Broken;
-    impl tidegate::Cell for Broken {
-        fn name(&self) -> &str {
-            "broken"
-        }
-        fn spec(&self) -> cell::CellSpec {
-            cell::CellSpec::new(&["h"], 0)
-        }
-        fn wgsl(&self) -> std::borrow::Cow<'_, str> {
-            "fn cell_forward(wx: Gates) -> Forward { return nonsense; }".into()
-        }
-        fn forward(&self, step: cell::ForwardStep<'_>) {
-            step.next[0] = step.wx[0] + step.rh[0];
-        }
-        fn backward(&self, step: cell::BackwardStep<'_>) {
-            step.d_wx[0] = step.d_next[0];
-            step.d_rh[0] = step.d_next[0];
-            step.d_prev[0] = 0.0;
-        }
-    }
-    refused(pollster::block_on(check::check_cell(&common::context(), Broken)), &["nonsense"]);
+    let broken = "// The author's first line.\nfn cell_forward(wx: Gates) -> Forward { return nonsense; }";
+    refused(check_own(broken, 1.0), &["cell `own`", "line 2, column 48", "`fn cell_forward(wx: Gates)", "nonsense"]);
+    refused(check_own("fn cell_forward() {}", 1.0), &["cell `own`", "are all functions there", "cell_forward"]);
+}
+
+/// What disagrees is named: the twin with itself, forward, or backward, with strategy and case.
+#[test]
+fn the_odd_one_is_named() {
+    let differences =
+        ["cell `own`", "finite differences of 3→4, 1 layer, forward, T=4 B=2", "d_input", "backward of the CPU twin"];
+    refused(check_own(LINEAR, 2.0), &differences);
+    let edited = |from: &str, to: &str| -> &'static str { LINEAR.replacen(from, to, 1).leak() };
+    let forward = edited("wx[0] + rh[0]", "wx[0] - rh[0]");
+    refused(check_own(forward, 1.0), &["cell `own`", "strategy stepwise, 3→4", "`output", "`cell_forward` in WGSL and"]);
+    let backward = edited("d_wx[0] = d_next[0]", "d_wx[0] = 0.5 * d_next[0]");
+    refused(check_own(backward, 1.0), &["strategy stepwise", "`d_", "`cell_backward` in WGSL is the odd one"]);
 }

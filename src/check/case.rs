@@ -1,5 +1,6 @@
 //! One network on one set of data: through the reference, and through the GPU into poisoned buffers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -63,6 +64,32 @@ pub struct Case {
     pub layout: Option<String>,
     /// Makes weights and data.
     pub seed: u64,
+}
+
+/// What tells it from others: `7→9, 2 layers, forward, T=6 B=3, no bias, ragged, resets, initial state`.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RnnConfig { input_size, hidden_size, num_layers, bias, direction, batch_first, dropout, .. } = self.config;
+        write!(f, "{input_size}→{hidden_size}, {num_layers} layer{}", if num_layers == 1 { "" } else { "s" })?;
+        write!(f, ", {direction}")?;
+        if dropout > 0.0 {
+            write!(f, ", dropout {dropout}")?;
+        }
+        write!(f, ", T={} B={}", self.shape.seq_len, self.shape.batch_size)?;
+        if self.dtype != Dtype::F32 {
+            write!(f, ", {}", self.dtype)?;
+        }
+        let options = [
+            ("no bias", !bias),
+            ("batch-first", batch_first),
+            ("ragged", self.ragged),
+            ("resets", self.resets),
+            ("initial state", self.initial_state),
+            ("gradient of the final state", self.d_final_state),
+            ("accumulated", self.accumulate),
+        ];
+        options.into_iter().filter(|option| option.1).try_for_each(|(name, _)| write!(f, ", {name}"))
+    }
 }
 
 /// What came of a case on the GPU.

@@ -27,7 +27,7 @@ pub(crate) const EMPTY_STRIDE: u64 = 256;
 const TIMEOUT: Duration = Duration::from_secs(600);
 
 /// A device and its queue; cheap to clone. Pipelines are cached here and shared by everything built on it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Context {
     inner: Arc<Inner>,
     /// In browsers nothing waits.
@@ -55,11 +55,13 @@ struct Inner {
     repairs: AtomicU32,
 }
 
-/// Only what tells one context from another: the kernels' sources alone would fill pages.
-impl fmt::Debug for Inner {
+/// What tells one device from another: the kernels' sources alone fill pages.
+impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { device, info, .. } = self;
-        f.debug_struct("Context").field("device", device).field("adapter", &info.name).finish_non_exhaustive()
+        let AdapterInfo { name, backend, driver, driver_info, .. } = &self.inner.info;
+        let mut context = f.debug_struct("Context");
+        context.field("adapter", name).field("backend", backend).field("driver", &format_args!("{driver} {driver_info}"));
+        context.finish_non_exhaustive()
     }
 }
 
@@ -308,10 +310,17 @@ impl Context {
         pipelines::compile(kernels, |kernel| self.build(kernel))
     }
 
+    /// How many have a pipeline.
+    #[cfg(all(test, feature = "tools"))]
+    pub(crate) fn built_pipelines(&self) -> usize {
+        self.inner.kernels.built()
+    }
+
     /// Builds one pipeline, once: who wants the same meanwhile waits for it, and nobody else.
     fn build(&self, kernel: &Kernel) -> Result<()> {
         kernel.build(|source| {
-            let built = self.scoped(|| Built::new(self.device(), source, self.pipeline_cache.as_ref()))?;
+            let built = self.scoped(|| Built::new(self.device(), source, self.pipeline_cache.as_ref()));
+            let built = built.map_err(|error| source.explain(error))?;
             // A lost device gives pipelines without a word, and once they are kept nobody asks again.
             self.check_present()?;
             Ok(built)

@@ -1,6 +1,7 @@
 //! [`Dtype`]: how an app stores numbers on the GPU.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use half::f16;
@@ -68,6 +69,12 @@ impl Dtype {
                 halves.take(len).map(|bits| f16::from_bits(bits).to_f32()).collect()
             }
         }
+    }
+}
+
+impl Display for Dtype {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

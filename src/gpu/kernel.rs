@@ -1,12 +1,13 @@
 //! Joins generated constants, bindings, activations, a cell and a kernel into one WGSL source, and builds its pipeline.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineCache};
 
 use crate::cell::ShaderCell;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::element::{Access, Element};
 use crate::gpu::shaders;
 
@@ -109,6 +110,8 @@ pub(crate) struct KernelSource {
     trusted: bool,
     /// Files that are joined so far.
     files: Vec<&'static str>,
+    /// The cell in it and the lines of its own text, counted from 0.
+    cell: Option<(String, Range<usize>)>,
 }
 
 impl KernelSource {
@@ -132,7 +135,7 @@ impl KernelSource {
             }
         });
         wgsl.push_str(sizes);
-        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new() }.with_file(name)
+        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new(), cell: None }.with_file(name)
     }
 
     /// The name of its entry point.
@@ -181,9 +184,35 @@ impl KernelSource {
     pub fn with_cell(mut self, cell: &ShaderCell) -> Self {
         self.wgsl.push_str(&cell_counts(cell));
         self = self.with_file("shared/activations");
-        let _ = write!(self.wgsl, "\n// --- cell {}\n{}", cell.name, cell.wgsl);
+        let _ = write!(self.wgsl, "\n// --- cell {}\n", cell.name);
+        let start = self.wgsl.lines().count();
+        self.wgsl.push_str(&cell.wgsl);
+        self.cell = Some((cell.name.clone(), start..self.wgsl.lines().count()));
         self.trusted &= cell.trusted;
         self
+    }
+
+    /// An error of wgpu's in terms of a cell's own text, whose author knows nothing of what stands around it.
+    pub fn explain(&self, error: Error) -> Error {
+        let (Error::Device(text), Some((cell, own))) = (&error, self.cell.as_ref().filter(|_| !self.trusted)) else {
+            return error;
+        };
+        let place = text.split("wgsl:").skip(1).find_map(|rest| {
+            let mut numbers = rest.splitn(3, |c: char| !c.is_ascii_digit());
+            Some((numbers.next()?.parse::<usize>().ok()?.checked_sub(1)?, numbers.next()?.parse::<usize>().ok()?))
+        });
+        let Some((line, column)) = place else { return error };
+        let what = if own.contains(&line) {
+            let at = line - own.start + 1;
+            let code = self.wgsl.lines().nth(line).unwrap_or_default().trim();
+            format!("its WGSL does not compile, at line {at}, column {column}, `{code}`; wgpu says, of the whole shader: {text}")
+        } else {
+            let name = self.name;
+            format!(
+                "its WGSL does not fit `{name}`, which calls it: are all functions there, with these types? wgpu says: {text}"
+            )
+        };
+        Error::Check { cell: cell.clone(), what }
     }
 }
 

@@ -17,6 +17,11 @@ impl OwnedBuffers {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(buffer.as_ref().ok().cloned());
         buffer
     }
+
+    /// Leaves them to whoever else refers to them.
+    pub fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl Drop for OwnedBuffers {

@@ -63,6 +63,12 @@ impl Context {
         Ok(values)
     }
 
+    /// [`download`](Context::download) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn download_blocking<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
+        pollster::block_on(self.download(sources))
+    }
+
     /// Maps a staging buffer, copies its values out and unmaps it, so that it can be used again whatever came of it.
     pub(crate) fn map(&self, staging: &Buffer) -> impl Future<Output = Result<Vec<f32>>> + use<> {
         let (sender, receiver) = oneshot_channel();

@@ -1,5 +1,8 @@
 //! What a network is: [`RnnConfig`].
 
+use std::fmt::{self, Display, Formatter};
+use std::str::FromStr;
+
 use crate::error::{Error, Result};
 
 /// Shape and options of a recurrent network, with PyTorch's names and meanings.
@@ -32,6 +35,37 @@ pub enum Direction {
     Reverse,
     /// Both (D = 2); outputs are concatenated, forward first.
     Bidirectional,
+}
+
+impl Direction {
+    const ALL: [Self; 3] = [Self::Forward, Self::Reverse, Self::Bidirectional];
+
+    /// Its name: `forward`, `reverse` or `bidirectional`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Reverse => "reverse",
+            Self::Bidirectional => "bidirectional",
+        }
+    }
+}
+
+impl Display for Direction {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Direction {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|direction| direction.name() == name).ok_or_else(|| Error::UnknownName {
+            kind: "direction",
+            name: name.into(),
+            known: Self::ALL.map(Self::name).join(", "),
+        })
+    }
 }
 
 impl RnnConfig {
@@ -125,4 +159,25 @@ pub(super) fn check_dimension(name: &str, value: usize) -> Result<()> {
         return Err(Error::Range { name: name.into(), value: value as u64, min: 1, max });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Dtype, Strategy};
+
+    #[test]
+    fn names_are_read_as_they_are_shown() {
+        for direction in Direction::ALL {
+            assert_eq!(direction.to_string().parse::<Direction>().unwrap(), direction);
+        }
+        for strategy in [Strategy::Auto, Strategy::Stepwise, Strategy::Batched, Strategy::Resident, Strategy::Persistent] {
+            assert_eq!(strategy.to_string().parse::<Strategy>().unwrap(), strategy);
+        }
+        for dtype in [Dtype::F32, Dtype::F16] {
+            assert_eq!(format!("{dtype:>4}").trim().parse::<Dtype>().unwrap(), dtype);
+        }
+        let error = "both".parse::<Direction>().unwrap_err().to_string();
+        assert!(error.contains("`both`") && error.contains("forward, reverse, bidirectional"), "{error}");
+    }
 }

@@ -14,6 +14,11 @@ pub struct SeqShape {
 }
 
 impl SeqShape {
+    /// T steps of B rows.
+    pub fn new(seq_len: usize, batch_size: usize) -> Self {
+        Self { seq_len, batch_size }
+    }
+
     /// T·B.
     pub fn rows(&self) -> usize {
         self.seq_len * self.batch_size

@@ -1,11 +1,12 @@
-//! The buffers of a plan, allocated as its sizes say: for calls, checks, sessions and training.
+//! The buffers of a plan, allocated as its sizes say: for apps, calls, checks, sessions and training.
 
 use wgpu::{Buffer, BufferUsages};
 
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
-use crate::plan::{BackwardBuffers, BufferSizes, ForwardBuffers};
+use crate::plan::binding::IntoBinding;
+use crate::plan::{BackwardBuffers, BufferSizes, ForwardBuffers, Plan};
 
 /// What stands in a buffer before anything is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,19 +93,43 @@ impl<'a> Allocator<'a> {
     }
 }
 
-/// What a forward pass writes and works in, destroyed when it is dropped. Inputs are the caller's.
+/// What a forward pass writes and works in, allocated by [`Plan::allocate`]: what an app has no buffers of its own for. Each has
+/// usages `STORAGE`, `COPY_SRC` and `COPY_DST`, starts as zeros, and lives as any wgpu buffer does: while this or a bound pass has it.
 #[derive(Debug)]
-pub(crate) struct PlanBuffers {
+#[non_exhaustive]
+pub struct PlanBuffers {
+    /// `[T, B, D·H]`, `[B, T, D·H]` if batch-first, stored as the network's [`Dtype`](crate::Dtype).
     pub output: Buffer,
+    /// `[S, L·D, B, H]` f32.
     pub final_state: Buffer,
+    /// What forward keeps for backward, where a plan has such a thing.
     pub reserve: Option<Buffer>,
+    /// Four u32 of strategy persistent, see [`BufferSizes::status`].
     pub status: Buffer,
+    /// Scratch.
     pub workspace: Buffer,
     owned: OwnedBuffers,
 }
 
+impl Plan {
+    /// Allocates what a forward pass writes and works in; params and input are the app's, as [`Rnn::upload`](crate::Rnn::upload) and
+    /// [`Context::upload`] make them. See [`PlanBuffers::forward`].
+    pub fn allocate(&self) -> Result<PlanBuffers> {
+        let buffers = PlanBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)?;
+        buffers.owned.release();
+        Ok(buffers)
+    }
+
+    /// Allocates what a backward pass writes. See [`GradientBuffers::backward`].
+    pub fn allocate_gradients(&self) -> Result<GradientBuffers> {
+        let buffers = GradientBuffers::new(&self.ctx, &self.sizes(), Fill::Zeros)?;
+        buffers.owned.release();
+        Ok(buffers)
+    }
+}
+
 impl PlanBuffers {
-    pub fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
+    pub(crate) fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
         let owned = OwnedBuffers::default();
         let of = Allocator { fill, ..Allocator::new(ctx, sizes, "call") };
         Ok(Self {
@@ -118,50 +143,48 @@ impl PlanBuffers {
     }
 
     /// Takes a buffer of the same lifetime, an input.
-    pub fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
+    pub(crate) fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
         self.owned.keep(buffer)
     }
 
-    /// Everything bound that is here; the optional inputs are fields to set.
-    pub fn forward<'a>(&'a self, params: &'a Buffer, input: &'a Buffer) -> ForwardBuffers<'a> {
-        let whole = Buffer::as_entire_buffer_binding;
-        ForwardBuffers {
-            final_state: Some(whole(&self.final_state)),
-            reserve: self.reserve.as_ref().map(whole),
-            status: Some(whole(&self.status)),
-            ..ForwardBuffers::new(whole(params), whole(input), whole(&self.output), whole(&self.workspace))
-        }
+    /// Binds all that is here; the optional inputs are fields to set.
+    pub fn forward<'a>(&'a self, params: impl IntoBinding<'a>, input: impl IntoBinding<'a>) -> ForwardBuffers<'a> {
+        let buffers = ForwardBuffers::new(params, input, &self.output, &self.workspace)
+            .with_final_state(&self.final_state)
+            .with_status(&self.status);
+        ForwardBuffers { reserve: self.reserve.as_ref().map(IntoBinding::into_binding), ..buffers }
     }
 }
 
-/// What a backward pass writes.
+/// What a backward pass writes, allocated by [`Plan::allocate_gradients`]; as [`PlanBuffers`] in all else.
 #[derive(Debug)]
-pub(crate) struct GradientBuffers {
+#[non_exhaustive]
+pub struct GradientBuffers {
+    /// As the input.
     pub d_input: Buffer,
+    /// The flat parameter block, f32.
     pub d_params: Buffer,
+    /// `[S, L·D, B, H]` f32.
     pub d_initial_state: Buffer,
-    _owned: OwnedBuffers,
+    owned: OwnedBuffers,
 }
 
 impl GradientBuffers {
-    pub fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
+    pub(crate) fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
         let owned = OwnedBuffers::default();
         let of = Allocator { fill, ..Allocator::new(ctx, sizes, "call") };
         Ok(Self {
             d_input: owned.keep(of.d_input())?,
             d_params: owned.keep(of.d_params())?,
             d_initial_state: owned.keep(of.state("d_initial_state"))?,
-            _owned: owned,
+            owned,
         })
     }
 
-    /// Everything bound that is here; without a gradient of the final state.
-    pub fn backward<'a>(&'a self, forward: ForwardBuffers<'a>, d_output: &'a Buffer) -> BackwardBuffers<'a> {
-        let whole = Buffer::as_entire_buffer_binding;
-        BackwardBuffers {
-            d_input: Some(whole(&self.d_input)),
-            d_initial_state: Some(whole(&self.d_initial_state)),
-            ..BackwardBuffers::new(forward, whole(d_output), whole(&self.d_params))
-        }
+    /// Binds all that is here; the gradient of the final state is a field to set.
+    pub fn backward<'a>(&'a self, forward: ForwardBuffers<'a>, d_output: impl IntoBinding<'a>) -> BackwardBuffers<'a> {
+        BackwardBuffers::new(forward, d_output, &self.d_params)
+            .with_d_input(&self.d_input)
+            .with_d_initial_state(&self.d_initial_state)
     }
 }

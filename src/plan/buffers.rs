@@ -6,6 +6,7 @@ use crate::error::{Error, Limit, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Slot};
 use crate::network::sequence::Mode;
+use crate::plan::binding::IntoBinding;
 
 /// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
 /// gradient of. "Stored" means: as the network's [`Dtype`](crate::Dtype).
@@ -51,7 +52,7 @@ pub struct ForwardBuffers<'a> {
     pub initial_state: Option<BufferBinding<'a>>,
     /// `[S, L·D, B, H]` f32. Written. In inference it may be the binding of `initial_state`; in training backward reads that again.
     pub final_state: Option<BufferBinding<'a>>,
-    /// `[B]` u32, each 1..=T; larger values count as T. Read.
+    /// `[B]` u32, each 0..=T; larger values count as T. Read.
     pub lengths: Option<BufferBinding<'a>>,
     /// `[T, B]` u32, time-major always: non-zero cuts the edge before t. Read.
     pub reset: Option<BufferBinding<'a>>,
@@ -67,17 +68,17 @@ pub struct ForwardBuffers<'a> {
 }
 
 impl<'a> ForwardBuffers<'a> {
-    /// The four buffers that are always needed; the others are fields to set.
+    /// The four buffers that are always needed, each a `&wgpu::Buffer` or a binding of a part of one; the others are fields to set.
     pub fn new(
-        params: BufferBinding<'a>,
-        input: BufferBinding<'a>,
-        output: BufferBinding<'a>,
-        workspace: BufferBinding<'a>,
+        params: impl IntoBinding<'a>,
+        input: impl IntoBinding<'a>,
+        output: impl IntoBinding<'a>,
+        workspace: impl IntoBinding<'a>,
     ) -> Self {
         Self {
-            params,
-            input,
-            output,
+            params: params.into_binding(),
+            input: input.into_binding(),
+            output: output.into_binding(),
             initial_state: None,
             final_state: None,
             lengths: None,
@@ -85,8 +86,43 @@ impl<'a> ForwardBuffers<'a> {
             dropout_state: None,
             reserve: None,
             status: None,
-            workspace,
+            workspace: workspace.into_binding(),
         }
+    }
+
+    /// Starts from this state instead of zeros.
+    pub fn with_initial_state(self, initial_state: impl IntoBinding<'a>) -> Self {
+        Self { initial_state: Some(initial_state.into_binding()), ..self }
+    }
+
+    /// Writes the final state there.
+    pub fn with_final_state(self, final_state: impl IntoBinding<'a>) -> Self {
+        Self { final_state: Some(final_state.into_binding()), ..self }
+    }
+
+    /// Takes each row's number of steps from there.
+    pub fn with_lengths(self, lengths: impl IntoBinding<'a>) -> Self {
+        Self { lengths: Some(lengths.into_binding()), ..self }
+    }
+
+    /// Cuts edges where this mask is not 0.
+    pub fn with_reset(self, reset: impl IntoBinding<'a>) -> Self {
+        Self { reset: Some(reset.into_binding()), ..self }
+    }
+
+    /// Draws dropout masks by this key and counts its calls.
+    pub fn with_dropout_state(self, dropout_state: impl IntoBinding<'a>) -> Self {
+        Self { dropout_state: Some(dropout_state.into_binding()), ..self }
+    }
+
+    /// Keeps there what backward needs.
+    pub fn with_reserve(self, reserve: impl IntoBinding<'a>) -> Self {
+        Self { reserve: Some(reserve.into_binding()), ..self }
+    }
+
+    /// Counts dispatches and repairs of strategy persistent there.
+    pub fn with_status(self, status: impl IntoBinding<'a>) -> Self {
+        Self { status: Some(status.into_binding()), ..self }
     }
 }
 
@@ -111,8 +147,36 @@ pub struct BackwardBuffers<'a> {
 
 impl<'a> BackwardBuffers<'a> {
     /// The three that are always needed; the others are fields to set. Overwrites `d_params`.
-    pub fn new(forward: ForwardBuffers<'a>, d_output: BufferBinding<'a>, d_params: BufferBinding<'a>) -> Self {
-        Self { forward, d_output, d_final_state: None, d_params, d_input: None, d_initial_state: None, accumulate: false }
+    pub fn new(forward: ForwardBuffers<'a>, d_output: impl IntoBinding<'a>, d_params: impl IntoBinding<'a>) -> Self {
+        Self {
+            forward,
+            d_output: d_output.into_binding(),
+            d_final_state: None,
+            d_params: d_params.into_binding(),
+            d_input: None,
+            d_initial_state: None,
+            accumulate: false,
+        }
+    }
+
+    /// Takes the gradient of the final state from there instead of zeros.
+    pub fn with_d_final_state(self, d_final_state: impl IntoBinding<'a>) -> Self {
+        Self { d_final_state: Some(d_final_state.into_binding()), ..self }
+    }
+
+    /// Writes the gradient of the input there.
+    pub fn with_d_input(self, d_input: impl IntoBinding<'a>) -> Self {
+        Self { d_input: Some(d_input.into_binding()), ..self }
+    }
+
+    /// Writes the gradient of the initial state there.
+    pub fn with_d_initial_state(self, d_initial_state: impl IntoBinding<'a>) -> Self {
+        Self { d_initial_state: Some(d_initial_state.into_binding()), ..self }
+    }
+
+    /// Adds to `d_params` instead of overwriting it.
+    pub fn with_accumulate(self, accumulate: bool) -> Self {
+        Self { accumulate, ..self }
     }
 }
 

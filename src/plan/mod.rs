@@ -2,6 +2,7 @@
 
 pub(crate) mod allocation;
 mod backward;
+pub(crate) mod binding;
 pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
@@ -9,10 +10,13 @@ pub(crate) mod memory;
 pub(crate) mod prologue;
 mod single_step;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{CommandEncoder, ComputePass};
 
+pub use allocation::{GradientBuffers, PlanBuffers};
+pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
@@ -33,7 +37,7 @@ use crate::schedule::single_step::fused::FusedMap;
 use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Plan {
     pub(crate) ctx: Context,
     pub(crate) network: Arc<Network>,
@@ -46,6 +50,16 @@ pub struct Plan {
     sizes: BufferSizes,
     /// Those that were built.
     programs: Arc<Mutex<Vec<Program>>>,
+}
+
+/// What tells one plan from another.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, shape, mode, .. } = self;
+        let mut plan = f.debug_struct("Plan");
+        plan.field("cell", &network.math.name()).field("config", &network.config).field("shape", shape).field("mode", mode);
+        plan.field("strategy", &self.strategy()).finish_non_exhaustive()
+    }
 }
 
 /// What is recorded for a pass on buffers of which the options tell.
@@ -318,19 +332,25 @@ impl Plan {
 }
 
 /// A forward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Forward {
     bound: Arc<Bound>,
 }
 
 /// A backward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Backward {
     bound: Arc<Bound>,
 }
 
 macro_rules! recording {
     ($name:ident, $label:literal) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("dispatches", &self.dispatches()).finish_non_exhaustive()
+            }
+        }
+
         impl $name {
             /// Records one labelled compute pass. Touches no queue, allocates no GPU object, may be called any number of times.
             pub fn encode(&self, encoder: &mut CommandEncoder) {

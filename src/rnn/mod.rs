@@ -3,6 +3,7 @@
 pub(crate) mod calls;
 pub(crate) mod session;
 
+use std::fmt;
 use std::sync::Arc;
 
 use wgpu::{Buffer, BufferUsages};
@@ -12,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
+use crate::import::Model;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape};
@@ -24,12 +26,21 @@ use crate::schedule::persistent::{self, Forced};
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
     options: ScheduleOptions,
     tuning: Arc<Tuning>,
+}
+
+/// What tells one network from another.
+impl fmt::Debug for Rnn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rnn = f.debug_struct("Rnn");
+        rnn.field("cell", &self.cell().name()).field("config", self.config()).field("dtype", &self.dtype());
+        rnn.field("strategy", &self.options.strategy).field("adapter", &self.ctx.adapter_info().name).finish_non_exhaustive()
+    }
 }
 
 impl Rnn {
@@ -40,6 +51,11 @@ impl Rnn {
         let layout = ParamLayout::of(&cell, kernels.spec(), &config)?;
         let network = Arc::new(Network { math: Arc::new(cell), cell: kernels, config, layout, element: Element::F32 });
         Ok(Self { ctx: ctx.clone(), network, options: ScheduleOptions::new(ctx), tuning: Arc::default() })
+    }
+
+    /// A network as a file describes it, see [`import`](crate::import); [`upload`](Rnn::upload) takes its `params`.
+    pub fn from_model(ctx: &Context, model: &Model) -> Result<Self> {
+        Self::new(ctx, model.cell.clone(), model.config.clone())
     }
 
     /// Forces a strategy.
@@ -176,6 +192,30 @@ impl Rnn {
             });
         }
         Ok(())
+    }
+
+    /// One state out of a block `[S, L·D, B, H]` such as an [`Output`](crate::Output)'s `final_state`, by the cell's name for it: `[L·D, B, H]`.
+    /// Of every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
+    pub fn state_of<'a, F>(&self, name: &str, states: &'a [F]) -> Result<&'a [F]> {
+        let spec = &self.cell_spec().states;
+        let index = spec.iter().position(|state| state.name == name).ok_or_else(|| Error::UnknownName {
+            kind: "state",
+            name: name.into(),
+            known: spec.iter().map(|state| state.name).collect::<Vec<_>>().join(", "),
+        })?;
+        let config = self.config();
+        let row = config.num_layers * config.num_directions() * config.hidden_size;
+        if states.is_empty() || !states.len().is_multiple_of(row * spec.len()) {
+            return Err(Error::Config(format!(
+                "`states`: {} values are no [{}, {}, B, {}]",
+                states.len(),
+                spec.len(),
+                row / config.hidden_size,
+                config.hidden_size
+            )));
+        }
+        let len = states.len() / spec.len();
+        Ok(&states[index * len..][..len])
     }
 
     /// What it was given by [`with_tuning`](Rnn::with_tuning); empty if nothing.

@@ -1,6 +1,7 @@
 //! [`Session`]: streams that keep their state on the GPU.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
@@ -16,7 +17,6 @@ use crate::schedule::Strategy;
 
 /// A stream processed chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
 /// that it was made with: where persistent keeps being repaired, make a new session with another.
-#[derive(Debug)]
 pub struct Session {
     ctx: Context,
     shape: SeqShape,
@@ -41,6 +41,13 @@ pub struct Session {
     ones: Buffer,
     /// Rows to reset before the next chunk.
     pending: BTreeSet<usize>,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shape, dtype, forward, .. } = self;
+        f.debug_struct("Session").field("shape", shape).field("dtype", dtype).field("forward", forward).finish_non_exhaustive()
+    }
 }
 
 impl Rnn {

@@ -13,6 +13,7 @@ mod stepwise;
 mod strategy;
 pub(crate) mod unrolled;
 
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use crate::cell::ShaderCell;
@@ -65,6 +66,12 @@ impl Strategy {
             schedule.candidates(ctx, batch_size).into_iter().map(move |workgroups| (strategy, workgroups))
         };
         TABLE.iter().flat_map(of).collect()
+    }
+}
+
+impl Display for Strategy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

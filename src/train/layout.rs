@@ -128,6 +128,17 @@ impl Weights {
         Self { layout: layout.clone(), values }
     }
 
+    /// Starts the recurrent network from these parameters, of a file or another initialisation; they must have its layout.
+    pub fn with_rnn_params(mut self, params: &Params) -> Result<Self> {
+        if params.layout() != &self.layout.rnn_layout {
+            let [expected, actual] = [&self.layout.rnn_layout, params.layout()]
+                .map(|layout| layout.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect::<Vec<_>>().join(", "));
+            return Err(Error::Config(format!("`params` are {actual}; the network has {expected}")));
+        }
+        self.values[self.layout.rnn()].copy_from_slice(params.values());
+        Ok(self)
+    }
+
     /// Takes a whole block in layout order, as [`Trainer::weights`](super::Trainer::weights) gives it.
     pub(super) fn from_values(layout: &Layout, values: Vec<f32>) -> Result<Self> {
         check_len("weights", layout.len(), values.len())?;

@@ -27,6 +27,7 @@ mod loss;
 mod optimizer;
 mod parts;
 mod pass;
+mod predict;
 mod readout;
 pub mod schedule;
 mod step;

@@ -1,6 +1,7 @@
 //! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, CommandEncoder};
 
@@ -50,7 +51,6 @@ use crate::schedule::Strategy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Trainer {
     pub(super) ctx: Context,
     config: TrainConfig,
@@ -75,6 +75,13 @@ pub struct Trainer {
     pub(super) has_resets: bool,
     /// Scratch of `write_batch`.
     counted: Vec<u32>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rnn, optimizer, step, .. } = self;
+        f.debug_struct("Trainer").field("rnn", rnn).field("optimizer", optimizer).field("step", step).finish_non_exhaustive()
+    }
 }
 
 impl Trainer {

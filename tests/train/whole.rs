@@ -3,7 +3,7 @@
 use tidegate::train::{
     Batch, Checkpoint, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
 };
-use tidegate::{Cell, Context, Gru, Lstm, Result, Rnn, RnnConfig, SeqShape, Tuning};
+use tidegate::{Cell, Context, Gru, Lstm, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Tuning};
 
 use crate::close;
 use crate::common::{self, uniform};
@@ -399,15 +399,52 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
     assert!(message(pollster::block_on(trainer.state())).contains("`carry_state`"));
 }
 
-/// PyTorch's CosineAnnealingLR(T_max = 10, eta_min = 0.1) and StepLR(step_size = 3, gamma = 0.5) from 1.0.
+/// What PyTorch's schedulers give from 1.0 (2.0 for the last two): tests/fixtures/train/schedules.py prints them.
 #[test]
 fn schedules_are_pytorchs() {
+    let check = |what: &str, expected: &[f64], rate: &dyn Fn(u64) -> f64| {
+        for (step, expected) in expected.iter().enumerate() {
+            assert!((rate(step as u64) - expected).abs() < 1e-12, "{what}, step {step}: {} for {expected}", rate(step as u64));
+        }
+    };
     let cosine = [1.0, 0.9779754323328192, 0.9140576474687263, 0.8145033635316129, 0.6890576474687263, 0.55];
-    for (step, rate) in cosine.into_iter().enumerate() {
-        assert!((schedule::warmup_cosine(step as u64, 0, 10, 1.0, 0.1) - rate).abs() < 1e-12, "{step}");
-    }
+    check("warm-up and cosine", &cosine, &|step| schedule::warmup_cosine(step, 0, 10, 1.0, 0.1));
+    check("CosineAnnealingLR", &cosine, &|step| schedule::cosine_annealing_lr(step, 1.0, 10, 0.1));
+    let around = [1.0, 0.55, 0.1, 0.55, 1.0, 0.55];
+    check("CosineAnnealingLR", &around, &|step| schedule::cosine_annealing_lr(step, 1.0, 2, 0.1));
     assert_eq!([10, 11, 99].map(|step| schedule::warmup_cosine(step, 0, 10, 1.0, 0.1)), [0.1; 3]);
     assert_eq!([0, 1, 3, 4].map(|step| schedule::warmup_cosine(step, 4, 10, 2.0, 0.0)), [0.5, 1.0, 2.0, 2.0]);
-    assert_eq!([0, 2, 3, 6].map(|step| schedule::step_decay(step, 1.0, 0.5, 3)), [1.0, 1.0, 0.5, 0.25]);
-    assert_eq!(schedule::step_decay(9, 0.3, 0.5, 0), 0.3);
+    check("StepLR", &[1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25], &|step| schedule::step_lr(step, 1.0, 3, 0.5));
+    assert_eq!(schedule::step_lr(9, 0.3, 0, 0.5), 0.3);
+    check("MultiStepLR", &[1.0, 1.0, 0.1, 0.1, 0.1, 0.01], &|step| schedule::multi_step_lr(step, 1.0, &[2, 5], 0.1));
+    check("ExponentialLR", &[2.0, 1.8, 1.62, 1.458], &|step| schedule::exponential_lr(step, 2.0, 0.9));
+    check("LinearLR", &[0.5, 0.875, 1.25, 1.625, 2.0, 2.0], &|step| schedule::linear_lr(step, 2.0, 0.25, 1.0, 4));
+}
+
+/// Predictions are the head's output without dropout, and no weights move; an orthogonal start and a gate's bias go in.
+#[test]
+fn predictions_are_the_heads_output() {
+    let ctx = common::context();
+    for (readout, rows) in [(Readout::EveryStep, 5 * 2), (Readout::Final, 2)] {
+        let shape = SeqShape::new(5, 2);
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(3, 4).with_num_layers(2).with_dropout(0.5)).unwrap();
+        let config = TrainConfig::new(shape, Objective::CrossEntropy, 6).with_readout(readout);
+        let own = Params::uniform(rnn.param_layout(), 3).with_orthogonal_weights(3).with_gate_bias(rnn.cell(), "f", 1.0).unwrap();
+        let weights = Weights::init(&Layout::new(&rnn, &config).unwrap(), 1).with_rnn_params(&own).unwrap();
+        let mut trainer = Trainer::new(&rnn, &config, Optimizer::adam(), &weights).unwrap();
+        let input: Vec<f32> = uniform(2, 5 * 2 * 3, 1.0).into_iter().map(|x| x as f32).collect();
+        let found = trainer.predict_blocking(Inputs::Features(&input), None).unwrap();
+        let outputs = rnn.forward_blocking(&rnn.upload(&own).unwrap(), &Sequence::new(shape, &input)).unwrap().output;
+        let features = &outputs[outputs.len() - rows * 4..];
+        let (weight, bias) = (weights.get("head.weight").unwrap(), weights.get("head.bias").unwrap());
+        assert_eq!(found.len(), rows * 6);
+        for (i, found) in found.iter().enumerate() {
+            let (row, class) = (&features[i / 6 * 4..][..4], i % 6);
+            let expected: f32 = bias[class] + row.iter().zip(&weight[class * 4..]).map(|(x, w)| x * w).sum::<f32>();
+            assert!((found - expected).abs() < 1e-6, "{i}: {found} for {expected}");
+        }
+        assert_eq!(trainer.weights_blocking().unwrap(), weights);
+        let error = trainer.predict_blocking(Inputs::Features(&input[1..]), None).unwrap_err().to_string();
+        assert!(error.contains("`features`: expected 30 values, got 29"), "{error}");
+    }
 }

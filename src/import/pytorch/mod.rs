@@ -86,7 +86,7 @@ impl Model {
         let module = Module::at(file, prefix)?;
         let outside: BTreeSet<&str> = file.names().into_iter().filter(|name| !name.starts_with(prefix)).collect();
         match outside.first() {
-            Some(&name) => Err(Error::UnusedTensor { name: name.into() }),
+            Some(&name) => Err(Error::OutsideNetwork { name: name.into(), prefix: prefix.to_string() }),
             None => Self::from_module(&module, cell),
         }
     }

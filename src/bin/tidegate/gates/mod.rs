@@ -11,10 +11,10 @@ use tidegate::import::Model;
 use tidegate::reference::device::{check_memory, widen};
 use tidegate::{Error, Mode, Sequence, reference};
 
-use crate::Result;
 use crate::args::files;
 use crate::run::onnx;
 use crate::run::tensors::Call;
+use crate::{Result, print};
 use page::{Group, Page};
 use window::{Steps, Window};
 
@@ -78,8 +78,10 @@ fn draw(args: &Args, networks: &[(&Model, Sequence<'_>)]) -> Result<()> {
     }
     let title = format!("{} on {}", file_name(&args.model), file_name(&args.input));
     let formula = model.cell.spec().formula.into_owned();
-    let page = Page { title, window, units: model.config.hidden_size, formula, groups };
-    files::write(&args.html, page.html()?.as_bytes())
+    let (units, count) = (model.config.hidden_size, groups.len());
+    let page = Page { title, window, units, formula, groups };
+    files::write(&args.html, page.html()?.as_bytes())?;
+    print(&format!("wrote {}: {maps} maps of {count} layers and directions, {units} units each\n", args.html.display()))
 }
 
 fn count_maps(model: &Model) -> usize {

@@ -3,16 +3,17 @@
 pub mod onnx;
 pub mod tensors;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use safetensors::SafeTensors;
 use tidegate::import::{Family, Model, Reading};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
-use tidegate::{Context, Dtype, Gradients, Output, OutputGradients, Rnn, Sequence, Strategy};
+use tidegate::{Context, Dtype, Gradients, Mode, Output, OutputGradients, Rnn, Sequence, Strategy};
 
-use crate::Result;
 use crate::args::device::{self, Device};
 use crate::args::files;
 use crate::bench::tunings::Tunings;
+use crate::{Result, print};
 use tensors::{Call, Results, serialize};
 
 #[derive(Debug, clap::Args)]
@@ -82,10 +83,11 @@ impl Target {
         }
     }
 
-    fn run(&self, model: &Model, call: Call) -> Result<Results> {
+    /// Gives the results, and the file of tunings if that has a say in how the network runs.
+    fn run(&self, model: &Model, call: Call) -> Result<(Results, Option<PathBuf>)> {
         match &self.device {
             Device::Gpu(ctx) => on_gpu(ctx, self, model, &call),
-            Device::Cpu => on_cpu(self.dtype, model, call),
+            Device::Cpu => Ok((on_cpu(self.dtype, model, call)?, None)),
         }
     }
 }
@@ -110,8 +112,8 @@ pub fn run(args: &Args) -> Result<()> {
     let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
     let shape = call.shape;
     let target = Target::new(args)?;
-    let results = target.run(&model, call)?;
-    files::write(&args.output, &serialize(&model, shape, &results)?)?;
+    let (results, tuned) = target.run(&model, call)?;
+    write(args, &serialize(&model, shape, &results)?, tuned.as_deref())?;
     target.note(args);
     Ok(())
 }
@@ -121,27 +123,51 @@ fn run_onnx(args: &Args) -> Result<()> {
     let job = onnx::Job::new(&graph, args.node.as_deref()).map_err(|e| files::at(&args.model, e))?;
     let given = job.read(&files::read(&args.input)?).map_err(|e| files::at(&args.input, e))?;
     let target = Target::new(args)?;
-    let tensors = job.run(&given, |part, seq| forward(&target, &part.model, seq))?;
-    files::write(&args.output, &onnx::serialize(&tensors)?)?;
+    let mut tuned = None;
+    let tensors = job.run(&given, |part, seq| {
+        let (output, from) = forward(&target, &part.model, seq)?;
+        tuned = tuned.take().or(from);
+        Ok(output)
+    })?;
+    write(args, &onnx::serialize(&tensors)?, tuned.as_deref())?;
     target.note(args);
     Ok(())
 }
 
-fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<Results> {
+/// Writes OUTPUT, and says what it has and whose tuning chose how it was computed.
+fn write(args: &Args, bytes: &[u8], tuned: Option<&Path>) -> Result<()> {
+    const NAMED: usize = 6;
+    files::write(&args.output, bytes)?;
+    let file = SafeTensors::deserialize(bytes)?;
+    let mut tensors: Vec<String> = file.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect();
+    // Results before their gradients.
+    tensors.sort_by_key(|tensor| tensor.starts_with("d_"));
+    let more = tensors.len().saturating_sub(NAMED);
+    tensors.truncate(NAMED);
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let tuned = tuned.map_or_else(String::new, |file| format!("tuned before, from {}\n", file.display()));
+    print(&format!("wrote {}: {}{more}\n{tuned}", args.output.display(), tensors.join(", ")))
+}
+
+fn on_gpu(ctx: &Context, target: &Target, model: &Model, call: &Call) -> Result<(Results, Option<PathBuf>)> {
     let rnn = Rnn::new(ctx, model.cell.clone(), model.config.clone())?;
     let rnn = rnn.with_strategy(target.strategy).with_dtype(target.dtype)?;
     // What `bench` found out earlier; nothing is measured here.
-    let rnn = Tunings::load(ctx).apply(rnn)?;
+    let tunings = Tunings::load(ctx);
+    let mode = if call.d_output.is_some() { Mode::Training } else { Mode::Inference };
+    let is_tuned = target.strategy == Strategy::Auto && tunings.has(&rnn, call.shape, mode);
+    let rnn = tunings.apply(rnn)?;
+    let tuned = tunings.path().filter(|_| is_tuned).map(PathBuf::from);
     let params = rnn.upload(&model.params)?;
     let seq = call.sequence();
-    let Some(d_output) = &call.d_output else { return Ok((rnn.forward_blocking(&params, &seq)?, None)) };
+    let Some(d_output) = &call.d_output else { return Ok(((rnn.forward_blocking(&params, &seq)?, None), tuned)) };
     let d = OutputGradients { d_output, d_final_state: call.d_final_state.as_deref() };
     let (output, gradients) = rnn.backward_blocking(&params, &seq, &d)?;
-    Ok((output, Some(gradients)))
+    Ok(((output, Some(gradients)), tuned))
 }
 
 /// One network of an ONNX node.
-fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<Output> {
+fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<(Output, Option<PathBuf>)> {
     let call = Call {
         shape: seq.shape,
         input: seq.input.to_vec(),
@@ -151,7 +177,8 @@ fn forward(target: &Target, model: &Model, seq: &Sequence<'_>) -> Result<Output>
         d_output: None,
         d_final_state: None,
     };
-    Ok(target.run(model, call)?.0)
+    let ((output, _), tuned) = target.run(model, call)?;
+    Ok((output, tuned))
 }
 
 /// The reference, from what a device would have stored to what it would store.

@@ -1,6 +1,8 @@
 //! What an app does with the library on its own device: plans, bindings, encoders, passes, streams.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod little;
 
 use std::sync::Arc;
 
