@@ -73,6 +73,7 @@ pub use rnn::Rnn;
 pub use rnn::calls::TrainingRun;
 pub use rnn::session::Session;
 pub use schedule::Strategy;
+pub use schedule::options::ScheduleOptions;
 pub use tune::tuning::{Tried, Tuning};
 /// The wgpu that this library was built with: devices, queues, buffers and encoders must be of this version.
 pub use wgpu;

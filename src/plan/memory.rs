@@ -11,7 +11,7 @@ use crate::schedule::choose::Step;
 use crate::schedule::interface::{Layer, Scratch};
 use crate::schedule::layer::phase_scratch;
 use crate::schedule::network::{Dims, Network};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
 
@@ -118,7 +118,7 @@ impl Maps {
 pub(crate) struct Chosen<'a> {
     pub mode: Mode,
     /// With a strategy that is not `Auto`.
-    pub options: &'a ScheduleOptions,
+    pub options: &'a Scheduling,
     pub step: Step,
 }
 

@@ -31,7 +31,7 @@ use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
 use crate::schedule::network::{Dims, Network};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
 use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
@@ -44,7 +44,7 @@ pub struct Plan {
     pub(crate) shape: SeqShape,
     mode: Mode,
     /// With the strategy that was chosen.
-    pub(crate) options: ScheduleOptions,
+    pub(crate) options: Scheduling,
     step: Step,
     pub(crate) maps: Maps,
     sizes: BufferSizes,
@@ -84,7 +84,7 @@ struct Asked<'a> {
     network: &'a Network,
     dims: &'a Dims,
     mode: Mode,
-    options: &'a ScheduleOptions,
+    options: &'a Scheduling,
 }
 
 impl Asked<'_> {
@@ -107,7 +107,7 @@ impl Asked<'_> {
 
     /// Whether a strategy is within the device's limits.
     fn fits(&self, strategy: Strategy, workgroups: u32) -> bool {
-        let options = &ScheduleOptions { strategy, workgroups, ..*self.options };
+        let options = &Scheduling { strategy, workgroups, ..*self.options };
         Asked { options, ..*self }.maps(Step::Sequence).is_ok()
     }
 
@@ -140,7 +140,7 @@ impl Plan {
         network: &Arc<Network>,
         shape: SeqShape,
         mode: Mode,
-        options: ScheduleOptions,
+        options: Scheduling,
         tuned: Option<Tuned>,
         failures: u32,
     ) -> Result<Self> {
@@ -167,7 +167,7 @@ impl Plan {
         });
         let chosen = options.chosen(&choice);
         let workgroups = if chosen.workgroups > 0 { chosen.workgroups } else { ctx.side_by_side() };
-        let options = ScheduleOptions { workgroups, ..chosen };
+        let options = Scheduling { workgroups, ..chosen };
         let (maps, sizes) = Asked { options: &options, ..asked }.maps(choice.step)?;
         let programs = Arc::default();
         let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
@@ -178,7 +178,7 @@ impl Plan {
 
     /// Whether a shape is within the device's limits in the options' strategy, which is not `Auto`.
     #[cfg(feature = "tools")]
-    pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &ScheduleOptions) -> bool {
+    pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &Scheduling) -> bool {
         let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
         let fits = |dims| Asked { ctx, network, dims: &dims, mode, options }.fits(options.strategy, workgroups);
         Dims::new(network, shape).is_ok_and(fits)

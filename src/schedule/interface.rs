@@ -9,7 +9,7 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::program::Segment;
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 
 /// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
 pub(crate) trait Schedule: Debug + Sync {
@@ -68,7 +68,7 @@ pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub ctx: &'a Context,
-    pub options: &'a ScheduleOptions,
+    pub options: &'a Scheduling,
     pub cell: &'a ShaderCell,
     pub sizes: &'a StepSizes,
     /// How its parameters are stored.

@@ -7,7 +7,7 @@
 pub enum Strategy {
     /// What a [`Tuning`](crate::Tuning) found fastest. Without one, or for shapes that it does not know: persistent for H above 64 and
     /// B up to 64 on a GPU, natively on Vulkan, whose workgroups [`Context::measure_residency`](crate::Context::measure_residency) has
-    /// seen run side by side, unless [`Rnn::with_auto_persistent`](crate::Rnn::with_auto_persistent) forbids it; else resident up to
+    /// seen run side by side, unless [`with_auto_persistent`](crate::ScheduleOptions::with_auto_persistent) forbids it; else resident up to
     /// H = 128 (GPU: a GRU's to H = 160; CPU adapter: wherever the weights fit into registers, an LSTM's to H = 336), else batched
     /// from B = 64 (CPU adapter: 4) on, else stepwise. A single step: stepwise.
     #[default]

@@ -17,6 +17,7 @@ use crate::product::{Tile, Tiles};
 use crate::rnn::Rnn;
 use crate::rnn::calls::HostRun;
 use crate::schedule::Strategy;
+use crate::schedule::options::ScheduleOptions;
 use crate::timing::{Turns, WarmUp, since_start};
 use crate::tune::tiles::{Orientation, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
@@ -60,8 +61,9 @@ impl Rnn {
     /// Builds and checks the candidates, then warms the device up and times them in turns. Those that take too much memory beside each
     /// other go in groups.
     async fn try_all(&self, candidates: &[(Strategy, u32)], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
-        let rnns =
-            candidates.iter().map(|&(strategy, workgroups)| self.clone().with_strategy(strategy).with_workgroups(workgroups));
+        let rnns = candidates.iter().map(|&(strategy, workgroups)| {
+            self.clone().with_schedule(ScheduleOptions::default().with_strategy(strategy).with_workgroups(workgroups))
+        });
         let rnns: Vec<Rnn> = rnns.collect();
         let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
         let (mut truth, mut all, mut repaired) = (None, Vec::new(), false);

@@ -27,7 +27,7 @@ use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::resident;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -74,7 +74,7 @@ fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     // One word more is never 0.
@@ -113,7 +113,7 @@ fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &Step
 }
 
 /// Elements of exchange that a layer needs.
-fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     // The last is never 0.
     u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
@@ -184,7 +184,7 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 /// The sizes of both kernels, once the layout and the chunk are known.
 fn shared_sizes(
     ctx: &Context,
-    r: ScheduleOptions,
+    r: Scheduling,
     [members, team_rows]: [u32; 2],
     chunk: u32,
     status: Slot,
@@ -195,7 +195,7 @@ fn shared_sizes(
     StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
-fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
@@ -222,7 +222,7 @@ fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: Step
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;

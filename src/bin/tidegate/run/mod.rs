@@ -10,6 +10,7 @@ use tidegate::import::{Family, Model, Reading};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Mode, Output, OutputGradients, Rnn, Sequence, Strategy};
 
+use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::args::files;
 use crate::bench::tunings::Tunings;
@@ -33,9 +34,7 @@ pub struct Args {
     /// Also compute the gradients of the input, the initial states and every parameter, under PyTorch's names
     #[arg(long)]
     backward: bool,
-    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
-    /// A GRU of Keras without bias needs it
-    #[arg(long)]
+    #[arg(long, help = cell_help("Cell, instead of the one that the shapes tell; a GRU of Keras without bias needs it"))]
     cell: Option<String>,
     /// Who laid out the model's tensors, where names and shapes do not tell: pytorch, keras, cudnn (CuDNNLSTM, CuDNNGRU), haste,
     /// flax, mlx or equinox. `layout` in the file's metadata says the same
