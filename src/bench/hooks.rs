@@ -8,6 +8,8 @@ use crate::error::Result;
 use crate::rnn::Rnn;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::Strategy;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::options::ScheduleOptions;
 
 /// What a workload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +77,9 @@ impl Next {
     fn candidates(&self) -> Vec<Rnn> {
         let all = Strategy::candidates(self.rnn.context(), self.workload.shape.batch_size);
         all.into_iter()
-            .map(|(strategy, workgroups)| self.rnn.clone().with_strategy(strategy).with_workgroups(workgroups))
+            .map(|(strategy, workgroups)| {
+                self.rnn.clone().with_schedule(ScheduleOptions::default().with_strategy(strategy).with_workgroups(workgroups))
+            })
             .collect()
     }
 }
