@@ -222,7 +222,7 @@ impl<'a> Step<'a> {
         for name in &self.node.input {
             let input = if name.is_empty() { None } else { values.get(&self.scope, name, budget)? };
             if input.is_none() && !name.is_empty() {
-                return Err(Error::Onnx(format!("{}: its input `{name}` is not there", describe(self.node))));
+                return Err(Error::Onnx(format!("{}: its input `{name}` is missing", describe(self.node))));
             }
             inputs.push(input);
         }

@@ -97,7 +97,7 @@ pub fn run(
         Error::Onnx(what) => Error::Onnx(format!("{}: {what}", describe(node))),
         other => Error::Onnx(format!("{}: {other}", describe(node))),
     };
-    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not run here".into()))) };
+    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not supported".into()))) };
     let count = |what: &str, actual: usize, expected: &RangeInclusive<usize>| match expected.contains(&actual) {
         true => Ok(()),
         false if actual < *expected.start() => Err(format!("has {actual} {what}, expected at least {}", expected.start())),
