@@ -112,7 +112,7 @@ fn sessions() {
 
 struct Buffers {
     plan: Plan,
-    all: Vec<Buffer>,
+    all: Vec<tidegate::DeviceBuffer>,
 }
 
 impl Buffers {

@@ -1,8 +1,9 @@
 //! The buffers of a plan, allocated as its sizes say: for apps, calls, checks, sessions and training.
 
-use wgpu::{Buffer, BufferUsages};
+use wgpu::BufferUsages;
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::plan::binding::IntoBinding;
@@ -17,7 +18,7 @@ pub(crate) enum Fill {
 }
 
 impl Fill {
-    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<Buffer> {
+    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<DeviceBuffer> {
         match self {
             Self::Zeros => {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
@@ -44,51 +45,51 @@ impl<'a> Allocator<'a> {
     }
 
     /// A buffer of the owner's own, of that many bytes.
-    pub fn buffer(&self, name: &str, bytes: u64) -> Result<Buffer> {
+    pub fn buffer(&self, name: &str, bytes: u64) -> Result<DeviceBuffer> {
         self.fill.buffer(self.ctx, &format!("tidegate {} {name}", self.owner), bytes)
     }
 
-    pub fn input(&self) -> Result<Buffer> {
+    pub fn input(&self) -> Result<DeviceBuffer> {
         self.buffer("input", self.sizes.input)
     }
 
-    pub fn d_input(&self) -> Result<Buffer> {
+    pub fn d_input(&self) -> Result<DeviceBuffer> {
         self.buffer("d_input", self.sizes.input)
     }
 
-    pub fn output(&self) -> Result<Buffer> {
+    pub fn output(&self) -> Result<DeviceBuffer> {
         self.buffer("output", self.sizes.output)
     }
 
-    pub fn d_output(&self) -> Result<Buffer> {
+    pub fn d_output(&self) -> Result<DeviceBuffer> {
         self.buffer("d_output", self.sizes.output)
     }
 
     /// A state, or its gradient.
-    pub fn state(&self, name: &str) -> Result<Buffer> {
+    pub fn state(&self, name: &str) -> Result<DeviceBuffer> {
         self.buffer(name, self.sizes.state)
     }
 
-    pub fn reset(&self) -> Result<Buffer> {
+    pub fn reset(&self) -> Result<DeviceBuffer> {
         self.buffer("reset", self.sizes.reset)
     }
 
-    pub fn d_params(&self) -> Result<Buffer> {
+    pub fn d_params(&self) -> Result<DeviceBuffer> {
         self.buffer("d_params", self.sizes.d_params)
     }
 
     /// None if nothing is kept.
-    pub fn reserve(&self) -> Result<Option<Buffer>> {
+    pub fn reserve(&self) -> Result<Option<DeviceBuffer>> {
         (self.sizes.reserve > 0).then(|| self.buffer("reserve", self.sizes.reserve)).transpose()
     }
 
     /// Zeros in any case: it counts.
-    pub fn status(&self) -> Result<Buffer> {
+    pub fn status(&self) -> Result<DeviceBuffer> {
         Self { fill: Fill::Zeros, ..*self }.buffer("status", self.sizes.status)
     }
 
     /// At least that many bytes, for whoever else works in it.
-    pub fn workspace(&self, least: u64) -> Result<Buffer> {
+    pub fn workspace(&self, least: u64) -> Result<DeviceBuffer> {
         self.buffer("workspace", self.sizes.workspace.max(least))
     }
 }
@@ -99,15 +100,15 @@ impl<'a> Allocator<'a> {
 #[non_exhaustive]
 pub struct PlanBuffers {
     /// `[T, B, D·H]`, `[B, T, D·H]` if batch-first, stored as the network's [`Dtype`](crate::Dtype).
-    pub output: Buffer,
+    pub output: DeviceBuffer,
     /// `[S, L·D, B, H]` f32.
-    pub final_state: Buffer,
+    pub final_state: DeviceBuffer,
     /// What forward keeps for backward, where a plan has such a thing.
-    pub reserve: Option<Buffer>,
+    pub reserve: Option<DeviceBuffer>,
     /// Four u32 of strategy persistent, see [`BufferSizes::status`].
-    pub status: Buffer,
+    pub status: DeviceBuffer,
     /// Scratch.
-    pub workspace: Buffer,
+    pub workspace: DeviceBuffer,
     owned: OwnedBuffers,
 }
 
@@ -143,7 +144,7 @@ impl PlanBuffers {
     }
 
     /// Takes a buffer of the same lifetime, an input.
-    pub(crate) fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
+    pub(crate) fn keep(&self, buffer: Result<DeviceBuffer>) -> Result<DeviceBuffer> {
         self.owned.keep(buffer)
     }
 
@@ -161,11 +162,11 @@ impl PlanBuffers {
 #[non_exhaustive]
 pub struct GradientBuffers {
     /// As the input.
-    pub d_input: Buffer,
+    pub d_input: DeviceBuffer,
     /// The flat parameter block, f32.
-    pub d_params: Buffer,
+    pub d_params: DeviceBuffer,
     /// `[S, L·D, B, H]` f32.
-    pub d_initial_state: Buffer,
+    pub d_initial_state: DeviceBuffer,
     owned: OwnedBuffers,
 }
 

@@ -2,6 +2,7 @@
 
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
+use crate::schedule::persistent::Forced;
 use crate::schedule::strategy::{Strategies, Strategy};
 
 /// Repaired runs after which strategy persistent is not chosen any more.
@@ -59,8 +60,9 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tuned {
     pub strategy: Strategy,
-    /// Workgroups that ran side by side, if it is persistent.
+    /// Workgroups that ran side by side and numbers of the layout, if it is persistent.
     pub workgroups: u32,
+    pub layout: Forced,
     /// The fastest other than persistent.
     pub fallback: Strategy,
     pub tiles: Tiles,
@@ -90,6 +92,8 @@ pub(crate) struct Choice {
     pub step: Step,
     /// What the tuning found for persistent; else what the app or the device says.
     pub workgroups: Option<u32>,
+    /// What the tuning found.
+    pub layout: Option<Forced>,
     pub tiles: Tiles,
 }
 
@@ -112,6 +116,7 @@ pub(crate) fn choose(f: &Facts) -> Choice {
         strategy: strategy(f),
         step: step(f),
         workgroups: f.tuned.map(|tuned| tuned.workgroups).or(f.side_by_side).filter(|_| f.forced == Strategy::Auto),
+        layout: f.tuned.map(|tuned| tuned.layout).filter(|_| f.forced == Strategy::Auto),
         tiles: f.forced_tiles.or(f.tuned.map_or_else(Tiles::default, |tuned| tuned.tiles)),
     }
 }
@@ -205,7 +210,8 @@ mod tests {
     /// What has room for 524,296 rows: 65,537 workgroups of 8 are more than a grid takes, and products spread over two dimensions.
     const MANY_ROWS_FIT: Fits = Fits { able: Strategies::NONE.with(Batched), fused_step: false, ..FACTS.fits };
     const MANY: Facts = Facts { hidden_size: 8, params: 600, batch_size: 524_296, seq_len: 2, fits: MANY_ROWS_FIT, ..FACTS };
-    const TUNED: Tuned = Tuned { strategy: Persistent, workgroups: 96, fallback: Batched, tiles: FACTS.forced_tiles };
+    const TUNED: Tuned =
+        Tuned { strategy: Persistent, workgroups: 96, layout: Forced::NONE, fallback: Batched, tiles: FACTS.forced_tiles };
     const CPU: Facts = Facts { software: true, ..FACTS };
     const STEP: Facts = Facts { seq_len: 1, ..FACTS };
     const FEW_BINDINGS: Fits = Fits { able: ALL.without(Persistent), ..FACTS.fits };
@@ -333,6 +339,10 @@ mod tests {
         assert_eq!(choose(&FACTS).workgroups, None);
         assert_eq!(choose(&TOGETHER).workgroups, Some(132));
         assert_eq!(choose(&Facts { tuned, ..TOGETHER }).workgroups, Some(96));
+        let layout: Forced = "units=8".parse().unwrap();
+        let tuned = Some(Tuned { layout, ..TUNED });
+        assert_eq!(choose(&Facts { tuned, ..TOGETHER }).layout, Some(layout));
+        assert_eq!(choose(&Facts { tuned, forced: Persistent, ..TOGETHER }).layout, None);
         assert_eq!(choose(&Facts { forced: Persistent, ..TOGETHER }).workgroups, None);
     }
 }
