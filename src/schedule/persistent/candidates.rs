@@ -47,8 +47,8 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::{DeviceProfile, Vendor};
     use super::*;
+    use crate::gpu::profile::{DeviceProfile, Vendor};
 
     fn lstm(hidden: u32, batch: u32, directions: u32, backward: bool) -> Work {
         Work { hidden, batch, directions, gates: 4, first_phase_gates: 4, backward }
