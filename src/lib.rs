@@ -57,6 +57,7 @@ mod tune;
 
 pub use cell::{Activation, BinaryGate, Cell, Elman, Gru, GruReset, Lstm, Nonlinearity, wgsl_f32};
 pub use error::{Error, Result};
+pub use gpu::buffer::DeviceBuffer;
 pub use gpu::context::Context;
 pub use gpu::dtype::Dtype;
 pub use network::config::{Direction, RnnConfig};

@@ -57,6 +57,7 @@ fn compare_matches_rows_by_case() {
     let folder = Folder::new();
     let files = machines(&folder);
     let text = succeed(args("compare", &files, &[]));
+    assert!(text.lines().all(|line| line.chars().count() <= 80 || !line.starts_with([' ', '─'])), "{text}");
     let row = |case: &str| {
         let line = text.lines().find(|line| line.contains(case)).unwrap_or_else(|| panic!("{case} in {text}"));
         line.split_whitespace().skip(6).map(str::to_string).collect::<Vec<_>>()
@@ -87,6 +88,23 @@ fn compare_matches_rows_by_case() {
     for label in ["0 (base): Arc, f32; a", "1: Arc, f32 (2); a", "2: Arc, f16; halves", "×0.500"] {
         assert!(text.contains(label), "{label} in {text}");
     }
+}
+
+/// Medians of 1.00 ± 4 % and 1.07 ± 4 % may be the same; without what they vary by they are not.
+#[test]
+fn differences_within_noise_are_equal() {
+    let folder = Folder::new();
+    let file = |name: &str, ms: f64, spread: Value| {
+        let mut result = result("Arc", "discrete-gpu", 8, json!(ms));
+        result["ms_median_spread"] = spread;
+        write(&folder, name, &report(&[result]))
+    };
+    let compared = |spread: Value| {
+        let files = [file("a.json", 1.0, spread.clone()), file("b.json", 1.07, spread)];
+        let text = succeed(args("compare", &files, &[]));
+        text.lines().find(|line| line.contains("lstm I=8")).unwrap().split_whitespace().last().unwrap().to_string()
+    };
+    assert_eq!([compared(json!(0.04)), compared(json!(0.02)), compared(Value::Null)], ["equal", "×1.07", "×1.07"]);
 }
 
 /// What this repository has kept: files from before most fields, and those of the peers' scripts.
@@ -175,8 +193,14 @@ fn bench_says_how_stable_a_median_is() {
     let folder = Folder::new();
     let [json, page] = ["bench.json", "bench.html"].map(|name| folder.path(name));
     let files = [OsStr::new("--json"), json.as_os_str(), OsStr::new("--html"), page.as_os_str()];
-    let text = succeed(SMALL.iter().map(OsStr::new).chain(files));
-    assert!(text.contains(" ± ") && text.contains("first ms"), "{text}");
+    let brief = succeed(SMALL.iter().map(OsStr::new));
+    assert!(brief.contains(" ± ") && !brief.contains("first ms") && brief.contains("--wide shows more"), "{brief}");
+    assert!(brief.lines().all(|line| line.chars().count() <= 80), "{brief}");
+    let text = succeed(SMALL.iter().chain(&["--wide"]).map(OsStr::new).chain(files));
+    assert!(text.contains(" ± ") && text.contains("first ms") && !text.contains("--wide"), "{text}");
+    for path in [&json, &page] {
+        assert!(text.contains(&format!("wrote {}: ", path.display())), "{text}");
+    }
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["interrupted"], &report["against"]), (&json!(false), &Value::Null));
     assert!(report["unix_time"].as_u64().unwrap() > 1_700_000_000);
@@ -263,6 +287,22 @@ fn bench_refuses_a_wrong_base_before_it_measures() {
         assert!(output.status.code() == Some(2) && stderr.contains(named), "{stderr}");
     }
     assert!(fail(small(&["--tolerance", "5%"])).contains("--fail-if-slower-than"));
+}
+
+/// Nothing asked is answered by help, something misspelt by what was meant.
+#[test]
+fn the_command_helps() {
+    let help = succeed::<&str>([]);
+    assert!(["Usage: tidegate", "devices", "compare", "bench"].iter().all(|text| help.contains(text)), "{help}");
+    for (args, meant) in [
+        (&["bench", "--deivce", "0"][..], "did you mean --device?"),
+        (&["bnech"], "did you mean bench?"),
+        (&["bench", "--suite", "quik"], "did you mean quick?"),
+    ] {
+        let line = fail(args);
+        assert!(line.contains(meant) && line.contains(args[args.len() - 1].trim_end_matches('0')), "{line}");
+    }
+    assert!(!fail(["bench", "--zzz"]).contains("did you mean"));
 }
 
 #[test]

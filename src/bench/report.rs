@@ -176,7 +176,8 @@ pub struct Entry {
     pub ms_median_spread: Option<f64>,
     /// The least.
     pub ms_min: Option<f64>,
-    /// The first run, with the building of whatever pipelines no earlier workload had built.
+    /// The first run, with the building of its pipelines as far as no earlier workload has the same; natively on GPUs those of most
+    /// rows are built while the row before is verified, so they compete with that for the CPU.
     pub first_ms: Option<f64>,
     /// Milliseconds for which the workload ran before it was timed, until it got no faster.
     pub warm_up_ms: Option<f64>,
@@ -210,6 +211,9 @@ pub struct Entry {
     pub runs_ms: Vec<f64>,
     /// Whether it ran and was right.
     pub verified: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Steps at which the reference was met.
     #[serde(rename = "verified_T")]
     pub verified_seq_len: Option<usize>,
@@ -231,6 +235,9 @@ pub struct Entry {
     /// What is published: of suite deepbench, the recurrence alone, for cuDNN 7.6.2 on a V100; of suite recurrence for cuDNN 9.19 on an
     /// H200.
     pub published_ms: Option<f64>,
+    /// Of suite recurrence, cuDNN on the same card with TF32 in place of f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_tf32_ms: Option<f64>,
     /// Which of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_by: Option<&'static str>,
@@ -300,6 +307,7 @@ impl Entry {
             marks: measured.map_or_else(Vec::new, |m| Mark::of(m, fraction(m))),
             runs_ms: Vec::new(),
             verified: measured.is_some(),
+            error: None,
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
             max_rel_err: measured.map(|m| m.verified.max_rel_err),
@@ -309,6 +317,7 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             published_ms: workload.published_ms(),
+            published_tf32_ms: workload.published_tf32_ms(),
             published_by: workload.published_by(),
             untuned: false,
             tried: Vec::new(),

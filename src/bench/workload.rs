@@ -23,6 +23,8 @@ pub enum Kind {
     Layer {
         /// See above.
         published_ms: Option<f64>,
+        /// The same with TF32 in place of f32.
+        tf32_ms: Option<f64>,
     },
     /// Whole sequences, for how long a step takes, at worst too.
     Latency,
@@ -87,7 +89,15 @@ impl Workload {
     pub fn published_ms(&self) -> Option<f64> {
         match self.kind {
             Kind::Recurrence { published_ms } => Some(published_ms),
-            Kind::Layer { published_ms } => published_ms,
+            Kind::Layer { published_ms, .. } => published_ms,
+            _ => None,
+        }
+    }
+
+    /// The same where that library took TF32 in place of f32.
+    pub fn published_tf32_ms(&self) -> Option<f64> {
+        match self.kind {
+            Kind::Layer { tf32_ms, .. } => tf32_ms,
             _ => None,
         }
     }

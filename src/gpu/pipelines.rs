@@ -13,6 +13,13 @@ use crate::gpu::kernel::{Kernel, KernelSource};
 pub(super) struct Pipelines(Mutex<HashMap<String, Arc<Kernel>>>);
 
 impl Pipelines {
+    /// How many have a pipeline.
+    #[cfg(all(test, feature = "tools"))]
+    pub fn built(&self) -> usize {
+        let kernels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        kernels.values().filter(|kernel| kernel.built().is_some()).count()
+    }
+
     /// The kernel of that source, the same each time; `adjust` is what its text becomes before it is compiled.
     pub fn kernel(&self, source: KernelSource, adjust: impl FnOnce(KernelSource) -> KernelSource) -> Arc<Kernel> {
         let mut kernels = self.0.lock().unwrap_or_else(PoisonError::into_inner);

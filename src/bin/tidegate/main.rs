@@ -13,6 +13,7 @@ mod run;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use args::exit;
@@ -20,7 +21,7 @@ pub(crate) use args::{Failure, Result, complain, print};
 
 /// Recurrent networks on any GPU.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -46,10 +47,12 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // Nothing was asked, so nothing is wrong.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return finish(print(&help.to_string()));
+        }
         Err(error) if error.use_stderr() => {
-            // clap's message ends at the first blank line; usage and hints follow.
-            let text = error.to_string();
-            complain(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "));
+            complain(&usage_error(&error));
             return ExitCode::from(2);
         }
         Err(help) => return finish(print(&help.to_string())),
@@ -69,6 +72,23 @@ fn main() -> ExitCode {
         let text = payload.downcast_ref::<String>().map(String::as_str).or(payload.downcast_ref::<&str>().copied());
         Err(format!("internal error: {}", text.unwrap_or("a panic without a message")).into())
     }))
+}
+
+/// What is wrong with a command line, and what was probably meant.
+fn usage_error(error: &clap::Error) -> String {
+    // clap's message ends at the first blank line; usage and hints follow.
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let meant = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(one) => Some(one.as_str()),
+        ContextValue::Strings(some) => some.first().map(String::as_str),
+        _ => None,
+    });
+    match meant {
+        Some(meant) => format!("{text}; did you mean {}?", meant.trim()),
+        None => text.into(),
+    }
 }
 
 fn finish(result: Result<()>) -> ExitCode {

@@ -5,5 +5,6 @@ pub mod device;
 pub mod exit;
 pub mod files;
 pub mod interrupt;
+pub mod text;
 
 pub use console::{Failure, Result, complain, print};

@@ -45,6 +45,9 @@ pub struct Args {
     /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
     #[arg(long)]
     pub no_peaks: bool,
+    /// Show every column, wider than 80
+    #[arg(long)]
+    pub wide: bool,
     /// Also print what tuning tried for each row
     #[arg(short, long)]
     pub verbose: bool,

@@ -38,3 +38,11 @@ pub fn write(args: &Args, report: &Report, against: Option<&Verdict>) -> Result<
 pub fn source(report: &Report) -> Result<Source> {
     Source::new("this run", &serde_json::to_value(report)?)
 }
+
+/// What was written, for people.
+pub fn written(args: &Args, report: &Report) -> String {
+    let rows = report.results.len();
+    let json = args.json.iter().map(|path| format!("wrote {}: {rows} rows\n", path.display()));
+    let html = args.html.iter().map(|path| format!("wrote {}: the page of them\n", path.display()));
+    json.chain(html).collect()
+}

@@ -149,10 +149,11 @@ impl Comparison {
     }
 }
 
-/// Whether two medians differ by no more than both vary. What has no interval is exact.
+/// Whether two medians differ by no more than both vary, as factors: however wide an interval is, it ends above 0. What has none is
+/// exact.
 pub fn is_noise([ms, base_ms]: [f64; 2], spreads: [Option<f64>; 2]) -> bool {
-    let [spread, base_spread] = spreads.map(Option::unwrap_or_default);
-    (ms - base_ms).abs() <= spread * ms + base_spread * base_ms
+    let [factor, base_factor] = spreads.map(|spread| 1.0 + spread.unwrap_or_default());
+    (ms / base_ms).max(base_ms / ms) <= factor * base_factor
 }
 
 #[cfg(test)]
@@ -164,6 +165,7 @@ mod tests {
         assert!(is_noise([1.10, 1.00], [Some(0.06), Some(0.04)]));
         assert!(is_noise([1.00, 1.10], [Some(0.04), Some(0.06)]));
         assert!(!is_noise([1.12, 1.00], [Some(0.06), Some(0.04)]));
+        assert!(is_noise([4.0, 1.0], [Some(1.5), Some(1.0)]) && !is_noise([1000.0, 1.0], [Some(1.5), Some(1.0)]));
         assert!(!is_noise([1.01, 1.00], [None, None]) && is_noise([1.01, 1.00], [Some(0.02), None]));
     }
 }

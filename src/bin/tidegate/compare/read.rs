@@ -23,6 +23,8 @@ pub struct Place {
     pub device: String,
     pub backend: String,
     pub driver: String,
+    /// Of the backend's API.
+    pub api_version: Option<String>,
     pub device_type: String,
     pub dtype: String,
     /// Whether it ran without tuning, beside another that ran with it.
@@ -39,6 +41,8 @@ pub struct Host {
     pub load_average: Option<f64>,
     /// Of the program, and of what it stands on.
     pub version: String,
+    /// What it was built from, where it knew.
+    pub commit: Option<String>,
     /// When it was measured.
     pub unix_time: Option<u64>,
 }
@@ -144,6 +148,7 @@ impl Place {
             device: entry.required("device", entry.text("device")?)?.into(),
             backend: text("backend")?,
             driver: text("driver")?,
+            api_version: entry.text("api_version")?.map(str::to_string),
             device_type: text("device_type")?,
             dtype: entry.text("dtype")?.unwrap_or("f32").into(),
             untuned: entry.flag("untuned")?.unwrap_or(false),
@@ -163,7 +168,8 @@ impl Host {
         let versions = versions.filter_map(|(name, value)| Some(format!("{name} {}", version(value)?)));
         let own = report.text("tidegate_version")?.map(|version| format!("tidegate {version}"));
         let version = own.into_iter().chain(versions).collect::<Vec<_>>().join(", ");
-        let Some(host) = report.object("host")? else { return Ok(Self { version, ..Self::default() }) };
+        let (commit, unix_time) = (report.text("commit")?.map(str::to_string), report.whole("unix_time")?);
+        let Some(host) = report.object("host")? else { return Ok(Self { version, commit, unix_time, ..Self::default() }) };
         let here = if place.is_empty() { "host".into() } else { format!("{place}.host") };
         let host = Fields::new(&here, host)?;
         let text = |name| Ok::<_, crate::Failure>(host.text(name)?.map(str::to_string));
@@ -174,7 +180,8 @@ impl Host {
             cpus: host.whole("cpus")?,
             load_average: host.number("load_average")?,
             version,
-            unix_time: report.whole("unix_time")?,
+            commit,
+            unix_time,
         })
     }
 }
@@ -223,7 +230,7 @@ impl Row {
             verified: entry.flag("verified")?.unwrap_or(false),
             max_rel_err: entry.number("max_rel_err")?,
             recurrence,
-            note: entry.text("note")?.map(str::to_string),
+            note: entry.text("note")?.or(entry.text("error")?).map(str::to_string),
             flops,
             bytes: case.bytes(dtype),
         })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::table::times;
 use super::{Case, Column, Comparison, Source, is_noise};
 use crate::Result;
-use crate::bench::table::short;
+use crate::args::text::short;
 
 /// How much slower is still no failure, as a part of the base's time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
