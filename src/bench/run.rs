@@ -63,6 +63,7 @@ impl RunData {
             initial_state: workload.has_initial_state().then(|| widen(&self.initial_state)),
             lengths: None,
             reset: None,
+            hold: None,
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
         }
@@ -98,7 +99,7 @@ pub struct GpuRun {
     strategy: Strategy,
     buffers: PlanBuffers,
     _gradients: Option<GradientBuffers>,
-    /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
+    /// A stream has two that take turns: what one leaves as its final state, the other starts from.
     forwards: Vec<Forward>,
     /// Which is next.
     turn: Cell<usize>,
@@ -109,7 +110,7 @@ pub struct GpuRun {
     results: Vec<Stored>,
 }
 
-/// A buffer of so many results.
+/// A buffer of results.
 #[derive(Debug)]
 struct Stored {
     name: &'static str,

@@ -33,7 +33,7 @@ pub struct CellReport {
     pub cell: String,
     /// Gradients of the CPU twin that agreed with finite differences.
     pub differences: usize,
-    /// Of how many the function has a kink there, so that differences say nothing.
+    /// How many lie at a kink of the function, where differences say nothing.
     pub at_kinks: usize,
     /// GPU runs that agreed with the CPU twin, forward and backward.
     pub gpu_cases: usize,
@@ -101,7 +101,8 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
         plain,
         Case::new(sized(1, 1, 1), 3, 1),
         Case::new(sized(7, 9, 2).with_bias(false), 6, 3),
-        Case { accumulate: true, ..Case::new(both, 5, 9) },
+        Case { accumulate: true, ..Case::new(both.clone(), 5, 9) },
+        Case { holds: true, ..Case::new(both.with_zero_output_for_mask(true), 6, 4) },
     ];
     for &strategy in &strategies {
         for case in &cases {

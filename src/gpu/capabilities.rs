@@ -4,7 +4,7 @@ use wgpu::{
     Adapter, AdapterInfo, Backend, CooperativeMatrixProperties, CooperativeScalarType, Device, DownlevelFlags, Features, Limits,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
 
@@ -32,6 +32,8 @@ pub(super) struct Capabilities {
     pub indirect: bool,
     /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.
     pub subgroups: bool,
+    /// Whether buffers may be coherent and volatile.
+    pub decorations: bool,
 }
 
 impl Capabilities {
@@ -45,6 +47,7 @@ impl Capabilities {
             indirect: downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && info.backend != Backend::BrowserWebGpu,
             cooperative: cooperative_size(&info, features, &adapter.cooperative_matrix_properties()),
             subgroups: features.contains(Features::SUBGROUP) && info.subgroup_min_size >= 8,
+            decorations: features.contains(DECORATIONS),
             limits,
         }
     }
@@ -55,7 +58,7 @@ impl Capabilities {
             Dtype::F32 => Ok(Element::F32),
             // Persistent's exchange is packed on every device.
             Dtype::F16 if !self.unpacks_f16 => {
-                Err(Error::Limit { limit: "unpack2x16float in shaders, for f16".into(), needed: 1, actual: 0 })
+                Err(Error::Limit { limit: Limit::Feature("unpack2x16float in shaders, for f16"), needed: 1, actual: 0 })
             }
             Dtype::F16 => Ok(if self.native_f16 { Element::F16 } else { Element::PackedF16 }),
         }
@@ -72,17 +75,25 @@ impl Capabilities {
         ];
         for (limit, needed, actual) in checks {
             if actual < needed {
-                return Err(Error::Limit { limit: limit.into(), needed: needed.into(), actual: actual.into() });
+                return Err(Error::Limit {
+                    limit: Limit::Device(limit, String::new()),
+                    needed: needed.into(),
+                    actual: actual.into(),
+                });
             }
         }
         Ok(())
     }
 }
 
+const DECORATIONS: Features = Features::MEMORY_DECORATION_COHERENT.union(Features::MEMORY_DECORATION_VOLATILE);
+
 /// Features to ask for where the adapter has them.
 pub(super) fn wanted_features(adapter: &Adapter) -> Features {
     let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::SUBGROUP | Features::SHADER_F16;
-    adapter.features() & wanted
+    // On other backends than Vulkan wgpu has one of them at most.
+    let decorations = if adapter.features().contains(DECORATIONS) { DECORATIONS } else { Features::empty() };
+    (adapter.features() & wanted) | decorations
 }
 
 /// WebGPU's default limits, but for what the adapter has more of and a kernel may use.

@@ -1,5 +1,4 @@
-//! The one place that knows WGSL: joins generated constants, bindings, activations, a cell and a kernel into one source,
-//! and builds its pipeline.
+//! Joins generated constants, bindings, activations, a cell and a kernel into one WGSL source, and builds its pipeline.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -40,12 +39,14 @@ pub(crate) struct Binding {
 enum Array {
     /// Elements of that WGSL type.
     Plain(&'static str),
+    /// vec4 of u32, each load and store of which reaches the memory that all workgroups see.
+    Shared,
     /// Numbers that are read and written by the functions of [`Element::accessors`].
     Stored { element: Element, quads: bool },
 }
 
 impl Binding {
-    /// Of f32.
+    /// An array of f32.
     pub fn new(name: &'static str, access: Access) -> Self {
         Self { name, access, array: Array::Plain("f32") }
     }
@@ -66,6 +67,11 @@ impl Binding {
         Self { array: Array::Plain("atomic<u32>"), ..self }
     }
 
+    /// By fours without atomics, for devices whose buffers may be coherent and volatile.
+    pub fn of_shared_quads(self) -> Self {
+        Self { array: Array::Shared, ..self }
+    }
+
     /// Numbers that the kernel loads and stores by functions, as they may be f16.
     pub fn stored(self, element: Element) -> Self {
         Self { array: Array::Stored { element, quads: false }, ..self }
@@ -82,6 +88,9 @@ impl Binding {
         let declare = |ty| format!("@group(0) @binding({index}) var<storage, {mode}> {name}: array<{ty}>;\n");
         match array {
             Array::Plain(ty) => declare(ty),
+            Array::Shared => {
+                format!("@group(0) @binding({index}) @coherent @volatile var<storage, {mode}> {name}: array<vec4u>;\n")
+            }
             Array::Stored { element, quads } => declare(element.wgsl(quads)) + &element.accessors(name, access, quads),
         }
     }

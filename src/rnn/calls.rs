@@ -74,6 +74,7 @@ pub(crate) struct HostRun<'a> {
     initial_state: Option<DeviceBuffer>,
     lengths: Option<DeviceBuffer>,
     reset: Option<DeviceBuffer>,
+    hold: Option<DeviceBuffer>,
     dropout_state: DeviceBuffer,
     buffers: PlanBuffers,
     /// Repairs of this run that the context knows of.
@@ -95,6 +96,7 @@ impl<'a> HostRun<'a> {
             initial_state: seq.initial_state.map(|s| buffers.keep(ctx.upload("initial_state", s))).transpose()?,
             lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
             reset: seq.reset.map(|r| words("reset", r)).transpose()?,
+            hold: seq.hold.map(|h| words("hold", h)).transpose()?,
             dropout_state: words("dropout_state", &seq.dropout.words())?,
             recorded: AtomicU32::new(0),
             plan,
@@ -121,6 +123,7 @@ impl<'a> HostRun<'a> {
             initial_state: self.initial_state.as_deref().map(Buffer::as_entire_buffer_binding),
             lengths: self.lengths.as_deref().map(Buffer::as_entire_buffer_binding),
             reset: self.reset.as_deref().map(Buffer::as_entire_buffer_binding),
+            hold: self.hold.as_deref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
             ..self.buffers.forward(self.params, &self.input)
         }

@@ -171,6 +171,9 @@ impl Trainer {
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
             ctx.write(buffer, 0, lengths)?;
         }
+        if let (Some(buffer), Some(hold)) = (&buffers.hold, batch.hold) {
+            ctx.write(buffer, 0, hold)?;
+        }
         ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
             ctx.write(&carried.reset, 0, reset)?;
@@ -230,7 +233,7 @@ impl Trainer {
     }
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
-    /// training needs: ask every so many steps.
+    /// training needs: ask every few steps.
     ///
     /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
     /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first

@@ -112,6 +112,7 @@ fn run_network(model: &Model, seq: &Sequence<'_>, window: &Window) -> Result<Vec
     let (params, input) = (widen(model.params.values()), widen(seq.input));
     let initial_state = seq.initial_state.map(widen);
     let wide = Sequence::new(seq.shape, &input);
+    let wide = Sequence { reset: seq.reset, hold: seq.hold, ..wide };
     let wide = Sequence { initial_state: initial_state.as_deref(), lengths: seq.lengths, ..wide };
     let trace = reference::forward(cell, config, &params, &wide, Mode::Training)?;
 

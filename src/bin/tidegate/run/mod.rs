@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 
 use safetensors::SafeTensors;
 use tidegate::import::onnx::Part;
-use tidegate::import::{Family, Model, Reading};
+use tidegate::import::{Family, Model, Reading, masked_steps};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Mode, Output, OutputGradients, Rnn, Sequence, Strategy};
 
+use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::args::files;
 use crate::bench::tunings::Tunings;
@@ -25,7 +26,8 @@ pub struct Args {
     /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
     model: PathBuf,
     /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (I32, I64, U8 or BOOL:
-    /// where not 0, the state is zero before that step), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
+    /// where not 0, the state is zero before that step), `mask` of the same types ([B,T] with --batch-first, else [T,B]: where 0, Keras
+    /// masks the step: the state is kept), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
     /// BF16. For an ONNX model, with its graph's inputs
     input: PathBuf,
     /// Safetensors file to write
@@ -35,9 +37,7 @@ pub struct Args {
     /// of one recurrent node, under its tensors' names (see docs/models.md)
     #[arg(long)]
     backward: bool,
-    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
-    /// A GRU of Keras without bias needs it
-    #[arg(long)]
+    #[arg(long, help = cell_help("Cell, instead of the one that the shapes tell; a GRU of Keras without bias needs it"))]
     cell: Option<String>,
     /// Who laid out the model's tensors, where names and shapes do not tell: pytorch, keras, cudnn (CuDNNLSTM, CuDNNGRU), haste,
     /// flax, mlx or equinox. `layout` in the file's metadata says the same
@@ -49,6 +49,12 @@ pub struct Args {
     /// Take input, output and their gradients as [B,T,...] instead of [T,B,...]
     #[arg(long)]
     batch_first: bool,
+    /// Mask every step whose features all have this value, as a Masking layer of Keras before the network does
+    #[arg(long, value_name = "VALUE", allow_negative_numbers = true)]
+    mask_value: Option<f32>,
+    /// Where a step is masked, put out 0 instead of the output of the step before, as Keras does with zero_output_for_mask=True
+    #[arg(long)]
+    zero_output_for_mask: bool,
     /// Run one recurrent node of an ONNX model alone: its name, or its index among them (see `tidegate inspect`). INPUT and OUTPUT
     /// then hold tensors under the names that the graph has at its ends
     #[arg(long, value_name = "NAME|INDEX")]
@@ -100,6 +106,8 @@ pub fn run(args: &Args) -> Result<()> {
         ("--from", args.from.is_some()),
         ("--prefix", args.prefix.is_some()),
         ("--batch-first", args.batch_first),
+        ("--mask-value", args.mask_value.is_some()),
+        ("--zero-output-for-mask", args.zero_output_for_mask),
     ];
     if onnx::is_model(&args.model, &not_onnx)? {
         return run_onnx(args);
@@ -110,8 +118,15 @@ pub fn run(args: &Args) -> Result<()> {
     let reading = Reading::default().with_cell(args.cell.as_deref()).with_prefix(args.prefix.as_deref()).with_family(args.from);
     let mut model = Model::read(&files::read(&args.model)?, &reading).map_err(|e| files::at(&args.model, e))?;
     model.config.batch_first = args.batch_first;
-    let call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
+    model.config.zero_output_for_mask = args.zero_output_for_mask;
+    let mut call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;
     let shape = call.shape;
+    if let Some(value) = args.mask_value {
+        if call.hold.is_some() {
+            return Err(files::at(&args.input, "it holds `mask`: --mask-value makes one too, give one of them"));
+        }
+        call.hold = Some(masked_steps(&call.input, &model.config, shape, value)?);
+    }
     let target = Target::new(args)?;
     let (results, tuned) = target.run(&model, call)?;
     write(args, &serialize(&model, shape, &results)?, tuned.as_deref())?;
@@ -193,6 +208,7 @@ fn run_part(
         initial_state: seq.initial_state.map(<[f32]>::to_vec),
         lengths: seq.lengths.map(<[u32]>::to_vec),
         reset: None,
+        hold: None,
         d_output: d.map(|d| d.d_output.to_vec()),
         d_final_state: d.and_then(|d| d.d_final_state).map(<[f32]>::to_vec),
     };
@@ -212,6 +228,7 @@ fn on_cpu(dtype: Dtype, model: &Model, call: Call) -> Result<Results> {
         initial_state: call.initial_state.as_deref().map(widen),
         lengths: call.lengths,
         reset: call.reset,
+        hold: call.hold,
         d_output: call.d_output.as_deref().map(stored),
         d_final_state: call.d_final_state.as_deref().map(widen),
     };
