@@ -83,6 +83,9 @@ pub enum Error {
     /// A [`Tuning`](crate::Tuning) of another device than this.
     #[error("tuning of device `{actual}`, expected one of `{expected}`")]
     OtherDevice { expected: String, actual: String },
+    /// A [`DeviceBuffer`](crate::DeviceBuffer) of another context's device.
+    #[error("buffer `{name}` is of {theirs}, but used with {ours}: make it by the one that uses it")]
+    OtherContext { name: String, theirs: String, ours: String },
     /// wgpu reported an error while objects were created; its text says which.
     #[error("wgpu: {0}")]
     Device(String),

@@ -216,6 +216,23 @@ fn takes_onnx_models() {
     given.args(&["--cell", "lstm"]).fail(&["--cell", "ONNX"]);
 }
 
+/// As `run` does: a network out of a checkpoint, and one whose names do not tell whose they are.
+#[test]
+fn takes_what_run_takes() {
+    for (case, args) in [("checkpoint_prefix", ["--prefix", "encoder.lstm."]), ("haste_names", ["--from", "haste"])] {
+        let folder = fixtures().join("field").join(case);
+        let given = || Given::new(folder.join("model.safetensors"), folder.join("input.safetensors"));
+        given().fail(&[]);
+        let mut given = given();
+        given.args = args.map(String::from).into();
+        let (_, data) = given.succeed();
+        assert!(!data["groups"].as_array().unwrap().is_empty(), "{case}");
+    }
+    let mut onnx = Given::silero("node.onnx");
+    onnx.args = vec!["--prefix".into(), "a".into()];
+    onnx.fail(&["--prefix", "ONNX"]);
+}
+
 #[test]
 fn shows_layers_directions_and_ragged_rows() {
     let config = RnnConfig::new(I, H).with_num_layers(2).with_direction(Direction::Bidirectional);

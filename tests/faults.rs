@@ -107,7 +107,7 @@ fn sessions() {
 
 struct Buffers {
     plan: Plan,
-    all: Vec<Buffer>,
+    all: Vec<tidegate::DeviceBuffer>,
 }
 
 impl Buffers {

@@ -23,6 +23,7 @@ struct Problem {
     d_final_state: Vec<f64>,
     lengths: Option<Vec<u32>>,
     reset: Option<Vec<u32>>,
+    hold: Option<Vec<u32>>,
 }
 
 impl Problem {
@@ -38,6 +39,7 @@ impl Problem {
             d_final_state: uniform(5, state, 1.0),
             lengths: None,
             reset: None,
+            hold: None,
             config,
         }
     }
@@ -54,6 +56,27 @@ impl Problem {
             problem.d_output_row(t, b).fill(f64::NAN);
         }
         problem
+    }
+
+    /// Held at the start, within, at a reset, at the end of a length and throughout.
+    fn held(self) -> Self {
+        let mut hold = vec![0; SHAPE.rows()];
+        for (t, b) in [(0, 0), (1, 0), (3, 0), (1, 1), (2, 1), (0, 2)] {
+            hold[t * SHAPE.batch_size + b] = 5;
+        }
+        let mut problem = Self { hold: Some(hold), ..self };
+        for (t, b) in problem.held_steps() {
+            problem.input_row(t, b).fill(f64::NAN);
+            if problem.config.zero_output_for_mask {
+                problem.d_output_row(t, b).fill(f64::NAN);
+            }
+        }
+        problem
+    }
+
+    fn held_steps(&self) -> Vec<(usize, usize)> {
+        let all = (0..SHAPE.seq_len).flat_map(|t| (0..SHAPE.batch_size).map(move |b| (t, b)));
+        all.filter(|&(t, b)| self.hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0)).collect()
     }
 
     fn padding(&self) -> Vec<(usize, usize)> {
@@ -79,7 +102,7 @@ impl Problem {
         let mut seq = Sequence::new(SHAPE, &self.input).with_initial_state(&self.initial_state);
         seq = seq.with_dropout(DropoutKey { seed: 5, call: 2 });
         seq.lengths = self.lengths.as_deref();
-        seq.reset = self.reset.as_deref();
+        (seq.reset, seq.hold) = (self.reset.as_deref(), self.hold.as_deref());
         seq
     }
 
@@ -95,7 +118,7 @@ fn check_all(config: RnnConfig, ragged: bool) {
     let work = || {
         while let Some((name, cell)) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let problem = Problem::new(cell, config.clone());
-            check(name, cell, if ragged { problem.ragged() } else { problem });
+            check(name, cell, if ragged { problem.ragged().held() } else { problem });
         }
     };
     thread::scope(|scope| {
@@ -130,6 +153,11 @@ fn two_layers_without_bias() {
 #[test]
 fn from_the_end_to_the_start() {
     check_all(RnnConfig::new(3, 4).with_num_layers(2).with_direction(Direction::Reverse), true);
+}
+
+#[test]
+fn held_steps_put_out_zeros() {
+    check_all(RnnConfig::new(3, 4).with_num_layers(2).with_zero_output_for_mask(true), true);
 }
 
 #[test]

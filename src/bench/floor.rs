@@ -8,6 +8,7 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::clock::{self, Clock};
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::schedule::Strategy;
@@ -69,8 +70,8 @@ type Bound = (ComputePipeline, BindGroup);
 struct Probe<'a> {
     ctx: &'a Context,
     _owned: OwnedBuffers,
-    words: Buffer,
-    sizes: Buffer,
+    words: DeviceBuffer,
+    sizes: DeviceBuffer,
     touch: Bound,
     exchange: Bound,
 }

@@ -41,6 +41,8 @@ pub struct Case {
     pub ragged: bool,
     /// Whether a fifth of all steps is reset.
     pub resets: bool,
+    /// Whether a quarter of all steps is held, and the first steps of some rows.
+    pub holds: bool,
     /// Whether the final states have an incoming gradient.
     pub d_final_state: bool,
     /// Whether the GPU's `d_params` are added to what the buffer held.
@@ -104,7 +106,7 @@ pub struct Outcome {
 }
 
 impl Case {
-    /// Everything optional on, but for `accumulate`.
+    /// Everything optional on, but for `holds` and `accumulate`.
     pub fn new(config: RnnConfig, seq_len: usize, batch_size: usize) -> Self {
         let shape = SeqShape { seq_len, batch_size };
         Self {
@@ -113,6 +115,7 @@ impl Case {
             initial_state: true,
             ragged: true,
             resets: true,
+            holds: false,
             d_final_state: true,
             accumulate: false,
             dispatch_flops: None,
@@ -190,6 +193,8 @@ pub struct CaseData {
     pub lengths: Option<Vec<u32>>,
     /// `[T, B]`.
     pub reset: Option<Vec<u32>>,
+    /// `[T, B]`.
+    pub hold: Option<Vec<u32>>,
     /// The key of this call.
     pub dropout: DropoutKey,
     /// NaN past a length.
@@ -222,9 +227,17 @@ impl CaseData {
         let lengths: Option<Vec<u32>> =
             case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
         let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());
+        let hold = case.holds.then(|| holds(shape, &mut rng));
         let params_f32: Vec<f32> = Params::uniform(&layout, seed).values().iter().map(|&p| case.dtype.round(p)).collect();
         let params: Vec<f64> = params_f32.iter().map(|&p| p.into()).collect();
-        // Padding may hold anything.
+        // What is not read may be anything.
+        let held = hold.iter().flatten().enumerate().filter(|&(_, &word)| word != 0);
+        for row in held.map(|(at, _)| shape.row(config.batch_first, at / shape.batch_size, at % shape.batch_size)) {
+            input[row * config.input_size..][..config.input_size].fill(f64::NAN);
+            if config.zero_output_for_mask {
+                d_output[row * config.output_size()..][..config.output_size()].fill(f64::NAN);
+            }
+        }
         for (b, &length) in lengths.iter().flatten().enumerate() {
             for t in length as usize..shape.seq_len {
                 let row = shape.row(config.batch_first, t, b);
@@ -234,7 +247,8 @@ impl CaseData {
         }
         let dropout = DropoutKey { seed, call: 5 };
         let mut seq = Sequence::new(shape, &input).with_dropout(dropout);
-        (seq.initial_state, seq.lengths, seq.reset) = (initial_state.as_deref(), lengths.as_deref(), reset.as_deref());
+        (seq.initial_state, seq.lengths) = (initial_state.as_deref(), lengths.as_deref());
+        (seq.reset, seq.hold) = (reset.as_deref(), hold.as_deref());
         let trace = reference::forward(cell, config, &params, &seq, Mode::Training)?;
         let (mut inference, mut margin) = (trace.output.clone(), trace.margin());
         if config.dropout > 0.0 {
@@ -253,6 +267,7 @@ impl CaseData {
             initial_state,
             lengths,
             reset,
+            hold,
             dropout,
             d_output,
             d_final_state,
@@ -272,9 +287,17 @@ impl CaseData {
             initial_state: self.initial_state.as_deref(),
             lengths: self.lengths.as_deref(),
             reset: self.reset.as_deref(),
+            hold: self.hold.as_deref(),
             dropout: self.dropout,
         }
     }
+}
+
+/// A quarter of all steps, and the first half of every third row.
+fn holds(shape: SeqShape, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let padded = |t: usize, b: usize| b.is_multiple_of(3) && t < shape.seq_len / 2;
+    let steps = (0..shape.rows()).map(|row| (row / shape.batch_size, row % shape.batch_size));
+    steps.map(|(t, b)| u32::from(rng.random_bool(0.25) || padded(t, b))).collect()
 }
 
 /// One pass (two in training) through the app's API, every buffer that is written filled with NaN beforehand.
@@ -299,11 +322,13 @@ async fn run_poisoned(
     let initial_state = data.initial_state.as_ref().map(|s| f32s("initial_state", s)).transpose()?;
     let lengths = data.lengths.as_ref().map(|l| words("lengths", l)).transpose()?;
     let reset = data.reset.as_ref().map(|r| words("reset", r)).transpose()?;
+    let hold = data.hold.as_ref().map(|h| words("hold", h)).transpose()?;
     let dropout_state = words("dropout_state", &data.dropout.words())?;
     let forward = ForwardBuffers {
-        initial_state: initial_state.as_ref().map(whole),
-        lengths: lengths.as_ref().map(whole),
-        reset: reset.as_ref().map(whole),
+        initial_state: initial_state.as_deref().map(whole),
+        lengths: lengths.as_deref().map(whole),
+        reset: reset.as_deref().map(whole),
+        hold: hold.as_deref().map(whole),
         dropout_state: Some(whole(&dropout_state)),
         status: Some(whole(status)),
         ..buffers.forward(&params, &input)
@@ -325,7 +350,7 @@ async fn run_poisoned(
     let poison = buffers.keep(ctx.upload("poison", &vec![u32::MAX; (sizes.workspace / 4) as usize]))?;
     encoder.copy_buffer_to_buffer(&poison, 0, &buffers.workspace, 0, sizes.workspace);
     let backward = BackwardBuffers {
-        d_final_state: d_final_state.as_ref().map(whole),
+        d_final_state: d_final_state.as_deref().map(whole),
         accumulate: case.accumulate,
         ..gradients.backward(forward, &d_output)
     };

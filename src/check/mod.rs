@@ -101,7 +101,8 @@ pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<Cell
         plain,
         Case::new(sized(1, 1, 1), 3, 1),
         Case::new(sized(7, 9, 2).with_bias(false), 6, 3),
-        Case { accumulate: true, ..Case::new(both, 5, 9) },
+        Case { accumulate: true, ..Case::new(both.clone(), 5, 9) },
+        Case { holds: true, ..Case::new(both.with_zero_output_for_mask(true), 6, 4) },
     ];
     for &strategy in &strategies {
         for case in &cases {

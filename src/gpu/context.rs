@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Features, Limits, Queue};
 
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::capabilities::{self, Capabilities, MOST_STORAGE_BUFFERS};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
@@ -41,6 +42,8 @@ pub struct Context {
 }
 
 struct Inner {
+    /// Counted up in the process.
+    number: u64,
     device: WatchedDevice,
     queue: Queue,
     info: AdapterInfo,
@@ -60,7 +63,11 @@ impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let AdapterInfo { name, backend, driver, driver_info, .. } = &self.inner.info;
         let mut context = f.debug_struct("Context");
-        context.field("adapter", name).field("backend", backend).field("driver", &format_args!("{driver} {driver_info}"));
+        context
+            .field("number", &self.inner.number)
+            .field("adapter", name)
+            .field("backend", backend)
+            .field("driver", &format_args!("{driver} {driver_info}"));
         context.finish_non_exhaustive()
     }
 }
@@ -109,7 +116,8 @@ impl Context {
 
     /// The one wgpu instance of this process that [`request`](Context::request) takes its adapter from. Adapters of
     /// [`from_adapter`](Context::from_adapter) best come from it too: a buffer of one context that is given to another is then an
-    /// error. Buffers of two instances are numbered alike, and neither wgpu nor this crate can tell one from the other.
+    /// error. Buffers of two instances are numbered alike, and wgpu cannot tell one from the other; this crate can as long as they are
+    /// [`DeviceBuffer`]s.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn instance() -> &'static wgpu::Instance {
         static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
@@ -169,7 +177,9 @@ impl Context {
         };
         let empty = [empty("tidegate empty read")?, empty("tidegate empty write")?];
         watched.check_present()?;
+        static NUMBERS: AtomicU64 = AtomicU64::new(1);
         let inner = Inner {
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             device: watched,
             queue: queue.clone(),
             info: adapter.get_info(),
@@ -219,6 +229,15 @@ impl Context {
         &self.inner.queue
     }
 
+    pub(crate) fn number(&self) -> u64 {
+        self.inner.number
+    }
+
+    /// For errors that have to tell two contexts of one adapter apart: the first of a process is number 1.
+    pub(crate) fn describe(&self) -> String {
+        format!("context {} ({}, {})", self.inner.number, self.inner.info.name, self.inner.info.backend)
+    }
+
     /// What wgpu tells of the adapter.
     pub fn adapter_info(&self) -> &AdapterInfo {
         &self.inner.info
@@ -262,6 +281,11 @@ impl Context {
     /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.
     pub(crate) fn subgroups(&self) -> bool {
         self.inner.can.subgroups
+    }
+
+    /// Whether buffers may be coherent and volatile.
+    pub(crate) fn decorations(&self) -> bool {
+        self.inner.can.decorations
     }
 
     pub(crate) fn empty(&self, written: bool) -> &Buffer {
@@ -345,7 +369,7 @@ impl Context {
         if cfg!(target_arch = "wasm32") {
             let buffer = self.create_buffer(label, size, usage | BufferUsages::COPY_DST)?;
             self.write(&buffer, 0, bytes)?;
-            return Ok(buffer);
+            return Ok((*buffer).clone());
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
         let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
@@ -355,13 +379,14 @@ impl Context {
     }
 
     /// A zeroed buffer; one that is too large, or for which there is no memory, is an error, not wgpu's panic.
-    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<Buffer> {
+    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<DeviceBuffer> {
         let has = self.limits().max_buffer_size;
         if size > has {
             return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
         }
         let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        self.scoped(|| self.device().create_buffer(&descriptor))
+        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
+        Ok(DeviceBuffer::new(self, buffer))
     }
 
     /// Refuses a device below the least that all kernels run on.

@@ -1,5 +1,6 @@
 //! The device: what it can do, what goes to it and comes back, its kernels and their recording.
 
+pub(crate) mod buffer;
 pub(crate) mod capabilities;
 pub(crate) mod context;
 pub(crate) mod dtype;

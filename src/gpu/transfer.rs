@@ -8,12 +8,13 @@ use futures_intrusive::channel::shared::oneshot_channel;
 use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode};
 
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 
 impl Context {
     /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
-    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
+    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<DeviceBuffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         check_words(label, bytes.len() as u64)?;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
@@ -24,6 +25,7 @@ impl Context {
 
     /// Overwrites a part of a buffer from this byte on, for the next submit.
     pub(crate) fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) -> Result<()> {
+        self.check_own("to write to", buffer)?;
         self.scoped(|| self.queue().write_buffer(buffer, offset, bytemuck::cast_slice(values)))
     }
 
@@ -43,6 +45,7 @@ impl Context {
                 return Err(Error::BufferUsage { name: "download", needed, actual });
             }
             check_words("download", source.size())?;
+            self.check_own("download", source)?;
         }
         let mut encoder = self.encoder("tidegate download");
         let owned = OwnedBuffers::default();

@@ -13,6 +13,7 @@ mod safetensors;
 mod tensors;
 
 pub use family::name::Family;
+pub use keras::masked_steps;
 pub use model::{Model, Reading};
 pub use safetensors::open_safetensors;
 pub(crate) use safetensors::safetensors_metadata;

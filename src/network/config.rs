@@ -23,6 +23,9 @@ pub struct RnnConfig {
     pub batch_first: bool,
     /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
     pub dropout: f32,
+    /// Whether the output of a held step is 0, as with Keras' argument of this name, instead of the output of the step before:
+    /// see [`Sequence::hold`](crate::Sequence::hold).
+    pub zero_output_for_mask: bool,
 }
 
 /// Which way a layer runs through time. With ragged lengths the reverse direction starts at each row's last step.
@@ -79,6 +82,7 @@ impl RnnConfig {
             direction: Direction::Forward,
             batch_first: false,
             dropout: 0.0,
+            zero_output_for_mask: false,
         }
     }
 
@@ -110,6 +114,11 @@ impl RnnConfig {
     /// Drops outputs between layers in training, with this probability in 0..1.
     pub fn with_dropout(self, dropout: f32) -> Self {
         Self { dropout, ..self }
+    }
+
+    /// What a held step puts out: 0, or the output of the step before.
+    pub fn with_zero_output_for_mask(self, zero_output_for_mask: bool) -> Self {
+        Self { zero_output_for_mask, ..self }
     }
 
     /// D: 2 if bidirectional, else 1.

@@ -80,6 +80,11 @@ pub struct Sequence<'a, F = f32> {
     pub lengths: Option<&'a [u32]>,
     /// `[T, B]`, always time-major: non-zero at t cuts the edge between t−1 and t in both directions.
     pub reset: Option<&'a [u32]>,
+    /// `[T, B]`, always time-major: non-zero at t holds the row, in all layers and directions. A held step keeps the state, has no
+    /// gradient but that state's, and reads nothing of its input. Its output is that of the step that the direction walked before
+    /// it, or 0 if there is none since the sequence's start or a cut edge, whatever the initial state; or 0 in any case:
+    /// [`RnnConfig::zero_output_for_mask`]. This is the opposite of Keras' mask, which is true where a step counts.
+    pub hold: Option<&'a [u32]>,
     /// Used in training only, and only if the config has dropout.
     pub dropout: DropoutKey,
 }
@@ -87,7 +92,7 @@ pub struct Sequence<'a, F = f32> {
 impl<'a, F> Sequence<'a, F> {
     /// A sequence with zero initial state, full lengths, no resets.
     pub fn new(shape: SeqShape, input: &'a [F]) -> Self {
-        Self { shape, input, initial_state: None, lengths: None, reset: None, dropout: DropoutKey::default() }
+        Self { shape, input, initial_state: None, lengths: None, reset: None, hold: None, dropout: DropoutKey::default() }
     }
 
     /// Starts from `[S, L·D, B, H]`.
@@ -103,6 +108,11 @@ impl<'a, F> Sequence<'a, F> {
     /// Cuts edges, `[T, B]`.
     pub fn with_reset(self, reset: &'a [u32]) -> Self {
         Self { reset: Some(reset), ..self }
+    }
+
+    /// Holds rows at steps, `[T, B]`.
+    pub fn with_hold(self, hold: &'a [u32]) -> Self {
+        Self { hold: Some(hold), ..self }
     }
 
     /// The key of this call.
@@ -129,6 +139,9 @@ impl<'a, F> Sequence<'a, F> {
         if let Some(reset) = self.reset {
             check_len("reset", self.shape.rows(), reset.len())?;
         }
+        if let Some(hold) = self.hold {
+            check_len("hold", self.shape.rows(), hold.len())?;
+        }
         Ok(())
     }
 }
@@ -141,7 +154,7 @@ pub(crate) fn state_len(cell: &CellSpec, config: &RnnConfig, shape: SeqShape) ->
 /// What a forward pass gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output<F = f32> {
-    /// `[T, B, D·H]` (or `[B, T, D·H]`): h of the last layer; 0 past a length.
+    /// `[T, B, D·H]` (or `[B, T, D·H]`): h of the last layer; 0 past a length; of a held step see [`Sequence::hold`].
     pub output: Vec<F>,
     /// `[S, L·D, B, H]`: the state after the last step that each direction processes.
     pub final_state: Vec<F>,
@@ -150,7 +163,7 @@ pub struct Output<F = f32> {
 /// Gradients that come in from above.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputGradients<'a, F = f32> {
-    /// As `output`; ignored past a length.
+    /// As `output`; ignored past a length, and where a held step puts out 0.
     pub d_output: &'a [F],
     /// As `final_state`; zeros if absent.
     pub d_final_state: Option<&'a [F]>,
@@ -159,7 +172,7 @@ pub struct OutputGradients<'a, F = f32> {
 /// What a backward pass gives.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients<F = f32> {
-    /// As `input`; 0 past a length.
+    /// As `input`; 0 past a length and at a held step.
     pub d_input: Vec<F>,
     /// As the flat parameter block.
     pub d_params: Vec<F>,

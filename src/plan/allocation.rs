@@ -1,8 +1,9 @@
 //! The buffers of a plan, owned: allocated as its sizes say, destroyed with what they were made for.
 
-use wgpu::{Buffer, BufferUsages};
+use wgpu::BufferUsages;
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::plan::binding::IntoBinding;
@@ -17,7 +18,7 @@ pub(crate) enum Fill {
 }
 
 impl Fill {
-    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<Buffer> {
+    fn buffer(self, ctx: &Context, label: &str, bytes: u64) -> Result<DeviceBuffer> {
         match self {
             Self::Zeros => {
                 let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
@@ -34,15 +35,15 @@ impl Fill {
 #[non_exhaustive]
 pub struct PlanBuffers {
     /// `[T, B, D·H]`, `[B, T, D·H]` if batch-first, stored as the network's [`Dtype`](crate::Dtype).
-    pub output: Buffer,
+    pub output: DeviceBuffer,
     /// `[S, L·D, B, H]` f32.
-    pub final_state: Buffer,
+    pub final_state: DeviceBuffer,
     /// What forward keeps for backward, where a plan has such a thing.
-    pub reserve: Option<Buffer>,
+    pub reserve: Option<DeviceBuffer>,
     /// Four u32 of strategy persistent, see [`BufferSizes::status`].
-    pub status: Buffer,
+    pub status: DeviceBuffer,
     /// Scratch.
-    pub workspace: Buffer,
+    pub workspace: DeviceBuffer,
     owned: OwnedBuffers,
 }
 
@@ -78,7 +79,7 @@ impl PlanBuffers {
     }
 
     /// Takes a buffer of the same lifetime, an input.
-    pub(crate) fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
+    pub(crate) fn keep(&self, buffer: Result<DeviceBuffer>) -> Result<DeviceBuffer> {
         self.owned.keep(buffer)
     }
 
@@ -96,11 +97,11 @@ impl PlanBuffers {
 #[non_exhaustive]
 pub struct GradientBuffers {
     /// As the input.
-    pub d_input: Buffer,
+    pub d_input: DeviceBuffer,
     /// The flat parameter block, f32.
-    pub d_params: Buffer,
+    pub d_params: DeviceBuffer,
     /// `[S, L·D, B, H]` f32.
-    pub d_initial_state: Buffer,
+    pub d_initial_state: DeviceBuffer,
     owned: OwnedBuffers,
 }
 

@@ -5,8 +5,8 @@ use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::{BackwardMap, weight_splits};
-use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
+use crate::plan::memory::{BackwardMap, hold_mode, weight_splits};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::schedule::layer::{BackwardSlots, StepSizes};
 use crate::schedule::network::Dims;
@@ -30,10 +30,14 @@ impl Plan {
         };
         let carry = (dims.states * dims.block) as u32;
         let mut program = vec![pack(ctx, &first, PackSizes { carry, ..dims.pack_sizes() })?.into()];
+        if options.hold {
+            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
+        }
         let last = network.config.num_layers - 1;
         for layer in (0..=last).rev() {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.carry = carry;
+            sizes.has_hold = hold_mode(network, layer, options.hold);
             sizes.snapshot = map.snapshot as u32;
             sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
@@ -81,8 +85,8 @@ impl LayerProducts<'_> {
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
         let dropout = plan.dropout_below(layer);
-        // Padding of the caller's input may hold anything, even NaN, and 0·NaN is NaN.
-        if dropout.is_some() || (layer == 0 && options.lengths) {
+        // Where the caller's input is not read it may be anything, even NaN, and 0·NaN is NaN.
+        if dropout.is_some() || (layer == 0 && (options.lengths || options.hold)) {
             input = map.prepared;
             program.push(prepare(ctx, sizes, columns, [below, input, map.marks], dropout)?.into());
         }
@@ -173,8 +177,8 @@ impl LayerProducts<'_> {
             };
             program.extend(matmuls(ctx, tiles, &product)?);
         }
-        // `prepare` clears what is past a length itself.
-        if layer == 0 && options.lengths && (raw == dst || dst.element == Element::PackedF16) {
+        // `prepare` clears what was not read itself.
+        if layer == 0 && (options.lengths || options.hold) && (raw == dst || dst.element == Element::PackedF16) {
             program.push(clear_padding(ctx, sizes, columns, [raw, map.marks])?.into());
         }
         if raw == dst {

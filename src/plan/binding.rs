@@ -2,13 +2,21 @@
 
 use wgpu::{Buffer, BufferBinding};
 
-/// What can be bound: a whole [`wgpu::Buffer`] by reference, or a [`wgpu::BufferBinding`] of a part of one.
+use crate::gpu::buffer::DeviceBuffer;
+
+/// What can be bound: a whole [`wgpu::Buffer`] or [`DeviceBuffer`] by reference, or a [`wgpu::BufferBinding`] of a part of one.
 pub trait IntoBinding<'a> {
     /// The binding.
     fn into_binding(self) -> BufferBinding<'a>;
 }
 
 impl<'a> IntoBinding<'a> for &'a Buffer {
+    fn into_binding(self) -> BufferBinding<'a> {
+        self.as_entire_buffer_binding()
+    }
+}
+
+impl<'a> IntoBinding<'a> for &'a DeviceBuffer {
     fn into_binding(self) -> BufferBinding<'a> {
         self.as_entire_buffer_binding()
     }

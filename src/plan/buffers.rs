@@ -27,6 +27,8 @@ pub struct BufferSizes {
     pub lengths: u64,
     /// `[T, B]` u32.
     pub reset: u64,
+    /// `[T, B]` u32.
+    pub hold: u64,
     /// Four u32: seed low, seed high, call, 0.
     pub dropout_state: u64,
     /// Four u32 of strategy persistent: its dispatches and how many of them failed and were repaired, counted up; the most workgroups that
@@ -56,6 +58,8 @@ pub struct ForwardBuffers<'a> {
     pub lengths: Option<BufferBinding<'a>>,
     /// `[T, B]` u32, time-major always: non-zero cuts the edge before t. Read.
     pub reset: Option<BufferBinding<'a>>,
+    /// `[T, B]` u32, time-major always: non-zero holds the row at step t, see [`Sequence::hold`](crate::Sequence::hold). Read.
+    pub hold: Option<BufferBinding<'a>>,
     /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. The call is counted up by each forward.
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
@@ -83,6 +87,7 @@ impl<'a> ForwardBuffers<'a> {
             final_state: None,
             lengths: None,
             reset: None,
+            hold: None,
             dropout_state: None,
             reserve: None,
             status: None,
@@ -131,7 +136,7 @@ impl<'a> ForwardBuffers<'a> {
 pub struct BackwardBuffers<'a> {
     /// Those of the forward pass, as it left them. `final_state` and `dropout_state` are not used.
     pub forward: ForwardBuffers<'a>,
-    /// As `output`. Read; ignored past a length.
+    /// As `output`. Read; ignored past a length, and where a held step puts out 0.
     pub d_output: BufferBinding<'a>,
     /// As `final_state`, zeros if absent. Read.
     pub d_final_state: Option<BufferBinding<'a>>,
@@ -219,6 +224,7 @@ pub(crate) struct Options {
     pub final_state: bool,
     pub lengths: bool,
     pub reset: bool,
+    pub hold: bool,
     pub d_final_state: bool,
     pub d_input: bool,
     pub d_initial_state: bool,
@@ -239,6 +245,7 @@ pub(crate) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Op
         Role::FinalState => buffers.final_state.clone(),
         Role::Lengths => buffers.lengths.clone(),
         Role::Reset => buffers.reset.clone(),
+        Role::Hold => buffers.hold.clone(),
         Role::DropoutState => buffers.dropout_state.clone(),
         Role::Reserve => buffers.reserve.clone(),
         Role::Status => buffers.status.clone(),
@@ -254,6 +261,7 @@ impl Options {
             final_state: false,
             lengths: buffers.lengths.is_some(),
             reset: buffers.reset.is_some(),
+            hold: buffers.hold.is_some(),
             d_final_state: false,
             d_input: false,
             d_initial_state: false,
@@ -274,6 +282,7 @@ pub(crate) struct UserSlots {
     pub final_state: Slot,
     pub lengths: Slot,
     pub reset: Slot,
+    pub hold: Slot,
     pub d_output: Slot,
     pub d_final_state: Slot,
     pub d_input: Slot,
@@ -294,6 +303,7 @@ impl UserSlots {
             final_state: slot(Role::FinalState, sizes.state).only_if(options.final_state),
             lengths: slot(Role::Lengths, sizes.lengths).only_if(options.lengths),
             reset: slot(Role::Reset, sizes.reset).only_if(options.reset),
+            hold: slot(Role::Hold, sizes.hold).only_if(options.hold),
             d_output: stored(Role::DOutput, sizes.output),
             d_final_state: slot(Role::DFinalState, sizes.state).only_if(options.d_final_state),
             d_input: stored(Role::DInput, sizes.input),

@@ -5,7 +5,8 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
+use crate::plan::memory::hold_mode;
+use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
 use crate::schedule::network::Dims;
@@ -32,6 +33,9 @@ impl Plan {
         if !options.direct {
             program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into());
         }
+        if options.hold {
+            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
+        }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
         let output_of = |layer| match self.mode {
@@ -49,6 +53,7 @@ impl Plan {
             sizes.has_reserve = (self.mode == Mode::Training).into();
             sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
+            sizes.has_hold = hold_mode(network, layer, options.hold);
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;

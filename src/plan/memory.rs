@@ -36,11 +36,21 @@ impl Dims {
             state: 4 * self.block * self.states,
             lengths: 4 * self.batch,
             reset: 4 * self.rows,
+            hold: 4 * self.rows,
             dropout_state: 16,
             status: 16,
             reserve,
             workspace,
         }
+    }
+}
+
+/// How kernels of a layer take held steps: not at all, with the output repeated, or with 0. What layers above don't read is 0.
+pub(crate) fn hold_mode(network: &Network, layer: usize, has_hold: bool) -> u32 {
+    match has_hold {
+        false => 0,
+        true if network.config.zero_output_for_mask || layer + 1 < network.config.num_layers => 2,
+        true => 1,
     }
 }
 

@@ -122,6 +122,7 @@ impl Plan {
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
+        let tuned_options = ScheduleOptions { layout: options.layout_or(tuned.map(|tuned| tuned.layout)), ..options };
         let choice = choose(&Facts {
             forced: options.strategy,
             forced_tiles: options.tiles,
@@ -136,7 +137,7 @@ impl Plan {
             side_by_side,
             fits: Fits {
                 persistent: options.persistent
-                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
+                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, tuned_options, n)),
                 weights: holds_weights(ctx, &network.cell, &step_sizes),
                 fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
                 products_step: ProductsMap::fits(ctx, &dims),
@@ -162,6 +163,7 @@ impl Plan {
             final_state: true,
             lengths: true,
             reset: true,
+            hold: !self.takes_the_call(),
             d_final_state: true,
             d_input: true,
             d_initial_state: true,
@@ -175,8 +177,8 @@ impl Plan {
             wanted.push((Pass::Forward(self.step), Options { in_place: true, ..all }));
         }
         if self.mode == Mode::Training {
-            // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
-            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, ..all })]);
+            // Without lengths and holds the first layer's weight gradients take the caller's input as it is: another pipeline.
+            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, hold: false, ..all })]);
         }
         let programs = wanted.into_iter().map(|(pass, options)| self.program(pass, options)).collect::<Result<Vec<_>>>()?;
         self.ctx.compile(programs.iter().flat_map(|program| kernels(program)))
@@ -261,16 +263,18 @@ impl Plan {
         check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
         let (initial, last) = (&buffers.initial_state, &buffers.final_state);
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
-        let direct = self.takes_the_call() && !in_place;
+        let direct = self.takes_the_call() && !in_place && buffers.hold.is_none();
         let mut options = Options { final_state: last.is_some(), in_place, direct, ..Options::of_forward(buffers) };
         let buffer = |role| forward_buffer(buffers, role);
-        let mut program = self.program(Pass::Forward(self.step), options)?;
+        // The dispatches of a single step know nothing of held rows.
+        let wanted = if options.hold { Step::Sequence } else { self.step };
+        let mut program = self.program(Pass::Forward(wanted), options)?;
         if direct && aliasing(&program, buffer).is_some() {
             options.direct = false;
-            program = self.program(Pass::Forward(self.step), options)?;
+            program = self.program(Pass::Forward(wanted), options)?;
         }
-        let step = self.step.on_buffers(in_place, aliasing(&program, buffer).is_some());
-        if step != self.step {
+        let step = wanted.on_buffers(in_place, aliasing(&program, buffer).is_some());
+        if step != wanted {
             program = self.program(Pass::Forward(step), options)?;
         }
         let bound = Bound::new(&self.ctx, &program, buffer)?;
@@ -364,7 +368,15 @@ mod tests {
             let fallback = Strategy::Stepwise;
             let tuning = Tuning::new(
                 &ctx,
-                Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
+                Choice {
+                    class,
+                    strategy: Strategy::Resident,
+                    workgroups: 1,
+                    layout: String::new(),
+                    fallback,
+                    tiles,
+                    tried: Vec::new(),
+                },
             );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
             let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.tiles;

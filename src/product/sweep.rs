@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages, Features};
+use wgpu::{BufferBinding, BufferUsages, Features};
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
@@ -153,7 +154,7 @@ struct Data {
     shrink: u64,
     values: [Vec<f32>; 2],
     /// A, B, parts of C, C.
-    buffers: [Buffer; 4],
+    buffers: [DeviceBuffer; 4],
 }
 
 impl Data {
@@ -274,7 +275,7 @@ const MOST_PARTS: u64 = 16;
 
 /// Times passes by the device's clock where it has one.
 struct Clock {
-    queries: Option<(wgpu::QuerySet, Buffer)>,
+    queries: Option<(wgpu::QuerySet, DeviceBuffer)>,
 }
 
 impl Clock {

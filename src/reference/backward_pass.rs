@@ -26,7 +26,7 @@ impl Call<'_> {
             d_params: vec![0.0; self.params.len()],
             d_initial_state: vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)],
         };
-        let mut d_y = self.read(d.d_output, config.output_size());
+        let mut d_y = self.read(d.d_output, config.output_size(), |t, b| self.within(t, b));
         for (layer, kept) in trace.layers.iter().enumerate().rev() {
             let mut d_x = vec![0.0; kept.input.len()];
             for direction in 0..config.num_directions() {
@@ -37,7 +37,7 @@ impl Call<'_> {
             }
             d_y = d_x;
         }
-        // A product's 0 past a length is NaN where a weight is not finite.
+        // A product's 0 where nothing was computed is NaN where a weight is not finite.
         for (t, b) in (0..self.seq_len).flat_map(|t| (0..self.batch).map(move |b| (t, b))).filter(|&(t, b)| !self.active(t, b)) {
             d_y[(t * self.batch + b) * config.input_size..][..config.input_size].fill(0.0);
         }
@@ -79,8 +79,9 @@ impl Call<'_> {
         let mut d_wx = vec![0.0; rows * gate_rows];
         let mut d_rh = vec![0.0; rows * gate_rows];
         let mut d_unit = vec![0.0; w.unit.len()];
+        let repeated = self.repeated(layer, direction);
         for &t in self.steps(direction).iter().rev() {
-            // Gradient of the states before the step; past its length a row hands the gradient on unchanged.
+            // Gradient of the states before the step; a row that doesn't compute the step hands the gradient on.
             let mut d_prev = d_state.clone();
             let mut d_mid = vec![0.0; batch * hidden];
             // The first of two phases takes d_mid as 0: it is there for d_rh of the second phase's gates.
@@ -123,6 +124,10 @@ impl Call<'_> {
             }
             for b in (0..batch).filter(|&b| !self.active(t, b)) {
                 d_prev[b * hidden..][..hidden].copy_from_slice(&d_state[b * hidden..][..hidden]);
+                if repeated[t * batch + b] {
+                    let d_y = &d_y[(t * batch + b) * self.config.output_size() + direction * hidden..][..hidden];
+                    d_prev[b * hidden..][..hidden].iter_mut().zip(d_y).for_each(|(sum, d)| *sum += d);
+                }
             }
             self.cut_state(direction, t, &mut d_prev);
             *d_state = d_prev;

@@ -62,15 +62,39 @@ impl<'a> Call<'a> {
     }
 
     /// Whether step `t` lies within the length of row `b`.
-    pub(super) fn active(&self, t: usize, b: usize) -> bool {
+    pub(super) fn within(&self, t: usize, b: usize) -> bool {
         self.seq.lengths.is_none_or(|lengths| t < lengths[b] as usize)
+    }
+
+    /// Whether row `b` computes step `t`: it lies within the row's length and isn't held.
+    pub(super) fn active(&self, t: usize, b: usize) -> bool {
+        self.within(t, b) && self.seq.hold.is_none_or(|hold| hold[t * self.batch + b] == 0)
+    }
+
+    /// `[T, B]`: where a layer that doesn't compute a step puts out what it did at the last that it computed. Layers above don't
+    /// read that.
+    pub(super) fn repeated(&self, layer: usize, direction: usize) -> Vec<bool> {
+        let mut repeated = vec![false; self.rows];
+        if self.seq.hold.is_none() || self.config.zero_output_for_mask || layer + 1 < self.config.num_layers {
+            return repeated;
+        }
+        let steps = self.steps(direction);
+        for b in 0..self.batch {
+            let mut computed = false;
+            for &t in steps.iter().filter(|&&t| self.within(t, b)) {
+                let active = self.active(t, b);
+                computed = active || (computed && !self.cut(direction, t, b));
+                repeated[t * self.batch + b] = computed && !active;
+            }
+        }
+        repeated
     }
 
     /// Whether a reset cuts the edge by which the state enters step `t` of row `b`.
     pub(super) fn cut(&self, direction: usize, t: usize, b: usize) -> bool {
         // The edge between t − 1 and t is named after t; the reverse direction enters t from t + 1.
         let edge = t + usize::from(self.config.runs_back(direction));
-        edge < self.seq_len && self.active(edge, b) && self.seq.reset.is_some_and(|reset| reset[edge * self.batch + b] != 0)
+        edge < self.seq_len && self.within(edge, b) && self.seq.reset.is_some_and(|reset| reset[edge * self.batch + b] != 0)
     }
 
     /// Steps in the order in which a direction processes them.
@@ -83,11 +107,11 @@ impl<'a> Call<'a> {
         self.first_rows < self.gate_rows
     }
 
-    /// `[T, B, n]` from data in the caller's order; 0 past a length, so that nothing there is ever read.
-    pub(super) fn read(&self, data: &[f64], n: usize) -> Vec<f64> {
+    /// `[T, B, n]` from data in the caller's order; 0 where `read` says no, so that nothing there is ever read.
+    pub(super) fn read(&self, data: &[f64], n: usize, read: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut packed = vec![0.0; self.rows * n];
         for t in 0..self.seq_len {
-            for b in (0..self.batch).filter(|&b| self.active(t, b)) {
+            for b in (0..self.batch).filter(|&b| read(t, b)) {
                 let (to, from) = ((t * self.batch + b) * n, self.seq.shape.row(self.config.batch_first, t, b) * n);
                 packed[to..to + n].copy_from_slice(&data[from..from + n]);
             }

@@ -16,7 +16,7 @@ impl Call<'_> {
         let config = self.config;
         let mut final_state = vec![0.0; state_len(&self.cell.spec(), config, self.seq.shape)];
         let mut layers = Vec::new();
-        let mut x = self.read(self.seq.input, config.input_size);
+        let mut x = self.read(self.seq.input, config.input_size, |t, b| self.active(t, b));
         for layer in 0..config.num_layers {
             let mut y = vec![0.0; self.rows * config.output_size()];
             let mut directions = Vec::new();
@@ -62,6 +62,7 @@ impl Call<'_> {
         let mut wx = repeat(w.bias_ih, rows, gate_rows);
         add_product(matrix(x, w.ih.ncols()), w.ih.t(), matrix_mut(&mut wx, gate_rows));
 
+        let repeated = self.repeated(layer, direction);
         let mut state = self.read_state(self.seq.initial_state, layer, direction);
         for t in self.steps(direction) {
             self.cut_state(direction, t, &mut state);
@@ -104,6 +105,15 @@ impl Call<'_> {
                 kept.margin = kept.margin.min(cell.margin(&u.saved));
                 scatter(&u.next, &mut state, b * hidden + j, batch * hidden);
                 y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+            }
+            for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
+                for j in 0..hidden {
+                    gather(&mut u.next, &state, b * hidden + j, batch * hidden);
+                    scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
+                    if repeated[t * batch + b] {
+                        y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+                    }
+                }
             }
         }
         self.write_state(&state, layer, direction, final_state);

@@ -21,15 +21,15 @@ pub struct Trace {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LayerTrace {
-    /// `[T, B, I_l]`: what the layer read, after dropout; 0 past a length.
+    /// `[T, B, I_l]`: what the layer read, after dropout; of the first 0 where nothing was computed.
     pub input: Vec<f64>,
     pub directions: Vec<DirectionTrace>,
 }
 
-/// What each step of a direction keeps; 0 past a length.
+/// What each step of a direction keeps; 0 past a length and, but for the states, at a held step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DirectionTrace {
-    /// `[S, T, B, H]`: states before the step; 0 where a reset cuts the edge.
+    /// `[S, T, B, H]`: states before a step that was computed; 0 where a reset cuts the edge.
     pub prev: Vec<f64>,
     /// `[S, T, B, H]`: states after the step.
     pub next: Vec<f64>,
@@ -55,7 +55,7 @@ impl Trace {
     }
 
     /// `[T, B, H]`: the output of a gate, by its index in [`CellSpec::gates`](crate::cell::CellSpec::gates), at each step; time-major, and without meaning past a row's
-    /// length. `cell` is that of the forward, which must have been one of training.
+    /// length and at a held step. `cell` is that of the forward, which must have been one of training.
     ///
     /// What a cell saved is not always this: where backward needs a gate's pre-activation, that is kept in its place.
     pub fn gate(&self, cell: &dyn Cell, layer: usize, direction: usize, gate: usize) -> Result<Vec<f64>> {

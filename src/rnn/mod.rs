@@ -10,6 +10,7 @@ use wgpu::{Buffer, BufferUsages};
 
 use crate::cell::{Cell, CellSpec, ShaderCell};
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
@@ -19,7 +20,13 @@ use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::Plan;
 use crate::product::{Tile, Tiles};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::Candidate;
 use crate::schedule::Strategy;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::interface::Layer;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::network::Dims;
 use crate::schedule::network::Network;
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::persistent::{self, Forced};
@@ -137,6 +144,22 @@ impl Rnn {
         Ok(Self { options: ScheduleOptions { layout, workgroups, ..self.options }, ..self })
     }
 
+    /// Forces what a tuning tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn with_candidate(self, candidate: Candidate) -> Self {
+        let Candidate { strategy, workgroups, layout } = candidate;
+        Self { options: ScheduleOptions { strategy, workgroups, layout, ..self.options }, ..self }
+    }
+
+    /// What a tuning for this shape tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn candidates(&self, shape: SeqShape, mode: Mode) -> Result<Vec<Candidate>> {
+        let Self { ctx, network, options, .. } = self;
+        let sizes = Dims::new(network, shape)?.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        Ok(Strategy::candidates(&layer, mode))
+    }
+
     /// The device it runs on.
     pub fn context(&self) -> &Context {
         &self.ctx
@@ -168,12 +191,12 @@ impl Rnn {
     }
 
     /// Uploads parameters into a new buffer, stored as the network's [`dtype`](Rnn::dtype); they must have its layout.
-    pub fn upload(&self, params: &Params) -> Result<Buffer> {
+    pub fn upload(&self, params: &Params) -> Result<DeviceBuffer> {
         self.check_layout(params)?;
         self.upload_stored("tidegate params", params.values())
     }
 
-    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<Buffer> {
+    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<DeviceBuffer> {
         self.ctx.upload(label, &self.dtype().encode(values))
     }
 

@@ -6,6 +6,7 @@ use std::fmt;
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::error::{Error, Result, check_len};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::config::Direction;
@@ -23,21 +24,21 @@ pub struct Session {
     /// Elements of the input and of the output.
     lens: [usize; 2],
     forward: Forward,
-    input: Buffer,
-    output: Buffer,
-    state: Buffer,
+    input: DeviceBuffer,
+    output: DeviceBuffer,
+    state: DeviceBuffer,
     /// What a chunk writes that may not write where it reads; it is then copied to `state`.
-    next_state: Option<Buffer>,
+    next_state: Option<DeviceBuffer>,
     /// Of strategy persistent, which may have to be repaired; else nothing is counted.
-    status: Option<Buffer>,
+    status: Option<DeviceBuffer>,
     /// The output, and behind it the status.
-    staging: Buffer,
+    staging: DeviceBuffer,
     /// `[T, B]` u32; all but the first step's words stay 0.
-    reset_mask: Buffer,
+    reset_mask: DeviceBuffer,
     /// Whether the app has the mask, and may write it at any time.
     shared_mask: bool,
     /// `[B]` u32, each 1: what resets copy into the mask.
-    ones: Buffer,
+    ones: DeviceBuffer,
     /// Rows to reset before the next chunk.
     pending: BTreeSet<usize>,
 }
@@ -79,7 +80,7 @@ impl Session {
             .transpose()?;
         let reset_mask = ctx.create_buffer("tidegate session reset mask", sizes.reset, usage)?;
         let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
-        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
+        let staged = sizes.output + status.as_deref().map_or(0, Buffer::size);
         let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut buffers = ForwardBuffers::new(
             params.as_entire_buffer_binding(),
@@ -90,7 +91,7 @@ impl Session {
         buffers.initial_state = Some(state.as_entire_buffer_binding());
         buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
         buffers.reset = Some(reset_mask.as_entire_buffer_binding());
-        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
+        buffers.status = status.as_deref().map(Buffer::as_entire_buffer_binding);
         let forward = plan.bind_forward(&buffers)?;
         Ok(Self {
             ctx: ctx.clone(),

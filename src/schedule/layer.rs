@@ -38,6 +38,8 @@ sizes! {
         part, splits, sent,
         /// Of a schedule that takes lengths and initial states from the call.
         has_lengths, has_initial,
+        /// Whether steps may be held: 1 where they then repeat the output, 2 where it is 0.
+        has_hold,
     }
 }
 

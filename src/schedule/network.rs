@@ -87,8 +87,9 @@ impl Dims {
         self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
 
+    /// Words of lengths, resets and links: see `shared/marks.wgsl`.
     pub(crate) fn marks(&self) -> u64 {
-        self.batch + self.rows
+        self.batch + (1 + self.directions) * self.rows
     }
 
     pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {

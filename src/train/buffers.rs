@@ -10,6 +10,7 @@ use super::guard;
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::network::sequence::DropoutKey;
 use crate::plan::ForwardBuffers;
@@ -18,65 +19,67 @@ use crate::rnn::session::runs;
 /// Everything that a trainer has on the GPU.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    pub params: Buffer,
-    pub d_params: Buffer,
-    pub first_moment: Option<Buffer>,
-    pub second_moment: Option<Buffer>,
-    pub hyper: Buffer,
+    pub params: DeviceBuffer,
+    pub d_params: DeviceBuffer,
+    pub first_moment: Option<DeviceBuffer>,
+    pub second_moment: Option<DeviceBuffer>,
+    pub hyper: DeviceBuffer,
     /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
-    pub hypers: Buffer,
-    pub tokens: Option<Buffer>,
+    pub hypers: DeviceBuffer,
+    pub tokens: Option<DeviceBuffer>,
     /// What the network reads and writes, stored as its dtype.
-    pub input: Buffer,
-    pub d_input: Option<Buffer>,
-    pub output: Buffer,
-    pub d_output: Buffer,
+    pub input: DeviceBuffer,
+    pub d_input: Option<DeviceBuffer>,
+    pub output: DeviceBuffer,
+    pub d_output: DeviceBuffer,
     /// Around a network of f16.
     pub half: Option<Half>,
     /// What the head reads and its gradient, where that is not the output.
-    pub features: Option<(Buffer, Buffer)>,
-    pub prediction: Buffer,
-    pub d_prediction: Buffer,
-    pub targets: Buffer,
-    pub mask: Buffer,
-    pub lengths: Option<Buffer>,
+    pub features: Option<(DeviceBuffer, DeviceBuffer)>,
+    pub prediction: DeviceBuffer,
+    pub d_prediction: DeviceBuffer,
+    pub targets: DeviceBuffer,
+    pub mask: DeviceBuffer,
+    pub lengths: Option<DeviceBuffer>,
+    /// `[T, B]` u32.
+    pub hold: Option<DeviceBuffer>,
     pub carried: Option<Carried>,
-    pub dropout_state: Buffer,
-    pub reserve: Option<Buffer>,
-    pub status: Buffer,
-    pub loss: Buffer,
+    pub dropout_state: DeviceBuffer,
+    pub reserve: Option<DeviceBuffer>,
+    pub status: DeviceBuffer,
+    pub loss: DeviceBuffer,
     /// Two f32 a step, `[log_len, 2]`.
-    pub log: Buffer,
-    pub norm: Buffer,
+    pub log: DeviceBuffer,
+    pub norm: DeviceBuffer,
     /// See [`Guard`](super::guard::Guard).
-    pub guard: Buffer,
-    pub workspace: Buffer,
+    pub guard: DeviceBuffer,
+    pub workspace: DeviceBuffer,
     /// The log, and behind it the status and the guard.
-    pub staging: Buffer,
+    pub staging: DeviceBuffer,
 }
 
 /// What the rest of a step sees of a network of f16, and the network's own copy of its parameters.
 #[derive(Debug)]
 pub(super) struct Half {
     /// Stored as f16.
-    pub params: Buffer,
+    pub params: DeviceBuffer,
     /// What the embedding makes and its gradient, f32.
-    pub embedded: Option<(Buffer, Buffer)>,
-    pub output: Buffer,
-    pub d_output: Buffer,
+    pub embedded: Option<(DeviceBuffer, DeviceBuffer)>,
+    pub output: DeviceBuffer,
+    pub d_output: DeviceBuffer,
 }
 
 /// What goes on from chunk to chunk.
 #[derive(Debug)]
 pub(super) struct Carried {
     /// `[S, L, B, H]`: where a chunk starts.
-    pub state: Buffer,
+    pub state: DeviceBuffer,
     /// Where it ends: backward reads the start again.
-    pub next_state: Buffer,
+    pub next_state: DeviceBuffer,
     /// `[T, B]` u32.
-    pub reset: Buffer,
+    pub reset: DeviceBuffer,
     /// `[B]` u32, each 1: what resets copy into the mask.
-    pub ones: Buffer,
+    pub ones: DeviceBuffer,
 }
 
 impl Buffers {
@@ -129,6 +132,7 @@ impl Buffers {
                 .ragged
                 .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
                 .transpose()?,
+            hold: config.holds.then(|| zeros("hold", plan.hold)).transpose()?,
             carried: carried.transpose()?,
             dropout_state: ctx
                 .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
@@ -154,9 +158,10 @@ impl Buffers {
             initial_state: carried.map(|carried| whole(&carried.state)),
             final_state: carried.map(|carried| whole(&carried.next_state)),
             reset: carried.map(|carried| whole(&carried.reset)),
-            lengths: self.lengths.as_ref().map(whole),
+            lengths: self.lengths.as_deref().map(whole),
+            hold: self.hold.as_deref().map(whole),
             dropout_state: Some(whole(&self.dropout_state)),
-            reserve: self.reserve.as_ref().map(whole),
+            reserve: self.reserve.as_deref().map(whole),
             status: Some(whole(&self.status)),
             ..ForwardBuffers::new(
                 self.half.as_ref().map_or_else(|| part(&self.params, layout.rnn()), |half| whole(&half.params)),
@@ -170,8 +175,8 @@ impl Buffers {
     /// What the embedding makes, f32, and where its gradient comes from.
     pub fn embedded(&self) -> [Option<&Buffer>; 2] {
         match &self.half {
-            Some(half) => [half.embedded.as_ref().map(|(made, _)| made), half.embedded.as_ref().map(|(_, d)| d)],
-            None => [Some(&self.input), self.d_input.as_ref()],
+            Some(half) => [half.embedded.as_ref().map(|(made, _)| &**made), half.embedded.as_ref().map(|(_, d)| &**d)],
+            None => [Some(&self.input), self.d_input.as_deref()],
         }
     }
 

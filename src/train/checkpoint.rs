@@ -9,6 +9,7 @@ use super::layout::{Layout, Weights};
 use super::tensors::{Tensor, read_f32, read_u32, write};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::import::{open_safetensors, safetensors_metadata};
 use crate::tune::tuning::Tuning;
 
@@ -173,7 +174,7 @@ impl Trainer {
         self.layout.iter().try_for_each(|spec| check_stored(&format!("{prefix}{}", spec.name), &values[spec.range.clone()], todo))
     }
 
-    fn moments(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+    fn moments(&self) -> impl Iterator<Item = &DeviceBuffer> {
         self.buffers.first_moment.iter().chain(&self.buffers.second_moment)
     }
 }

@@ -24,6 +24,8 @@ pub struct TrainConfig {
     pub head_bias: bool,
     /// Whether rows have lengths of their own.
     pub ragged: bool,
+    /// Whether rows are held at steps.
+    pub holds: bool,
     /// Whether a chunk goes on with the states that the one before it left: truncated BPTT. Else each starts from zeros.
     pub carry_state: bool,
     /// A bound on the gradients.
@@ -99,6 +101,7 @@ impl TrainConfig {
             readout: Readout::EveryStep,
             head_bias: true,
             ragged: false,
+            holds: false,
             carry_state: false,
             clip: None,
             log_len: 128,
@@ -126,6 +129,11 @@ impl TrainConfig {
     /// Rows with lengths of their own: every batch gives them.
     pub fn with_ragged(self, ragged: bool) -> Self {
         Self { ragged, ..self }
+    }
+
+    /// Rows that are held at steps, as Keras' masks do it: every batch tells them.
+    pub fn with_holds(self, holds: bool) -> Self {
+        Self { holds, ..self }
     }
 
     /// Carries states from chunk to chunk. Needs a network that runs forward only.
@@ -207,6 +215,9 @@ pub struct Batch<'a> {
     pub targets: Targets<'a>,
     /// `[B]`, each in 0..=T: needed if the config is ragged, else refused. With [`Readout::EveryStep`] nothing past a length counts.
     pub lengths: Option<&'a [u32]>,
+    /// `[T, B]`, always time-major: non-zero where a row is held, see [`Sequence::hold`](crate::Sequence::hold). Needed if the config has
+    /// `holds`, else refused. With [`Readout::EveryStep`] nothing held counts; tokens there must be of the vocabulary all the same.
+    pub hold: Option<&'a [u32]>,
     /// One for each prediction: 0 where it does not count.
     pub mask: Option<&'a [u32]>,
     /// `[T, B]`, always time-major: non-zero at t makes the state zero before step t, for the next step that is recorded. Needs carried
@@ -217,12 +228,17 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Full lengths, all predictions count, no resets.
     pub fn new(inputs: Inputs<'a>, targets: Targets<'a>) -> Self {
-        Self { inputs, targets, lengths: None, mask: None, reset: None }
+        Self { inputs, targets, lengths: None, hold: None, mask: None, reset: None }
     }
 
     /// Ragged rows, `[B]`.
     pub fn with_lengths(self, lengths: &'a [u32]) -> Self {
         Self { lengths: Some(lengths), ..self }
+    }
+
+    /// Rows that are held, `[T, B]`.
+    pub fn with_hold(self, hold: &'a [u32]) -> Self {
+        Self { hold: Some(hold), ..self }
     }
 
     /// Which predictions count.
@@ -239,6 +255,12 @@ impl<'a> Batch<'a> {
     pub(super) fn check(&self, config: &TrainConfig, network: &RnnConfig, counted: &mut Vec<u32>) -> Result<()> {
         let shape = config.shape;
         self.check_lengths(config)?;
+        match self.hold {
+            None if config.holds => return Err(Error::Config("the config has `holds`: a batch needs `hold`".into())),
+            Some(_) if !config.holds => return Err(Error::Config("`hold` needs a config with `holds`".into())),
+            Some(hold) => check_len("hold", shape.rows(), hold.len())?,
+            None => {}
+        }
         let is_valid = |t: usize, b: usize| self.lengths.is_none_or(|lengths| t < lengths[b] as usize);
         counted.clear();
         counted.resize(config.predictions(), 1);
@@ -263,7 +285,8 @@ impl<'a> Batch<'a> {
         }
         if config.readout == Readout::EveryStep {
             for (t, b) in steps(shape) {
-                counted[shape.row(network.batch_first, t, b)] = is_valid(t, b).into();
+                let held = self.hold.is_some_and(|hold| hold[t * shape.batch_size + b] != 0);
+                counted[shape.row(network.batch_first, t, b)] = (is_valid(t, b) && !held).into();
             }
         }
         if let Some(mask) = self.mask {

@@ -24,7 +24,7 @@ impl Parts {
         work.push(Work::Forward(plan.bind_forward(&all.rnn_forward(layout))?));
         work.extend(self.output_of_network(all)?);
         if let (Some(readout), Some((features, _))) = (&self.readout, &all.features) {
-            let lengths = all.lengths.as_ref().map(whole);
+            let lengths = all.lengths.as_deref().map(whole);
             work.push(Work::Pass(readout.bind_forward(lengths, whole(all.output()[0]), whole(features))?));
         }
         let [input, _] = all.head_input();
@@ -56,13 +56,13 @@ impl Parts {
         };
         let mut work = vec![Work::Pass(self.head.bind_backward(&buffers)?)];
         if let (Some(readout), Some((_, d_features))) = (&self.readout, &all.features) {
-            let lengths = all.lengths.as_ref().map(whole);
+            let lengths = all.lengths.as_deref().map(whole);
             work.push(Work::Pass(readout.bind_backward(lengths, whole(d_features), whole(all.output()[1]))?));
         }
         work.extend(self.gradients_to_network(all)?);
         let d_params = part(&all.d_params, layout.rnn());
         let buffers = BackwardBuffers {
-            d_input: all.d_input.as_ref().map(whole),
+            d_input: all.d_input.as_deref().map(whole),
             ..BackwardBuffers::new(all.rnn_forward(layout), whole(&all.d_output), d_params)
         };
         work.push(Work::Backward(self.training.bind_backward(&buffers)?));
@@ -89,8 +89,8 @@ impl Parts {
         let buffers = UpdateBuffers {
             params: whole(&all.params),
             d_params: whole(&all.d_params),
-            first_moment: all.first_moment.as_ref().map(whole),
-            second_moment: all.second_moment.as_ref().map(whole),
+            first_moment: all.first_moment.as_deref().map(whole),
+            second_moment: all.second_moment.as_deref().map(whole),
             hyper: whole(&all.hyper),
         };
         work.push(Work::Pass(self.update.bind(&buffers)?));

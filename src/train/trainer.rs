@@ -171,6 +171,9 @@ impl Trainer {
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
             ctx.write(buffer, 0, lengths)?;
         }
+        if let (Some(buffer), Some(hold)) = (&buffers.hold, batch.hold) {
+            ctx.write(buffer, 0, hold)?;
+        }
         ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
             ctx.write(&carried.reset, 0, reset)?;
@@ -365,7 +368,7 @@ impl Trainer {
 
     /// Where the tokens of a chunk lie, u32; none without an embedding.
     pub fn tokens(&self) -> Option<&Buffer> {
-        self.buffers.tokens.as_ref()
+        self.buffers.tokens.as_deref()
     }
 
     /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use safetensors::SafeTensors;
 use tidegate::{RnnConfig, SeqShape};
 
-use crate::common::command::{Folder, Tensors, command, compare, fixtures, read, succeed, write};
+use crate::common::command::{Folder, Tensor, Tensors, command, compare, fixtures, read, succeed, write};
 
 /// One file of `tests/fixtures/pytorch` as the command takes it.
 struct Fixture {
@@ -131,12 +131,20 @@ fn run_agrees_with_keras() {
         ("gru_reset_before_l2_states", vec![]),
         ("gru_nobias", named("gru")),
         ("rnn_relu_bi", named("rnn_relu")),
+        ("masks/lstm_l2_bi_states", vec![]),
+        ("masks/lstm_zero", vec!["--zero-output-for-mask"]),
+        ("masks/lstm_masking", vec!["--mask-value", "-1.5"]),
     ] {
         let folder_of_model = fixtures().join("keras");
         let mut truth = read(&folder_of_model.join(format!("{name}.expected.safetensors")));
         let mut given = Tensors::new();
         for name in ["input", "h0", "c0"] {
             given.extend(truth.remove(name).map(|tensor| (name.into(), tensor.narrowed())));
+        }
+        // A Masking layer's mask is for the command to find.
+        if let Some(mask) = truth.remove("mask").filter(|_| !cell.contains(&"--mask-value")) {
+            let counts = mask.values().into_iter().map(|value| value as i32).collect::<Vec<_>>();
+            given.insert("mask".into(), Tensor { shape: mask.shape, ..Tensor::i32(&counts) });
         }
         let [input, output] = ["input", "output"].map(|file| folder.path(file));
         write(&input, &given);

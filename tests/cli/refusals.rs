@@ -45,6 +45,9 @@ fn refuses_wrong_inputs() {
     for (lengths, named) in [([4, 5, 1], "lengths[1]"), ([4, 4, i32::MAX], "lengths[2]"), ([-1, 4, 4], "lengths[0]")] {
         Given::lstm().input("lengths", Tensor::i32(&lengths)).fail(&[named, "0..=4"]);
     }
+    let mask = || Tensor { shape: vec![T, B], ..Tensor::i32(&[1; T * B]) };
+    Given::lstm().input("mask", Tensor { shape: vec![B, T], ..mask() }).fail(&["mask", "[4, 3]", "[3, 4]"]);
+    Given::lstm().input("mask", mask()).args(&["--mask-value", "0"]).fail(&["mask", "--mask-value", "one of them"]);
     Given::lstm().input("lengths", Tensor::i32(&[4, 4])).fail(&["lengths", "[3]", "[2]"]);
     Given::lstm().input("lengths", Tensor::some(&[B])).fail(&["lengths", "F32", "I32"]);
     for name in ["d_output", "d_hn", "d_cn"] {

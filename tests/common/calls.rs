@@ -23,7 +23,7 @@ pub struct Networks {
 
 struct Network {
     rnn: Rnn,
-    params: Buffer,
+    params: tidegate::DeviceBuffer,
     /// A plan that all threads share, beside those that each makes for itself.
     shared: Plan,
 }

@@ -30,16 +30,16 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Buffers of one plan, the written ones full of NaN.
 struct Buffers {
-    params: Buffer,
-    input: Buffer,
-    output: Buffer,
-    final_state: Buffer,
-    reserve: Buffer,
-    workspace: Buffer,
-    dropout_state: Buffer,
-    d_output: Buffer,
-    d_params: Buffer,
-    status: Buffer,
+    params: tidegate::DeviceBuffer,
+    input: tidegate::DeviceBuffer,
+    output: tidegate::DeviceBuffer,
+    final_state: tidegate::DeviceBuffer,
+    reserve: tidegate::DeviceBuffer,
+    workspace: tidegate::DeviceBuffer,
+    dropout_state: tidegate::DeviceBuffer,
+    d_output: tidegate::DeviceBuffer,
+    d_params: tidegate::DeviceBuffer,
+    status: tidegate::DeviceBuffer,
 }
 
 fn whole(buffer: &Buffer) -> BufferBinding<'_> {

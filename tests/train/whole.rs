@@ -12,6 +12,11 @@ use crate::reference::{self, Chunk};
 const SHAPE: SeqShape = SeqShape { seq_len: 7, batch_size: 5 };
 const VOCABULARY: usize = 13;
 
+/// All (t, b).
+fn steps() -> impl Iterator<Item = (usize, usize)> {
+    (0..SHAPE.seq_len).flat_map(|t| (0..SHAPE.batch_size).map(move |b| (t, b)))
+}
+
 /// A model and a chunk for it.
 struct Model<C> {
     cell: C,
@@ -27,17 +32,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
         };
         let narrow = |values: Vec<f64>| values.into_iter().map(|x| f64::from(x as f32)).collect();
         let lengths = config.ragged.then(|| words(seed, SHAPE.batch_size, SHAPE.seq_len).iter().map(|n| n + 1).collect());
+        let lengths: Option<Vec<u32>> = lengths;
+        let hold: Option<Vec<u32>> = config.holds.then(|| words(seed + 5, SHAPE.rows(), 2));
         let mut counted = vec![true; config.predictions()];
-        if let (Some(lengths), Readout::EveryStep) = (&lengths, config.readout) {
-            let lengths: &Vec<u32> = lengths;
-            for (row, counted) in counted.iter_mut().enumerate() {
-                let first = self.network.batch_first;
-                let (t, b) = if first {
-                    (row % SHAPE.seq_len, row / SHAPE.seq_len)
-                } else {
-                    (row / SHAPE.batch_size, row % SHAPE.batch_size)
-                };
-                *counted = t < lengths[b] as usize;
+        if config.readout == Readout::EveryStep {
+            for (t, b) in steps() {
+                let within = lengths.as_ref().is_none_or(|lengths| t < lengths[b] as usize);
+                let held = hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0);
+                counted[self.row(t, b)] = within && !held;
             }
         }
         Chunk {
@@ -46,8 +48,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
             labels: words(seed + 3, config.predictions(), config.out_features),
             values: narrow(uniform(seed + 4, config.predictions() * config.out_features, 1.0)),
             lengths,
+            hold,
             counted,
         }
+    }
+
+    /// Of data in the order of the inputs.
+    fn row(&self, t: usize, b: usize) -> usize {
+        if self.network.batch_first { b * SHAPE.seq_len + t } else { t * SHAPE.batch_size + b }
     }
 
     fn rnn(&self, ctx: &Context) -> Rnn {
@@ -65,14 +73,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
         let (mut features, values) = (narrow(&chunk.features), narrow(&chunk.values));
         let mut tokens = chunk.tokens.clone();
         // Past a length anything may stand.
-        if let Some(lengths) = &chunk.lengths {
-            for t in 0..SHAPE.seq_len {
-                for (b, &length) in lengths.iter().enumerate().filter(|(_, length)| t >= **length as usize) {
-                    assert!(length > 0);
-                    let row = if self.network.batch_first { b * SHAPE.seq_len + t } else { t * SHAPE.batch_size + b };
-                    tokens[row] = 1_000_000;
-                    features[row * self.network.input_size] = f32::NAN;
-                }
+        for (t, b) in steps() {
+            let row = self.row(t, b);
+            let past = chunk.lengths.as_ref().is_some_and(|lengths| t >= lengths[b] as usize);
+            if past {
+                tokens[row] = 1_000_000;
+            }
+            if past || chunk.hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0) {
+                features[row * self.network.input_size] = f32::NAN;
             }
         }
         let inputs = if self.config.vocabulary.is_some() { Inputs::Tokens(&tokens) } else { Inputs::Features(&features) };
@@ -80,7 +88,7 @@ impl<C: Cell + Clone + 'static> Model<C> {
             Objective::CrossEntropy => Targets::Labels(&chunk.labels),
             Objective::MeanSquaredError => Targets::Values(&values),
         };
-        let batch = Batch { lengths: chunk.lengths.as_deref(), ..Batch::new(inputs, targets) };
+        let batch = Batch { lengths: chunk.lengths.as_deref(), hold: chunk.hold.as_deref(), ..Batch::new(inputs, targets) };
         trainer.write_batch(&batch).unwrap();
     }
 
@@ -152,6 +160,10 @@ fn gradients_agree_with_float64_and_its_differences() {
     Model { cell: Lstm::default(), network: RnnConfig::new(3, 6).with_num_layers(2), config }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_batch_first(true);
     Model { cell: Gru::reset_before(), network, config: values.clone().with_ragged(true) }.check(&ctx);
+    let config = tokens.clone().with_ragged(true).with_holds(true);
+    Model { cell: Gru::default(), network: both.clone().with_batch_first(true), config }.check(&ctx);
+    let config = classes.with_readout(Readout::Final).with_holds(true);
+    Model { cell: Lstm::default(), network: both.clone(), config }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_direction(tidegate::Direction::Reverse);
     Model { cell: Lstm::default(), network, config: values.with_readout(Readout::Final) }.check(&ctx);
 }
@@ -379,6 +391,7 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
         (good.with_mask(&short), "`mask`: expected 35 values, got 34"),
         (good.with_reset(&short), "`reset`: expected 35 values, got 34"),
         (good.with_lengths(&[1; 5]), "need a config that is ragged"),
+        (good.with_hold(&[0; 35]), "needs a config with `holds`"),
     ] {
         let error = message(trainer.write_batch(&batch));
         assert!(error.contains(what), "{what}: {error}");

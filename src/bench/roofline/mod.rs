@@ -5,11 +5,12 @@ mod kernels;
 
 use serde::Serialize;
 use web_time::Instant;
-use wgpu::{BindGroup, BindGroupLayout, Buffer, BufferUsages, ComputePipeline, Features};
+use wgpu::{BindGroup, BindGroupLayout, BufferUsages, ComputePipeline, Features};
 
 use super::clock::{self, milliseconds};
 use super::workload::Workload;
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::owned::OwnedBuffers;
@@ -115,7 +116,7 @@ struct Peaks<'a> {
     _owned: OwnedBuffers,
     layout: BindGroupLayout,
     group: BindGroup,
-    rounds: Buffer,
+    rounds: DeviceBuffer,
     bytes: u64,
     groups: u32,
     warm_up: WarmUp,
@@ -281,7 +282,7 @@ impl<'a> Peaks<'a> {
 }
 
 /// Two buffers, as large as are wanted and to be had.
-fn buffers(ctx: &Context) -> Result<[Buffer; 2]> {
+fn buffers(ctx: &Context) -> Result<[DeviceBuffer; 2]> {
     let limits = ctx.device().limits();
     let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     let mut bytes = (if ctx.is_software() { BYTES_ON_CPU } else { BYTES }).min(most) / 16 * 16;

@@ -19,6 +19,7 @@
 
 mod call;
 mod external;
+mod gradients;
 mod host;
 mod models;
 mod names;
@@ -40,6 +41,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 
 pub use call::{Call, Part};
+pub use gradients::PartGradients;
 pub use node::Node;
 pub use tensor::{Tensor, Tensors, Values};
 

@@ -20,7 +20,8 @@ impl Graph {
             let mut outputs = Vec::new();
             for part in call.parts() {
                 let rnn = Rnn::new(ctx, part.model.cell.clone(), part.model.config.clone())?;
-                outputs.push(rnn.forward(&rnn.upload(&part.model.params)?, &call.sequence(part)).await?);
+                let params = rnn.upload(&part.model.params)?;
+                outputs.push(rnn.forward(&params, &call.sequence(part)).await?);
             }
             run.resume(call.outputs(&outputs)?);
         }

@@ -16,18 +16,21 @@ pub struct Call {
     pub lengths: Option<Vec<u32>>,
     /// `[T, B]`, whatever the order of the input.
     pub reset: Option<Vec<u32>>,
+    /// `[T, B]`, whatever the order of the input: not 0 where Keras' mask is.
+    pub hold: Option<Vec<u32>>,
     /// Present if backward is to run.
     pub d_output: Option<Vec<f32>>,
     pub d_final_state: Option<Vec<f32>>,
 }
 
 /// Every tensor that INPUT may hold, whether only backward takes it, and how many states the cell must have for it.
-const INPUTS: [(&str, bool, usize); 8] = [
+const INPUTS: [(&str, bool, usize); 9] = [
     ("input", false, 1),
     ("h0", false, 1),
     ("c0", false, 2),
     ("lengths", false, 1),
     ("reset", false, 1),
+    ("mask", false, 1),
     ("d_output", true, 1),
     ("d_hn", true, 1),
     ("d_cn", true, 2),
@@ -66,6 +69,7 @@ impl Call {
             initial_state: file.states(&initial, model, batch_size)?,
             lengths: file.lengths(shape)?,
             reset: file.reset(shape)?,
+            hold: file.hold(shape, model.config.batch_first)?,
             d_output,
             d_final_state: file.states(&d_final, model, batch_size)?,
         })
@@ -78,6 +82,7 @@ impl Call {
             initial_state: self.initial_state.as_deref(),
             lengths: self.lengths.as_deref(),
             reset: self.reset.as_deref(),
+            hold: self.hold.as_deref(),
             ..seq
         }
     }
@@ -158,12 +163,27 @@ impl InputFile<'_> {
 
     fn reset(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
         let Some(tensor) = self.tensor("reset", &[shape.seq_len, shape.batch_size])? else { return Ok(None) };
-        let words = match tensor.dtype() {
-            Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| byte.into()).collect(),
-            _ => integers("reset", &tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
-        };
-        Ok(Some(words))
+        Ok(Some(flags("reset", &tensor)?))
     }
+
+    /// From Keras' mask, `[B, T]` if batch-first, which is not 0 where a step counts.
+    fn hold(&self, shape: SeqShape, batch_first: bool) -> Result<Option<Vec<u32>>> {
+        let SeqShape { seq_len, batch_size } = shape;
+        let order = if batch_first { [batch_size, seq_len] } else { [seq_len, batch_size] };
+        let Some(tensor) = self.tensor("mask", &order)? else { return Ok(None) };
+        let counts = flags("mask", &tensor)?;
+        let row = |t, b| if batch_first { b * seq_len + t } else { t * batch_size + b };
+        let steps = (0..seq_len).flat_map(|t| (0..batch_size).map(move |b| row(t, b)));
+        Ok(Some(steps.map(|row| u32::from(counts[row] == 0)).collect()))
+    }
+}
+
+/// 1 where an element of BOOL, U8, I32 or I64 is not 0.
+fn flags(name: &str, tensor: &TensorView<'_>) -> Result<Vec<u32>, Error> {
+    Ok(match tensor.dtype() {
+        Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| u32::from(byte != 0)).collect(),
+        _ => integers(name, tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
+    })
 }
 
 /// Of I32 or I64.
