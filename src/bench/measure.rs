@@ -218,10 +218,13 @@ mod tests {
         // Whoever will be tuned has every strategy built.
         let gru = workload("gru");
         let next = Next { rnn: rnn(&ctx, &gru, Strategy::Auto).unwrap(), workload: gru.clone(), tunes: true };
+        let before = ctx.built_pipelines();
         next.build();
         let built = ctx.built_pipelines();
-        for (strategy, workgroups) in Strategy::candidates(&ctx, gru.shape.batch_size) {
-            rnn(&ctx, &gru, strategy).unwrap().with_workgroups(workgroups).plan(gru.shape, gru.mode).unwrap();
+        let candidates = next.rnn.candidates(gru.shape, gru.mode).unwrap();
+        assert!(built > before && candidates.len() > 1);
+        for candidate in candidates {
+            next.rnn.clone().with_candidate(candidate).plan(gru.shape, gru.mode).unwrap();
         }
         assert_eq!(ctx.built_pipelines(), built);
     }
