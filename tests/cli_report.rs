@@ -215,7 +215,7 @@ fn bench_says_how_stable_a_median_is() {
     }
 }
 
-/// A base made of what this machine took, with all times so many times as long.
+/// A base made from what this machine measured, all times multiplied.
 fn base(folder: &Folder, factor: f64) -> (PathBuf, Value) {
     let own = folder.path("own.json");
     if !own.exists() {

@@ -84,7 +84,7 @@ pub struct Session<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// A row costs about as much as so many FLOPs beside its own: compiling, warming up, verifying.
+/// What a row costs beside its own FLOPs, in FLOPs: compiling, warming up, verifying.
 const FLOPS_OF_A_ROW: f64 = 1e10;
 
 impl Session<'_> {
@@ -107,7 +107,7 @@ impl Session<'_> {
         !(self.stop)() && self.budget.is_none_or(|budget| (self.now)() - start < budget)
     }
 
-    /// All on the device of that number among so many; gives how many rows failed.
+    /// Runs all rows on one device of several; returns how many failed.
     fn on(
         &self,
         target: &mut dyn Target,

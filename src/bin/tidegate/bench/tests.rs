@@ -123,7 +123,7 @@ fn workloads() -> Vec<Workload> {
 struct Setting {
     tuned: &'static [bool],
     budget: Option<u64>,
-    /// Ctrl-C after so many seconds.
+    /// Ctrl-C after this many seconds.
     stop_at: u64,
     fails_at: usize,
     host: Host,
