@@ -106,17 +106,24 @@ impl Call<'_> {
                 scatter(&u.next, &mut state, b * hidden + j, batch * hidden);
                 y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
             }
-            for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
-                for j in 0..hidden {
-                    gather(&mut u.next, &state, b * hidden + j, batch * hidden);
-                    scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
-                    if repeated[t * batch + b] {
-                        y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
-                    }
-                }
-            }
+            self.pass_held(t, direction, &repeated, &state, &mut kept, y);
         }
         self.write_state(&state, layer, direction, final_state);
         kept
+    }
+
+    /// A held row keeps its state, and puts it out again where held steps repeat.
+    fn pass_held(&self, t: usize, direction: usize, repeated: &[bool], state: &[f64], kept: &mut DirectionTrace, y: &mut [f64]) {
+        let Self { cell, batch, rows, hidden, .. } = *self;
+        let mut u = Unit::new(cell);
+        for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
+            for j in 0..hidden {
+                gather(&mut u.next, state, b * hidden + j, batch * hidden);
+                scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
+                if repeated[t * batch + b] {
+                    y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+                }
+            }
+        }
     }
 }

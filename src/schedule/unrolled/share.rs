@@ -312,7 +312,7 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::persistent::device::Vendor;
+    use crate::gpu::profile::Vendor;
 
     fn profiles() -> [Profile; 4] {
         [
