@@ -151,8 +151,11 @@ pub fn rows_by_products(ctx: &Context) -> usize {
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let cell = &ShaderCell::new(cell);
-    let sources =
-        crate::product::sources().into_iter().chain(crate::plan::prologue::sources(cell)).chain(schedule::sources(cell));
+    let sources = crate::product::sources()
+        .into_iter()
+        .chain(crate::plan::prologue::sources(cell))
+        .chain(crate::plan::projection::sources())
+        .chain(schedule::sources(cell));
     let sources = sources
         .chain(crate::schedule::single_step::fused::sources(cell))
         .chain(crate::schedule::single_step::by_products::sources(cell))

@@ -162,7 +162,6 @@ mod tests {
         ("offset_negative", "`a`: invalid value: integer `-4`"),
         ("offsets_overflow_sum", "`t0`: its data end at 2305843009213693951, the file's at 0"),
         ("overlap", "`b`: its data begin at 4, those before it end at 8"),
-        ("projection", "`weight_hr_l0`: an LSTM with a projection (proj_size) is not supported"),
         ("shape_huge_empty", "`input_size`: 0"),
         ("shape_long", "`a`: 300 dimensions, at most 64"),
         ("shape_not_bytes", "`a`: shape [3] of F4 takes 12 bits, its data are bytes 0 to 1"),

@@ -146,9 +146,10 @@ impl<'a, F> Sequence<'a, F> {
     }
 }
 
-/// Values of one whole state block `[S, L·D, B, H]`.
+/// Values of one whole state block `[S, L·D, B, H]`, of which state 0 has P values a row where h is projected.
 pub(crate) fn state_len(cell: &CellSpec, config: &RnnConfig, shape: SeqShape) -> usize {
-    cell.states.len() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size
+    let values = config.h_size() + (cell.states.len() - 1) * config.hidden_size;
+    config.num_layers * config.num_directions() * shape.batch_size * values
 }
 
 /// What a forward pass gives.

@@ -274,6 +274,7 @@ impl Options {
 }
 
 /// The caller's buffers as slots, absent ones empty.
+#[derive(Debug)]
 pub(crate) struct UserSlots {
     pub params: Slot,
     pub input: Slot,

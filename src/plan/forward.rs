@@ -6,6 +6,7 @@ use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::hold_mode;
+use crate::plan::projection::{Projection, projected_block};
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
@@ -29,9 +30,10 @@ impl Plan {
             marks: map.marks,
             state: map.state,
         };
+        let projected = projected_block(network, &dims);
         let mut program = Vec::new();
         if !options.direct {
-            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into());
+            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
         }
         if options.hold {
             program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
@@ -54,12 +56,26 @@ impl Plan {
             sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
             sizes.has_hold = hold_mode(network, layer, options.hold);
+            let projects = network.config.proj_size > 0;
+            let training = self.mode == Mode::Training;
+            let projection = |sizes: StepSizes| Projection {
+                ctx,
+                network,
+                dims: &dims,
+                tiles: self.options.tiles,
+                map: &self.maps.projection,
+                user: &user,
+                options,
+                marks: map.marks,
+                layer,
+                sizes,
+            };
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
                 program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
             }
-            let slots = ForwardSlots {
+            let mut slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
                 state: map.state,
@@ -73,11 +89,28 @@ impl Plan {
             };
             sizes.has_lengths = options.lengths.into();
             sizes.has_initial = options.initial_state.into();
+            if projects {
+                let projection = projection(sizes);
+                if layer == 0 {
+                    projection.take_ends(&mut program)?;
+                }
+                projection.inner_params(&mut program)?;
+                projection.initial_gates(&mut program)?;
+                (slots.params, slots.output) = (projection.map.params, projection.map.units[layer]);
+                slots.final_state = projection.inner_final(training);
+                sizes.has_final = (slots.final_state != Slot::EMPTY).into();
+            }
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
+                if projects {
+                    projection(sizes).enter_gates(map.input_part, &mut program)?;
+                }
                 program.extend(schedule.forward(&self.layer(&sizes), &slots)?);
+            }
+            if projects {
+                projection(sizes).outputs(output_of(layer), &mut program)?;
             }
         }
         program.extend(self.pack_output(output, user.output)?);

@@ -5,7 +5,7 @@ use std::mem;
 use ndarray::s;
 
 use super::arrays::{add_product, gather, matrix, matrix_mut, repeat, scatter};
-use super::call::{Call, Unit};
+use super::call::{Call, States, Unit};
 use super::trace::{DirectionTrace, LayerTrace, Trace};
 use crate::cell::ForwardStep;
 use crate::error::Result;
@@ -53,6 +53,7 @@ impl Call<'_> {
         let mut kept = DirectionTrace {
             prev: zeros(cell.spec().states.len()),
             next: zeros(cell.spec().states.len()),
+            projected: w.hr.map(|_| vec![0.0; rows * self.h_size]),
             saved: zeros(cell.spec().saved),
             margin: f64::INFINITY,
         };
@@ -65,18 +66,23 @@ impl Call<'_> {
         let repeated = self.repeated(layer, direction);
         let mut state = self.read_state(self.seq.initial_state, layer, direction);
         for t in self.steps(direction) {
+            // h of a row, where the output has it.
+            let put = |b: usize, state: &States, y: &mut [f64]| {
+                let at = (t * batch + b) * self.config.output_size() + direction * self.h_size;
+                y[at..at + self.h_size].copy_from_slice(&state.h(self)[b * self.h_size..][..self.h_size]);
+            };
             self.cut_state(direction, t, &mut state);
 
             // The recurrent part: rh [B, G·H] = h·W_hhᵀ + b_hh, h being state 0.
             let mut rh = repeat(w.bias_hh, batch, gate_rows);
-            let h = matrix(&state[..batch * hidden], hidden);
+            let h = matrix(state.h(self), self.h_size);
             add_product(h, w.hh.slice(s![..first_rows, ..]).t(), matrix_mut(&mut rh, gate_rows).slice_mut(s![.., ..first_rows]));
             if self.two_phase() {
                 let mut mid = vec![0.0; batch * hidden];
                 for (b, j) in self.active_units(t) {
                     gather(&mut u.wx, &wx, (t * batch + b) * gate_rows + j, hidden);
                     gather(&mut u.rh, &rh, b * gate_rows + j, hidden);
-                    gather(&mut u.prev, &state, b * hidden + j, batch * hidden);
+                    gather(&mut u.prev, &state.units, b * hidden + j, batch * hidden);
                     gather(&mut u.unit, w.unit, j, hidden);
                     mid[b * hidden + j] = cell.mid(&u.wx, &u.rh, &u.prev, &u.unit);
                 }
@@ -88,7 +94,7 @@ impl Call<'_> {
                 let at = (t * batch + b) * hidden + j;
                 gather(&mut u.wx, &wx, (t * batch + b) * gate_rows + j, hidden);
                 gather(&mut u.rh, &rh, b * gate_rows + j, hidden);
-                gather(&mut u.prev, &state, b * hidden + j, batch * hidden);
+                gather(&mut u.prev, &state.units, b * hidden + j, batch * hidden);
                 gather(&mut u.unit, w.unit, j, hidden);
                 let step =
                     ForwardStep { wx: &u.wx, rh: &u.rh, prev: &u.prev, unit: &u.unit, next: &mut u.next, saved: &mut u.saved };
@@ -103,20 +109,28 @@ impl Call<'_> {
                 scatter(&u.next, &mut kept.next, at, rows * hidden);
                 scatter(&u.saved, &mut kept.saved, at, rows * hidden);
                 kept.margin = kept.margin.min(cell.margin(&u.saved));
-                scatter(&u.next, &mut state, b * hidden + j, batch * hidden);
-                y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+                scatter(&u.next, &mut state.units, b * hidden + j, batch * hidden);
+            }
+            for b in (0..batch).filter(|&b| self.active(t, b)) {
+                if let (Some(hr), Some(h), Some(kept)) = (&w.hr, &mut state.projected, &mut kept.projected) {
+                    let h = &mut h[b * self.h_size..][..self.h_size];
+                    kept[(t * batch + b) * self.h_size..][..self.h_size].copy_from_slice(h);
+                    h.fill(0.0);
+                    add_product(matrix(&state.units[b * hidden..][..hidden], hidden), hr.t(), matrix_mut(h, self.h_size));
+                }
+                put(b, &state, y);
             }
             for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
                 for j in 0..hidden {
-                    gather(&mut u.next, &state, b * hidden + j, batch * hidden);
+                    gather(&mut u.next, &state.units, b * hidden + j, batch * hidden);
                     scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
-                    if repeated[t * batch + b] {
-                        y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
-                    }
+                }
+                if repeated[t * batch + b] {
+                    put(b, &state, y);
                 }
             }
         }
-        self.write_state(&state, layer, direction, final_state);
+        self.write_state(&mut state, layer, direction, final_state);
         kept
     }
 }

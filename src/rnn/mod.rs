@@ -77,6 +77,11 @@ impl Rnn {
     /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and what they
     /// write is packed by a dispatch more.
     pub fn with_dtype(self, dtype: Dtype) -> Result<Self> {
+        if dtype != Dtype::F32 && self.config().proj_size > 0 {
+            let what =
+                format!("`proj_size` is {}: a network whose h is projected is stored as f32, not f16", self.config().proj_size);
+            return Err(Error::Config(what));
+        }
         let network = Network { element: self.ctx.element(dtype)?, ..(*self.network).clone() };
         Ok(Self { network: Arc::new(network), ..self })
     }

@@ -87,7 +87,9 @@ pub(crate) struct BackwardSlots {
 
 impl ForwardSlots {
     pub fn bindings(&self) -> [Binding; 7] {
-        forward_bindings([self.params, self.output].map(|slot| slot.element))
+        let mut bindings = forward_bindings([self.params, self.output].map(|slot| slot.element));
+        bindings[0].access = self.params.read_access();
+        bindings
     }
 
     /// In the order of [`forward_bindings`].
@@ -104,7 +106,10 @@ impl ForwardSlots {
 
 impl BackwardSlots {
     pub fn bindings(&self) -> [Binding; 8] {
-        backward_bindings([self.params, self.output, self.d_output].map(|slot| slot.element), self.d_output.read_access())
+        let elements = [self.params, self.output, self.d_output].map(|slot| slot.element);
+        let mut bindings = backward_bindings(elements, self.d_output.read_access());
+        bindings[0].access = self.params.read_access();
+        bindings
     }
 
     /// In the order of [`backward_bindings`].
