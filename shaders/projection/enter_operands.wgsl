@@ -13,8 +13,8 @@ fn enter_operands(
         let t = start_of(direction, b, thread);
         if t != NO_STEP {
             let to = (direction * sizes.rows + row_of(t, b)) * sizes.proj;
-            let from = (sizes.layer * sizes.batch + row) * sizes.proj;
-            for (var i = thread; i < sizes.proj; i += 64u) { operands[to + i] = initial_state[from + i]; }
+            let start = (sizes.layer * sizes.batch + row) * sizes.proj;
+            for (var i = thread; i < sizes.proj; i += 64u) { operands[to + i] = initial_state[start + i]; }
         }
     }
 }

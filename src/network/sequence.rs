@@ -73,7 +73,8 @@ pub struct Sequence<'a, F = f32> {
     pub shape: SeqShape,
     /// `[T, B, I]`, or `[B, T, I]` if the config is batch-first.
     pub input: &'a [F],
-    /// `[S, L·D, B, H]`, state 0 is h; zeros if absent.
+    /// `[S, L·D, B, H]`, state 0 is h; zeros if absent. A projected h has P values a row, so that its part is `[L·D, B, P]`: here, in
+    /// final states and in the gradients of both.
     pub initial_state: Option<&'a [F]>,
     /// `[B]`, each in 0..=T: as PyTorch's packed sequences. Output past a length is 0; a row of length 0 keeps its initial state and
     /// gives no gradient but that state's.

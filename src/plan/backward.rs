@@ -56,28 +56,9 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
-            let projection = Projection {
-                ctx,
-                network,
-                dims: &dims,
-                tiles: self.options.tiles,
-                map: projection_map,
-                user: &user,
-                options,
-                marks: map.marks,
-                layer,
-                sizes,
-            };
-            let projection = (network.config.proj_size > 0).then_some(projection);
+            let projection = self.projection(&dims, projection_map, &user, options, (map.marks, layer), sizes);
             if let Some(projection) = &projection {
-                if layer == last {
-                    projection.take_ends(&mut program)?;
-                }
-                projection.inner_params(&mut program)?;
-                projection.unit_gradients(slots.d_output, map.state, &mut program)?;
-                (slots.params, slots.output) = (projection_map.params, projection_map.units[layer]);
-                slots.d_output = projection_map.d_units;
-                slots.d_initial_state = projection_map.d_initial_units.only_if(options.d_initial_state);
+                projection.begin_backward(&mut slots, &mut program)?;
             }
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
             let around = [map.state, map.marks, slots.output, reserve.kept[layer], map.operands];

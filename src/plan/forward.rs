@@ -6,7 +6,7 @@ use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::hold_mode;
-use crate::plan::projection::{Projection, projected_block};
+use crate::plan::projection::projected_block;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
@@ -56,20 +56,7 @@ impl Plan {
             sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
             sizes.has_hold = hold_mode(network, layer, options.hold);
-            let projects = network.config.proj_size > 0;
-            let training = self.mode == Mode::Training;
-            let projection = |sizes: StepSizes| Projection {
-                ctx,
-                network,
-                dims: &dims,
-                tiles: self.options.tiles,
-                map: &self.maps.projection,
-                user: &user,
-                options,
-                marks: map.marks,
-                layer,
-                sizes,
-            };
+            let projection = |sizes| self.projection(&dims, &self.maps.projection, &user, options, (map.marks, layer), sizes);
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
@@ -89,28 +76,20 @@ impl Plan {
             };
             sizes.has_lengths = options.lengths.into();
             sizes.has_initial = options.initial_state.into();
-            if projects {
-                let projection = projection(sizes);
-                if layer == 0 {
-                    projection.take_ends(&mut program)?;
-                }
-                projection.inner_params(&mut program)?;
-                projection.initial_gates(&mut program)?;
-                (slots.params, slots.output) = (projection.map.params, projection.map.units[layer]);
-                slots.final_state = projection.inner_final(training);
-                sizes.has_final = (slots.final_state != Slot::EMPTY).into();
+            if let Some(projection) = projection(sizes) {
+                projection.begin(&mut slots, &mut sizes, self.mode == Mode::Training, &mut program)?;
             }
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
-                if projects {
-                    projection(sizes).enter_gates(map.input_part, &mut program)?;
+                if let Some(projection) = projection(sizes) {
+                    projection.enter_gates(map.input_part, &mut program)?;
                 }
                 program.extend(schedule.forward(&self.layer(&sizes), &slots)?);
             }
-            if projects {
-                projection(sizes).outputs(output_of(layer), &mut program)?;
+            if let Some(projection) = projection(sizes) {
+                projection.outputs(output_of(layer), &mut program)?;
             }
         }
         program.extend(self.pack_output(output, user.output)?);

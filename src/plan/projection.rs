@@ -10,29 +10,30 @@ use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot, elementwise};
 use crate::network::sequence::Mode;
+use crate::plan::Plan;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::product::{Matrix, Product, Splits, Tiles, matmuls};
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
 use crate::schedule::network::{Dims, Network};
 
 /// Workspace of a pass, and the reserve; all of it empty where h is not projected.
 #[derive(Debug, Clone)]
 pub(crate) struct ProjectionMap {
     /// What the recurrence of a layer takes for its parameters: `[D]` of W_hh·W_hr `[G·H, H]`, `bias_hh`, the per-unit rows.
-    pub params: Slot,
+    params: Slot,
     /// u of each layer, `[T·B, D·H]`; in inference one serves all.
-    pub units: Vec<Slot>,
+    units: Vec<Slot>,
     /// The states `[S, L·D, B, H]` after the last step, state 0 being u.
-    pub final_units: Slot,
+    final_units: Slot,
     /// The caller's initial h, in backward the gradient of its final h: `[L·D, B, P]`.
     ends: Slot,
     /// Forward: what the initial h gives the gates, `[D, B, G·H]`; then the final h `[D, B, P]`.
     entered: Slot,
     /// Backward: gradients of the output `[T·B, D·P]`, with zeros where nothing counts; those of u `[T·B, D·H]`.
     d_output: Slot,
-    pub d_units: Slot,
+    d_units: Slot,
     /// Gradients of the initial states `[S, L·D, B, H]`.
-    pub d_initial_units: Slot,
+    d_initial_units: Slot,
     /// h that entered each step, and its gradient: `[D, T·B, P]`.
     operands: Slot,
     sent: Slot,
@@ -171,6 +172,23 @@ pub(crate) fn sources() -> Vec<KernelSource> {
     sources
 }
 
+impl Plan {
+    /// A layer of a pass, if its h is projected. `sizes` are as its recurrence takes them.
+    pub(super) fn projection<'a>(
+        &'a self,
+        dims: &'a Dims,
+        map: &'a ProjectionMap,
+        user: &'a UserSlots,
+        options: Options,
+        (marks, layer): (Slot, usize),
+        sizes: StepSizes,
+    ) -> Option<Projection<'a>> {
+        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
+        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
+        (network.config.proj_size > 0).then_some(projection)
+    }
+}
+
 /// A layer whose h is projected, in one pass.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Projection<'a> {
@@ -249,7 +267,7 @@ impl Projection<'_> {
     }
 
     /// Brings the caller's h at one end of time, all layers, to where nothing overwrites it: the other end's buffer may be the same.
-    pub fn take_ends(&self, program: &mut Vec<Segment>) -> Result<()> {
+    fn take_ends(&self, program: &mut Vec<Segment>) -> Result<()> {
         let forward = self.map.entered != Slot::EMPTY;
         let from = if forward { self.user.initial_state } else { self.user.d_final_state };
         if from != Slot::EMPTY {
@@ -259,8 +277,40 @@ impl Projection<'_> {
         Ok(())
     }
 
+    /// What goes before the recurrence, whose slots and sizes are then those of u.
+    pub fn begin(
+        &self,
+        slots: &mut ForwardSlots,
+        sizes: &mut StepSizes,
+        training: bool,
+        program: &mut Vec<Segment>,
+    ) -> Result<()> {
+        if self.layer == 0 {
+            self.take_ends(program)?;
+        }
+        self.inner_params(program)?;
+        self.initial_gates(program)?;
+        (slots.params, slots.output) = (self.map.params, self.map.units[self.layer]);
+        slots.final_state = self.map.final_units.only_if(training || self.options.final_state);
+        sizes.has_final = (slots.final_state != Slot::EMPTY).into();
+        Ok(())
+    }
+
+    /// The same backward.
+    pub fn begin_backward(&self, slots: &mut BackwardSlots, program: &mut Vec<Segment>) -> Result<()> {
+        if self.layer + 1 == self.network.config.num_layers {
+            self.take_ends(program)?;
+        }
+        self.inner_params(program)?;
+        self.unit_gradients(slots.d_output, slots.state, program)?;
+        (slots.params, slots.output) = (self.map.params, self.map.units[self.layer]);
+        slots.d_output = self.map.d_units;
+        slots.d_initial_state = self.map.d_initial_units.only_if(self.options.d_initial_state);
+        Ok(())
+    }
+
     /// What the recurrence takes for its parameters.
-    pub fn inner_params(&self, program: &mut Vec<Segment>) -> Result<()> {
+    fn inner_params(&self, program: &mut Vec<Segment>) -> Result<()> {
         let Self { ctx, network, dims, map, .. } = *self;
         let (stride, weights) = (u64::from(self.sizes.param_stride), dims.gate_rows * dims.hidden);
         let inner = Matrix::rows(map.params, dims.hidden).stacked(stride);
@@ -285,7 +335,7 @@ impl Projection<'_> {
     }
 
     /// What the initial h gives the gates.
-    pub fn initial_gates(&self, program: &mut Vec<Segment>) -> Result<()> {
+    fn initial_gates(&self, program: &mut Vec<Segment>) -> Result<()> {
         if !self.options.initial_state {
             return Ok(());
         }
@@ -326,7 +376,7 @@ impl Projection<'_> {
     }
 
     /// Gradients of u, from those of h in `d_output` and, into the running gradient in `state`, of the final h.
-    pub fn unit_gradients(&self, d_output: Slot, state: Slot, program: &mut Vec<Segment>) -> Result<()> {
+    fn unit_gradients(&self, d_output: Slot, state: Slot, program: &mut Vec<Segment>) -> Result<()> {
         let Self { ctx, dims, map, .. } = *self;
         let (proj, hidden, directions) = (self.proj(), dims.hidden, dims.directions);
         let kernel = ctx.kernel(read_gradients_source(d_output.read_access()));
@@ -408,11 +458,6 @@ impl Projection<'_> {
             program.push(Dispatch::new(ctx, kernel, &slots, &self.kernel_sizes(), self.by_rows())?.into());
         }
         Ok(())
-    }
-
-    /// Forward's final states as the recurrence leaves them.
-    pub fn inner_final(&self, training: bool) -> Slot {
-        self.map.final_units.only_if(training || self.options.final_state)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Backpropagation through time.
 
-use ndarray::s;
+use ndarray::{ArrayView2, s};
 
 use super::arrays::{add_product, gather, matrix, matrix_mut, scatter, scatter_add};
 use super::call::{Call, States, Unit};
@@ -86,20 +86,7 @@ impl Call<'_> {
         for &t in self.steps(direction).iter().rev() {
             // Gradient of the states before the step; a row that doesn't compute the step hands the gradient on.
             let mut d_prev = d_state.clone();
-            // What arrives at h, of which a projection makes the gradient of what the cell puts out.
-            let at = |b: usize| (t * batch + b) * self.config.output_size() + direction * self.h_size;
-            for b in (0..batch).filter(|&b| self.active(t, b) || repeated[t * batch + b]) {
-                let d_h = &mut d_state.h_mut(self)[b * self.h_size..][..self.h_size];
-                d_h.iter_mut().zip(&d_y[at(b)..]).for_each(|(sum, d)| *sum += d);
-                if let (Some(hr), Some(d_h), true) = (&w.hr, &d_state.projected, self.active(t, b)) {
-                    let d_h = matrix(&d_h[b * self.h_size..][..self.h_size], self.h_size);
-                    let d_out = &mut d_state.units[b * hidden..][..hidden];
-                    d_out.fill(0.0);
-                    add_product(d_h, *hr, matrix_mut(d_out, hidden));
-                    let out = matrix(&kept.next[(t * batch + b) * hidden..][..hidden], hidden);
-                    add_product(d_h.t(), out, matrix_mut(&mut d_hr, hidden));
-                }
-            }
+            self.take_in((t, direction), d_y, &repeated, kept, d_state, w.hr.map(|hr| (hr, &mut *d_hr)));
             let mut d_mid = vec![0.0; batch * hidden];
             // The first of two phases takes d_mid as 0: it is there for d_rh of the second phase's gates.
             for last in if self.two_phase() { [false, true].iter() } else { [true].iter() } {
@@ -149,6 +136,32 @@ impl Call<'_> {
             *d_state = d_prev;
         }
         StepGradients { d_wx, d_rh, d_unit, d_hr }
+    }
+
+    /// Adds the gradient of a step's output to that of h; of that a projection makes the gradient of what the cell put out, and its own.
+    fn take_in(
+        &self,
+        (t, direction): (usize, usize),
+        d_y: &[f64],
+        repeated: &[bool],
+        kept: &DirectionTrace,
+        d_state: &mut States,
+        mut hr: Option<(ArrayView2<'_, f64>, &mut [f64])>,
+    ) {
+        let Self { batch, hidden, h_size, .. } = *self;
+        for b in (0..batch).filter(|&b| self.active(t, b) || repeated[t * batch + b]) {
+            let d_y = &d_y[(t * batch + b) * self.config.output_size() + direction * h_size..][..h_size];
+            let d_h = &mut d_state.h_mut(self)[b * h_size..][..h_size];
+            d_h.iter_mut().zip(d_y).for_each(|(sum, d)| *sum += d);
+            if let (Some((hr, d_hr)), Some(d_h), true) = (&mut hr, &d_state.projected, self.active(t, b)) {
+                let d_h = matrix(&d_h[b * h_size..][..h_size], h_size);
+                let d_out = &mut d_state.units[b * hidden..][..hidden];
+                d_out.fill(0.0);
+                add_product(d_h, *hr, matrix_mut(d_out, hidden));
+                let out = matrix(&kept.next[(t * batch + b) * hidden..][..hidden], hidden);
+                add_product(d_h.t(), out, matrix_mut(d_hr, hidden));
+            }
+        }
     }
 
     /// All steps at once: d_x += d_wx·W_ih and, of the weights, d_W_ih = d_wxᵀ·x and d_W_hh = d_rhᵀ·(h or mid).

@@ -2,7 +2,7 @@
 
 use std::mem;
 
-use ndarray::s;
+use ndarray::{ArrayView2, s};
 
 use super::arrays::{add_product, gather, matrix, matrix_mut, repeat, scatter};
 use super::call::{Call, States, Unit};
@@ -66,11 +66,6 @@ impl Call<'_> {
         let repeated = self.repeated(layer, direction);
         let mut state = self.read_state(self.seq.initial_state, layer, direction);
         for t in self.steps(direction) {
-            // h of a row, where the output has it.
-            let put = |b: usize, state: &States, y: &mut [f64]| {
-                let at = (t * batch + b) * self.config.output_size() + direction * self.h_size;
-                y[at..at + self.h_size].copy_from_slice(&state.h(self)[b * self.h_size..][..self.h_size]);
-            };
             self.cut_state(direction, t, &mut state);
 
             // The recurrent part: rh [B, G·H] = h·W_hhᵀ + b_hh, h being state 0.
@@ -111,26 +106,39 @@ impl Call<'_> {
                 kept.margin = kept.margin.min(cell.margin(&u.saved));
                 scatter(&u.next, &mut state.units, b * hidden + j, batch * hidden);
             }
-            for b in (0..batch).filter(|&b| self.active(t, b)) {
-                if let (Some(hr), Some(h), Some(kept)) = (&w.hr, &mut state.projected, &mut kept.projected) {
-                    let h = &mut h[b * self.h_size..][..self.h_size];
-                    kept[(t * batch + b) * self.h_size..][..self.h_size].copy_from_slice(h);
-                    h.fill(0.0);
-                    add_product(matrix(&state.units[b * hidden..][..hidden], hidden), hr.t(), matrix_mut(h, self.h_size));
-                }
-                put(b, &state, y);
-            }
-            for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
-                for j in 0..hidden {
-                    gather(&mut u.next, &state.units, b * hidden + j, batch * hidden);
-                    scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
-                }
-                if repeated[t * batch + b] {
-                    put(b, &state, y);
-                }
-            }
+            self.put_out((t, direction), w.hr, &repeated, &mut state, &mut kept, y);
         }
         self.write_state(&mut state, layer, direction, final_state);
         kept
+    }
+
+    /// The h of a step, once the cell has put out what it does: projected if it is, and in the output of the rows that have one.
+    fn put_out(
+        &self,
+        (t, direction): (usize, usize),
+        hr: Option<ArrayView2<'_, f64>>,
+        repeated: &[bool],
+        state: &mut States,
+        kept: &mut DirectionTrace,
+        y: &mut [f64],
+    ) {
+        let Self { batch, rows, hidden, h_size, .. } = *self;
+        for b in (0..batch).filter(|&b| self.within(t, b)) {
+            let (at, active) = (t * batch + b, self.active(t, b));
+            if !active {
+                for (k, state) in state.units.chunks_exact(batch * hidden).enumerate() {
+                    kept.next[(k * rows + at) * hidden..][..hidden].copy_from_slice(&state[b * hidden..][..hidden]);
+                }
+            } else if let (Some(hr), Some(h), Some(kept)) = (hr, &mut state.projected, &mut kept.projected) {
+                let h = &mut h[b * h_size..][..h_size];
+                kept[at * h_size..][..h_size].copy_from_slice(h);
+                h.fill(0.0);
+                add_product(matrix(&state.units[b * hidden..][..hidden], hidden), hr.t(), matrix_mut(h, h_size));
+            }
+            if active || repeated[at] {
+                let y = &mut y[at * self.config.output_size() + direction * h_size..][..h_size];
+                y.copy_from_slice(&state.h(self)[b * h_size..][..h_size]);
+            }
+        }
     }
 }
