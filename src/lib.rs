@@ -1,5 +1,5 @@
 //! Recurrent networks on any GPU: RNNs, LSTMs, GRUs and cells of your own, forward and backward through time, as WGSL compute shaders on
-//! [wgpu] 30 (Vulkan, Metal, DX12, and WebGPU in browsers). Every result is checked against a float64 [`reference`](mod@reference).
+//! [wgpu](https://wgpu.rs) 30 (Vulkan, Metal, DX12, and WebGPU in browsers). Every result is checked against a float64 [`reference`](mod@reference).
 //!
 //! ```
 //! use tidegate::prelude::*;

@@ -59,6 +59,14 @@ fn weights_that_do_not_stay_are_read_again() {
     }
 }
 
+/// One step a dispatch with more weights than a thread asks for at its start, so that a loop reads the others.
+#[test]
+fn steps_of_many_units_read_their_weights_in_a_loop() {
+    let ctx = common::context();
+    let case = Case { layout: Some("vendor=other".into()), ..Case::new(RnnConfig::new(3, 697), 2, 1) };
+    pollster::block_on(case.check_gpu(&ctx, &cell::by_name("gru").unwrap(), Strategy::Stepwise)).unwrap();
+}
+
 #[test]
 fn halves() {
     let case = Case { dtype: Dtype::F16, ..case(12, 2) };

@@ -6,8 +6,6 @@ use super::workload::Workload;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::error::Result;
 use crate::rnn::Rnn;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::schedule::Strategy;
 
 /// What a workload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,9 +71,7 @@ impl Next {
     }
 
     fn candidates(&self) -> Vec<Rnn> {
-        let all = Strategy::candidates(self.rnn.context(), self.workload.shape.batch_size);
-        all.into_iter()
-            .map(|(strategy, workgroups)| self.rnn.clone().with_strategy(strategy).with_workgroups(workgroups))
-            .collect()
+        let all = self.rnn.candidates(self.workload.shape, self.workload.mode).unwrap_or_default();
+        all.into_iter().map(|candidate| self.rnn.clone().with_candidate(candidate)).collect()
     }
 }

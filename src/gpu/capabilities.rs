@@ -32,6 +32,8 @@ pub(super) struct Capabilities {
     pub indirect: bool,
     /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.
     pub subgroups: bool,
+    /// Whether buffers may be coherent and volatile.
+    pub decorations: bool,
 }
 
 impl Capabilities {
@@ -45,6 +47,7 @@ impl Capabilities {
             indirect: downlevel.contains(DownlevelFlags::INDIRECT_EXECUTION) && info.backend != Backend::BrowserWebGpu,
             cooperative: cooperative_size(&info, features, &adapter.cooperative_matrix_properties()),
             subgroups: features.contains(Features::SUBGROUP) && info.subgroup_min_size >= 8,
+            decorations: features.contains(DECORATIONS),
             limits,
         }
     }
@@ -79,10 +82,14 @@ impl Capabilities {
     }
 }
 
+const DECORATIONS: Features = Features::MEMORY_DECORATION_COHERENT.union(Features::MEMORY_DECORATION_VOLATILE);
+
 /// Features to ask for where the adapter has them.
 pub(super) fn wanted_features(adapter: &Adapter) -> Features {
     let wanted = Features::IMMEDIATES | Features::TIMESTAMP_QUERY | Features::SUBGROUP | Features::SHADER_F16;
-    adapter.features() & wanted
+    // On other backends than Vulkan wgpu has one of them at most.
+    let decorations = if adapter.features().contains(DECORATIONS) { DECORATIONS } else { Features::empty() };
+    (adapter.features() & wanted) | decorations
 }
 
 /// WebGPU's default limits, but for what the adapter has more of and a kernel may use.

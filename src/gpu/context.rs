@@ -283,6 +283,11 @@ impl Context {
         self.inner.can.subgroups
     }
 
+    /// Whether buffers may be coherent and volatile.
+    pub(crate) fn decorations(&self) -> bool {
+        self.inner.can.decorations
+    }
+
     pub(crate) fn empty(&self, written: bool) -> &Buffer {
         &self.inner.empty[usize::from(written)]
     }

@@ -40,6 +40,8 @@ pub(crate) struct Binding {
 enum Array {
     /// Elements of that WGSL type.
     Plain(&'static str),
+    /// vec4 of u32, each load and store of which reaches the memory that all workgroups see.
+    Shared,
     /// Numbers that are read and written by the functions of [`Element::accessors`].
     Stored { element: Element, quads: bool },
 }
@@ -66,6 +68,11 @@ impl Binding {
         Self { array: Array::Plain("atomic<u32>"), ..self }
     }
 
+    /// By fours without atomics, for devices whose buffers may be coherent and volatile.
+    pub fn of_shared_quads(self) -> Self {
+        Self { array: Array::Shared, ..self }
+    }
+
     /// Numbers that the kernel loads and stores by functions, as they may be f16.
     pub fn stored(self, element: Element) -> Self {
         Self { array: Array::Stored { element, quads: false }, ..self }
@@ -82,6 +89,9 @@ impl Binding {
         let declare = |ty| format!("@group(0) @binding({index}) var<storage, {mode}> {name}: array<{ty}>;\n");
         match array {
             Array::Plain(ty) => declare(ty),
+            Array::Shared => {
+                format!("@group(0) @binding({index}) @coherent @volatile var<storage, {mode}> {name}: array<vec4u>;\n")
+            }
             Array::Stored { element, quads } => declare(element.wgsl(quads)) + &element.accessors(name, access, quads),
         }
     }

@@ -123,6 +123,7 @@ impl Plan {
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
+        let tuned_options = ScheduleOptions { layout: options.layout_or(tuned.map(|tuned| tuned.layout)), ..options };
         let choice = choose(&Facts {
             forced: options.strategy,
             forced_tiles: options.tiles,
@@ -138,7 +139,7 @@ impl Plan {
             side_by_side,
             fits: Fits {
                 persistent: options.persistent
-                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
+                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, tuned_options, n)),
                 weights: holds_weights(ctx, &network.cell, &step_sizes),
                 fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
                 products_step: ProductsMap::fits(ctx, &dims),
@@ -372,7 +373,15 @@ mod tests {
             let fallback = Strategy::Stepwise;
             let tuning = Tuning::new(
                 &ctx,
-                Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
+                Choice {
+                    class,
+                    strategy: Strategy::Resident,
+                    workgroups: 1,
+                    layout: String::new(),
+                    fallback,
+                    tiles,
+                    tried: Vec::new(),
+                },
             );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
             let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.tiles;

@@ -20,7 +20,13 @@ use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::Plan;
 use crate::product::{Tile, Tiles};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::Candidate;
 use crate::schedule::Strategy;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::interface::Layer;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::network::Dims;
 use crate::schedule::network::Network;
 use crate::schedule::options::ScheduleOptions;
 use crate::schedule::persistent::{self, Forced};
@@ -141,6 +147,22 @@ impl Rnn {
         let layout: Forced = layout.parse()?;
         let workgroups = layout.workgroups.unwrap_or(self.options.workgroups);
         Ok(Self { options: ScheduleOptions { layout, workgroups, ..self.options }, ..self })
+    }
+
+    /// Forces what a tuning tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn with_candidate(self, candidate: Candidate) -> Self {
+        let Candidate { strategy, workgroups, layout } = candidate;
+        Self { options: ScheduleOptions { strategy, workgroups, layout, ..self.options }, ..self }
+    }
+
+    /// What a tuning for this shape tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn candidates(&self, shape: SeqShape, mode: Mode) -> Result<Vec<Candidate>> {
+        let Self { ctx, network, options, .. } = self;
+        let sizes = Dims::new(network, shape)?.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        Ok(Strategy::candidates(&layer, mode))
     }
 
     /// The device it runs on.

@@ -2,6 +2,7 @@
 
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
+use crate::schedule::persistent::Forced;
 use crate::schedule::strategy::Strategy;
 
 /// Repaired runs after which strategy persistent is not chosen any more.
@@ -61,8 +62,9 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tuned {
     pub strategy: Strategy,
-    /// Workgroups that ran side by side, if it is persistent.
+    /// Workgroups that ran side by side and numbers of the layout, if it is persistent.
     pub workgroups: u32,
+    pub layout: Forced,
     /// The fastest other than persistent.
     pub fallback: Strategy,
     pub tiles: Tiles,
@@ -89,6 +91,8 @@ pub(crate) struct Choice {
     pub step: Step,
     /// What the tuning found for persistent; else what the app or the device says.
     pub workgroups: Option<u32>,
+    /// What the tuning found.
+    pub layout: Option<Forced>,
     pub tiles: Tiles,
 }
 
@@ -112,6 +116,7 @@ pub(crate) fn choose(f: &Facts) -> Choice {
         strategy,
         step: step(f, strategy),
         workgroups: f.tuned.map(|tuned| tuned.workgroups).or(f.side_by_side).filter(|_| f.forced == Strategy::Auto),
+        layout: f.tuned.map(|tuned| tuned.layout).filter(|_| f.forced == Strategy::Auto),
         tiles: f.forced_tiles.or(f.tuned.map_or_else(Tiles::default, |tuned| tuned.tiles)),
     }
 }
@@ -191,7 +196,8 @@ mod tests {
         side_by_side: None,
         fits: Fits { persistent: true, weights: true, fast_resident: false, products_step: true },
     };
-    const TUNED: Tuned = Tuned { strategy: Persistent, workgroups: 96, fallback: Batched, tiles: FACTS.forced_tiles };
+    const TUNED: Tuned =
+        Tuned { strategy: Persistent, workgroups: 96, layout: Forced::NONE, fallback: Batched, tiles: FACTS.forced_tiles };
     const CPU: Facts = Facts { software: true, ..FACTS };
     const STEP: Facts = Facts { seq_len: 1, ..FACTS };
     const FEW_BINDINGS: Fits = Fits { persistent: false, ..FACTS.fits };
@@ -302,6 +308,10 @@ mod tests {
         assert_eq!(choose(&FACTS).workgroups, None);
         assert_eq!(choose(&TOGETHER).workgroups, Some(132));
         assert_eq!(choose(&Facts { tuned, ..TOGETHER }).workgroups, Some(96));
+        let layout: Forced = "units=8".parse().unwrap();
+        let tuned = Some(Tuned { layout, ..TUNED });
+        assert_eq!(choose(&Facts { tuned, ..TOGETHER }).layout, Some(layout));
+        assert_eq!(choose(&Facts { tuned, forced: Persistent, ..TOGETHER }).layout, None);
         assert_eq!(choose(&Facts { forced: Persistent, ..TOGETHER }).workgroups, None);
     }
 }

@@ -8,8 +8,10 @@ use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::program::Segment;
+use crate::network::sequence::Mode;
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
 use crate::schedule::options::ScheduleOptions;
+use crate::schedule::persistent::Forced;
 
 /// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
 pub(crate) trait Schedule: Debug + Sync {
@@ -46,10 +48,10 @@ pub(crate) trait Schedule: Debug + Sync {
     /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource>;
 
-    /// Numbers of workgroups to try it with when a tuning is made; none if it is no candidate.
-    fn candidates(&self, ctx: &Context, batch_size: usize) -> Vec<u32> {
-        let _ = (ctx, batch_size);
-        vec![1]
+    /// Workgroups and numbers of persistent's layout to try it with when a tuning is made; none if it is no candidate.
+    fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
+        let _ = mode;
+        vec![(1, layer.options.layout)]
     }
 }
 

@@ -20,8 +20,10 @@ use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::network::sequence::Mode;
 use interface::{Layer, Schedule};
 use layer::StepSizes;
+use persistent::Forced;
 pub use strategy::Strategy;
 
 /// Every schedule, under the strategy that asks for it and the name that the command uses.
@@ -49,13 +51,23 @@ impl Strategy {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or(&stepwise::Stepwise, |(_, _, schedule)| *schedule)
     }
 
-    /// What to try when a tuning is made, with numbers of workgroups. The first is what the others are checked against.
-    pub(crate) fn candidates(ctx: &Context, batch_size: usize) -> Vec<(Self, u32)> {
+    /// What to try when a tuning is made. The first is what the others are checked against.
+    pub(crate) fn candidates(layer: &Layer<'_>, mode: Mode) -> Vec<Candidate> {
         let of = |&(strategy, _, schedule): &(Self, &str, &dyn Schedule)| {
-            schedule.candidates(ctx, batch_size).into_iter().map(move |workgroups| (strategy, workgroups))
+            let all = schedule.candidates(layer, mode).into_iter();
+            all.map(move |(workgroups, layout)| Candidate { strategy, workgroups, layout })
         };
         TABLE.iter().flat_map(of).collect()
     }
+}
+
+/// What a tuning tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub strategy: Strategy,
+    /// Workgroups and numbers of strategy persistent's layout.
+    pub workgroups: u32,
+    pub layout: Forced,
 }
 
 impl Display for Strategy {

@@ -29,7 +29,7 @@ pub(crate) struct ScheduleOptions {
     pub window_bytes: u64,
     /// Kernels of matrix products that are not left to their shapes.
     pub tiles: Tiles,
-    /// Numbers of strategy persistent's layout, for tests.
+    /// Numbers of strategy persistent's layout that are not the formula's.
     pub layout: Forced,
     /// Whether strategy persistent may be chosen.
     pub persistent: bool,
@@ -54,6 +54,12 @@ impl ScheduleOptions {
     /// With what was chosen for a plan.
     pub fn chosen(self, choice: &Choice) -> Self {
         let Choice { strategy, tiles, .. } = *choice;
-        Self { strategy, tiles, workgroups: choice.workgroups.unwrap_or(self.workgroups), ..self }
+        let workgroups = choice.workgroups.unwrap_or(self.workgroups);
+        Self { strategy, tiles, workgroups, layout: self.layout_or(choice.layout), ..self }
+    }
+
+    /// What the app forces, else what a tuning found.
+    pub fn layout_or(self, found: Option<Forced>) -> Forced {
+        if self.layout == Forced::default() { found.unwrap_or_default() } else { self.layout }
     }
 }

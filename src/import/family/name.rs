@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 pub enum Family {
     /// `weight_ih_l0`, or a cell module's `weight_ih`.
     PyTorch,
-    /// `kernel`, `recurrent_kernel`, `bias` of Keras 2 and 3: see [`Model::from_keras`].
+    /// `kernel`, `recurrent_kernel`, `bias` of Keras 2 and 3: see [`Model::from_keras`](crate::import::Model::from_keras).
     Keras,
     /// Keras 2's `CuDNNLSTM` and `CuDNNGRU`: as Keras, but with two biases in one row, and kernels as cuDNN keeps them.
     CuDnn,

@@ -18,20 +18,25 @@ pub(crate) enum Vendor {
 }
 
 impl Vendor {
+    const ALL: [(&str, Self); 7] = [
+        ("nvidia", Self::Nvidia),
+        ("amd", Self::Amd),
+        ("intel", Self::Intel),
+        ("apple", Self::Apple),
+        ("qualcomm", Self::Qualcomm),
+        ("software", Self::Software),
+        ("other", Self::Other),
+    ];
+
     /// The vendor of that name.
     pub fn by_name(name: &str) -> Result<Self> {
-        let all = [
-            ("nvidia", Self::Nvidia),
-            ("amd", Self::Amd),
-            ("intel", Self::Intel),
-            ("apple", Self::Apple),
-            ("qualcomm", Self::Qualcomm),
-            ("software", Self::Software),
-            ("other", Self::Other),
-        ];
-        let found = all.iter().find(|(known, _)| *known == name);
-        let known = || all.map(|(name, _)| name).join(", ");
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        let known = || Self::ALL.map(|(name, _)| name).join(", ");
         found.map(|found| found.1).ok_or_else(|| Error::UnknownName { kind: "vendor", name: name.into(), known: known() })
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, vendor)| *vendor == self).map_or("other", |(name, _)| name)
     }
 
     /// By the PCI number that wgpu tells; where it tells none (Metal) by the name.
@@ -67,6 +72,8 @@ pub(crate) struct Device {
     /// Whether the subgroups of a workgroup run one after another up to a barrier, as llvmpipe's do: a thread must then never wait
     /// for what another subgroup of its own workgroup has yet to publish.
     pub in_turn: bool,
+    /// Whether buffers may be coherent and volatile, so that the exchange can go by fours.
+    pub decorations: bool,
 }
 
 impl Device {
@@ -83,6 +90,7 @@ impl Device {
             memory: limits.max_compute_workgroup_storage_size.max(WORKGROUP_BYTES),
             workgroups,
             in_turn: !shuffles || info.subgroup_min_size <= 8,
+            decorations: ctx.decorations(),
         }
     }
 
@@ -97,6 +105,7 @@ impl Device {
             memory: 48 << 10,
             workgroups: 132,
             in_turn: false,
+            decorations: false,
         };
         let cpu = Self { vendor: Vendor::Software, subgroup_min: 8, workgroups: 4, memory: 32 << 10, in_turn: true, ..gpu };
         let bare = Self { shuffles: false, vendor: Vendor::Other, threads: 256, memory: WORKGROUP_BYTES, in_turn: true, ..gpu };

@@ -23,6 +23,8 @@ pub struct PersistentTarget {
     pub memory: u32,
     /// Workgroups that run side by side.
     pub workgroups: u32,
+    /// Whether the exchange goes by fours, through a buffer that is coherent and volatile.
+    pub by_fours: bool,
 }
 
 /// A kernel and what it asks of a workgroup.
@@ -62,15 +64,17 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
         memory: target.memory,
         workgroups: target.workgroups,
         in_turn: !shuffles || target.subgroup_min == 8,
+        decorations: target.by_fours,
     };
+    let forced = Forced { vectors: target.by_fours, ..Forced::default() };
     let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);
     let mut kernels = Vec::new();
     let halves = Exchange::new(false, f32) == Exchange::States { halves: true };
-    if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) {
+    if let Ok(body) = forward_body(device, forced, cell, &sizes, halves) {
         kernels.push(PersistentKernel::new(&body.layout, forward_source(&body, step, forward_bindings([f32; 2]))));
     }
-    if let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true) {
+    if let Ok(layout) = layout(device, forced, cell, &sizes, true) {
         let bindings = backward_bindings([f32; 3], Access::Read);
         kernels.push(PersistentKernel::new(&layout, backward_source(cell, &layout, device.in_turn, step, bindings)));
     }

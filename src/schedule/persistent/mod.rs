@@ -2,6 +2,7 @@
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
 mod backward;
+mod candidates;
 pub(super) mod device;
 mod emit;
 mod forced;
@@ -26,6 +27,7 @@ use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::network::sequence::Mode;
 use crate::schedule::interface::{Layer, Schedule, Scratch};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
 use crate::schedule::options::ScheduleOptions;
@@ -78,8 +80,8 @@ fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u
 fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
-    // One word more is never 0.
-    let fitting = ((most - 1) / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
+    // Up to seven words more: see `exchange_words`.
+    let fitting = ((most - 7) / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
     resident::chunk(ctx, r.dispatch_flops, cell, sizes, exchange.is_backward()).min(fitting)
 }
 
@@ -96,15 +98,17 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
     Ok(())
 }
 
-/// Parts of the workgroups that run side by side which a tuning tries, and the least of them that are worth it.
-const PARTS: [u32; 4] = [8, 4, 2, 1];
-const LEAST_WORKGROUPS: u32 = 4;
+/// What a layer asks of the layout, in one direction of time.
+fn work(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Work {
+    let StepSizes { hidden, batch, directions, .. } = *sizes;
+    let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
+    Work { hidden, batch, directions, gates, first_phase_gates, backward }
+}
 
 /// How the device wants one direction of time laid out, or what is missing for that.
 fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
-    let StepSizes { hidden, batch, directions, .. } = *sizes;
-    let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
-    let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
+    let work = work(cell, sizes, backward);
+    let Work { hidden, batch, .. } = work;
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
         let limit = format!("{what} for strategy persistent at hidden_size {hidden}{backward}");
@@ -116,8 +120,8 @@ fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, 
 /// Elements of exchange that a layer needs.
 fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
-    // The last is never 0.
-    u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
+    // The last four are never 0.
+    (u64::from(steps) * words_per_step(cell, sizes, exchange)).next_multiple_of(4) + 4
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -161,8 +165,10 @@ fn clear(
 }
 
 /// The buffers that the workgroups work together by.
-fn together() -> [Binding; 3] {
-    [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
+fn together(layout: &Layout) -> [Binding; 3] {
+    let exchange = Binding::write("exchange");
+    let exchange = if layout.vectors { exchange.of_shared_quads() } else { exchange.of_atomics() };
+    [exchange, Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
 /// The forward kernel of a cell, as the device wants it laid out.
@@ -171,7 +177,7 @@ fn forward_body<'a>(device: Device, forced: Forced, cell: &'a ShaderCell, sizes:
 }
 
 fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
-    let bindings = [&bindings[..], &together()].concat();
+    let bindings = [&bindings[..], &together(&body.layout)].concat();
     let source = KernelSource::new("recurrence/persistent_forward", &[], &bindings, step, StepSizes::WGSL);
     source.with_cell(body.cell).with_text(&body.wgsl())
 }
@@ -211,9 +217,12 @@ fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSiz
 }
 
 fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
-    let bindings = [&bindings[..], &together()].concat();
+    let bindings = [&bindings[..], &together(layout)].concat();
     let mut source = KernelSource::new("recurrence/persistent_backward", &[], &bindings, step, StepSizes::WGSL);
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
+    if layout.vectors {
+        source = source.with_lines(backward::SEND, backward::SEND_BY_FOURS);
+    }
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
@@ -293,17 +302,20 @@ impl Schedule for Persistent {
         sources(cell, step)
     }
 
-    /// On Vulkan alone: all workgroups that run side by side, and parts of them, as fewer members or teams wait for fewer others. A CPU
-    /// adapter's are its threads.
-    fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
-        match (ctx.adapter_info().backend, self.check_device(ctx)) {
-            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ctx.side_by_side()],
-            (wgpu::Backend::Vulkan, Ok(())) => {
-                let most = ctx.side_by_side();
-                let counts = PARTS.map(|part| most / part);
-                counts.into_iter().filter(|&count| count >= LEAST_WORKGROUPS || count == most).collect()
-            }
-            _ => Vec::new(),
+    /// On Vulkan alone. What the app forces is tried alone, and on a CPU adapter the formula's layout for its threads.
+    fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
+        let Layer { ctx, options, cell, sizes, element } = *layer;
+        if ctx.adapter_info().backend != wgpu::Backend::Vulkan || self.check_device(ctx).is_err() {
+            return Vec::new();
         }
+        let workgroups = options.layout.workgroups.unwrap_or_else(|| ctx.side_by_side());
+        if ctx.is_software() || options.layout != Forced::default() {
+            return vec![(workgroups, options.layout)];
+        }
+        let device = Device::new(ctx, workgroups);
+        let works = [false, true].map(|backward| work(cell, sizes, backward));
+        let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
+        let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);
+        candidates::candidates(device.into(), workgroups, works, by_fours)
     }
 }

@@ -35,6 +35,7 @@ pub fn unrolled_kernels(
         memory: target.memory,
         workgroups: target.workgroups,
         in_turn: false,
+        decorations: false,
     });
     let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);

@@ -137,7 +137,9 @@ pub fn verified(entries: &[Entry]) -> String {
 /// What tuning tried for a row.
 pub fn tried(entry: &Entry) -> String {
     let line = |tried: &Tried| {
-        let workgroups = if tried.strategy == Strategy::Persistent { format!(" of {}", tried.workgroups) } else { String::new() };
+        let layout = if tried.layout.is_empty() { String::new() } else { format!(" ({})", tried.layout) };
+        let workgroups =
+            if tried.strategy == Strategy::Persistent { format!(" of {}{layout}", tried.workgroups) } else { String::new() };
         let time = tried.ms.map_or_else(|| tried.error.clone().unwrap_or_default(), |ms| format!("{} ms", short(ms)));
         wrap(&format!("    {}{workgroups}: {time}", tried.strategy.name()))
     };

@@ -9,6 +9,8 @@ const H200: Profile = Profile {
     weights: 128,
     registers: 200,
     rows: [8, 8],
+    quads_of_step: 64,
+    loops: false,
     rolled: false,
 };
 const H200_WORKGROUPS: u32 = 132;
