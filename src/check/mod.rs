@@ -57,7 +57,7 @@ impl fmt::Display for CellReport {
 }
 
 /// Puts a cell through the whole battery: its CPU backward against finite differences of its CPU forward, then its WGSL
-/// against its CPU twin under every strategy that the device can run, with layers, directions, ragged lengths, resets,
+/// against its CPU twin under every strategy that the device can run, with layers, directions, ragged lengths, resets, held steps,
 /// dropout and carried states. The first disagreement is the error.
 pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<CellReport> {
     let cell: Arc<dyn Cell> = Arc::new(cell);
