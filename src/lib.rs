@@ -56,7 +56,7 @@ pub mod train;
 mod tune;
 
 pub use cell::{Activation, BinaryGate, Cell, Elman, Gru, GruReset, Lstm, Nonlinearity, wgsl_f32};
-pub use error::{Error, Result};
+pub use error::{Error, Limit, Result};
 pub use gpu::buffer::DeviceBuffer;
 pub use gpu::context::Context;
 pub use gpu::dtype::Dtype;
@@ -74,6 +74,7 @@ pub use rnn::Rnn;
 pub use rnn::calls::TrainingRun;
 pub use rnn::session::Session;
 pub use schedule::Strategy;
+pub use schedule::options::ScheduleOptions;
 pub use tune::tuning::{Tried, Tuning};
 /// The wgpu that this library was built with: devices, queues, buffers and encoders must be of this version.
 pub use wgpu;

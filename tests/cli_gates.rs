@@ -31,7 +31,7 @@ impl Given {
         Self::new(folder.join(model), folder.join("input.safetensors"))
     }
 
-    /// A bidirectional network of two layers with ragged rows, of a cell and so many blocks of rows.
+    /// A bidirectional network of two layers with ragged rows, of a cell with this many blocks of rows.
     fn ragged(cell: &str, gates: usize) -> Self {
         let folder = Folder::new();
         let mut model = Tensors::new();
@@ -128,7 +128,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     digits.chunks(4).flat_map(|four| word(four).to_be_bytes()[1..four.len()].to_vec()).collect()
 }
 
-/// Holds a map of the page to `[T, B, units]` of the reference, over all that is shown.
+/// Checks a map of the page against `[T, B, units]` of the reference, over all that is shown.
 fn check_map(data: &Value, map: &Value, truth: &[f64], batch: usize) {
     let number = |value: &Value| value.as_u64().unwrap() as usize;
     let (units, steps, first) = (number(&data["units"]), number(&data["steps"]), number(&data["first"]));

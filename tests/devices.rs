@@ -235,7 +235,7 @@ fn after_a_loss_a_new_context_goes_on() {
     assert_eq!(rnn.forward_blocking(&uploaded, &Sequence::new(SHAPE, &work.input)).unwrap(), output);
 }
 
-/// An adapter that refuses buffers when so many percent of its memory are in use.
+/// An adapter that refuses buffers once this percentage of its memory is in use.
 fn adapter_with_budget(percent: u8) -> wgpu::Adapter {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(percent);

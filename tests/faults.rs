@@ -56,6 +56,11 @@ fn shapes() {
         wide.plan(SeqShape { seq_len: 2, batch_size: 65_536 * 8 }, Mode::Inference),
         &["max_compute_workgroups", "65535", "65536"],
     );
+    // Left to itself, a network goes by a strategy whose grids have room; the smallest networks would else be resident.
+    let shape = SeqShape { seq_len: 2, batch_size: 524_296 };
+    let narrow = lstm(RnnConfig::new(1, 1));
+    assert_eq!(narrow.plan(shape, Mode::Inference).unwrap().strategy(), Strategy::Batched);
+    refused(narrow.with_strategy(Strategy::Resident).plan(shape, Mode::Training), &["strategy resident", "65535", "65537"]);
 }
 
 #[test]

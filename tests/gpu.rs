@@ -100,10 +100,13 @@ macro_rules! everywhere {
             check_cell_everywhere(stringify!($name));
         })*
 
+        /// A cell without a test of its own name is tested all the same.
         #[test]
-        fn no_cell_is_left_out() {
+        fn every_other_cell() {
+            let named = [$(stringify!($name)),*];
             let registered: Vec<_> = cell::registry().iter().map(|c| c.name().to_owned()).collect();
-            assert_eq!(registered, [$(stringify!($name)),*]);
+            assert!(named.iter().all(|name| registered.iter().any(|cell| cell == name)), "{named:?}, {registered:?}");
+            registered.iter().filter(|cell| !named.contains(&cell.as_str())).for_each(|cell| check_cell_everywhere(cell));
         }
     };
 }

@@ -2,11 +2,12 @@
 
 mod common;
 
-use tidegate::{Elman, Gru, Lstm, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, reference};
+use tidegate::{Elman, Gru, Lstm, Mode, Params, Rnn, RnnConfig, ScheduleOptions, SeqShape, Sequence, Strategy, reference};
 
 /// Bounds the workspace to a window of input products, and cuts it into several dispatches.
 fn bounded(rnn: &Rnn, strategy: Strategy) -> Rnn {
-    rnn.clone().with_strategy(strategy).with_window_bytes(1 << 20).with_dispatch_flops(2_000_000)
+    let options = ScheduleOptions::default().with_strategy(strategy);
+    rnn.clone().with_schedule(options.with_window_bytes(1 << 20).with_dispatch_flops(2_000_000))
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Strategy persistent where it is weakest: workgroups that wait in vain, more of them than run, weights in registers; and every
+//! Strategy persistent where it is weakest: workgroups whose waits time out, more workgroups than can run, weights in registers; and every
 //! strategy at the ends of each axis.
 
 mod common;
@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use tidegate::check::{Case, Outcome};
-use tidegate::{Cell, Context, Dtype, Mode, Params, Rnn, RnnConfig, SeqShape, Sequence, Strategy, Tuning, cell};
+use tidegate::{Cell, Context, Dtype, Mode, Params, Rnn, RnnConfig, ScheduleOptions, SeqShape, Sequence, Strategy, Tuning, cell};
 
 fn run(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case, strategy: Strategy) -> Outcome {
     let outcome = pollster::block_on(case.check_gpu(ctx, cell, strategy));
@@ -186,7 +186,9 @@ fn repairs_drop_persistent_from_auto() {
     let adapter = pollster::block_on(instance.request_adapter(&Default::default())).unwrap();
     let ctx = pollster::block_on(Context::from_adapter(&adapter)).unwrap();
     let shape = SeqShape { seq_len: 6, batch_size: 3 };
-    let rnn = Rnn::new(&ctx, tidegate::Gru::default(), RnnConfig::new(3, 9)).unwrap().with_spin_limit(0);
+    let rnn = Rnn::new(&ctx, tidegate::Gru::default(), RnnConfig::new(3, 9))
+        .unwrap()
+        .with_schedule(ScheduleOptions::default().with_spin_limit(0));
     let tuning = pollster::block_on(rnn.tune(shape, Mode::Inference)).unwrap();
     let text = serde_json::to_string(&tuning).unwrap();
     let chosen = rnn.clone().with_tuning(&tuning).unwrap().plan(shape, Mode::Inference).unwrap().strategy();

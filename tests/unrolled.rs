@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use tidegate::check::Case;
-use tidegate::{Cell, Dtype, ForwardBuffers, Mode, Rnn, RnnConfig, SeqShape, Strategy, cell};
+use tidegate::{Cell, Dtype, ForwardBuffers, Mode, Rnn, RnnConfig, ScheduleOptions, SeqShape, Strategy, cell};
 
 fn check(name: &str, cell: &Arc<dyn Cell>, vendor: &str, case: &Case) {
     let ctx = common::context();
@@ -82,7 +82,7 @@ fn a_resident_layer_takes_two_dispatches() {
         let config = RnnConfig::new(4, 4);
         let rnn = Rnn::new(&ctx, cell::by_name("rnn_tanh").unwrap(), config).unwrap().with_strategy(Strategy::Resident);
         let rnn = rnn.with_layout("vendor=nvidia").unwrap();
-        let rnn = flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
+        let rnn = flops.map_or(rnn.clone(), |flops| rnn.with_schedule(ScheduleOptions::default().with_dispatch_flops(flops)));
         let plan = rnn.plan(shape, if training { Mode::Training } else { Mode::Inference }).unwrap();
         let sizes = plan.sizes();
         let buffer = |bytes: u64| ctx.upload("buffer", &vec![0f32; (bytes / 4).max(1) as usize]).unwrap();

@@ -5,7 +5,7 @@ use tidegate::{Context, DeviceBuffer, Gru, Params, Result, Rnn, RnnConfig, SeqSh
 
 use crate::weights::Weights;
 
-/// Of both GRUs; letters and phonemes are embedded in as many dimensions.
+/// Hidden size of both GRUs; letters and phonemes are embedded in as many dimensions.
 pub const HIDDEN_SIZE: usize = 256;
 /// `<pad>`, `<unk>`, `</s>`, then a to z.
 const GRAPHEMES: usize = 29;

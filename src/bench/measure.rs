@@ -21,11 +21,11 @@ use crate::timing::WarmUp;
 pub struct Measured {
     /// The strategy that ran, or `reference`.
     pub strategy: &'static str,
-    /// Of one run.
+    /// Milliseconds of one run.
     pub dispatches: usize,
     /// Milliseconds of the first run, with the building of its pipelines as far as no earlier workload has the same.
     pub first: f64,
-    /// The workload ran so many milliseconds before it was timed, until it got no faster.
+    /// Milliseconds that the workload ran before it was timed, until it got no faster.
     pub warm_up: f64,
     /// Recording, submitting and waiting. Data stay on the GPU.
     pub times: Times,
@@ -33,13 +33,13 @@ pub struct Measured {
     pub is_again: bool,
     /// By the GPU's own clock, where it has one that is fine enough.
     pub gpu_times: Option<Times>,
-    /// Of a stream: the same chunks by a `Session`, so from input on the host to output on the host.
+    /// For a stream: the same chunks by a `Session`, so from input on the host to output on the host.
     pub host_times: Option<Times>,
     /// Whether products of f16 go by cooperative matrices.
     pub cooperative: bool,
-    /// What it was held against.
+    /// What it was checked against.
     pub verified: Verified,
-    /// Of strategy persistent, of all its dispatches since it was bound.
+    /// Repairs of all dispatches of strategy persistent since it was bound.
     pub repairs: u32,
 }
 
@@ -150,7 +150,7 @@ async fn session(
     Ok(timer.time(effort, async || session.advance(&data.input).await.map(drop)).await?.times)
 }
 
-/// Times a workload on the reference, which has nothing to be held against: it is what the others are held against. The calling
+/// Times a workload on the reference, which has nothing to be checked against: the others are checked against it. The calling
 /// thread computes until it returns.
 pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Measured> {
     run::check_cpu(workload)?;
@@ -218,10 +218,13 @@ mod tests {
         // Whoever will be tuned has every strategy built.
         let gru = workload("gru");
         let next = Next { rnn: rnn(&ctx, &gru, Strategy::Auto).unwrap(), workload: gru.clone(), tunes: true };
+        let before = ctx.built_pipelines();
         next.build();
         let built = ctx.built_pipelines();
-        for strategy in Strategy::all(&ctx) {
-            rnn(&ctx, &gru, strategy).unwrap().plan(gru.shape, gru.mode).unwrap();
+        let candidates = next.rnn.candidates(gru.shape, gru.mode).unwrap();
+        assert!(built > before && candidates.len() > 1);
+        for candidate in candidates {
+            next.rnn.clone().with_candidate(candidate).plan(gru.shape, gru.mode).unwrap();
         }
         assert_eq!(ctx.built_pipelines(), built);
     }

@@ -99,7 +99,7 @@ pub struct GpuRun {
     strategy: Strategy,
     buffers: PlanBuffers,
     _gradients: Option<GradientBuffers>,
-    /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
+    /// A stream has two that take turns: what one leaves as its final state, the other starts from.
     forwards: Vec<Forward>,
     /// Which is next.
     turn: Cell<usize>,
@@ -110,7 +110,7 @@ pub struct GpuRun {
     results: Vec<Stored>,
 }
 
-/// A buffer of so many results.
+/// A buffer of results.
 #[derive(Debug)]
 struct Stored {
     name: &'static str,

@@ -130,7 +130,7 @@ impl Times {
         Ok(Some(times))
     }
 
-    /// Of milliseconds measured elsewhere, in the order in which they were.
+    /// From milliseconds measured elsewhere, in the order in which they were.
     pub fn of(ms: impl IntoIterator<Item = f64>) -> Self {
         let mut times = Self::default();
         ms.into_iter().for_each(|ms| times.insert(ms));
@@ -250,7 +250,7 @@ mod tests {
         }
     }
 
-    /// By the clock of a simulated device, on which run `n` does so many milliseconds of work.
+    /// Timed by the clock of a simulated device; gives the milliseconds of work that run `n` does.
     fn timed(device: &Device, effort: Effort, stop: &dyn Fn() -> bool, work: impl Fn(u32) -> f64) -> Timed {
         let clock = Clock::new(|| {
             device.idle_for(1e-5);

@@ -22,6 +22,7 @@ use crate::product::Tile;
 use crate::reference;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
+use crate::schedule::options::ScheduleOptions;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;
@@ -47,9 +48,9 @@ pub struct Case {
     pub d_final_state: bool,
     /// Whether the GPU's `d_params` are added to what the buffer held.
     pub accumulate: bool,
-    /// Bound on a workgroup's work in one dispatch, if not the default: see [`Rnn::with_dispatch_flops`].
+    /// Bound on a workgroup's work in one dispatch, if not the default: see [`ScheduleOptions::with_dispatch_flops`].
     pub dispatch_flops: Option<u64>,
-    /// Bound on the workspace for the input's products, if not the default: see [`Rnn::with_window_bytes`].
+    /// Bound on the workspace for the input's products, if not the default: see [`ScheduleOptions::with_window_bytes`].
     pub window_bytes: Option<u64>,
     /// Tile of the bulk products, if it is forced: see [`Rnn::with_tile`].
     pub tile: Option<Tile>,
@@ -57,9 +58,9 @@ pub struct Case {
     pub cooperative: bool,
     /// How the GPU stores parameters, input and output; the data are numbers that it can store.
     pub dtype: Dtype,
-    /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
+    /// What strategy persistent counts on, if not the default: see [`ScheduleOptions::with_workgroups`].
     pub workgroups: Option<u32>,
-    /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
+    /// Its patience, if not the default: see [`ScheduleOptions::with_spin_limit`].
     pub spin_limit: Option<u32>,
     /// Layouts of strategy persistent that are forced, if any.
     #[doc(hidden)]
@@ -142,16 +143,21 @@ impl Case {
         Err(Error::Check { cell: cell.name().into(), what })
     }
 
+    fn schedule(&self, strategy: Strategy) -> ScheduleOptions {
+        let options = ScheduleOptions::default().with_strategy(strategy);
+        let options = self.dispatch_flops.map_or(options, |flops| options.with_dispatch_flops(flops));
+        let options = self.window_bytes.map_or(options, |bytes| options.with_window_bytes(bytes));
+        let options = self.workgroups.map_or(options, |workgroups| options.with_workgroups(workgroups));
+        self.spin_limit.map_or(options, |limit| options.with_spin_limit(limit))
+    }
+
     /// Runs the case forward and backward on the GPU, into poisoned buffers, and compares every result with the reference.
     pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<Outcome> {
         let data = self.data(&**cell)?;
-        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy).with_dtype(self.dtype)?;
-        let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
-        let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
+        let rnn =
+            Rnn::new(ctx, cell.clone(), self.config.clone())?.with_schedule(self.schedule(strategy)).with_dtype(self.dtype)?;
         let rnn = self.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
-        let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
-        let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
         let rnn = self.layout.as_ref().map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
         let owned = OwnedBuffers::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;

@@ -33,7 +33,7 @@ pub struct CellReport {
     pub cell: String,
     /// Gradients of the CPU twin that agreed with finite differences.
     pub differences: usize,
-    /// Of how many the function has a kink there, so that differences say nothing.
+    /// How many lie at a kink of the function, where differences say nothing.
     pub at_kinks: usize,
     /// GPU runs that agreed with the CPU twin, forward and backward.
     pub gpu_cases: usize,

@@ -4,7 +4,7 @@ use wgpu::{
     Adapter, AdapterInfo, Backend, CooperativeMatrixProperties, CooperativeScalarType, Device, DownlevelFlags, Features, Limits,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
 
@@ -58,7 +58,7 @@ impl Capabilities {
             Dtype::F32 => Ok(Element::F32),
             // Persistent's exchange is packed on every device.
             Dtype::F16 if !self.unpacks_f16 => {
-                Err(Error::Limit { limit: "unpack2x16float in shaders, for f16".into(), needed: 1, actual: 0 })
+                Err(Error::Limit { limit: Limit::Feature("unpack2x16float in shaders, for f16"), needed: 1, actual: 0 })
             }
             Dtype::F16 => Ok(if self.native_f16 { Element::F16 } else { Element::PackedF16 }),
         }
@@ -75,7 +75,11 @@ impl Capabilities {
         ];
         for (limit, needed, actual) in checks {
             if actual < needed {
-                return Err(Error::Limit { limit: limit.into(), needed: needed.into(), actual: actual.into() });
+                return Err(Error::Limit {
+                    limit: Limit::Device(limit, String::new()),
+                    needed: needed.into(),
+                    actual: actual.into(),
+                });
             }
         }
         Ok(())

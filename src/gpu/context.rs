@@ -9,7 +9,6 @@ use std::time::Duration;
 use wgpu::{Adapter, AdapterInfo, Buffer, BufferUsages, Device, DeviceType, Features, Limits, Queue};
 
 use crate::error::{Error, Result};
-use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::capabilities::{self, Capabilities, MOST_STORAGE_BUFFERS};
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
@@ -117,7 +116,7 @@ impl Context {
     /// The one wgpu instance of this process that [`request`](Context::request) takes its adapter from. Adapters of
     /// [`from_adapter`](Context::from_adapter) best come from it too: a buffer of one context that is given to another is then an
     /// error. Buffers of two instances are numbered alike, and wgpu cannot tell one from the other; this crate can as long as they are
-    /// [`DeviceBuffer`]s.
+    /// [`DeviceBuffer`](crate::DeviceBuffer)s.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn instance() -> &'static wgpu::Instance {
         static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();
@@ -238,7 +237,7 @@ impl Context {
         format!("context {} ({}, {})", self.inner.number, self.inner.info.name, self.inner.info.backend)
     }
 
-    /// What wgpu tells of the adapter.
+    /// What wgpu reports about the adapter.
     pub fn adapter_info(&self) -> &AdapterInfo {
         &self.inner.info
     }
@@ -356,37 +355,6 @@ impl Context {
         let stride = self.limits().min_uniform_buffer_offset_alignment;
         let fill = |bytes: &[u8]| self.create_init("tidegate steps", bytes, BufferUsages::UNIFORM);
         self.inner.steps.get(&self.inner.device, len, stride, fill)
-    }
-
-    /// A buffer that is filled without touching the queue.
-    pub(crate) fn create_init(&self, label: &str, bytes: &[u8], usage: BufferUsages) -> Result<Buffer> {
-        let size = bytes.len() as u64;
-        let has = self.limits().max_buffer_size;
-        if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
-        }
-        // In browsers memory that cannot be had is an error of the write; mapped, it would be an exception that wgpu panics on.
-        if cfg!(target_arch = "wasm32") {
-            let buffer = self.create_buffer(label, size, usage | BufferUsages::COPY_DST)?;
-            self.write(&buffer, 0, bytes)?;
-            return Ok((*buffer).clone());
-        }
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
-        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
-        buffer.get_mapped_range_mut(..).map_err(|e| self.failure(e))?.copy_from_slice(bytes);
-        buffer.unmap();
-        Ok(buffer)
-    }
-
-    /// A zeroed buffer; one that is too large, or for which there is no memory, is an error, not wgpu's panic.
-    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<DeviceBuffer> {
-        let has = self.limits().max_buffer_size;
-        if size > has {
-            return Err(Error::Limit { limit: "max_buffer_size".into(), needed: size, actual: has });
-        }
-        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
-        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
-        Ok(DeviceBuffer::new(self, buffer))
     }
 
     /// Refuses a device below the least that all kernels run on.

@@ -40,7 +40,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of a buffer of so many, in whole words.
+    /// Size in bytes of a buffer of `elements`, rounded up to whole words.
     pub(crate) fn size_of(self, elements: u64) -> u64 {
         match self {
             Self::F32 => elements * 4,

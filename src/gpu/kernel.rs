@@ -1,5 +1,4 @@
-//! The one place that knows WGSL: joins generated constants, bindings, activations, a cell and a kernel into one source,
-//! and builds its pipeline.
+//! Joins generated constants, bindings, activations, a cell and a kernel into one WGSL source, and builds its pipeline.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -47,7 +46,7 @@ enum Array {
 }
 
 impl Binding {
-    /// Of f32.
+    /// An array of f32.
     pub fn new(name: &'static str, access: Access) -> Self {
         Self { name, access, array: Array::Plain("f32") }
     }

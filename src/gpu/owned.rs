@@ -1,4 +1,4 @@
-//! Buffers that end with what they were made for.
+//! Buffers destroyed when their owner is dropped.
 
 use std::sync::{Mutex, PoisonError};
 

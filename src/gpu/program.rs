@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass, ComputePipeline};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE};
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
@@ -182,19 +182,20 @@ impl Dispatch {
         let most = ctx.limits().max_compute_workgroups_per_dimension;
         for needed in groups {
             if needed > most.into() {
-                let limit = format!("max_compute_workgroups_per_dimension in {}", kernel.source.name);
+                let limit = Limit::Device("max_compute_workgroups_per_dimension", format!("in {}", kernel.source.name));
                 return Err(Error::Limit { limit, needed, actual: most.into() });
             }
         }
         let has = ctx.limits().max_storage_buffer_binding_size;
         for slot in slots {
             if slot.size > has {
-                let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.source.name);
+                let what = format!("of `{}` in {}", slot.role.name(), kernel.source.name);
+                let limit = Limit::Device("max_storage_buffer_binding_size", what);
                 return Err(Error::Limit { limit, needed: slot.size, actual: has });
             }
             let (elements, most) = (slot.elements(), u64::from(u32::MAX));
             if elements > most {
-                return Err(Error::Limit { limit: "u32 index".into(), needed: elements, actual: most });
+                return Err(Error::Limit { limit: Limit::Index(String::new()), needed: elements, actual: most });
             }
         }
         let sizes = bytemuck::bytes_of(sizes).to_vec();
@@ -349,7 +350,7 @@ impl Bound {
     }
 }
 
-/// Of a kernel that was compiled.
+/// The pipeline of a kernel that was compiled.
 fn built(kernel: &Kernel) -> Result<&Built> {
     kernel.built().ok_or_else(|| Error::Device(format!("`{}` was not compiled", kernel.source.name)))
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::Buffer;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::kernel::step_layout;
 use crate::gpu::watch::WatchedDevice;
 
@@ -36,11 +36,7 @@ impl StepTables {
         }
         let most = u32::MAX / stride;
         if len > most {
-            return Err(Error::Limit {
-                limit: "u32 dynamic offset of seq_len + 1".into(),
-                needed: len.into(),
-                actual: most.into(),
-            });
+            return Err(Error::Limit { limit: Limit::StepOffset, needed: len.into(), actual: most.into() });
         }
         let table = Arc::new(StepTable::new(device, len.next_power_of_two().min(most), stride, fill)?);
         *cached = Some(table.clone());

@@ -7,12 +7,43 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_intrusive::channel::shared::oneshot_channel;
 use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 
 impl Context {
+    /// A buffer that is filled without touching the queue.
+    pub(crate) fn create_init(&self, label: &str, bytes: &[u8], usage: BufferUsages) -> Result<Buffer> {
+        let size = bytes.len() as u64;
+        let has = self.limits().max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
+        }
+        // In browsers memory that cannot be had is an error of the write; mapped, it would be an exception that wgpu panics on.
+        if cfg!(target_arch = "wasm32") {
+            let buffer = self.create_buffer(label, size, usage | BufferUsages::COPY_DST)?;
+            self.write(&buffer, 0, bytes)?;
+            return Ok((*buffer).clone());
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
+        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
+        buffer.get_mapped_range_mut(..).map_err(|e| self.failure(e))?.copy_from_slice(bytes);
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// A zeroed buffer; one that is too large, or for which there is no memory, is an error, not wgpu's panic.
+    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<DeviceBuffer> {
+        let has = self.limits().max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
+        Ok(DeviceBuffer::new(self, buffer))
+    }
+
     /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
     pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<DeviceBuffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);

@@ -174,7 +174,7 @@ fn blocks(cell: &str) -> Option<&'static [usize]> {
     }
 }
 
-/// The cell that Keras has for so many blocks of columns and dimensions of the bias.
+/// The Keras cell with this many blocks of columns and dimensions of the bias.
 fn infer_cell(name: &str, columns: usize, hidden_size: usize, bias_dimensions: Option<usize>) -> Result<&'static str> {
     match (columns / hidden_size, columns % hidden_size, bias_dimensions) {
         (4, 0, _) => Ok("lstm"),

@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cell::{Cell, CellSpec};
-use crate::error::{Error, Result, check_len};
+use crate::error::{Error, Limit, Result, check_len};
 use crate::network::config::RnnConfig;
 
 /// Name, shape and element range of one tensor in the flat parameter block.
@@ -55,7 +55,7 @@ impl ParamLayout {
         Self::of(cell, &cell.spec(), config)
     }
 
-    /// Of a cell that was asked for its spec.
+    /// The layout for a cell whose spec is at hand.
     pub(crate) fn of(cell: &dyn Cell, spec: &CellSpec, config: &RnnConfig) -> Result<Self> {
         spec.check(cell.name())?;
         cell.validate()?;
@@ -104,7 +104,7 @@ impl ParamLayout {
                 self.specs.push(ParamSpec { name: format!("{name}{suffix}"), shape: shape.to_vec(), range });
                 Ok(start)
             }
-            end => Err(Error::Limit { limit: "u32 index of parameters".into(), needed: end.unwrap_or(u64::MAX), actual: max }),
+            end => Err(Error::Limit { limit: Limit::Index("parameters".into()), needed: end.unwrap_or(u64::MAX), actual: max }),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a call works on ([`SeqShape`], [`Sequence`]) and what it returns.
 
 use crate::cell::{Cell, CellSpec};
-use crate::error::{Error, Result, check_len};
+use crate::error::{Error, Limit, Result, check_len};
 use crate::network::config::{RnnConfig, check_dimension};
 
 /// Steps and rows of one call. Both are at least 1: T = 0 and B = 0 are refused.
@@ -36,7 +36,7 @@ impl SeqShape {
         let max = u64::from(u32::MAX);
         match (self.seq_len as u64).checked_mul(self.batch_size as u64) {
             Some(rows) if rows <= max => Ok(()),
-            rows => Err(Error::Limit { limit: "u32 index of T·B".into(), needed: rows.unwrap_or(u64::MAX), actual: max }),
+            rows => Err(Error::Limit { limit: Limit::Index("T·B".into()), needed: rows.unwrap_or(u64::MAX), actual: max }),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The buffers of a plan, owned: allocated as its sizes say, destroyed with what they were made for.
+//! The buffers of a plan, allocated as its sizes say: for apps, calls, checks, sessions and training.
 
 use wgpu::BufferUsages;
 
@@ -26,6 +26,71 @@ impl Fill {
             }
             Self::Poison => ctx.upload(label, &vec![u32::MAX; (bytes / 4) as usize]),
         }
+    }
+}
+
+/// Makes the buffers of a plan, each as large as its sizes say.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Allocator<'a> {
+    ctx: &'a Context,
+    sizes: BufferSizes,
+    /// Whose buffers they are, in wgpu's labels.
+    owner: &'static str,
+    fill: Fill,
+}
+
+impl<'a> Allocator<'a> {
+    pub fn new(ctx: &'a Context, sizes: &BufferSizes, owner: &'static str) -> Self {
+        Self { ctx, sizes: *sizes, owner, fill: Fill::Zeros }
+    }
+
+    /// A buffer of the owner's own, of that many bytes.
+    pub fn buffer(&self, name: &str, bytes: u64) -> Result<DeviceBuffer> {
+        self.fill.buffer(self.ctx, &format!("tidegate {} {name}", self.owner), bytes)
+    }
+
+    pub fn input(&self) -> Result<DeviceBuffer> {
+        self.buffer("input", self.sizes.input)
+    }
+
+    pub fn d_input(&self) -> Result<DeviceBuffer> {
+        self.buffer("d_input", self.sizes.input)
+    }
+
+    pub fn output(&self) -> Result<DeviceBuffer> {
+        self.buffer("output", self.sizes.output)
+    }
+
+    pub fn d_output(&self) -> Result<DeviceBuffer> {
+        self.buffer("d_output", self.sizes.output)
+    }
+
+    /// A state, or its gradient.
+    pub fn state(&self, name: &str) -> Result<DeviceBuffer> {
+        self.buffer(name, self.sizes.state)
+    }
+
+    pub fn reset(&self) -> Result<DeviceBuffer> {
+        self.buffer("reset", self.sizes.reset)
+    }
+
+    pub fn d_params(&self) -> Result<DeviceBuffer> {
+        self.buffer("d_params", self.sizes.d_params)
+    }
+
+    /// None if nothing is kept.
+    pub fn reserve(&self) -> Result<Option<DeviceBuffer>> {
+        (self.sizes.reserve > 0).then(|| self.buffer("reserve", self.sizes.reserve)).transpose()
+    }
+
+    /// Zeros in any case: it counts.
+    pub fn status(&self) -> Result<DeviceBuffer> {
+        Self { fill: Fill::Zeros, ..*self }.buffer("status", self.sizes.status)
+    }
+
+    /// At least that many bytes, for whoever else works in it.
+    pub fn workspace(&self, least: u64) -> Result<DeviceBuffer> {
+        self.buffer("workspace", self.sizes.workspace.max(least))
     }
 }
 
@@ -67,13 +132,13 @@ impl Plan {
 impl PlanBuffers {
     pub(crate) fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
         let owned = OwnedBuffers::default();
-        let buffer = |label, bytes| owned.keep(fill.buffer(ctx, label, bytes));
+        let of = Allocator { fill, ..Allocator::new(ctx, sizes, "call") };
         Ok(Self {
-            output: buffer("output", sizes.output)?,
-            final_state: buffer("final_state", sizes.state)?,
-            reserve: (sizes.reserve > 0).then(|| buffer("reserve", sizes.reserve)).transpose()?,
-            status: owned.keep(Fill::Zeros.buffer(ctx, "status", sizes.status))?,
-            workspace: buffer("workspace", sizes.workspace)?,
+            output: owned.keep(of.output())?,
+            final_state: owned.keep(of.state("final_state"))?,
+            reserve: of.reserve()?.map(|reserve| owned.keep(Ok(reserve))).transpose()?,
+            status: owned.keep(of.status())?,
+            workspace: owned.keep(of.workspace(0))?,
             owned,
         })
     }
@@ -108,11 +173,11 @@ pub struct GradientBuffers {
 impl GradientBuffers {
     pub(crate) fn new(ctx: &Context, sizes: &BufferSizes, fill: Fill) -> Result<Self> {
         let owned = OwnedBuffers::default();
-        let buffer = |label, bytes| owned.keep(fill.buffer(ctx, label, bytes));
+        let of = Allocator { fill, ..Allocator::new(ctx, sizes, "call") };
         Ok(Self {
-            d_input: buffer("d_input", sizes.input)?,
-            d_params: buffer("d_params", sizes.d_params)?,
-            d_initial_state: buffer("d_initial_state", sizes.state)?,
+            d_input: owned.keep(of.d_input())?,
+            d_params: owned.keep(of.d_params())?,
+            d_initial_state: owned.keep(of.state("d_initial_state"))?,
             owned,
         })
     }

@@ -2,7 +2,7 @@
 
 use wgpu::BufferBinding;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Slot};
 use crate::network::sequence::Mode;
@@ -60,7 +60,7 @@ pub struct ForwardBuffers<'a> {
     pub reset: Option<BufferBinding<'a>>,
     /// `[T, B]` u32, time-major always: non-zero holds the row at step t, see [`Sequence::hold`](crate::Sequence::hold). Read.
     pub hold: Option<BufferBinding<'a>>,
-    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. The call is counted up by each forward.
+    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. Each forward increments the call counter.
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
     pub reserve: Option<BufferBinding<'a>>,
@@ -197,7 +197,7 @@ impl BufferSizes {
         bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode)
     }
 
-    fn check_each(&self, limit: &str, actual: u64, mode: Mode) -> Result<()> {
+    fn check_each(&self, limit: &'static str, actual: u64, mode: Mode) -> Result<()> {
         let hint = if mode == Mode::Training { SHORTER } else { "" };
         let all = [
             ("params", self.params, ""),
@@ -210,7 +210,7 @@ impl BufferSizes {
         ];
         for (name, needed, hint) in all {
             if needed > actual {
-                return Err(Error::Limit { limit: format!("{limit} of `{name}`{hint}"), needed, actual });
+                return Err(Error::Limit { limit: Limit::Device(limit, format!("of `{name}`{hint}")), needed, actual });
             }
         }
         Ok(())

@@ -12,7 +12,7 @@ use crate::schedule::choose::Step;
 use crate::schedule::interface::{Layer, Scratch};
 use crate::schedule::layer::phase_scratch;
 use crate::schedule::network::{Dims, Network};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
 
@@ -99,7 +99,7 @@ impl Maps {
             forward,
             step: match step {
                 Step::Sequence => SingleStep::None,
-                // Of a sequence it takes the product of the input.
+                // It uses the sequence's product of the input.
                 Step::Products => SingleStep::Products(ProductsMap::new(network, dims, &mut workspace)),
                 Step::FusedNetwork => SingleStep::Fused(FusedMap::new(network, dims, true, &mut of_step)),
                 Step::FusedLayers => SingleStep::Fused(FusedMap::new(network, dims, false, &mut of_step)),
@@ -138,7 +138,7 @@ impl Maps {
 pub(crate) struct Chosen<'a> {
     pub mode: Mode,
     /// With a strategy that is not `Auto`.
-    pub options: &'a ScheduleOptions,
+    pub options: &'a Scheduling,
     pub step: Step,
 }
 

@@ -32,9 +32,11 @@ use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
 use crate::schedule::network::{Dims, Network};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
+use crate::schedule::persistent::Forced;
 use crate::schedule::single_step::by_products::ProductsMap;
-use crate::schedule::{Strategy, has_fast_resident, holds_weights};
+use crate::schedule::single_step::fused::FusedMap;
+use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
 #[derive(Clone)]
@@ -44,7 +46,7 @@ pub struct Plan {
     pub(crate) shape: SeqShape,
     mode: Mode,
     /// With the strategy that was chosen.
-    pub(crate) options: ScheduleOptions,
+    pub(crate) options: Scheduling,
     step: Step,
     pub(crate) maps: Maps,
     sizes: BufferSizes,
@@ -77,31 +79,60 @@ enum Pass {
     Backward,
 }
 
-/// Whether strategy persistent with so many workgroups is within the device's limits.
-fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, workgroups: u32) -> bool {
-    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups, ..options };
-    let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options: &options, step: Step::Sequence });
-    check(ctx, network, dims, mode, &options, &maps, &sizes).is_ok()
+/// What a plan is to be made for, before anything is chosen.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    ctx: &'a Context,
+    network: &'a Network,
+    dims: &'a Dims,
+    mode: Mode,
+    options: &'a Scheduling,
 }
 
-/// Refuses what the device's limits do not let a plan do.
-fn check(
-    ctx: &Context,
-    network: &Network,
-    dims: &Dims,
-    mode: Mode,
-    options: &ScheduleOptions,
-    maps: &Maps,
-    sizes: &BufferSizes,
-) -> Result<()> {
-    let step_sizes = dims.step_sizes(network, 0, false);
-    let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
-    let schedule = options.strategy.schedule();
-    schedule.check(&layer, false)?;
-    if mode == Mode::Training {
-        schedule.check(&layer, true)?;
+impl Asked<'_> {
+    /// Where everything lies and how large the buffers are, in the options' strategy; or what the device's limits do not let it do.
+    fn maps(&self, step: Step) -> Result<(Maps, BufferSizes)> {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let schedule = options.strategy.schedule();
+        if step == Step::Sequence {
+            schedule.check(&layer, false)?;
+        }
+        if mode == Mode::Training {
+            schedule.check(&layer, true)?;
+        }
+        let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options, step });
+        sizes.check(mode, ctx.limits(), &maps.slots())?;
+        Ok((maps, sizes))
     }
-    sizes.check(mode, ctx.limits(), &maps.slots())
+
+    /// Whether the options' strategy is within the device's limits.
+    fn fits(&self) -> bool {
+        self.maps(Step::Sequence).is_ok()
+    }
+
+    /// What the device has room for. `workgroups` is what persistent may count on, if that is known, and `layout` what it is laid out by.
+    fn all_that_fits(&self, workgroups: Option<u32>, layout: Forced) -> Fits {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        // What persistent may count on must be known, and the app must not forbid it.
+        let tried = |&strategy: &Strategy| match strategy {
+            Strategy::Persistent if !options.persistent => None,
+            Strategy::Persistent => Some(Scheduling { strategy, workgroups: workgroups?, layout, ..*options }),
+            _ => Some(Scheduling { strategy, ..*options }),
+        };
+        let fits = |strategy: &&Strategy| tried(strategy).is_some_and(|options| Asked { options: &options, ..*self }.fits());
+        let wanted = if options.strategy == Strategy::Auto { &STRATEGIES[..] } else { &[] };
+        Fits {
+            able: wanted.iter().filter(fits).copied().collect(),
+            weights: holds_weights(ctx, &network.cell, &step_sizes),
+            fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
+            products_step: ProductsMap::fits(ctx, dims),
+            fused_step: FusedMap::fits(ctx, network, dims),
+        }
+    }
 }
 
 impl Plan {
@@ -111,19 +142,18 @@ impl Plan {
         network: &Arc<Network>,
         shape: SeqShape,
         mode: Mode,
-        options: ScheduleOptions,
+        options: Scheduling,
         tuned: Option<Tuned>,
         failures: u32,
     ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
-        let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options: &options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let asked = Asked { ctx, network, dims: &dims, mode, options: &options };
         // What the app says, else what is known of the device now.
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
-        let tuned_options = ScheduleOptions { layout: options.layout_or(tuned.map(|tuned| tuned.layout)), ..options };
+        let layout = options.layout_or(tuned.map(|tuned| tuned.layout));
         let choice = choose(&Facts {
             forced: options.strategy,
             forced_tiles: options.tiles,
@@ -137,24 +167,26 @@ impl Plan {
             mode,
             software: ctx.is_software(),
             side_by_side,
-            fits: Fits {
-                persistent: options.persistent
-                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, tuned_options, n)),
-                weights: holds_weights(ctx, &network.cell, &step_sizes),
-                fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
-                products_step: ProductsMap::fits(ctx, &dims),
-            },
+            fits: asked.all_that_fits(workgroups, layout),
         });
-        let options = options.chosen(&choice);
-        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
-        let options = ScheduleOptions { workgroups, ..options };
-        let (maps, sizes) = Maps::new(ctx, network, &dims, &Chosen { mode, options: &options, step: choice.step });
-        check(ctx, network, &dims, mode, &options, &maps, &sizes)?;
+        let chosen = options.chosen(&choice);
+        let workgroups = if chosen.workgroups > 0 { chosen.workgroups } else { ctx.side_by_side() };
+        let options = Scheduling { workgroups, ..chosen };
+        let (maps, sizes) = Asked { options: &options, ..asked }.maps(choice.step)?;
         let programs = Arc::default();
         let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
         let plan = Self { ctx, network, shape, mode, options, step, maps, sizes, programs };
         plan.build()?;
         Ok(plan)
+    }
+
+    /// Whether a shape is within the device's limits in the options' strategy, which is not `Auto`.
+    #[cfg(feature = "tools")]
+    pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &Scheduling) -> bool {
+        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
+        let options = &Scheduling { workgroups, ..*options };
+        let fits = |dims| Asked { ctx, network, dims: &dims, mode, options }.fits();
+        Dims::new(network, shape).is_ok_and(fits)
     }
 
     /// Builds the programs with all options, which compiles every pipeline that can be bound but those of single steps that have to

@@ -68,7 +68,7 @@ pub(crate) fn matmuls(ctx: &Context, tiles: Tiles, p: &Product) -> Result<Vec<Se
     let batches = (most / p.splits.count).clamp(1, p.batches);
     let discrete = ctx.adapter_info().device_type == wgpu::DeviceType::DiscreteGpu;
     let most_flops = if discrete { DISCRETE_DISPATCH_FLOPS } else { DISPATCH_FLOPS };
-    // Equal parts, lest the last leave most of the device idle.
+    // Equal parts, so that the last does not leave most of the device idle.
     let parts = (2 * p.n * p.k * batches).saturating_mul(p.m).div_ceil(most_flops).clamp(1, p.m.max(1));
     let rows = p.m.div_ceil(parts).next_multiple_of(ROWS_OF_ANY_TILE);
     let mut dispatches = Vec::new();

@@ -249,7 +249,7 @@ impl Data {
         Ok(rows)
     }
 
-    /// Of a sample of C, corners among it.
+    /// Largest error in a sample of C, corners included.
     fn error(&self, ctx: &Context, p: &Product, [m, n, k]: [u64; 3]) -> Result<f64> {
         let [c] = pollster::block_on(ctx.download([&self.buffers[3]]))?;
         let mut worst = 0f64;
@@ -288,7 +288,7 @@ impl Clock {
         Ok(Self { queries: Some((queries, ctx.create_buffer("timestamps", 16, usage)?)) })
     }
 
-    /// Seconds of a pass with so many repetitions.
+    /// Seconds that a pass of `repetitions` takes.
     fn time(&self, ctx: &Context, program: &Bound, repeats: u32) -> Result<f64> {
         let mut encoder = ctx.encoder("tidegate sweep");
         let timestamp_writes = self.queries.as_ref().map(|(query_set, _)| wgpu::ComputePassTimestampWrites {

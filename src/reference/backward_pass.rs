@@ -14,7 +14,7 @@ struct StepGradients {
     d_wx: Vec<f64>,
     /// `[T, B, G, H]`.
     d_rh: Vec<f64>,
-    /// Of the parameters of single units, `[U, H]`.
+    /// Gradients of the parameters of single units, `[U, H]`.
     d_unit: Vec<f64>,
     /// Of a projection, `[P, H]`.
     d_hr: Vec<f64>,

@@ -74,7 +74,7 @@ impl Trace {
             cell.gate_value(gate, &saved, &next)
         };
         let values: Option<Vec<f64>> = (0..stride).map(value).collect();
-        values.ok_or_else(|| Error::Config(format!("cell `{}` does not tell the values of its gates", cell.name())))
+        values.ok_or_else(|| Error::Config(format!("cell `{}` does not give the values of its gates", cell.name())))
     }
 
     fn direction(&self, layer: usize, direction: usize) -> Result<&DirectionTrace> {

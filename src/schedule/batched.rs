@@ -16,7 +16,7 @@ use crate::schedule::layer::{
 };
 use crate::schedule::persistent::Forced;
 
-/// A slice of the state that a product binds begins at a multiple of so many elements: 256 bytes, the most that WebGPU asks for.
+/// A slice of the state that a product binds begins at a multiple of this many elements: 256 bytes, the most that WebGPU asks for.
 const ALIGNMENT: u64 = 64;
 /// Fewer rows are not worth a trial when a tuning is made.
 const LEAST_BATCH: usize = 3;

@@ -34,6 +34,17 @@ const TABLE: [(Strategy, &str, &dyn Schedule); 4] = [
     (Strategy::Persistent, "persistent", &persistent::Persistent),
 ];
 
+/// All of them.
+pub(crate) const STRATEGIES: [Strategy; TABLE.len()] = {
+    let mut all = [Strategy::Auto; TABLE.len()];
+    let mut at = 0;
+    while at < TABLE.len() {
+        all[at] = TABLE[at].0;
+        at += 1;
+    }
+    all
+};
+
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
     pub fn all(ctx: &Context) -> Vec<Self> {
@@ -46,7 +57,7 @@ impl Strategy {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or("auto", |(_, name, _)| name)
     }
 
-    /// Of one that was chosen: `Auto` is none.
+    /// The schedule of a strategy that was chosen: `Auto` has none.
     pub(crate) fn schedule(self) -> &'static dyn Schedule {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or(&stepwise::Stepwise, |(_, _, schedule)| *schedule)
     }

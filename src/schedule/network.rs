@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::cell::{Cell, ShaderCell};
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::element::Element;
 use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
@@ -56,7 +56,7 @@ impl Dims {
         for needed in [largest, states * cell.states.len() as u128] {
             if needed > most.into() {
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);
-                return Err(Error::Limit { limit: "u32 index".into(), needed, actual: most });
+                return Err(Error::Limit { limit: Limit::Index(String::new()), needed, actual: most });
             }
         }
         Ok(Self {

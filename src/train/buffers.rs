@@ -14,6 +14,7 @@ use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::network::sequence::DropoutKey;
 use crate::plan::ForwardBuffers;
+use crate::plan::allocation::Allocator;
 use crate::rnn::session::runs;
 
 /// Everything that a trainer has on the GPU.
@@ -84,8 +85,8 @@ pub(super) struct Carried {
 
 impl Buffers {
     pub fn new(ctx: &Context, config: &TrainConfig, parts: &Parts, weights: &Weights) -> Result<Self> {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let zeros = |name: &str, size: u64| ctx.create_buffer(&format!("tidegate train {name}"), size, usage);
+        let of = Allocator::new(ctx, &parts.training.sizes(), "train");
+        let zeros = |name: &str, size: u64| of.buffer(name, size);
         let some = |name: &str, size: u64| (size > 0).then(|| zeros(name, size)).transpose();
         let (plan, update, loss) = (parts.training.sizes(), parts.update.sizes(), parts.loss.sizes());
         let has_embedding = parts.embedding.is_some();
@@ -93,9 +94,9 @@ impl Buffers {
         let batch = config.shape.batch_size;
         let carried = config.carry_state.then(|| -> Result<_> {
             Ok(Carried {
-                state: zeros("state", plan.state)?,
-                next_state: zeros("next_state", plan.state)?,
-                reset: zeros("reset", plan.reset)?,
+                state: of.state("state")?,
+                next_state: of.state("next_state")?,
+                reset: of.reset()?,
                 ones: ctx.upload("tidegate train ones", &vec![1u32; batch])?,
             })
         });
@@ -118,10 +119,10 @@ impl Buffers {
             hyper: zeros("hyper", update.hyper)?,
             hypers: zeros("hypers", update.hyper * log_len)?,
             tokens: parts.embedding.as_ref().map(|embedding| zeros("tokens", embedding.sizes().tokens)).transpose()?,
-            input: zeros("input", plan.input)?,
-            d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
-            output: zeros("output", plan.output)?,
-            d_output: zeros("d_output", plan.output)?,
+            input: of.input()?,
+            d_input: has_embedding.then(|| of.d_input()).transpose()?,
+            output: of.output()?,
+            d_output: of.d_output()?,
             half: half.transpose()?,
             features: some("features", features)?.zip(some("d_features", features)?),
             prediction: zeros("prediction", loss.prediction)?,
@@ -136,13 +137,13 @@ impl Buffers {
             carried: carried.transpose()?,
             dropout_state: ctx
                 .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
-            reserve: some("reserve", plan.reserve)?,
-            status: zeros("status", plan.status)?,
+            reserve: of.reserve()?,
+            status: of.status()?,
             loss: zeros("loss", loss.loss)?,
             log: zeros("log", loss.loss * log_len)?,
             norm: zeros("norm", 8)?,
             guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, (config.loss_scale.first, 0)))?,
-            workspace: zeros("workspace", parts.workspace())?,
+            workspace: of.workspace(parts.workspace())?,
             staging: ctx.create_buffer(
                 "tidegate train staging",
                 loss.loss * log_len + plan.status + guard::STATE_BYTES,

@@ -21,7 +21,7 @@ struct Header {
     step: u64,
     #[serde(default)]
     skipped: u64,
-    /// Of a network of f16: the loss scale, and the steps that it stood.
+    /// For an f16 network: the loss scale, and how many steps it has stood.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     loss_scale: Option<(f32, u32)>,
     #[serde(default)]
@@ -168,7 +168,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// Of weights, or of a moment by what stands before its names.
+    /// The tensors of the weights, or those of a moment by the prefix of their names.
     fn check_block(&self, prefix: &str, values: &[f32]) -> Result<()> {
         let todo = "set_weights or restore gives others";
         self.layout.iter().try_for_each(|spec| check_stored(&format!("{prefix}{}", spec.name), &values[spec.range.clone()], todo))

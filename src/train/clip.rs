@@ -94,7 +94,7 @@ impl Clip {
 }
 
 impl Clipping {
-    /// Of a block of `len` gradients. Refuses a bound that is not a positive number.
+    /// Clips a block of `len` gradients. Refuses a bound that is not a positive number.
     pub fn new(ctx: &Context, clip: Clip, len: usize) -> Result<Self> {
         let bound = clip.bound();
         if !(bound > 0.0 && bound.is_finite()) {

@@ -46,7 +46,7 @@ pub(super) struct GuardBuffers<'a> {
     pub state: BufferBinding<'a>,
 }
 
-/// What a guard's state is before step `step`, after `skipped` that were not taken, with a loss scale that stood for so many steps.
+/// A guard's state before step `step`, after `skipped` that were not taken, with a loss scale and the number of steps it has stood.
 pub(super) fn state_words(step: u64, skipped: u64, (scale, stood): (f32, u32)) -> [u32; 4] {
     [skipped as u32, step as u32, scale.to_bits(), stood]
 }

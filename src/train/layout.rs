@@ -31,7 +31,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of what a [`Trainer`](super::Trainer) of this network and config trains.
+    /// The layout of what a [`Trainer`](super::Trainer) of this network and config trains.
     pub fn new(rnn: &Rnn, config: &TrainConfig) -> Result<Self> {
         let alignment = rnn.context().limits().min_storage_buffer_offset_alignment as usize / 4;
         let (network, rnn_layout) = (rnn.config(), rnn.param_layout());

@@ -186,7 +186,7 @@ impl Optimizer {
 }
 
 impl Update {
-    /// Of a block of `len` parameters. Refuses an optimizer that means nothing.
+    /// Updates a block of `len` parameters. Refuses an optimizer whose numbers mean nothing.
     pub fn new(ctx: &Context, optimizer: Optimizer, len: usize) -> Result<Self> {
         optimizer.validate()?;
         let update = Self { ctx: ctx.clone(), optimizer, len: elements(&[("params", len)])? };

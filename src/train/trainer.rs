@@ -209,6 +209,11 @@ impl Trainer {
         let buffers = &self.buffers;
         let slot = self.step % self.config.log_len as u64;
         let hyper = self.optimizer.hyper(learning_rate, self.step + 1);
+        // Adam divides the rate by up to 1 − beta.
+        if let Some(value) = hyper.iter().find(|value| !value.is_finite()) {
+            let name = self.optimizer.name();
+            return Err(Error::Config(format!("`learning_rate` is {learning_rate}: {name} makes {value} of it in f32")));
+        }
         let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
         self.ctx.write(&buffers.hypers, hyper_bytes * slot, &hyper)?;
         encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);
@@ -229,7 +234,7 @@ impl Trainer {
     }
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
-    /// training needs: ask every so many steps.
+    /// training needs: ask every few steps.
     ///
     /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
     /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first

@@ -1,4 +1,4 @@
-//! Which tile is fastest for a product on this device: each is run, held against the first, and timed.
+//! Which tile is fastest for a product on this device: each is run, checked against the first, and timed.
 
 use std::time::Duration;
 

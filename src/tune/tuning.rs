@@ -70,7 +70,7 @@ pub(crate) struct Choice {
 pub struct Tried {
     /// Never `Auto`.
     pub strategy: Strategy,
-    /// Of strategy persistent.
+    /// For strategy persistent.
     pub workgroups: u32,
     /// What of its layout is not the formula's; empty if nothing is.
     #[serde(default)]

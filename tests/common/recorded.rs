@@ -76,7 +76,7 @@ impl Recorded {
         self.tensors["input"].iter().map(|&value| value as f32).collect()
     }
 
-    /// Holds the model to the record: the reference to float64's precision, the GPU within its tolerance.
+    /// Checks the model against the record: the reference to float64's precision, the GPU within its tolerance.
     pub fn check(&self, ctx: &Context, model: &Model) {
         let config = self.config();
         let shape = SeqShape { seq_len: self.number("seq_len"), batch_size: self.number("batch_size") };

@@ -10,7 +10,7 @@ use tidegate::cell::{self, registry};
 use tidegate::check::Case;
 use tidegate::{
     BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, Lstm, Mode, OutputGradients,
-    Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Strategy,
+    Params, Plan, Rnn, RnnConfig, ScheduleOptions, SeqShape, Sequence, Strategy,
 };
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
@@ -338,7 +338,9 @@ fn auto_goes_by_the_shape() {
     let ctx = common::context();
     let plan = |hidden, seq_len, batch_size| {
         // Where workgroups were seen side by side it would be persistent.
-        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden)).unwrap().with_auto_persistent(false);
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden))
+            .unwrap()
+            .with_schedule(ScheduleOptions::default().with_auto_persistent(false));
         rnn.plan(SeqShape { seq_len, batch_size }, Mode::Inference).unwrap()
     };
     for (hidden, seq_len, batch, strategy) in [
@@ -389,7 +391,7 @@ fn a_resident_layer_takes_three_dispatches() {
             assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 2 + packs, "{cell}, T {seq_len}");
         }
         // Packing and the product, then a dispatch for every step where one step is too much already.
-        let rnn = rnn.with_dispatch_flops(1);
+        let rnn = rnn.with_schedule(ScheduleOptions::default().with_dispatch_flops(1));
         let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
         let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
         assert_eq!(forward.dispatches(), 1 + packs + SHAPE.seq_len, "{cell}");

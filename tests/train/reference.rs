@@ -13,7 +13,7 @@ pub struct Chunk {
     pub values: Vec<f64>,
     pub lengths: Option<Vec<u32>>,
     pub hold: Option<Vec<u32>>,
-    /// Of every prediction, with nothing past a length or held.
+    /// Loss of every prediction, with nothing past a length or held.
     pub counted: Vec<bool>,
 }
 

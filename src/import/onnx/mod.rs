@@ -84,7 +84,7 @@ impl Graph {
         let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
         if !(FIRST_IR..=LAST_IR).contains(&model.ir_version) {
             let version = model.ir_version;
-            return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are known here")));
+            return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are supported")));
         }
         let mut versions = model.opset_import.iter().filter(|opset| is_onnx(&opset.domain));
         match versions.next().map(|opset| opset.version) {
@@ -93,7 +93,7 @@ impl Graph {
                 Ok(Self { graph, opset, files: Files::default(), bytes: bytes.len() })
             }
             Some(version) => {
-                Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
+                Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are supported")))
             }
             None => Err(Error::Onnx("no opset of ai.onnx is imported".into())),
         }
@@ -150,7 +150,7 @@ impl Graph {
         }
         let made: BTreeSet<&str> = node.outputs().iter().map(|(_, name)| *name).collect();
         if let Some(name) = self.outputs().find(|name| !made.contains(name)) {
-            return Err(Error::Onnx(format!("the graph's output `{name}` is none of its node's")));
+            return Err(Error::Onnx(format!("the graph's output `{name}` is not an output of its node")));
         }
         Ok(node)
     }

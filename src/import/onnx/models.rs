@@ -7,7 +7,7 @@ use super::operator::{Attributes, Operator};
 use super::quantized;
 use super::tensor::{Tensor, Tensors};
 use crate::cell::Cell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::import::Model;
 use crate::network::config::{Direction, RnnConfig};
 use crate::network::params::{ParamLayout, Params};
@@ -72,7 +72,7 @@ impl<'g> Weights<'g> {
             return Err(node.error(&what));
         }
         let Some(rows) = hidden_size.checked_mul(2 * blocks) else {
-            return Err(Error::Limit { limit: "rows of `R`".into(), needed: u64::MAX, actual: u32::MAX.into() });
+            return Err(Error::Limit { limit: Limit::Index("rows of `R`".into()), needed: u64::MAX, actual: u32::MAX.into() });
         };
         w.check_shape(w_name, &[directions, rows / 2, input_size])?;
         r.check_shape(r_name, &[directions, rows / 2, hidden_size])?;

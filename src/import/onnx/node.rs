@@ -127,7 +127,7 @@ impl<'a> Node<'a> {
             (Blocked::Node(node), Some(maker)) if std::ptr::eq(node, maker) => {
                 self.error(&format!("its input `{name}` is made by {}, not a constant", describe(node)))
             }
-            (Blocked::Cycle(_), _) => self.error(&format!("its input `{name}` hangs on itself: the graph has a cycle")),
+            (Blocked::Cycle(_), _) => self.error(&format!("its input `{name}` depends on itself: the graph has a cycle")),
             (blocked, Some(maker)) => {
                 let (maker, needed) = (describe(maker), blocked.describe());
                 self.error(&format!("its input `{name}` is made by {maker}, not a constant: that needs {needed}"))

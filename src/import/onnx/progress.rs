@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
 
     pub fn call_of(&self, values: &Values<'a>, step: &Step<'a>) -> Result<Call> {
         let Some(node) = Node::new(step.node, &step.scope) else {
-            return Err(Error::Onnx(format!("{}: its inputs are not there", describe(step.node))));
+            return Err(Error::Onnx(format!("{}: its inputs are missing", describe(step.node))));
         };
         let mut given = Tensors::new();
         for (_, name) in node.open_inputs() {

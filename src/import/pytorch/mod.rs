@@ -72,7 +72,7 @@ impl Model {
         Self::from_pytorch_file(&TensorFile::open(bytes)?, None, cell)
     }
 
-    /// Of the one network of the file, or of the one behind `at`.
+    /// Reads the one network of the file, or the one behind `at`.
     pub(super) fn from_pytorch_file(file: &TensorFile<'_>, at: Option<&str>, cell: Option<&str>) -> Result<Self> {
         if let Some(prefix) = at {
             return Self::from_module(&Module::at(file, prefix)?, cell);
@@ -138,7 +138,7 @@ const FIRST: [&str; 2] = ["weight_ih_l0", "weight_ih"];
 struct Module<'a, 'data> {
     file: &'a TensorFile<'data>,
     prefix: &'a str,
-    /// Of its tensors, without the prefix.
+    /// Names of its tensors, without the prefix.
     names: BTreeSet<&'a str>,
     /// Whether they are named as those of `torch.nn.LSTMCell` and its like: without `_l0`.
     is_cell: bool,
@@ -187,7 +187,7 @@ fn unsupported(name: &str) -> Option<&'static str> {
     }
 }
 
-/// The cell that PyTorch has for so many blocks of rows.
+/// The PyTorch cell with this many blocks of rows.
 fn infer_cell(name: &str, rows: usize, hidden_size: usize) -> Result<&'static str> {
     match (rows / hidden_size, rows % hidden_size) {
         (4, 0) => Ok("lstm"),

@@ -47,8 +47,8 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
 
 #[cfg(test)]
 mod tests {
-    use super::super::device::{Device, Vendor};
     use super::*;
+    use crate::gpu::profile::{DeviceProfile, Vendor};
 
     fn lstm(hidden: u32, batch: u32, directions: u32, backward: bool) -> Work {
         Work { hidden, batch, directions, gates: 4, first_phase_gates: 4, backward }
@@ -57,9 +57,9 @@ mod tests {
     /// Each is another layout, within the workgroups that it is for, and says all that makes it so.
     #[test]
     fn candidates_differ_fit_and_are_few() {
-        let [h200, ..] = Device::samples();
-        let device = Device { decorations: true, ..h200 };
-        let intel = Device { vendor: Vendor::Intel, subgroup_min: 8, workgroups: 32, ..device };
+        let [h200, ..] = DeviceProfile::samples();
+        let device = DeviceProfile { decorations: true, ..h200 };
+        let intel = DeviceProfile { vendor: Vendor::Intel, subgroup_min: 8, workgroups: 32, ..device };
         let mut most = 0;
         for device in [device, intel] {
             let profile = Profile::from(device);
@@ -96,7 +96,7 @@ mod tests {
     /// The layout of an LSTM of 128 takes 4 of 132 workgroups: fewer of them change nothing.
     #[test]
     fn what_changes_nothing_is_left_out() {
-        let [h200, ..] = Device::samples();
+        let [h200, ..] = DeviceProfile::samples();
         let found = candidates(Profile::from(h200), 132, &[lstm(128, 1, 1, false)], false);
         assert!(found.len() > 1 && found.iter().all(|&(count, _)| count == 132), "{found:?}");
     }
@@ -104,7 +104,7 @@ mod tests {
     /// Units and rows are varied, in both directions of time.
     #[test]
     fn units_and_rows_are_tried() {
-        let [h200, ..] = Device::samples();
+        let [h200, ..] = DeviceProfile::samples();
         let works = [false, true].map(|backward| lstm(512, 64, 1, backward));
         let found = candidates(Profile::from(h200), 132, &works, false);
         let texts: Vec<_> = found.iter().map(|(_, forced)| forced.to_string()).collect();

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::device::{Device, Vendor};
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// What is forced; the rest is the formula's. Its text is such as `vendor=nvidia workgroups=128 units=8 back-units=16`: what begins
 /// with `back-` is backward's.
@@ -127,14 +127,14 @@ impl Forced {
         forced
     }
 
-    pub(in crate::schedule) fn device(self, device: Device) -> Device {
-        Device { vendor: self.vendor.unwrap_or(device.vendor), ..device }
+    pub(in crate::schedule) fn device(self, device: DeviceProfile) -> DeviceProfile {
+        DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
     /// A layout with these numbers for H and B, refused where they contradict each other.
-    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: Device) -> Result<Layout> {
+    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: DeviceProfile) -> Result<Layout> {
         if self.vectors && !device.decorations {
-            let limit = "coherent and volatile buffers for `exchange=vectors`".into();
+            let limit = Limit::Feature("coherent and volatile buffers for `exchange=vectors`");
             return Err(Error::Limit { limit, needed: 1, actual: 0 });
         }
         let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
@@ -169,7 +169,7 @@ impl Forced {
         ];
         for (limit, needed, actual) in limits {
             if needed > actual {
-                return Err(Error::Limit { limit: limit.into(), needed, actual });
+                return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
         }
         match forced.tile(0, device.in_turn).fault() {

@@ -4,8 +4,8 @@
 //! `across` ways and K `along` ways; inside a subgroup K runs over the lanes, four numbers at a time. K of forward is H for each
 //! gate; K of backward is all gates' H, and a workgroup keeps its units' columns.
 
-use super::device::{Device, Vendor};
 use super::tile::Tile;
+use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// Most rows staged at a time.
 const ROWS: u32 = 8;
@@ -106,8 +106,8 @@ impl Profile {
     }
 }
 
-impl From<Device> for Profile {
-    fn from(device: Device) -> Self {
+impl From<DeviceProfile> for Profile {
+    fn from(device: DeviceProfile) -> Self {
         let subgroup = if device.shuffles { device.subgroup_min } else { 0 };
         Self::new(device.vendor, subgroup, device.threads, device.memory)
     }
@@ -131,7 +131,7 @@ impl Work {
         [(0, self.first_phase_gates), (self.first_phase_gates, self.gates - self.first_phase_gates)]
     }
 
-    /// Length of the vector that a phase of so many gates multiplies.
+    /// Length of the vector that a phase of `gates` gates multiplies.
     fn k(&self, gates: u32) -> u32 {
         if self.backward { gates * self.hidden } else { self.hidden }
     }
@@ -339,7 +339,7 @@ impl Layout {
         lacking.map(|(what, needed, has)| Shortage { what, needed, has })
     }
 
-    /// A phase's product. `in_turn` as in `Device`.
+    /// A phase's product. `in_turn` as in `DeviceProfile`.
     pub fn tile(&self, phase: usize, in_turn: bool) -> Tile {
         Tile {
             threads: self.threads,

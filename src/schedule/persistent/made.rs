@@ -1,6 +1,5 @@
 //! Kernels for devices that aren't there, for tests of their vendors' compilers.
 
-use super::device::{Device, Vendor};
 use super::forced::Forced;
 use super::layout::Layout;
 use super::{Exchange, StepSizes, backward_source, forward_body, forward_source, layout};
@@ -8,6 +7,7 @@ use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::schedule::layer::{backward_bindings, forward_bindings};
 
 /// What kernels of [`Strategy::Persistent`](crate::Strategy::Persistent) are laid out for.
@@ -55,7 +55,7 @@ impl PersistentKernel {
 pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32, batch: u32) -> Result<Vec<PersistentKernel>> {
     let cell = &ShaderCell::new(cell);
     let shuffles = target.subgroup_min >= 8;
-    let device = Device {
+    let device = DeviceProfile {
         vendor: Vendor::by_name(target.vendor)?,
         shuffles,
         subgroup_min: target.subgroup_min,

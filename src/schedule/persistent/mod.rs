@@ -3,7 +3,6 @@
 
 mod backward;
 mod candidates;
-pub(super) mod device;
 mod emit;
 mod forced;
 mod forward;
@@ -12,7 +11,6 @@ mod made;
 mod tile;
 mod unroll;
 
-use device::Device;
 pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
@@ -20,17 +18,18 @@ pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::MOST_STORAGE_BUFFERS;
 use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::network::sequence::Mode;
-use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::resident;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -77,7 +76,7 @@ fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     // Up to seven words more: see `exchange_words`.
@@ -88,11 +87,11 @@ fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes
 /// Refuses a device that cannot run this strategy at all.
 pub(crate) fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
-        return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
+        return Err(Error::Limit { limit: Limit::Feature("indirect dispatches for strategy persistent"), needed: 1, actual: 0 });
     }
     let (needed, actual) = (STORAGE_BUFFERS, ctx.limits().max_storage_buffers_per_shader_stage);
     if actual < needed {
-        let limit = "max_storage_buffers_per_shader_stage for strategy persistent".into();
+        let limit = Limit::Device("max_storage_buffers_per_shader_stage", "for strategy persistent".into());
         return Err(Error::Limit { limit, needed: needed.into(), actual: actual.into() });
     }
     Ok(())
@@ -106,19 +105,19 @@ fn work(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Work {
 }
 
 /// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
     let work = work(cell, sizes, backward);
     let Work { hidden, batch, .. } = work;
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
-        let limit = format!("{what} for strategy persistent at hidden_size {hidden}{backward}");
+        let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
         Error::Limit { limit, needed, actual: has }
     })?;
     forced.layout(layout, hidden, batch, device)
 }
 
 /// Elements of exchange that a layer needs.
-fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     // The last four are never 0.
     (u64::from(steps) * words_per_step(cell, sizes, exchange)).next_multiple_of(4) + 4
@@ -139,7 +138,7 @@ fn clear_source() -> KernelSource {
     KernelSource::new("prologue/clear_exchange", &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// What makes ready for a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
+/// The dispatch that prepares a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
@@ -172,7 +171,13 @@ fn together(layout: &Layout) -> [Binding; 3] {
 }
 
 /// The forward kernel of a cell, as the device wants it laid out.
-fn forward_body<'a>(device: Device, forced: Forced, cell: &'a ShaderCell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+fn forward_body<'a>(
+    device: DeviceProfile,
+    forced: Forced,
+    cell: &'a ShaderCell,
+    sizes: &StepSizes,
+    halves: bool,
+) -> Result<Body<'a>> {
     Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
 }
 
@@ -185,7 +190,7 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 /// The sizes of both kernels, once the layout and the chunk are known.
 fn shared_sizes(
     ctx: &Context,
-    r: ScheduleOptions,
+    r: Scheduling,
     [members, team_rows]: [u32; 2],
     chunk: u32,
     status: Slot,
@@ -196,9 +201,9 @@ fn shared_sizes(
     StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
-fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
@@ -226,9 +231,9 @@ fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: Step
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
@@ -246,7 +251,7 @@ fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSi
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    let [gpu, cpu, bare] = Device::samples();
+    let [gpu, cpu, bare] = DeviceProfile::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
     {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
@@ -279,8 +284,10 @@ impl Schedule for Persistent {
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         check(layer.ctx)?;
         let forced = layer.options.layout;
-        let device = forced.device(Device::new(layer.ctx, layer.options.workgroups));
-        layout(device, forced, layer.cell, layer.sizes, backward).map(drop)
+        let device = forced.device(DeviceProfile::new(layer.ctx, layer.options.workgroups));
+        layout(device, forced, layer.cell, layer.sizes, backward)?;
+        // The repair's.
+        check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))
     }
 
     /// What workgroups exchange, and a snapshot for the repair.
@@ -312,7 +319,7 @@ impl Schedule for Persistent {
         if ctx.is_software() || options.layout != Forced::default() {
             return vec![(workgroups, options.layout)];
         }
-        let device = Device::new(ctx, workgroups);
+        let device = DeviceProfile::new(ctx, workgroups);
         let works = [false, true].map(|backward| work(cell, sizes, backward));
         let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
         let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);

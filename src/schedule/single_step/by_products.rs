@@ -1,4 +1,4 @@
-//! The dispatches of a single step (T = 1 in inference) of so many rows that products over all of them pay: per layer x·W_ihᵀ,
+//! The dispatches of a single step (T = 1 in inference) with enough rows for products over all of them to pay off: per layer x·W_ihᵀ,
 //! h·W_hhᵀ, then the cell on every row.
 
 use std::ops::Range;

@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::capabilities::WORKGROUP_BYTES;
+use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
@@ -106,6 +107,13 @@ impl FusedMap {
         let kept = if cell.has_two_phases() { 1 + cell.gates.len() + cell.first_phase_gates } else { 0 };
         let scratch = 2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64;
         Self { scratch: arena.alloc(scratch), unpacked: arena.alloc(dims.unpacked(network)), whole }
+    }
+
+    /// Whether a grid has room for all rows.
+    pub fn fits(ctx: &Context, network: &Network, dims: &Dims) -> bool {
+        let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
+        let rows = |whole| Tile::new(dims.batch as usize, network.cell.gates.len() as u32, whole, false).rows;
+        [false, true].into_iter().all(|whole| dims.batch.div_ceil(rows(whole).into()) <= most)
     }
 
     pub fn slots(&self) -> [Slot; 2] {

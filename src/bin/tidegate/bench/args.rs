@@ -7,6 +7,7 @@ use tidegate::bench::{Kind, Products, Suite, Workload};
 use tidegate::cell::by_name;
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
+use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::compare::Tolerance;
 use crate::{Result, complain};
@@ -70,8 +71,7 @@ pub struct Args {
     /// How much slower is no failure: 10% or 0.1
     #[arg(long, value_name = "PART", default_value = "10%", requires = "fail_if_slower_than")]
     pub tolerance: Tolerance,
-    /// Cell of a workload of your own: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate
-    #[arg(long, requires_all = ["input", "hidden", "seq", "batch"])]
+    #[arg(long, help = cell_help("Cell of a workload of your own"), requires_all = ["input", "hidden", "seq", "batch"])]
     cell: Option<String>,
     /// Features of a step
     #[arg(long, value_name = "I", requires = "cell")]

@@ -66,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// How a run of so many rows ends: interrupted, with failures, or with a verdict if one was asked for.
+/// How a run ends: interrupted, with failures, or with a verdict if one was asked for.
 fn end(
     report: &Report,
     [failed, unopened]: [usize; 2],
@@ -89,7 +89,7 @@ fn end(
 struct Terminal<'a> {
     args: &'a Args,
     progress: ProgressBar,
-    /// Of all devices that began.
+    /// Reports of all devices that were started.
     rows: usize,
     /// The one that runs, and its number.
     row: String,

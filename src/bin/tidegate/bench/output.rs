@@ -14,7 +14,7 @@ use crate::html::report::Page;
 struct File<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    /// Of `--fail-if-slower-than`.
+    /// The verdict of `--fail-if-slower-than`.
     against: Option<&'a Verdict>,
 }
 

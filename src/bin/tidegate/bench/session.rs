@@ -9,7 +9,7 @@ use tidegate::bench::{
 use tidegate::{Error, Strategy, Tried};
 
 use super::columns::Rows;
-use super::table::{Lines, left_out, tried, verified};
+use super::table::{Lines, left_out, title, tried, verified};
 use crate::Result;
 use crate::args::text::short;
 
@@ -84,7 +84,7 @@ pub struct Session<'a> {
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// A row costs about as much as so many FLOPs beside its own: compiling, warming up, verifying.
+/// What a row costs beside its own FLOPs, in FLOPs: compiling, warming up, verifying.
 const FLOPS_OF_A_ROW: f64 = 1e10;
 
 impl Session<'_> {
@@ -107,7 +107,7 @@ impl Session<'_> {
         !(self.stop)() && self.budget.is_none_or(|budget| (self.now)() - start < budget)
     }
 
-    /// All on the device of that number among so many; gives how many rows failed.
+    /// Runs all rows on one device of several; returns how many failed.
     fn on(
         &self,
         target: &mut dyn Target,
@@ -120,6 +120,7 @@ impl Session<'_> {
         let description = target.description();
         let most_flops = self.suite.filter(|_| target.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, too_much): (Vec<&Workload>, Vec<&Workload>) = self.workloads.iter().partition(|w| w.flops() <= most_flops);
+        watcher.prints(&title(&description, self.is_wide))?;
         let limits = if self.has_peaks { target.limits() } else { Ok(None) };
         let limits = limits.unwrap_or_else(|error| {
             watcher.fails(&format!("{}, peaks: {error}", description.device));
@@ -137,7 +138,6 @@ impl Session<'_> {
             is_wide: self.is_wide,
         };
         let lines = Lines::new(rows);
-        watcher.prints(&lines.title())?;
         let (first, mut failed) = (report.results.len(), 0);
         let weight = |jobs: &[Job]| jobs.iter().map(|job| FLOPS_OF_A_ROW + job.workload.flops()).sum::<f64>();
         for (done, &job) in jobs.iter().enumerate() {

@@ -36,7 +36,7 @@ impl Source {
 pub struct Comparison {
     pub columns: Vec<Column>,
     pub cases: Vec<Case>,
-    /// Of each case what each column found.
+    /// For each case what each column found.
     pub rows: Vec<Vec<Option<Row>>>,
 }
 
@@ -55,7 +55,7 @@ impl Comparison {
                     });
                     let len = all.columns.len().max(all.rows[at].len());
                     all.rows[at].resize_with(len, || None);
-                    // Of a case that stands in a file twice the last that ran counts.
+                    // If a case stands in a file twice, the last that ran counts.
                     if row.ms_median.is_some() || all.rows[at][column].is_none() {
                         all.rows[at][column] = Some(row.clone());
                     }

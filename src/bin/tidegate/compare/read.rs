@@ -10,7 +10,7 @@ use crate::Result;
 /// What one program found in one go on one machine.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Of a peer its name.
+    /// A peer's name.
     pub program: String,
     pub host: Host,
     pub results: Vec<(Place, Case, Row)>,
@@ -39,7 +39,7 @@ pub struct Host {
     pub cpu: Option<String>,
     pub cpus: Option<u64>,
     pub load_average: Option<f64>,
-    /// Of the program, and of what it stands on.
+    /// Versions of the program and of what it builds on.
     pub version: String,
     /// What it was built from, where it knew.
     pub commit: Option<String>,
@@ -87,7 +87,7 @@ pub struct Row {
     /// Whether the FLOPs are those of the recurrence alone.
     pub recurrence: bool,
     pub note: Option<String>,
-    /// Of one run: what it computes and what it has to move.
+    /// What one run computes and what it has to move.
     pub flops: Option<f64>,
     pub bytes: Option<f64>,
 }
@@ -209,7 +209,7 @@ impl Row {
     fn read(entry: Fields<'_>, case: &Case, dtype: &str) -> Result<Self> {
         let (ms_median, gflops) = (entry.positive("ms_median")?, entry.positive("gflops")?);
         let recurrence = entry.flag("includes_input")? == Some(false);
-        // Of a recurrence alone, and of bulk products, it is not the case's.
+        // For a recurrence alone and for bulk products it is not the case's.
         let flops = gflops.zip(ms_median).map(|(gflops, ms)| gflops * ms * 1e6).or_else(|| case.flops());
         Ok(Self {
             ms_median,

@@ -48,7 +48,7 @@ pub struct Verdict {
     pub slower: Vec<Slower>,
     /// Cases that the base has no time of.
     unmatched: Vec<String>,
-    /// Of the base, on devices that ran now.
+    /// The base's cases on devices that ran now.
     not_run: usize,
 }
 

@@ -11,6 +11,7 @@ use tidegate::import::{Family, Model, Reading, masked_steps};
 use tidegate::reference::device::{self as cpu, CpuRun, narrow, widen};
 use tidegate::{Context, Dtype, Gradients, Mode, Output, OutputGradients, Rnn, Sequence, Strategy};
 
+use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::args::files;
 use crate::bench::tunings::Tunings;
@@ -36,9 +37,7 @@ pub struct Args {
     /// of one recurrent node, under its tensors' names (see docs/models.md)
     #[arg(long)]
     backward: bool,
-    /// Cell, instead of the one that the shapes tell: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate.
-    /// A GRU of Keras without bias needs it
-    #[arg(long)]
+    #[arg(long, help = cell_help("Cell, instead of the one that the shapes tell; a GRU of Keras without bias needs it"))]
     cell: Option<String>,
     /// Who laid out the model's tensors, where names and shapes do not tell: pytorch, keras, cudnn (CuDNNLSTM, CuDNNGRU), haste,
     /// flax, mlx or equinox. `layout` in the file's metadata says the same
@@ -170,8 +169,8 @@ fn write(args: &Args, bytes: &[u8], tuned: Option<&Path>) -> Result<()> {
     files::write(&args.output, bytes)?;
     let file = SafeTensors::deserialize(bytes)?;
     let mut tensors: Vec<String> = file.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect();
-    // Results before their gradients.
-    tensors.sort_by_key(|tensor| tensor.starts_with("d_"));
+    // The output first, gradients last.
+    tensors.sort_by_key(|tensor| (tensor.starts_with("d_"), !tensor.starts_with("output "), tensor.clone()));
     let more = tensors.len().saturating_sub(NAMED);
     tensors.truncate(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -186,7 +186,7 @@ fn flags(name: &str, tensor: &TensorView<'_>) -> Result<Vec<u32>, Error> {
     })
 }
 
-/// Of I32 or I64.
+/// Values of an I32 or I64 tensor.
 pub fn integers(name: &str, tensor: &TensorView<'_>) -> Result<Vec<i64>, Error> {
     match tensor.dtype() {
         Dtype::I32 => Ok(tensor.data().as_chunks().0.iter().map(|&word| i32::from_le_bytes(word).into()).collect()),

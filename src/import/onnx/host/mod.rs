@@ -97,7 +97,7 @@ pub fn run(
         Error::Onnx(what) => Error::Onnx(format!("{}: {what}", describe(node))),
         other => Error::Onnx(format!("{}: {other}", describe(node))),
     };
-    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not run here".into()))) };
+    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not supported".into()))) };
     let count = |what: &str, actual: usize, expected: &RangeInclusive<usize>| match expected.contains(&actual) {
         true => Ok(()),
         false if actual < *expected.start() => Err(format!("has {actual} {what}, expected at least {}", expected.start())),
@@ -108,7 +108,7 @@ pub fn run(
     for (index, attribute) in node.attribute.iter().enumerate() {
         let name = &*attribute.name;
         if !operator.attributes.contains(&name) {
-            return Err(at(Error::Onnx(format!("attribute `{name}` is none of its in opset {opset}"))));
+            return Err(at(Error::Onnx(format!("has no attribute `{name}` in opset {opset}"))));
         }
         if node.attribute[..index].iter().any(|earlier| earlier.name == name) {
             return Err(at(Error::Onnx(format!("attribute `{name}` is there twice"))));

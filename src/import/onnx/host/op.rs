@@ -57,7 +57,7 @@ impl Op<'_> {
         from_end
             .and_then(|axis| usize::try_from(axis).ok())
             .filter(|&axis| axis < rank)
-            .ok_or_else(|| Error::Onnx(format!("axis {axis} is none of {rank} dimensions")))
+            .ok_or_else(|| Error::Onnx(format!("axis {axis} is outside of {rank} dimensions")))
     }
 
     /// Which of the dimensions are meant, each at most once.

@@ -33,7 +33,7 @@ pub fn slice(op: &Op<'_>) -> Result<Vec<Array>> {
         if count > 0 {
             offset = offset.wrapping_add_signed(x.strides()[dim].wrapping_mul(start as isize));
         }
-        // Of one value the stride means nothing, and a step may be anything.
+        // For a single value the stride means nothing, and a step may be anything.
         strides[dim] = if count > 1 { x.strides()[dim].wrapping_mul(steps[k] as isize) } else { 0 };
     }
     Ok(vec![x.view(shape, strides, offset)?])
@@ -112,7 +112,7 @@ pub fn concat(op: &Op<'_>) -> Result<Vec<Array>> {
         };
         total = sum;
     }
-    // Of one kind of float.
+    // Made one kind of float.
     for index in 1..parts.len() {
         (parts[0], parts[index]) = super::number::alike(&parts[0], &parts[index], op.budget)?;
     }
