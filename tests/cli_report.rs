@@ -349,6 +349,11 @@ setTimeout(() => {
   const found = {};
   const first = () => document.querySelector(".sortable tbody th").textContent;
   const header = document.querySelector(".sortable thead th:nth-child(2)");
+  const sections = [...document.querySelectorAll("main section")].filter((section) => !section.hidden);
+  found.first = sections[0].querySelector("tbody").innerText.replace(/\s+/g, " ");
+  found.empty = sections.filter((section) => section.innerText.trim() === (section.querySelector("h2")?.textContent ?? "")).length;
+  found.seen = document.querySelector("figure > svg").getBoundingClientRect().top < innerHeight - 150;
+  found.left = getComputedStyle(document.querySelector("section:nth-of-type(7) tbody td")).textAlign;
   found.charts = document.querySelectorAll("figure > svg").length;
   found.marks = [...document.querySelectorAll("figure > svg")].map((svg) => svg.querySelectorAll(".mark").length);
   found.unnamed = [...document.querySelectorAll("figure > svg, button, select, input, [role=region]")].filter(
@@ -368,8 +373,11 @@ setTimeout(() => {
   const filter = document.querySelector("input");
   filter.value = "h=16";
   filter.dispatchEvent(new Event("input"));
-  found.filtered = document.querySelectorAll("section:nth-of-type(2) tbody tr").length;
+  found.filtered = document.querySelectorAll("section:nth-of-type(3) tbody tr").length;
   found.wider = document.documentElement.scrollWidth > innerWidth;
+  filter.value = "nothing of this";
+  filter.dispatchEvent(new Event("input"));
+  found.none = document.querySelector("section:nth-of-type(2)").innerText;
   document.body.append(Object.assign(document.createElement("pre"), { id: "probe", textContent: "PROBE" + JSON.stringify(found) + "END" }));
 }, 1000);
 </script>"#;
@@ -400,6 +408,14 @@ fn pages_draw_in_a_browser() {
         // Bars, time over H (of A and B, who have two sizes or more), and time over work; no device has measured its peaks.
         assert_eq!((&found["charts"], &found["marks"]), (&json!(3), &json!([6, 5, 6])), "{found}");
         assert_eq!((&found["unnamed"], &found["wider"]), (&json!(0), &json!(false)), "{found}");
+        // A device a line: its time over the base's; no case here has a score.
+        assert_eq!(
+            (&found["first"], &found["empty"]),
+            (&json!("Arc base Big </script><b> ×1.00 Chip ×0.750"), &json!(0)),
+            "{found}"
+        );
+        assert_eq!((&found["seen"], &found["left"]), (&json!(true), &json!("left")), "{found}");
+        assert!(found["none"].as_str().unwrap().contains("No case has all of these words."), "{found}");
         assert_eq!(found["up"], json!(["lstm I=8 H=8 T=16 B=2 infer", "ascending"]));
         assert_eq!(found["down"], json!(["lstm I=16 H=16 T=16 B=2 infer", "descending"]));
         assert!(

@@ -55,6 +55,8 @@ find_binaries() {
   local pack=${PACK:-gpu-pack}
   if [[ -f $pack/binaries.tar.xz ]] && { [[ -n ${PACK:-} ]] || ! command -v cargo >/dev/null; }; then
     BIN=${TMPDIR:-/tmp}/tidegate-gpu
+    # Nothing of an earlier pack.
+    rm -rf "$BIN"
     mkdir -p "$BIN"
     tar -xJf "$pack/binaries.tar.xz" -C "$BIN"
     find_loader "$pack"

@@ -208,6 +208,11 @@ impl Trainer {
         let buffers = &self.buffers;
         let slot = self.step % self.config.log_len as u64;
         let hyper = self.optimizer.hyper(learning_rate, self.step + 1);
+        // Adam divides the rate by up to 1 − beta.
+        if let Some(value) = hyper.iter().find(|value| !value.is_finite()) {
+            let name = self.optimizer.name();
+            return Err(Error::Config(format!("`learning_rate` is {learning_rate}: {name} makes {value} of it in f32")));
+        }
         let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
         self.ctx.write(&buffers.hypers, hyper_bytes * slot, &hyper)?;
         encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);

@@ -75,9 +75,14 @@ impl Given {
     }
 
     pub fn succeed(&self) -> Tensors {
+        self.succeed_and_say().0
+    }
+
+    /// The results, and what the command said of them.
+    pub fn succeed_and_say(&self) -> (Tensors, String) {
         self.write();
-        succeed(self.command());
-        read(&self.folder.path("output.safetensors"))
+        let said = succeed(self.command());
+        (read(&self.folder.path("output.safetensors")), said)
     }
 
     /// The run must fail with all of `named` in its line, write no output, and leave alone one that was there.

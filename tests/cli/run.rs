@@ -15,6 +15,16 @@ fn run_writes_exactly_the_contracts_tensors() {
     assert_eq!(names(gru.succeed()), "d_h0 d_input d_weight_hh_l0 d_weight_ih_l0 hn output");
 }
 
+/// Results with their shapes, then as many gradients as a line takes.
+#[test]
+fn run_says_what_it_wrote() {
+    let said = Given::lstm().succeed_and_say().1;
+    assert!(said.starts_with("wrote ") && said.lines().count() == 1, "{said}");
+    assert!(said.ends_with("output.safetensors: output [4, 3, 5], cn [1, 3, 5], hn [1, 3, 5]\n"), "{said}");
+    let said = Given::backward().succeed_and_say().1;
+    assert!(said.contains(": output [4, 3, 5], cn [1, 3, 5], hn [1, 3, 5], d_") && said.ends_with(" and 4 more\n"), "{said}");
+}
+
 /// The files stay f32, what the device stores is rounded: output and d_input hold nothing that f16 does not.
 #[test]
 fn run_stores_f16_where_it_is_told() {

@@ -9,7 +9,7 @@ use tidegate::bench::{
 use tidegate::{Error, Strategy, Tried};
 
 use super::columns::Rows;
-use super::table::{Lines, left_out, tried, verified};
+use super::table::{Lines, left_out, title, tried, verified};
 use crate::Result;
 use crate::args::text::short;
 
@@ -120,6 +120,7 @@ impl Session<'_> {
         let description = target.description();
         let most_flops = self.suite.filter(|_| target.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, too_much): (Vec<&Workload>, Vec<&Workload>) = self.workloads.iter().partition(|w| w.flops() <= most_flops);
+        watcher.prints(&title(&description, self.is_wide))?;
         let limits = if self.has_peaks { target.limits() } else { Ok(None) };
         let limits = limits.unwrap_or_else(|error| {
             watcher.fails(&format!("{}, peaks: {error}", description.device));
@@ -137,7 +138,6 @@ impl Session<'_> {
             is_wide: self.is_wide,
         };
         let lines = Lines::new(rows);
-        watcher.prints(&lines.title())?;
         let (first, mut failed) = (report.results.len(), 0);
         let weight = |jobs: &[Job]| jobs.iter().map(|job| FLOPS_OF_A_ROW + job.workload.flops()).sum::<f64>();
         for (done, &job) in jobs.iter().enumerate() {
@@ -162,8 +162,12 @@ impl Session<'_> {
             watcher.ran(report)?;
         }
         let entries = &report.results[first..];
-        let score = Score::new(entries.iter().filter(|e| !e.untuned).filter_map(|e| Some((&e.name, e.us_per_step()?))));
-        let series = self.series(&description, &jobs, entries);
+        // Tuned rows, or where nothing was tuned, the others.
+        let is_tuned = tuned.contains(&true);
+        let counting = || jobs.iter().zip(entries).filter(|(job, _)| job.tuned == is_tuned);
+        let score = Score::new(counting().filter_map(|(_, e)| Some((&e.name, e.us_per_step()?))));
+        let ran = counting().filter_map(|(job, e)| Some((job.workload, e.ms_median?, e.strategy)));
+        let series = self.series(&description, &ran.collect::<Vec<_>>());
         let paragraphs = [verified(entries), score.line(), cost_of_the_default(entries), target.tunings()];
         let mut text: String =
             paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
@@ -202,12 +206,10 @@ impl Session<'_> {
     }
 
     /// How time grows with a size, of the suites that double one.
-    fn series(&self, description: &Description, jobs: &[Job], entries: &[Entry]) -> Vec<Series> {
-        let ran = jobs.iter().zip(entries).filter(|(job, _)| job.tuned);
-        let ran: Vec<_> = ran.filter_map(|(job, e)| Some((job.workload, e.ms_median?, e.strategy))).collect();
+    fn series(&self, description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Series> {
         match self.suite {
-            Some(Suite::Scaling) => Series::along_axes(description, &ran),
-            Some(Suite::Recurrence) => Series::along_t(description, &ran).into_iter().collect(),
+            Some(Suite::Scaling) => Series::along_axes(description, ran),
+            Some(Suite::Recurrence) => Series::along_t(description, ran).into_iter().collect(),
             _ => Vec::new(),
         }
     }

@@ -43,16 +43,6 @@ impl<'a> Lines<'a> {
         Self { rows, columns, network }
     }
 
-    /// The device.
-    pub fn title(&self) -> String {
-        let Description { device, backend, driver, api_version, device_type } = self.rows.description;
-        let backend = [Some(backend), api_version.as_ref()].into_iter().flatten().map(String::as_str).collect::<Vec<_>>();
-        let title = format!("{device} ({device_type}, {}, {driver})", backend.join(" "));
-        let note = "a software adapter: it runs on the CPU and tells nothing of a GPU\n";
-        let note = if *device_type == "software" { note } else { "" };
-        self.wrap(&title) + note
-    }
-
     /// What stands above the rows.
     pub fn header(&self) -> String {
         let line = self.line("network", |column| Some(column.header.into()));
@@ -120,6 +110,16 @@ impl<'a> Lines<'a> {
     pub fn wrap(&self, text: &str) -> String {
         if self.rows.is_wide { format!("{text}\n") } else { wrap(text) }
     }
+}
+
+/// A device, as it stands above its table.
+pub fn title(description: &Description, is_wide: bool) -> String {
+    let Description { device, backend, driver, api_version, device_type } = description;
+    let backend = [Some(backend), api_version.as_ref()].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let title = format!("{device} ({device_type}, {backend}, {driver})");
+    let note = "a software adapter: it runs on the CPU and tells nothing of a GPU\n";
+    let note = if *device_type == "software" { note } else { "" };
+    if is_wide { format!("{title}\n{note}") } else { wrap(&title) + note }
 }
 
 /// How many rows were right, of so many that ran; empty of the reference, which is what they are checked against.
@@ -211,7 +211,7 @@ mod tests {
                 let lines = Lines::new(rows);
                 let entries: Vec<Entry> = workloads.iter().map(|w| entry(w, description)).collect();
                 let rows: String = entries.iter().map(|entry| lines.row(entry)).collect();
-                let text = lines.title() + &lines.header() + &rows + &lines.footer(&entries);
+                let text = title(description, is_wide) + &lines.header() + &rows + &lines.footer(&entries);
                 let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
                 assert_eq!(longest > WIDTH, is_wide, "{suite:?}: {text}");
                 // A row a line: nothing was too long for its column.

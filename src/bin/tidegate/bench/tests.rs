@@ -268,10 +268,26 @@ fn growth_with_t_is_told_of_both_figures_apart() {
     let text = told.text();
     let line = "lstm infer, T = 256 to 16384: ms ~ T^0.00, a doubling ×1.00 ×1.00 ×1.00 ×1.00";
     assert!(text.contains(line) && text.contains(" cuDNN  TF32"), "{text}");
+    // The last two rows of 14 are a quarter of all work, not a seventh: 208 GFLOP with 10 beside each row's own.
+    assert!((told.rows[12].2 - 0.739).abs() < 0.005, "{:?}", told.rows[12]);
     // Both published figures of the one row that has them, in milliseconds.
     let row = text.lines().find(|line| line.starts_with("lstm 256   256 1 infer stepwise* ")).unwrap();
     assert!(row.ends_with("  2.94  2.97   0.0e0"), "{row}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+}
+
+/// What is told of tuned rows is told of the others where those alone ran.
+#[test]
+fn what_was_not_tuned_counts_where_nothing_was() {
+    let workloads = Suite::Recurrence.workloads().unwrap();
+    let grows = workloads.into_iter().filter(|w| w.to_string().starts_with("lstm I=256 H=256 T=") && w.shape.seq_len > 256);
+    let setting = Setting { suite: Some(Suite::Recurrence), workloads: grows.collect(), tuned: &[false], ..Setting::default() };
+    let (report, _, told) = run(setting);
+    assert_eq!((report.results.len(), report.scaling.len()), (6, 1));
+    assert!(told.text().contains("T = 512 to 16384") && !told.text().contains("the default costs"), "{}", told.text());
+    let quick = Suite::Quick.workloads().unwrap();
+    let (report, ..) = run(Setting { suite: Some(Suite::Quick), workloads: quick, tuned: &[false], ..Setting::default() });
+    assert_eq!(report.scores[0].score.cases, [2, 6, 8]);
 }
 
 /// Nothing stands above rows that never ran.

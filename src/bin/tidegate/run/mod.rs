@@ -169,8 +169,8 @@ fn write(args: &Args, bytes: &[u8], tuned: Option<&Path>) -> Result<()> {
     files::write(&args.output, bytes)?;
     let file = SafeTensors::deserialize(bytes)?;
     let mut tensors: Vec<String> = file.iter().map(|(name, tensor)| format!("{name} {:?}", tensor.shape())).collect();
-    // Results before their gradients.
-    tensors.sort_by_key(|tensor| tensor.starts_with("d_"));
+    // The output first, gradients last.
+    tensors.sort_by_key(|tensor| (tensor.starts_with("d_"), !tensor.starts_with("output "), tensor.clone()));
     let more = tensors.len().saturating_sub(NAMED);
     tensors.truncate(NAMED);
     let more = if more > 0 { format!(" and {more} more") } else { String::new() };

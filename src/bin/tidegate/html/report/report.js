@@ -74,7 +74,7 @@
   const crossover = data.crossover.map((text) => element("li", { textContent: text }));
   chosen.append(form);
   main.append(
-    section("In short", element("div", { className: "verdict" })),
+    element("section", { className: "verdict" }),
     chosen,
     slot("bars", "Times"),
     slot("side", "Side by side"),
