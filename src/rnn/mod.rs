@@ -197,7 +197,7 @@ impl Rnn {
     }
 
     /// One state out of a block `[S, L·D, B, H]` such as an [`Output`](crate::Output)'s `final_state`, by the cell's name for it: `[L·D, B, H]`.
-    /// Of every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
+    /// For every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
     pub fn state_of<'a, F>(&self, name: &str, states: &'a [F]) -> Result<&'a [F]> {
         let spec = &self.cell_spec().states;
         let index = spec.iter().position(|state| state.name == name).ok_or_else(|| Error::UnknownName {
