@@ -156,7 +156,8 @@ fn verdict(told: &str, [most_memory, most_threads]: [u64; 2], apple: Option<Stri
         seconds,
         registers: of(&["VGPRs", "Max live registers", "Number of GPRs", "Registers used"]),
         width: of(&["Subgroup size"]),
-        spilled: of(&["Spilled VGPRs", "Spilled SGPRs", "Spill Count", "STP Count", "LDP Count"]),
+        // RADV keeps spilled SGPRs in lanes of vector registers, not in memory.
+        spilled: of(&["Spilled VGPRs", "Spill Count", "STP Count", "LDP Count"]),
         scratch: of(&["Scratch size", "Scratch Memory Size"]),
         memory: of(&["LDS size", "Workgroup Memory Size"]),
         most_memory,

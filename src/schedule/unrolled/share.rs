@@ -409,4 +409,40 @@ mod tests {
             assert!(!share.has_parts() && share.weights(&work) == 64 && share.held >= 40, "{share:?}");
         }
     }
+
+    /// What an H200 was measured with: lanes, groups across and along, units and rows of a group, blocks, quads that stay.
+    #[test]
+    fn measured_shares_stay_as_they_are() {
+        let [h200, ..] = profiles();
+        let numbers = |share: Share| {
+            assert!(!share.loops);
+            let Share { lanes, across, along, each, rows, blocks, held, .. } = share;
+            [lanes, across, along, each, rows, blocks[0], held]
+        };
+        let resident = |hidden, backward| Share::resident(&h200, &work(hidden, 1, [4, 0], backward)).map(numbers);
+        let step = |hidden, batch, backward| Share::step(&h200, &work(hidden, batch, [4, 0], backward)).map(numbers);
+        let found = [
+            resident(64, false),
+            resident(64, true),
+            resident(128, false),
+            resident(128, true),
+            resident(256, false),
+            step(256, 1, false),
+            step(1024, 1, false),
+            step(512, 16, false),
+            step(512, 16, true),
+        ];
+        let expected = [
+            [4, 32, 1, 2, 1, 4, 32],
+            [16, 8, 1, 8, 1, 16, 32],
+            [4, 64, 1, 2, 1, 8, 43],
+            [16, 16, 1, 8, 1, 32, 43],
+            [4, 64, 1, 4, 1, 16, 41],
+            [32, 4, 1, 1, 1, 2, 8],
+            [32, 4, 2, 1, 1, 4, 16],
+            [32, 4, 2, 1, 8, 2, 8],
+            [32, 2, 4, 4, 4, 16, 16],
+        ];
+        assert_eq!(found, expected.map(Some));
+    }
 }
