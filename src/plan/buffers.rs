@@ -19,9 +19,9 @@ pub struct BufferSizes {
     pub d_params: u64,
     /// `[T, B, I]` stored; `d_input` too.
     pub input: u64,
-    /// `[T, B, D·H]` stored; `d_output` too.
+    /// `[T, B, D·H]` stored, `[T, B, D·P]` where h is projected; `d_output` too.
     pub output: u64,
-    /// `[S, L·D, B, H]` f32: initial and final states and their gradients.
+    /// `[S, L·D, B, H]` f32, of which a projected h takes `[L·D, B, P]`: initial and final states and their gradients.
     pub state: u64,
     /// `[B]` u32.
     pub lengths: u64,
@@ -284,6 +284,7 @@ impl Options {
 }
 
 /// The caller's buffers as slots, absent ones empty.
+#[derive(Debug)]
 pub(crate) struct UserSlots {
     pub params: Slot,
     pub input: Slot,

@@ -162,8 +162,12 @@ impl Session<'_> {
             watcher.ran(report)?;
         }
         let entries = &report.results[first..];
-        let score = Score::new(entries.iter().filter(|e| !e.untuned).filter_map(|e| Some((&e.name, e.us_per_step()?))));
-        let series = self.series(&description, &jobs, entries);
+        // Tuned rows, or where nothing was tuned, the others.
+        let is_tuned = tuned.contains(&true);
+        let counting = || jobs.iter().zip(entries).filter(|(job, _)| job.tuned == is_tuned);
+        let score = Score::new(counting().filter_map(|(_, e)| Some((&e.name, e.us_per_step()?))));
+        let ran = counting().filter_map(|(job, e)| Some((job.workload, e.ms_median?, e.strategy)));
+        let series = self.series(&description, &ran.collect::<Vec<_>>());
         let paragraphs = [verified(entries), score.line(), cost_of_the_default(entries), target.tunings()];
         let mut text: String =
             paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
@@ -202,12 +206,10 @@ impl Session<'_> {
     }
 
     /// How time grows with a size, of the suites that double one.
-    fn series(&self, description: &Description, jobs: &[Job], entries: &[Entry]) -> Vec<Series> {
-        let ran = jobs.iter().zip(entries).filter(|(job, _)| job.tuned);
-        let ran: Vec<_> = ran.filter_map(|(job, e)| Some((job.workload, e.ms_median?, e.strategy))).collect();
+    fn series(&self, description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Series> {
         match self.suite {
-            Some(Suite::Scaling) => Series::along_axes(description, &ran),
-            Some(Suite::Recurrence) => Series::along_t(description, &ran).into_iter().collect(),
+            Some(Suite::Scaling) => Series::along_axes(description, ran),
+            Some(Suite::Recurrence) => Series::along_t(description, ran).into_iter().collect(),
             _ => Vec::new(),
         }
     }

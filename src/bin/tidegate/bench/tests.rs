@@ -276,6 +276,20 @@ fn growth_with_t_is_told_of_both_figures_apart() {
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
 }
 
+/// What is told of tuned rows is told of the others where those alone ran.
+#[test]
+fn what_was_not_tuned_counts_where_nothing_was() {
+    let workloads = Suite::Recurrence.workloads().unwrap();
+    let grows = workloads.into_iter().filter(|w| w.to_string().starts_with("lstm I=256 H=256 T=") && w.shape.seq_len > 256);
+    let setting = Setting { suite: Some(Suite::Recurrence), workloads: grows.collect(), tuned: &[false], ..Setting::default() };
+    let (report, _, told) = run(setting);
+    assert_eq!((report.results.len(), report.scaling.len()), (6, 1));
+    assert!(told.text().contains("T = 512 to 16384") && !told.text().contains("the default costs"), "{}", told.text());
+    let quick = Suite::Quick.workloads().unwrap();
+    let (report, ..) = run(Setting { suite: Some(Suite::Quick), workloads: quick, tuned: &[false], ..Setting::default() });
+    assert_eq!(report.scores[0].score.cases, [2, 6, 8]);
+}
+
 /// Nothing stands above rows that never ran.
 #[test]
 fn a_device_without_rows_has_no_table() {
