@@ -70,13 +70,13 @@ impl Registers {
             loops: false,
             rolled: false,
         };
-        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 16, loops: true, ..most };
+        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 8, loops: true, ..most };
         match vendor {
             Vendor::Nvidia => most,
             Vendor::Amd => Self { rows: [4, 2], ..most },
             Vendor::Intel => Self { rows: [2, 1], ..few },
             Vendor::Apple => Self { rows: [1, 1], ..few },
-            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], quads_of_step: 8, ..few },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], ..few },
             Vendor::Software => {
                 Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true, ..most }
             }
