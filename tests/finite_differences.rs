@@ -29,8 +29,8 @@ struct Problem {
 impl Problem {
     fn new(cell: &dyn Cell, config: RnnConfig) -> Self {
         let rows = SHAPE.rows();
-        let state =
-            cell.spec().states.len() * config.num_layers * config.num_directions() * SHAPE.batch_size * config.hidden_size;
+        let values = config.h_size() + (cell.spec().states.len() - 1) * config.hidden_size;
+        let state = config.num_layers * config.num_directions() * SHAPE.batch_size * values;
         Self {
             params: uniform(1, ParamLayout::new(cell, &config).unwrap().len(), 0.7),
             input: uniform(2, rows * config.input_size, 1.0),
@@ -113,7 +113,9 @@ impl Problem {
 
 /// Every gradient of every cell variant in that config.
 fn check_all(config: RnnConfig, ragged: bool) {
-    let variants = cell_variants();
+    let mut variants = cell_variants();
+    variants.retain(|(_, cell)| config.proj_size == 0 || cell.spec().projectable);
+    assert!(!variants.is_empty());
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some((name, cell)) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -158,6 +160,14 @@ fn from_the_end_to_the_start() {
 #[test]
 fn held_steps_put_out_zeros() {
     check_all(RnnConfig::new(3, 4).with_num_layers(2).with_zero_output_for_mask(true), true);
+}
+
+/// Peepholes and a clipped c among them.
+#[test]
+fn projected() {
+    let config = RnnConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).with_dropout(0.3).with_proj_size(2);
+    check_all(config, true);
+    check_all(RnnConfig::new(3, 4).with_proj_size(3).with_bias(false), false);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use common::covering::pairwise;
 use tidegate::check::Case;
-use tidegate::{Cell, Context, Direction, Dtype, RnnConfig, SeqShape, Strategy, Tile, cell};
+use tidegate::{Cell, Context, Direction, Dtype, Lstm, RnnConfig, SeqShape, Strategy, Tile, cell};
 
 const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
@@ -147,6 +147,31 @@ fn held_steps() {
     ] {
         let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, strategy));
         outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", strategy.name()));
+    }
+}
+
+/// Projections of h under every strategy: lengths, resets and held steps, whole chunks and parts of them, windows and a single step.
+#[test]
+fn projections() {
+    let ctx = common::own_context();
+    let config = RnnConfig::new(3, 7).with_num_layers(2).with_bidirectional(true).with_dropout(0.3).with_proj_size(5);
+    let lstm: Arc<dyn Cell> = Arc::new(Lstm::default().with_peepholes(true));
+    let all = Case { holds: true, accumulate: true, ..Case::new(config.clone(), 6, 4) };
+    let windows = Case { window_bytes: Some(1_000), ..Case::new(config.with_batch_first(true), 9, 3) };
+    let plain = Case { ragged: false, resets: false, initial_state: false, d_final_state: false, ..all.clone() };
+    let one = Case::new(RnnConfig::new(4, 8).with_proj_size(3).with_bias(false), 1, 3);
+    // A CPU adapter takes half a minute for persistent's kernels.
+    let affordable = |strategy: &Strategy| full() || !ctx.is_software() || *strategy != Strategy::Persistent;
+    for (case, strategies) in [
+        (all, Strategy::all(&ctx).into_iter().filter(affordable).collect()),
+        (windows, vec![Strategy::Batched]),
+        (plain, vec![Strategy::Resident]),
+        (one, vec![Strategy::Stepwise]),
+    ] {
+        for strategy in strategies {
+            let outcome = pollster::block_on(case.check_gpu(&ctx, &lstm, strategy));
+            outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", strategy.name()));
+        }
     }
 }
 

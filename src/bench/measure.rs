@@ -108,7 +108,7 @@ impl Runner {
 
 /// Pipelines that another thread builds.
 struct Building {
-    /// Of the workload whose first run they count to.
+    /// Name of the workload whose first run they count towards.
     name: Option<String>,
     #[cfg(not(target_arch = "wasm32"))]
     thread: std::thread::JoinHandle<f64>,

@@ -235,7 +235,7 @@ pub struct Entry {
     /// What is published: of suite deepbench, the recurrence alone, for cuDNN 7.6.2 on a V100; of suite recurrence for cuDNN 9.19 on an
     /// H200.
     pub published_ms: Option<f64>,
-    /// Of suite recurrence, cuDNN on the same card with TF32 in place of f32.
+    /// For suite recurrence: cuDNN on the same card with TF32 instead of f32.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_tf32_ms: Option<f64>,
     /// Which of both.

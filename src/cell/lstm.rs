@@ -77,6 +77,7 @@ impl Cell for Lstm {
     fn spec(&self) -> CellSpec {
         let spec = CellSpec::new(&["i", "f", "g", "o"], 4)
             .with_state("c", "cell state")
+            .with_projectable(true)
             .with_formula("c' = f·c + i·g, h' = o·tanh(c')")
             .with_gate("i", "input gate", "g is kept out of c", "g is added to c")
             .with_gate("f", "forget gate", "c is forgotten", "c is copied")

@@ -57,7 +57,7 @@ impl fmt::Display for CellReport {
 }
 
 /// Puts a cell through the whole battery: its CPU backward against finite differences of its CPU forward, then its WGSL
-/// against its CPU twin under every strategy that the device can run, with layers, directions, ragged lengths, resets,
+/// against its CPU twin under every strategy that the device can run, with layers, directions, ragged lengths, resets, held steps,
 /// dropout and carried states. The first disagreement is the error.
 pub async fn check_cell(ctx: &Context, cell: impl Cell + 'static) -> Result<CellReport> {
     let cell: Arc<dyn Cell> = Arc::new(cell);
@@ -151,8 +151,11 @@ pub fn rows_by_products(ctx: &Context) -> usize {
 /// for tools that validate shaders without a device.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let cell = &ShaderCell::new(cell);
-    let sources =
-        crate::product::sources().into_iter().chain(crate::plan::prologue::sources(cell)).chain(schedule::sources(cell));
+    let sources = crate::product::sources()
+        .into_iter()
+        .chain(crate::plan::prologue::sources(cell))
+        .chain(crate::plan::projection::sources())
+        .chain(schedule::sources(cell));
     let sources = sources
         .chain(crate::schedule::single_step::fused::sources(cell))
         .chain(crate::schedule::single_step::by_products::sources(cell))

@@ -228,6 +228,7 @@ impl Context {
         &self.inner.queue
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn number(&self) -> u64 {
         self.inner.number
     }

@@ -28,6 +28,12 @@ files! {
     "prologue/prepare",
     "prologue/previous_states",
     "prologue/residency",
+    "projection/copy",
+    "projection/enter_gates",
+    "projection/enter_operands",
+    "projection/final_states",
+    "projection/initial_gradients",
+    "projection/read_gradients",
     "recurrence/batched_backward",
     "recurrence/batched_forward",
     "recurrence/persistent_backward",
@@ -55,6 +61,7 @@ files! {
     "shared/links",
     "shared/marks",
     "shared/restore",
+    "shared/starts",
     "shared/step_backward",
     "shared/step_forward",
     "shared/team",
@@ -138,8 +145,8 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected =
-            ["shared/edges", "shared/marks", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
+        let of_marks = ["shared/edges", "shared/holds", "shared/links", "shared/marks"];
+        let expected = [&of_marks[..], &["shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"]].concat();
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

@@ -23,6 +23,9 @@ pub struct RnnConfig {
     pub batch_first: bool,
     /// Probability that an output of a layer other than the last is zeroed before the next layer, in training only.
     pub dropout: f32,
+    /// P: values of h where it is projected, with a matrix `weight_hr` `[P, H]` of each layer and direction (`nn.LSTM`'s `proj_size`; Sak
+    /// 2014), 0 where it isn't. Only of a cell whose units don't read h by themselves: lstm.
+    pub proj_size: usize,
     /// Whether the output of a held step is 0, as with Keras' argument of this name, instead of the output of the step before:
     /// see [`Sequence::hold`](crate::Sequence::hold).
     pub zero_output_for_mask: bool,
@@ -82,6 +85,7 @@ impl RnnConfig {
             direction: Direction::Forward,
             batch_first: false,
             dropout: 0.0,
+            proj_size: 0,
             zero_output_for_mask: false,
         }
     }
@@ -116,6 +120,11 @@ impl RnnConfig {
         Self { dropout, ..self }
     }
 
+    /// Projects h to that many values; 0 for no projection.
+    pub fn with_proj_size(self, proj_size: usize) -> Self {
+        Self { proj_size, ..self }
+    }
+
     /// What a held step puts out: 0, or the output of the step before.
     pub fn with_zero_output_for_mask(self, zero_output_for_mask: bool) -> Self {
         Self { zero_output_for_mask, ..self }
@@ -131,12 +140,17 @@ impl RnnConfig {
         direction + usize::from(self.direction == Direction::Reverse) == 1
     }
 
-    /// Features of one output step: D·H.
-    pub fn output_size(&self) -> usize {
-        self.num_directions() * self.hidden_size
+    /// Values of h: H, or P where it is projected.
+    pub fn h_size(&self) -> usize {
+        if self.proj_size > 0 { self.proj_size } else { self.hidden_size }
     }
 
-    /// Features of one input step of a layer: I for the first, D·H above.
+    /// Features of one output step: D·H, or D·P.
+    pub fn output_size(&self) -> usize {
+        self.num_directions() * self.h_size()
+    }
+
+    /// Features of one input step of a layer: I for the first, those of an output step above.
     pub fn layer_input_size(&self, layer: usize) -> usize {
         if layer == 0 { self.input_size } else { self.output_size() }
     }
@@ -150,6 +164,10 @@ impl RnnConfig {
         if self.num_layers > MAX_LAYERS {
             let (value, max) = (self.num_layers as u64, MAX_LAYERS as u64);
             return Err(Error::Range { name: "num_layers".into(), value, min: 1, max });
+        }
+        if self.proj_size >= self.hidden_size {
+            let (value, max) = (self.proj_size as u64, self.hidden_size as u64 - 1);
+            return Err(Error::Range { name: "proj_size".into(), value, min: 0, max });
         }
         if !(0.0..1.0).contains(&self.dropout) {
             return Err(Error::Config(format!("`dropout` is {}, must lie in 0..1", self.dropout)));

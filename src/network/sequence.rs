@@ -36,7 +36,11 @@ impl SeqShape {
         let max = u64::from(u32::MAX);
         match (self.seq_len as u64).checked_mul(self.batch_size as u64) {
             Some(rows) if rows <= max => Ok(()),
-            rows => Err(Error::Limit { limit: Limit::Index("T·B".into()), needed: rows.unwrap_or(u64::MAX), actual: max }),
+            rows => Err(Error::Limit {
+                limit: Limit::Index("T·B; take fewer rows, or the steps in chunks".into()),
+                needed: rows.unwrap_or(u64::MAX),
+                actual: max,
+            }),
         }
     }
 }
@@ -73,7 +77,8 @@ pub struct Sequence<'a, F = f32> {
     pub shape: SeqShape,
     /// `[T, B, I]`, or `[B, T, I]` if the config is batch-first.
     pub input: &'a [F],
-    /// `[S, L·D, B, H]`, state 0 is h; zeros if absent.
+    /// `[S, L·D, B, H]`, state 0 is h; zeros if absent. A projected h has P values a row, so that its part is `[L·D, B, P]`: here, in
+    /// final states and in the gradients of both.
     pub initial_state: Option<&'a [F]>,
     /// `[B]`, each in 0..=T: as PyTorch's packed sequences. Output past a length is 0; a row of length 0 keeps its initial state and
     /// gives no gradient but that state's.
@@ -146,9 +151,10 @@ impl<'a, F> Sequence<'a, F> {
     }
 }
 
-/// Values of one whole state block `[S, L·D, B, H]`.
+/// Values of one whole state block `[S, L·D, B, H]`, of which state 0 has P values a row where h is projected.
 pub(crate) fn state_len(cell: &CellSpec, config: &RnnConfig, shape: SeqShape) -> usize {
-    cell.states.len() * config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size
+    let values = config.h_size() + (cell.states.len() - 1) * config.hidden_size;
+    config.num_layers * config.num_directions() * shape.batch_size * values
 }
 
 /// What a forward pass gives.

@@ -6,6 +6,7 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, hold_mode, weight_splits};
+use crate::plan::projection::{Projection, projected_block};
 use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::schedule::layer::{BackwardSlots, StepSizes};
@@ -14,7 +15,7 @@ use crate::schedule::network::Dims;
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
         let missing = || Error::Config("backward needs a plan for Mode::Training, this one is for inference".into());
-        let map = self.maps.backward.as_ref().ok_or_else(missing)?;
+        let (map, projection_map) = self.maps.backward.as_ref().ok_or_else(missing)?;
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let reserve = &self.maps.reserve;
         let user = self.user(options);
@@ -29,7 +30,8 @@ impl Plan {
             state: map.state,
         };
         let carry = (dims.states * dims.block) as u32;
-        let mut program = vec![pack(ctx, &first, PackSizes { carry, ..dims.pack_sizes() })?.into()];
+        let mut program =
+            vec![pack(ctx, &first, PackSizes { carry, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into()];
         if options.hold {
             program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
         }
@@ -42,7 +44,7 @@ impl Plan {
             sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
             let output = if layer == last { user.output } else { reserve.outputs[layer] };
-            let slots = BackwardSlots {
+            let mut slots = BackwardSlots {
                 params: user.params,
                 d_rows: map.d_rows,
                 state: map.state,
@@ -54,11 +56,15 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
+            let projection = self.projection(&dims, projection_map, &user, options, (map.marks, layer), sizes);
+            if let Some(projection) = &projection {
+                projection.begin_backward(&mut slots, &mut program)?;
+            }
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
-            let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
+            let around = [map.state, map.marks, slots.output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
-            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options };
+            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options, projection };
             products.weight_gradients(&mut program, input)?;
             products.input_gradient(&mut program, user.d_input)?;
         }
@@ -74,12 +80,14 @@ struct LayerProducts<'a> {
     sizes: &'a StepSizes,
     layer: usize,
     options: Options,
+    /// Where h is projected.
+    projection: Option<Projection<'a>>,
 }
 
 impl LayerProducts<'_> {
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let Self { plan, dims, map, sizes, layer, options, projection } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         let cell = &network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
@@ -118,10 +126,21 @@ impl LayerProducts<'_> {
             tiles,
             &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih),
         )?);
+        if let (Some(projection), Some(weight_hr)) = (&projection, block.proj) {
+            let proj = network.config.proj_size as u64;
+            let h = projection.operands(map.operands, program)?;
+            program.extend(matmuls(
+                ctx,
+                tiles,
+                &product(dims.gate_rows, proj, d_gates(d_rh), h, partial(block.weight_hh, proj)),
+            )?);
+            projection.gradients(d_gates(d_rh), map.operands, partial(weight_hr, dims.hidden), splits, program)?;
+        }
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
-        let first = cell.first_phase_gates as u64;
+        let first = if projection.is_some() { 0 } else { cell.first_phase_gates as u64 };
+        let second = cell.gates.len() as u64 - cell.first_phase_gates as u64;
         let operand_len = dims.directions * dims.rows * dims.hidden;
-        for (gate, gates, offset) in [(0, first, 0), (first, cell.gates.len() as u64 - first, operand_len)] {
+        for (gate, gates, offset) in [(0, first, 0), (first, second, operand_len)] {
             if gates > 0 {
                 let a = d_gates(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
@@ -149,7 +168,7 @@ impl LayerProducts<'_> {
 
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let Self { plan, dims, map, sizes, layer, options, .. } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());

@@ -6,6 +6,7 @@ use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::hold_mode;
+use crate::plan::projection::projected_block;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
@@ -29,9 +30,10 @@ impl Plan {
             marks: map.marks,
             state: map.state,
         };
+        let projected = projected_block(network, &dims);
         let mut program = Vec::new();
         if !options.direct {
-            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into());
+            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
         }
         if options.hold {
             program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
@@ -54,12 +56,13 @@ impl Plan {
             sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
             sizes.has_hold = hold_mode(network, layer, options.hold);
+            let projection = |sizes| self.projection(&dims, &self.maps.projection, &user, options, (map.marks, layer), sizes);
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
                 program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
             }
-            let slots = ForwardSlots {
+            let mut slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
                 state: map.state,
@@ -73,11 +76,20 @@ impl Plan {
             };
             sizes.has_lengths = options.lengths.into();
             sizes.has_initial = options.initial_state.into();
+            if let Some(projection) = projection(sizes) {
+                projection.begin(&mut slots, &mut sizes, self.mode == Mode::Training, &mut program)?;
+            }
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
+                if let Some(projection) = projection(sizes) {
+                    projection.enter_gates(map.input_part, &mut program)?;
+                }
                 program.extend(schedule.forward(&self.layer(&sizes), &slots)?);
+            }
+            if let Some(projection) = projection(sizes) {
+                projection.outputs(output_of(layer), &mut program)?;
             }
         }
         program.extend(self.pack_output(output, user.output)?);

@@ -5,6 +5,7 @@ use crate::gpu::dtype::Dtype;
 use crate::gpu::program::{Arena, Role, Slot};
 use crate::network::sequence::Mode;
 use crate::plan::buffers::BufferSizes;
+use crate::plan::projection::ProjectionMap;
 use crate::plan::prologue::PackSizes;
 use crate::product::{Tiles, splits};
 use crate::schedule::choose::Step;
@@ -33,7 +34,7 @@ impl Dims {
             d_params: Dtype::F32.size_of(params),
             input: dtype.size_of(self.rows * network.config.input_size as u64),
             output: dtype.size_of(self.rows * self.output),
-            state: 4 * self.block * self.states,
+            state: 4 * self.state,
             lengths: 4 * self.batch,
             reset: 4 * self.rows,
             hold: 4 * self.rows,
@@ -60,7 +61,9 @@ pub(crate) struct Maps {
     pub reserve: ReserveMap,
     pub forward: ForwardMap,
     pub step: SingleStep,
-    pub backward: Option<BackwardMap>,
+    pub backward: Option<(BackwardMap, ProjectionMap)>,
+    /// Of forward.
+    pub projection: ProjectionMap,
 }
 
 /// How a plan for a single step of inference goes, and its workspace.
@@ -88,9 +91,12 @@ impl Maps {
         // The workspace holds other things too.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
         let window = dims.window(options.window_bytes.min(most));
+        let reserve_map = ReserveMap::new(network, dims, mode, &mut reserve);
+        let forward = ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace);
+        let projection = ProjectionMap::of_forward(network, dims, mode, &mut workspace, &mut reserve);
         let maps = Self {
-            reserve: ReserveMap::new(network, dims, mode, &mut reserve),
-            forward: ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace),
+            reserve: reserve_map,
+            forward,
             step: match step {
                 Step::Sequence => SingleStep::None,
                 // It uses the sequence's product of the input.
@@ -100,8 +106,10 @@ impl Maps {
             },
             backward: (mode == Mode::Training).then(|| {
                 let scratch = schedule.scratch(&layer, true);
-                BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward)
+                let map = BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward);
+                (map, ProjectionMap::of_backward(network, dims, &projection, &mut of_backward))
             }),
+            projection,
         };
         let workspace = workspace.size.max(of_backward.size).max(of_step.size);
         (maps, dims.buffer_sizes(network, reserve.size, workspace))
@@ -116,7 +124,9 @@ impl Maps {
             SingleStep::Fused(map) => map.slots().to_vec(),
         };
         slots.extend(self.reserve.kept.iter().chain(&self.reserve.outputs));
-        if let Some(map) = &self.backward {
+        slots.extend(self.projection.slots());
+        if let Some((map, projection)) = &self.backward {
+            slots.extend(projection.slots());
             slots.extend([map.marks, map.state, map.exchange, map.d_rows, map.operands, map.d_inner, map.prepared, map.partial]);
         }
         slots

@@ -7,6 +7,7 @@ pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
 pub(crate) mod memory;
+pub(crate) mod projection;
 pub(crate) mod prologue;
 mod single_step;
 
@@ -102,7 +103,7 @@ impl Asked<'_> {
             schedule.check(&layer, true)?;
         }
         let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options, step });
-        sizes.check(mode, ctx.limits(), &maps.slots())?;
+        sizes.check(mode, dims.seq_len as usize, ctx.limits(), &maps.slots())?;
         Ok((maps, sizes))
     }
 
@@ -159,6 +160,7 @@ impl Plan {
             tuned,
             failures,
             hidden_size: network.config.hidden_size,
+            projects: network.config.proj_size > 0,
             params: network.layout.len(),
             seq_len: shape.seq_len,
             batch_size: shape.batch_size,
@@ -243,6 +245,9 @@ impl Plan {
     fn takes_the_call(&self) -> bool {
         let Ok(dims) = Dims::new(&self.network, self.shape) else { return false };
         let sizes = dims.step_sizes(&self.network, 0, false);
+        if self.network.config.proj_size > 0 {
+            return false;
+        }
         let whole = self.maps.forward.window == dims.seq_len && self.maps.reserve.header == Slot::EMPTY;
         whole && self.step == Step::Sequence && self.options.strategy.schedule().takes_the_call(&self.layer(&sizes))
     }

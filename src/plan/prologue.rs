@@ -17,6 +17,8 @@ sizes! {
         /// Where the final states' gradient goes in the state; 0 in forward.
         carry,
         has_lengths, has_reset, has_initial, has_d_final, has_dropout,
+        /// Elements of the caller's states that are a projected h: the state 0 of the recurrence starts from 0 instead.
+        projected,
     }
 }
 

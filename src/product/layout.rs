@@ -69,7 +69,10 @@ impl Product {
             quads,
             eights: [read(8, &a, &self.a), read(8, &b, &self.b)],
             whole_k: quads[0] && quads[1] && self.k.is_multiple_of(step),
-            access: [self.a.slot.read_access(), self.b.slot.read_access()],
+            access: [self.a, self.b].map(|matrix| match matrix.slot.role == self.c.slot.role {
+                true => Access::ReadWrite,
+                false => matrix.slot.read_access(),
+            }),
             elements: [self.a, self.b, self.c].map(|matrix| matrix.slot.element),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::mem;
 
-use ndarray::s;
+use ndarray::{ArrayView2, s};
 
 use super::arrays::{add_product, gather, matrix, matrix_mut, repeat, scatter};
-use super::call::{Call, Unit};
+use super::call::{Call, States, Unit};
 use super::trace::{DirectionTrace, LayerTrace, Trace};
 use crate::cell::ForwardStep;
 use crate::error::Result;
@@ -53,6 +53,7 @@ impl Call<'_> {
         let mut kept = DirectionTrace {
             prev: zeros(cell.spec().states.len()),
             next: zeros(cell.spec().states.len()),
+            projected: w.hr.map(|_| vec![0.0; rows * self.h_size]),
             saved: zeros(cell.spec().saved),
             margin: f64::INFINITY,
         };
@@ -69,14 +70,14 @@ impl Call<'_> {
 
             // The recurrent part: rh [B, G·H] = h·W_hhᵀ + b_hh, h being state 0.
             let mut rh = repeat(w.bias_hh, batch, gate_rows);
-            let h = matrix(&state[..batch * hidden], hidden);
+            let h = matrix(state.h(self), self.h_size);
             add_product(h, w.hh.slice(s![..first_rows, ..]).t(), matrix_mut(&mut rh, gate_rows).slice_mut(s![.., ..first_rows]));
             if self.two_phase() {
                 let mut mid = vec![0.0; batch * hidden];
                 for (b, j) in self.active_units(t) {
                     gather(&mut u.wx, &wx, (t * batch + b) * gate_rows + j, hidden);
                     gather(&mut u.rh, &rh, b * gate_rows + j, hidden);
-                    gather(&mut u.prev, &state, b * hidden + j, batch * hidden);
+                    gather(&mut u.prev, &state.units, b * hidden + j, batch * hidden);
                     gather(&mut u.unit, w.unit, j, hidden);
                     mid[b * hidden + j] = cell.mid(&u.wx, &u.rh, &u.prev, &u.unit);
                 }
@@ -88,7 +89,7 @@ impl Call<'_> {
                 let at = (t * batch + b) * hidden + j;
                 gather(&mut u.wx, &wx, (t * batch + b) * gate_rows + j, hidden);
                 gather(&mut u.rh, &rh, b * gate_rows + j, hidden);
-                gather(&mut u.prev, &state, b * hidden + j, batch * hidden);
+                gather(&mut u.prev, &state.units, b * hidden + j, batch * hidden);
                 gather(&mut u.unit, w.unit, j, hidden);
                 let step =
                     ForwardStep { wx: &u.wx, rh: &u.rh, prev: &u.prev, unit: &u.unit, next: &mut u.next, saved: &mut u.saved };
@@ -103,26 +104,40 @@ impl Call<'_> {
                 scatter(&u.next, &mut kept.next, at, rows * hidden);
                 scatter(&u.saved, &mut kept.saved, at, rows * hidden);
                 kept.margin = kept.margin.min(cell.margin(&u.saved));
-                scatter(&u.next, &mut state, b * hidden + j, batch * hidden);
-                y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+                scatter(&u.next, &mut state.units, b * hidden + j, batch * hidden);
             }
-            self.pass_held(t, direction, &repeated, &state, &mut kept, y);
+            self.put_out((t, direction), w.hr, &repeated, &mut state, &mut kept, y);
         }
-        self.write_state(&state, layer, direction, final_state);
+        self.write_state(&mut state, layer, direction, final_state);
         kept
     }
 
-    /// A held row keeps its state, and puts it out again where held steps repeat.
-    fn pass_held(&self, t: usize, direction: usize, repeated: &[bool], state: &[f64], kept: &mut DirectionTrace, y: &mut [f64]) {
-        let Self { cell, batch, rows, hidden, .. } = *self;
-        let mut u = Unit::new(cell);
-        for b in (0..batch).filter(|&b| self.within(t, b) && !self.active(t, b)) {
-            for j in 0..hidden {
-                gather(&mut u.next, state, b * hidden + j, batch * hidden);
-                scatter(&u.next, &mut kept.next, (t * batch + b) * hidden + j, rows * hidden);
-                if repeated[t * batch + b] {
-                    y[(t * batch + b) * self.config.output_size() + direction * hidden + j] = u.next[0];
+    /// The h of a step, once the cell has put out what it does: projected if it is, and in the output of the rows that have one.
+    fn put_out(
+        &self,
+        (t, direction): (usize, usize),
+        hr: Option<ArrayView2<'_, f64>>,
+        repeated: &[bool],
+        state: &mut States,
+        kept: &mut DirectionTrace,
+        y: &mut [f64],
+    ) {
+        let Self { batch, rows, hidden, h_size, .. } = *self;
+        for b in (0..batch).filter(|&b| self.within(t, b)) {
+            let (at, active) = (t * batch + b, self.active(t, b));
+            if !active {
+                for (k, state) in state.units.chunks_exact(batch * hidden).enumerate() {
+                    kept.next[(k * rows + at) * hidden..][..hidden].copy_from_slice(&state[b * hidden..][..hidden]);
                 }
+            } else if let (Some(hr), Some(h), Some(kept)) = (hr, &mut state.projected, &mut kept.projected) {
+                let h = &mut h[b * h_size..][..h_size];
+                kept[at * h_size..][..h_size].copy_from_slice(h);
+                h.fill(0.0);
+                add_product(matrix(&state.units[b * hidden..][..hidden], hidden), hr.t(), matrix_mut(h, h_size));
+            }
+            if active || repeated[at] {
+                let y = &mut y[at * self.config.output_size() + direction * h_size..][..h_size];
+                y.copy_from_slice(&state.h(self)[b * h_size..][..h_size]);
             }
         }
     }

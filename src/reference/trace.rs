@@ -33,6 +33,8 @@ pub(super) struct DirectionTrace {
     pub prev: Vec<f64>,
     /// `[S, T, B, H]`: states after the step.
     pub next: Vec<f64>,
+    /// `[T, B, P]`: the h that entered a step that was computed, where it is projected.
+    pub projected: Option<Vec<f64>>,
     /// `[K, T, B, H]`: what the cell saved.
     pub saved: Vec<f64>,
     /// The smallest [`Cell::margin`] of all steps.
@@ -47,7 +49,7 @@ impl Trace {
     }
 
     /// `[T, B, H]`: what a state of a layer and direction is after each step; 0 past a row's length. Time-major, whatever the
-    /// config. State 0 is h, 1 of an LSTM is c. Needs a training forward.
+    /// config. State 0 is h, before its projection if it has one, 1 of an LSTM is c. Needs a training forward.
     pub fn state(&self, layer: usize, direction: usize, state: usize) -> Result<&[f64]> {
         check_index("state", state, self.states)?;
         let len = self.shape.rows() * self.config.hidden_size;

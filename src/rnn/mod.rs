@@ -88,6 +88,11 @@ impl Rnn {
     /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and an
     /// extra dispatch packs what they write.
     pub fn with_dtype(self, dtype: Dtype) -> Result<Self> {
+        if dtype != Dtype::F32 && self.config().proj_size > 0 {
+            let what =
+                format!("`proj_size` is {}: a network whose h is projected is stored as f32, not f16", self.config().proj_size);
+            return Err(Error::Config(what));
+        }
         let network = Network { element: self.ctx.element(dtype)?, ..(*self.network).clone() };
         Ok(Self { network: Arc::new(network), ..self })
     }
@@ -192,7 +197,7 @@ impl Rnn {
     }
 
     /// One state out of a block `[S, L·D, B, H]` such as an [`Output`](crate::Output)'s `final_state`, by the cell's name for it: `[L·D, B, H]`.
-    /// Of every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
+    /// For every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
     pub fn state_of<'a, F>(&self, name: &str, states: &'a [F]) -> Result<&'a [F]> {
         let spec = &self.cell_spec().states;
         let index = spec.iter().position(|state| state.name == name).ok_or_else(|| Error::UnknownName {

@@ -44,6 +44,8 @@ pub(crate) struct Facts {
     /// Repaired runs, those that the tuning knows of and those that the context does.
     pub failures: u32,
     pub hidden_size: usize,
+    /// Whether h is projected, which no dispatch of a single step knows of.
+    pub projects: bool,
     /// Parameters of the whole network.
     pub params: usize,
     pub seq_len: usize,
@@ -159,7 +161,7 @@ fn preferred(f: &Facts) -> Strategy {
 
 /// `Auto` and stepwise have dispatches of their own for a single step.
 fn step(f: &Facts) -> Step {
-    if f.seq_len > 1 || f.mode == Mode::Training || !matches!(f.forced, Strategy::Auto | Strategy::Stepwise) {
+    if f.seq_len > 1 || f.mode == Mode::Training || !matches!(f.forced, Strategy::Auto | Strategy::Stepwise) || f.projects {
         return Step::Sequence;
     }
     let many = f.batch_size >= products_rows(f.software);
@@ -199,6 +201,7 @@ mod tests {
         tuned: None,
         failures: 0,
         hidden_size: 512,
+        projects: false,
         params: 8 * 512 * 513,
         seq_len: 100,
         batch_size: 4,
@@ -302,6 +305,7 @@ mod tests {
             ),
             ("T 2", Facts { seq_len: 2, params: small, ..FACTS }, Step::Sequence),
             ("training", Facts { mode: Mode::Training, ..STEP }, Step::Sequence),
+            ("projected", Facts { projects: true, ..STEP }, Step::Sequence),
             ("forced to be stepwise", Facts { forced: Stepwise, ..STEP }, Step::FusedLayers),
             ("forced to be another", Facts { forced: Resident, ..STEP }, Step::Sequence),
             ("tuned", Facts { tuned: Some(TUNED), ..STEP }, Step::FusedLayers),

@@ -89,7 +89,7 @@ impl ForwardSlots {
     /// What kernels bind, and how.
     fn pairs(&self) -> [(Binding, Slot); 7] {
         [
-            (Binding::read("params").stored(self.params.element), self.params),
+            (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
             (Binding::write("input_part"), self.input_part),
             (Binding::write("state"), self.state),
             (Binding::write("marks").of_u32(), self.marks),
@@ -148,7 +148,7 @@ impl BackwardSlots {
     /// What kernels bind, and how.
     fn pairs(&self) -> [(Binding, Slot); 8] {
         [
-            (Binding::read("params").stored(self.params.element), self.params),
+            (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
             (Binding::write("d_rows"), self.d_rows),
             (Binding::write("state"), self.state),
             (Binding::write("marks").of_u32(), self.marks),

@@ -36,8 +36,10 @@ pub(crate) struct Dims {
     /// D·H.
     pub output: u64,
     pub states: u64,
-    /// One state of all layers and directions: L·D·B·H.
+    /// One state of all layers and directions, as the recurrence has it: L·D·B·H.
     pub block: u64,
+    /// All states as the caller has them.
+    pub state: u64,
     pub batch_first: bool,
 }
 
@@ -51,10 +53,18 @@ impl Dims {
         let largest = shape.rows() as u128 * width * config.num_directions() as u128;
         let states =
             shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
-        for needed in [largest, states * cell.states.len() as u128] {
+        let (steps, rows) = (shape.seq_len as u128, shape.batch_size as u128);
+        let all = [("workspace and reserve", largest, steps), ("states", states * cell.states.len() as u128, 1)];
+        for (what, needed, steps) in all {
             if needed > most.into() {
+                let longest = u128::from(most) / (needed / steps);
+                let way_out = if steps > 1 && longest > 0 {
+                    format!("; at this B the longest T is {longest}: go on in chunks, each from the state where the last ended")
+                } else {
+                    format!("; at most B = {}: take fewer rows at a time", u128::from(most) / (needed / steps / rows).max(1))
+                };
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);
-                return Err(Error::Limit { limit: Limit::Index(String::new()), needed, actual: most });
+                return Err(Error::Limit { limit: Limit::Index(format!("{what}{way_out}")), needed, actual: most });
             }
         }
         Ok(Self {
@@ -66,7 +76,8 @@ impl Dims {
             gate_rows: (cell.gates.len() * config.hidden_size) as u64,
             output: config.output_size() as u64,
             states: cell.states.len() as u64,
-            block: (state_len(cell.spec(), config, shape) / cell.states.len()) as u64,
+            block: (config.num_layers * config.num_directions() * shape.batch_size * config.hidden_size) as u64,
+            state: state_len(cell.spec(), config, shape) as u64,
             batch_first: config.batch_first,
         })
     }
@@ -87,6 +98,23 @@ impl Dims {
         self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
 
+    /// h of all layers and directions, as the caller has it.
+    pub(crate) fn h_block(&self) -> u64 {
+        self.state - (self.states - 1) * self.block
+    }
+
+    /// Parameters of a layer and direction, as its recurrence takes them where h is projected: W_hh·W_hr `[G·H, H]`, `bias_hh`, and
+    /// the per-unit rows.
+    pub(crate) fn inner_len(&self, network: &Network) -> u64 {
+        self.gate_rows * self.hidden + self.inner_rest(network)
+    }
+
+    /// Those of them behind the weights.
+    pub(crate) fn inner_rest(&self, network: &Network) -> u64 {
+        let bias = if network.config.bias { self.gate_rows } else { 0 };
+        bias + network.cell.unit_rows() as u64 * self.hidden
+    }
+
     /// Words of lengths, resets and links: see `shared/marks.wgsl`.
     pub(crate) fn marks(&self) -> u64 {
         self.batch + (1 + self.directions) * self.rows
@@ -94,7 +122,7 @@ impl Dims {
 
     pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
         let block = network.layout.block(layer, 0);
-        StepSizes {
+        let sizes = StepSizes {
             seq_len: self.seq_len as u32,
             batch: self.batch as u32,
             rows: self.rows as u32,
@@ -112,7 +140,14 @@ impl Dims {
             unit: block.unit.unwrap_or(0) as u32,
             param_stride: block.len as u32,
             ..Default::default()
+        };
+        if network.config.proj_size == 0 {
+            return sizes;
         }
+        let bias = self.gate_rows * self.hidden;
+        let unit = bias + if network.config.bias { self.gate_rows } else { 0 };
+        let param_stride = self.inner_len(network) as u32;
+        StepSizes { weight: 0, bias: bias as u32, unit: unit as u32, param_stride, ..sizes }
     }
 
     /// Elements of the output where no kernel can write it as it is stored, else 0.

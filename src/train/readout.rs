@@ -58,7 +58,7 @@ impl FinalReadout {
         let words = ReadoutWords {
             seq_len,
             batch,
-            hidden: config.hidden_size as u32,
+            hidden: config.h_size() as u32,
             directions: config.num_directions() as u32,
             reverse: config.runs_back(0).into(),
             row_t: if config.batch_first { 1 } else { batch },

@@ -13,6 +13,7 @@ use super::parts::{Parts, Work};
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
+use crate::network::sequence::state_len;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
@@ -317,10 +318,13 @@ impl Trainer {
     pub async fn state(&self) -> Result<Vec<f32>> {
         let carried = self.carried()?;
         let [mut state] = self.ctx.download([&carried.state]).await?;
-        let hidden = self.rnn.config().hidden_size;
-        for (at, values) in state.chunks_exact_mut(hidden).enumerate() {
-            if self.pending.contains(&(at % self.config.shape.batch_size)) {
-                values.fill(0.0);
+        let (network, batch) = (self.rnn.config(), self.config.shape.batch_size);
+        let (h, others) = state.split_at_mut(network.num_layers * batch * network.h_size());
+        for (part, size) in [(h, network.h_size()), (others, network.hidden_size)] {
+            for (at, values) in part.chunks_exact_mut(size).enumerate() {
+                if self.pending.contains(&(at % batch)) {
+                    values.fill(0.0);
+                }
             }
         }
         Ok(state)
@@ -348,6 +352,10 @@ impl Trainer {
 
     pub(super) fn state_shape(&self) -> Vec<usize> {
         let network = self.rnn.config();
+        if network.proj_size > 0 {
+            // The states differ in size.
+            return vec![state_len(self.rnn.cell_spec(), network, self.config.shape)];
+        }
         vec![self.rnn.cell_spec().states.len(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
     }
 

@@ -82,7 +82,7 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Of the seconds of a run.
+    /// From the seconds of a run, or why there are none.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(candidate: Candidate, time: std::result::Result<f64, String>) -> Self {
         let Candidate { strategy, workgroups, layout } = candidate;

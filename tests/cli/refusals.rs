@@ -20,7 +20,8 @@ fn refuses_wrong_models() {
     Given::lstm().model("weight_hh_l0", Tensor::some(&[25, 5])).fail(&["weight_hh_l0", "25", "5"]);
     Given::lstm().args(&["--cell", "gru"]).fail(&["weight_ih_l0", "[15, 2]", "[20, 2]"]);
     Given::lstm().args(&["--cell", "lstn"]).fail(&["lstn", "gru_reset_before"]);
-    Given::lstm().model("weight_hr_l0", Tensor::some(&[2, 5])).fail(&["weight_hr_l0", "proj_size", "not supported"]);
+    Given::lstm().model("weight_hr_l0", Tensor::some(&[2, 5])).fail(&["weight_hh_l0", "[20, 2]", "[20, 5]"]);
+    Given::lstm().model("weight_hr_l0", Tensor::some(&[5, 5])).fail(&["proj_size", "5 is outside 0..=4"]);
     Given::lstm().model("b.weight_ih", Tensor::some(&[20, 2])).fail(&["2 networks", "``", "`b.`"]);
     // One tensor of Keras' makes it a file of Keras'.
     Given::lstm().model("l0.recurrent_kernel", Tensor::some(&[5, 20])).fail(&["unused tensor", "l0.recurrent_kernel"]);

@@ -65,7 +65,8 @@ impl Model {
     /// shapes.
     ///
     /// Without the name of a `cell` (as [`by_name`] takes it), 4 blocks of rows are an `lstm`, 3 a `gru` and 1 an
-    /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes. The names of `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`,
+    /// `rnn_tanh`. An LSTM with `weight_peephole_l0` has peepholes, one with `weight_hr_l0` projects
+    /// h (`proj_size`). The names of `torch.nn.LSTMCell`, `GRUCell` and `RNNCell`,
     /// without `_l0`, are a network of one layer.
     pub fn from_safetensors(bytes: &[u8], cell: Option<&str>) -> Result<Self> {
         Self::from_pytorch_file(&TensorFile::open(bytes)?, None, cell)
@@ -103,8 +104,12 @@ impl Model {
         let names = || module.names.iter().filter(|name| name.starts_with("weight_") || name.starts_with("bias_"));
         let full = |name| format!("{prefix}{}", module.own_name(name));
         let (_, input_size) = matrix(file, &full("weight_ih_l0"))?;
-        let (rows, hidden_size) = matrix(file, &full("weight_hh_l0"))?;
-        let mut config = RnnConfig::new(input_size, hidden_size).with_bias(names().any(|name| name.starts_with("bias_")));
+        let (rows, h_size) = matrix(file, &full("weight_hh_l0"))?;
+        // A projection tells H; without one it is the size of h.
+        let projects = !module.is_cell && module.names.contains("weight_hr_l0");
+        let (proj_size, hidden_size) = if projects { matrix(file, &full("weight_hr_l0"))? } else { (0, h_size) };
+        let config = RnnConfig::new(input_size, hidden_size).with_proj_size(proj_size);
+        let mut config = config.with_bias(names().any(|name| name.starts_with("bias_")));
         let mut peepholes = false;
         if !module.is_cell {
             // One tensor of a layer, of the other direction or of the biases calls for all of them: those not there are missing.
@@ -175,9 +180,7 @@ fn quoted(names: &BTreeSet<&str>) -> String {
 /// What PyTorch writes such a tensor for, if it has no counterpart here.
 fn unsupported(name: &str) -> Option<&'static str> {
     let is_weight = name.contains("weight_ih_l") || name.contains("weight_hh_l");
-    if name.contains("weight_hr_l") {
-        Some("an LSTM with a projection (proj_size)")
-    } else if is_weight && (name.contains("parametrizations.") || name.ends_with("_g") || name.ends_with("_v")) {
+    if is_weight && (name.contains("parametrizations.") || name.ends_with("_g") || name.ends_with("_v")) {
         Some("weight normalization (to be removed before saving)")
     } else {
         None

@@ -17,13 +17,13 @@ pub struct Args {
     /// Workloads to run [default: quick, unless --cell describes one]
     #[arg(long, conflicts_with = "cell")]
     suite: Option<Suite>,
-    /// Of the suite, the workloads alone whose line in --list contains this
+    /// Run only the workloads of the suite whose line in --list contains this
     #[arg(long, value_name = "TEXT", conflicts_with = "cell")]
     filter: Option<String>,
     /// Print the workloads and their GFLOP a run, and run none
     #[arg(long)]
     pub list: bool,
-    /// Start no workload after these
+    /// Start no new workload after this many seconds
     #[arg(long, value_name = "SECONDS")]
     pub budget: Option<u64>,
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`); may be given several times

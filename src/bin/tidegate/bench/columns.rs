@@ -50,7 +50,7 @@ pub struct Column {
     pub header: &'static str,
     /// What it tells, for the footer; what needs no explanation has none.
     pub about: &'static str,
-    /// Of its widest value, the header aside.
+    /// Width of its widest value, not counting the header.
     pub width: usize,
     pub shown: fn(&Rows) -> Shown,
     pub text: fn(&Entry, bool) -> Option<String>,

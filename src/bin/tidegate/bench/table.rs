@@ -11,7 +11,7 @@ use crate::args::text::{WIDTH, short, wrap};
 pub struct Lines<'a> {
     rows: Rows<'a>,
     columns: Vec<(&'static Column, usize)>,
-    /// Of the first column.
+    /// Width of the first column.
     network: usize,
 }
 

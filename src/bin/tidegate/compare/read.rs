@@ -23,7 +23,7 @@ pub struct Place {
     pub device: String,
     pub backend: String,
     pub driver: String,
-    /// Of the backend's API.
+    /// Version of the backend's API.
     pub api_version: Option<String>,
     pub device_type: String,
     pub dtype: String,

@@ -92,9 +92,11 @@ fn missing(name: &str) -> Error {
     Error::MissingTensor { name: name.into() }
 }
 
-/// [L·D, B, H].
-fn state_shape(model: &Model, batch_size: usize) -> [usize; 3] {
-    [model.config.num_layers * model.config.num_directions(), batch_size, model.config.hidden_size]
+/// [L·D, B, H] of a state by its index; a projected h has P values a row.
+fn state_shape(model: &Model, batch_size: usize, state: usize) -> [usize; 3] {
+    let config = &model.config;
+    let size = if state == 0 { config.h_size() } else { config.hidden_size };
+    [config.num_layers * config.num_directions(), batch_size, size]
 }
 
 struct InputFile<'data>(SafeTensors<'data>);
@@ -139,16 +141,14 @@ impl InputFile<'_> {
 
     /// The cell's states one behind the other, zeros for one that is not given; nothing if none is.
     fn states(&self, names: &[String], model: &Model, batch_size: usize) -> Result<Option<Vec<f32>>, Error> {
-        let shape = state_shape(model, batch_size);
-        let given = names[..model.cell.spec().states.len()]
-            .iter()
-            .map(|name| self.values(name, &shape))
-            .collect::<Result<Vec<_>, _>>()?;
+        let shape = |state| state_shape(model, batch_size, state);
+        let names = names[..model.cell.spec().states.len()].iter().enumerate();
+        let given = names.map(|(state, name)| self.values(name, &shape(state))).collect::<Result<Vec<_>, _>>()?;
         if given.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let zeros = vec![0.0; shape.iter().product()];
-        Ok(Some(given.into_iter().flat_map(|state| state.unwrap_or_else(|| zeros.clone())).collect()))
+        let zeros = |state| vec![0.0; shape(state).iter().product()];
+        Ok(Some(given.into_iter().enumerate().flat_map(|(at, state)| state.unwrap_or_else(|| zeros(at))).collect()))
     }
 
     fn lengths(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
@@ -227,7 +227,14 @@ fn split_states<'a>(
     shape: SeqShape,
     block: &'a [f32],
     names: [String; STATES.len()],
-) -> impl Iterator<Item = (String, Vec<usize>, &'a [f32])> + use<'a> {
-    let shape = state_shape(model, shape.batch_size);
-    names.into_iter().zip(block.chunks(shape.iter().product())).map(move |(name, state)| (name, shape.to_vec(), state))
+) -> Vec<(String, Vec<usize>, &'a [f32])> {
+    let mut rest = block;
+    let states = names.into_iter().take(model.cell.spec().states.len()).enumerate();
+    let split = states.map(|(state, name)| {
+        let shape = state_shape(model, shape.batch_size, state);
+        let (values, behind) = rest.split_at(shape.iter().product());
+        rest = behind;
+        (name, shape.to_vec(), values)
+    });
+    split.collect()
 }
