@@ -50,7 +50,8 @@ fn shapes() {
     refused(plan(2, 0), &["batch_size", "0"]);
     refused(plan(usize::MAX, 2), &["seq_len"]);
     refused(plan(1 << 20, 1 << 20), &["T·B", "1099511627776", "4294967295"]);
-    refused(plan(1 << 14, 1 << 14), &["u32 index"]);
+    refused(plan(1 << 14, 1 << 14), &["u32 index of workspace and reserve; at this B the longest T is 4369: go on in chunks"]);
+    refused(plan(1, 1 << 28), &["u32 index", "at most B = 71582788: take fewer rows"]);
     let wide = lstm(RnnConfig::new(1, 1)).with_strategy(Strategy::Stepwise);
     refused(
         wide.plan(SeqShape { seq_len: 2, batch_size: 65_536 * 8 }, Mode::Inference),
@@ -242,7 +243,7 @@ fn small_devices() {
     let default = device_with(|_| {});
     let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
     let long = SeqShape { seq_len: 100_000, batch_size: 16 };
-    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`", "truncated BPTT", "268435456"]);
+    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`; at this B up to", "truncated BPTT", "268435456"]);
     // The products of the whole sequence would not fit one binding; those of a window do.
     let windows = SeqShape { seq_len: 3_000, batch_size: 64 };
     assert!(rnn.plan(windows, Mode::Inference).is_ok());

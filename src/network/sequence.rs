@@ -36,7 +36,11 @@ impl SeqShape {
         let max = u64::from(u32::MAX);
         match (self.seq_len as u64).checked_mul(self.batch_size as u64) {
             Some(rows) if rows <= max => Ok(()),
-            rows => Err(Error::Limit { limit: Limit::Index("T·B".into()), needed: rows.unwrap_or(u64::MAX), actual: max }),
+            rows => Err(Error::Limit {
+                limit: Limit::Index("T·B; take fewer rows, or the steps in chunks".into()),
+                needed: rows.unwrap_or(u64::MAX),
+                actual: max,
+            }),
         }
     }
 }

@@ -185,31 +185,41 @@ impl<'a> BackwardBuffers<'a> {
     }
 }
 
-/// What to do about a training run that is too long.
-const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
+/// What to do about a run that is too long, of so many steps.
+fn shorter(mode: Mode, seq_len: usize, needed: u64, actual: u64) -> String {
+    let longest = (seq_len as u128 * u128::from(actual) / u128::from(needed)) as u64;
+    match (mode, longest) {
+        (_, 0) => "; take fewer rows at a time".into(),
+        (Mode::Training, longest) => format!("; at this B up to {longest} steps fit: train on chunks (truncated BPTT)"),
+        (Mode::Inference, longest) => {
+            format!("; at this B up to {longest} steps fit: go on in chunks, each from the state where the last ended")
+        }
+    }
+}
 
 impl BufferSizes {
     /// Refuses what no buffer of the device can hold, and slots that no binding of it can.
-    pub(crate) fn check(&self, mode: Mode, limits: &wgpu::Limits, slots: &[Slot]) -> Result<()> {
-        self.check_each("max_buffer_size", limits.max_buffer_size, mode)?;
+    pub(crate) fn check(&self, mode: Mode, seq_len: usize, limits: &wgpu::Limits, slots: &[Slot]) -> Result<()> {
+        self.check_each("max_buffer_size", limits.max_buffer_size, mode, seq_len)?;
         let widest = |role| slots.iter().filter(|slot| slot.role == role).map(|slot| slot.size).max().unwrap_or(0);
         let bound = Self { reserve: widest(Role::Reserve), workspace: widest(Role::Workspace), ..*self };
-        bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode)
+        bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode, seq_len)
     }
 
-    fn check_each(&self, limit: &'static str, actual: u64, mode: Mode) -> Result<()> {
-        let hint = if mode == Mode::Training { SHORTER } else { "" };
+    fn check_each(&self, limit: &'static str, actual: u64, mode: Mode, seq_len: usize) -> Result<()> {
+        // With whether it grows with T.
         let all = [
-            ("params", self.params, ""),
-            ("d_params", if mode == Mode::Training { self.d_params } else { 0 }, ""),
-            ("input", self.input, hint),
-            ("output", self.output, hint),
-            ("initial_state", self.state, ""),
-            ("reserve", self.reserve, hint),
-            ("workspace", self.workspace, hint),
+            ("params", self.params, false),
+            ("d_params", if mode == Mode::Training { self.d_params } else { 0 }, false),
+            ("input", self.input, true),
+            ("output", self.output, true),
+            ("initial_state", self.state, false),
+            ("reserve", self.reserve, true),
+            ("workspace", self.workspace, mode == Mode::Training),
         ];
-        for (name, needed, hint) in all {
+        for (name, needed, grows) in all {
             if needed > actual {
+                let hint = if grows { shorter(mode, seq_len, needed, actual) } else { String::new() };
                 return Err(Error::Limit { limit: Limit::Device(limit, format!("of `{name}`{hint}")), needed, actual });
             }
         }

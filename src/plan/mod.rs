@@ -104,7 +104,7 @@ impl Asked<'_> {
             schedule.check(&layer, true)?;
         }
         let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options, step });
-        sizes.check(mode, ctx.limits(), &maps.slots())?;
+        sizes.check(mode, dims.seq_len as usize, ctx.limits(), &maps.slots())?;
         Ok((maps, sizes))
     }
 

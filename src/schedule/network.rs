@@ -53,10 +53,18 @@ impl Dims {
         let largest = shape.rows() as u128 * width * config.num_directions() as u128;
         let states =
             shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
-        for needed in [largest, states * cell.states.len() as u128] {
+        let (steps, rows) = (shape.seq_len as u128, shape.batch_size as u128);
+        let all = [("workspace and reserve", largest, steps), ("states", states * cell.states.len() as u128, 1)];
+        for (what, needed, steps) in all {
             if needed > most.into() {
+                let longest = u128::from(most) / (needed / steps);
+                let way_out = if steps > 1 && longest > 0 {
+                    format!("; at this B the longest T is {longest}: go on in chunks, each from the state where the last ended")
+                } else {
+                    format!("; at most B = {}: take fewer rows at a time", u128::from(most) / (needed / steps / rows).max(1))
+                };
                 let needed = u64::try_from(needed).unwrap_or(u64::MAX);
-                return Err(Error::Limit { limit: Limit::Index(String::new()), needed, actual: most });
+                return Err(Error::Limit { limit: Limit::Index(format!("{what}{way_out}")), needed, actual: most });
             }
         }
         Ok(Self {
