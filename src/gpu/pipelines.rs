@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use wgpu::WasmNotSync;
+
 use crate::error::Result;
 use crate::gpu::kernel::{Kernel, KernelSource};
 
@@ -36,7 +38,7 @@ impl Pipelines {
 /// Builds the pipelines of these kernels that have none yet: natively side by side, on as many threads as there are.
 pub(super) fn compile<'a>(
     kernels: impl Iterator<Item = &'a Arc<Kernel>>,
-    build: impl Fn(&Kernel) -> Result<()> + Sync,
+    build: impl Fn(&Kernel) -> Result<()> + WasmNotSync,
 ) -> Result<()> {
     let mut missing: Vec<&Arc<Kernel>> = Vec::new();
     for kernel in kernels {

@@ -40,15 +40,7 @@ impl Plan {
         }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
-        let output_of = |layer| match self.mode {
-            _ if layer == last => output,
-            Mode::Training => reserve.outputs[layer],
-            // A window's output takes the place of what it was made from.
-            Mode::Inference if dims.directions == 1 => output,
-            // The other direction still needs that: layers write to and from.
-            Mode::Inference if (last - layer) % 2 == 0 => output,
-            Mode::Inference => map.inner,
-        };
+        let output_of = |layer| self.output_of(&dims, layer, output);
         for layer in 0..=last {
             let below = if layer == 0 { user.input } else { output_of(layer - 1) };
             let mut sizes = dims.step_sizes(network, layer, options.reset);
@@ -94,6 +86,20 @@ impl Plan {
         }
         program.extend(self.pack_output(output, user.output)?);
         Ok(program)
+    }
+
+    /// Where a layer's output goes; `output` is the last one's.
+    fn output_of(&self, dims: &Dims, layer: usize, output: Slot) -> Slot {
+        let last = self.network.config.num_layers - 1;
+        match self.mode {
+            _ if layer == last => output,
+            Mode::Training => self.maps.reserve.outputs[layer],
+            // A window's output takes the place of what it was made from.
+            Mode::Inference if dims.directions == 1 => output,
+            // The other direction still needs that: layers write to and from.
+            Mode::Inference if (last - layer).is_multiple_of(2) => output,
+            Mode::Inference => self.maps.forward.inner,
+        }
     }
 
     /// The dispatch that brings the output to the caller's buffer, if it is not there.

@@ -22,6 +22,7 @@ pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
 use memory::{Chosen, Maps, SingleStep};
+use projection::{Projection, ProjectionMap};
 
 use crate::error::Result;
 use crate::gpu::context::Context;
@@ -262,6 +263,21 @@ impl Plan {
         let header = self.maps.reserve.header;
         let p = self.network.config.dropout;
         (layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: layer - 1, header })
+    }
+
+    /// A layer of a pass, if its h is projected. `sizes` are as its recurrence takes them.
+    fn projection<'a>(
+        &'a self,
+        dims: &'a Dims,
+        map: &'a ProjectionMap,
+        user: &'a UserSlots,
+        options: Options,
+        (marks, layer): (Slot, usize),
+        sizes: StepSizes,
+    ) -> Option<Projection<'a>> {
+        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
+        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
+        (network.config.proj_size > 0).then_some(projection)
     }
 
     fn params(&self) -> Slot {

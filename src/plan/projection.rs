@@ -10,7 +10,6 @@ use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot, elementwise};
 use crate::network::sequence::Mode;
-use crate::plan::Plan;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::product::{Matrix, Product, Splits, Tiles, matmuls};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
@@ -170,23 +169,6 @@ pub(crate) fn sources() -> Vec<KernelSource> {
         sources.extend([copy_source(access, Element::F32), final_states_source(access), read_gradients_source(access)]);
     }
     sources
-}
-
-impl Plan {
-    /// A layer of a pass, if its h is projected. `sizes` are as its recurrence takes them.
-    pub(super) fn projection<'a>(
-        &'a self,
-        dims: &'a Dims,
-        map: &'a ProjectionMap,
-        user: &'a UserSlots,
-        options: Options,
-        (marks, layer): (Slot, usize),
-        sizes: StepSizes,
-    ) -> Option<Projection<'a>> {
-        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
-        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
-        (network.config.proj_size > 0).then_some(projection)
-    }
 }
 
 /// A layer whose h is projected, in one pass.

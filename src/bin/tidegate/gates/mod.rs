@@ -89,10 +89,10 @@ fn draw(args: &Args, networks: &[(&Model, Sequence<'_>)]) -> Result<()> {
     }
     let title = format!("{} on {}", file_name(&args.model), file_name(&args.input));
     let formula = model.cell.spec().formula.into_owned();
-    let (units, count) = (model.config.hidden_size, groups.len());
+    let units = model.config.hidden_size;
     let page = Page { title, window, units, formula, groups };
     files::write(&args.html, page.html()?.as_bytes())?;
-    print(&format!("wrote {}: {maps} maps of {count} layers and directions, {units} units each\n", args.html.display()))
+    print(&format!("wrote {}: {maps} maps of {units} units\n", args.html.display()))
 }
 
 fn count_maps(model: &Model) -> usize {
