@@ -1,6 +1,6 @@
 // First dispatch of every encode: brings the small, optional buffers into the workspace.
 //
-// marks: lengths [B], then, if given, reset [T, B]. state: initial states, zeros if not given; then, for backward, the
+// mask: lengths [B], then, if given, reset [T, B]. state: initial states, zeros if not given; then, for backward, the
 // gradients of the final states. With dropout the current key goes to the reserve's header, and the call is counted up.
 
 @compute @workgroup_size(64)
@@ -9,11 +9,11 @@ fn pack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     for (var i = id.x; i < sizes.batch; i += stride) {
         var length = sizes.seq_len;
         if sizes.has_lengths == 1u { length = min(length, lengths[i]); }
-        marks[i] = length;
+        mask[i] = length;
     }
     if sizes.has_reset == 1u {
         for (var i = id.x; i < sizes.seq_len * sizes.batch; i += stride) {
-            marks[sizes.batch + i] = reset[i];
+            mask[sizes.batch + i] = reset[i];
         }
     }
     for (var i = id.x; i < sizes.states * sizes.block; i += stride) {
@@ -25,10 +25,10 @@ fn pack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
         var value = 0.0;
         if given && sizes.has_initial == 1u { value = initial_state[at]; }
         state[i + gap] = value;
-        if sizes.carry != 0u {
+        if sizes.d_state_at != 0u {
             var d_value = 0.0;
             if given && sizes.has_d_final == 1u { d_value = d_final_state[at]; }
-            state[sizes.carry + i] = d_value;
+            state[sizes.d_state_at + i] = d_value;
         }
     }
     if sizes.has_dropout == 1u && id.x == 0u {

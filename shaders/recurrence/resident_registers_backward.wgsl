@@ -90,12 +90,12 @@ fn resident_registers_backward(@builtin(workgroup_id) group: vec3u, @builtin(loc
 
     let row_end = min(sizes.batch, (group.y + 1u) * sizes.team_rows);
     for (var b = group.y * sizes.team_rows; b < row_end; b++) {
-        restore(STATES, sizes.carry, direction, b, thread, THREADS);
+        restore(STATES, sizes.d_state_at, direction, b, thread, THREADS);
         // What the chunk before made last.
         for (var i = thread; i < GATES * sizes.hidden; i += THREADS) {
             var value = 0.0;
             if start > 0u {
-                value = d_rows[sizes.d_rh + gate_index(direction, row_of(time_before(start, direction), b), 0u, 0u) + i];
+                value = d_gates[sizes.d_rh + gate_index(direction, row_of(time_before(start, direction), b), 0u, 0u) + i];
             }
             publish(start + 1u, direction, b, 0u, i, value);
         }

@@ -59,7 +59,7 @@ files! {
     "shared/holds",
     "shared/kept_states",
     "shared/links",
-    "shared/marks",
+    "shared/mask",
     "shared/restore",
     "shared/starts",
     "shared/step_backward",
@@ -145,8 +145,8 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let of_marks = ["shared/edges", "shared/holds", "shared/links", "shared/marks"];
-        let expected = [&of_marks[..], &["shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"]].concat();
+        let of_mask = ["shared/edges", "shared/holds", "shared/links", "shared/mask"];
+        let expected = [&of_mask[..], &["shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"]].concat();
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

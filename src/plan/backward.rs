@@ -26,29 +26,30 @@ impl Plan {
             d_final_state: user.d_final_state,
             dropout_state: Slot::EMPTY,
             header: Slot::EMPTY,
-            marks: map.marks,
+            mask: map.mask,
             state: map.state,
         };
-        let carry = (dims.states * dims.block) as u32;
-        let mut program =
-            vec![pack(ctx, &first, PackSizes { carry, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into()];
+        let d_state_at = (dims.states * dims.block) as u32;
+        let mut program = vec![
+            pack(ctx, &first, PackSizes { d_state_at, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into(),
+        ];
         if options.hold {
-            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
+            program.push(pack_hold(ctx, user.hold, map.mask, &dims.step_sizes(network, 0, options.reset))?.into());
         }
         let last = network.config.num_layers - 1;
         for layer in (0..=last).rev() {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
-            sizes.carry = carry;
+            sizes.d_state_at = d_state_at;
             sizes.has_hold = hold_mode(network, layer, options.hold);
-            sizes.snapshot = map.snapshot as u32;
             sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
             let output = if layer == last { user.output } else { reserve.outputs[layer] };
             let mut slots = BackwardSlots {
                 params: user.params,
-                d_rows: map.d_rows,
+                d_gates: map.d_gates,
                 state: map.state,
-                marks: map.marks,
+                behind_state: map.behind_state,
+                mask: map.mask,
                 output,
                 reserve: reserve.kept[layer],
                 d_output: if layer == last { user.d_output } else { map.d_inner },
@@ -56,12 +57,12 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
-            let projection = self.projection(&dims, projection_map, &user, options, (map.marks, layer), sizes);
+            let projection = self.projection(&dims, projection_map, &user, options, (map.mask, layer), sizes);
             if let Some(projection) = &projection {
                 projection.begin_backward(&mut slots, &mut program)?;
             }
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
-            let around = [map.state, map.marks, slots.output, reserve.kept[layer], map.operands];
+            let around = [map.state, map.mask, slots.output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
             let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options, projection };
@@ -96,7 +97,7 @@ impl LayerProducts<'_> {
         // Where the caller's input is not read it may be anything, even NaN, and 0·NaN is NaN.
         if dropout.is_some() || (layer == 0 && (options.lengths || options.hold)) {
             input = map.prepared;
-            program.push(prepare(ctx, sizes, columns, [below, input, map.marks], dropout)?.into());
+            program.push(prepare(ctx, sizes, columns, [below, input, map.mask], dropout)?.into());
         }
         let block = network.layout.block(layer, 0);
         let len = block.len as u64 * dims.directions;
@@ -106,7 +107,8 @@ impl LayerProducts<'_> {
             let slot = Slot { size: 4 * len * count, ..map.partial };
             Matrix::rows(slot, columns).at((offset - network.layout.block(layer, 0).weight_ih) as u64).stacked(block.len as u64)
         };
-        let d_gates = |offset: u64| Matrix::rows(map.d_rows, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
+        let gate_gradients =
+            |offset: u64| Matrix::rows(map.d_gates, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
         let product = |m: u64, n: u64, a: Matrix, b: Matrix, c: Matrix| Product {
             m,
             n,
@@ -124,7 +126,7 @@ impl LayerProducts<'_> {
         program.extend(matmuls(
             ctx,
             tiles,
-            &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih),
+            &product(dims.gate_rows, columns, gate_gradients(0), Matrix::rows(input, columns), weight_ih),
         )?);
         if let (Some(projection), Some(weight_hr)) = (&projection, block.proj) {
             let proj = network.config.proj_size as u64;
@@ -132,9 +134,9 @@ impl LayerProducts<'_> {
             program.extend(matmuls(
                 ctx,
                 tiles,
-                &product(dims.gate_rows, proj, d_gates(d_rh), h, partial(block.weight_hh, proj)),
+                &product(dims.gate_rows, proj, gate_gradients(d_rh), h, partial(block.weight_hh, proj)),
             )?);
-            projection.gradients(d_gates(d_rh), map.operands, partial(weight_hr, dims.hidden), splits, program)?;
+            projection.gradients(gate_gradients(d_rh), map.operands, partial(weight_hr, dims.hidden), splits, program)?;
         }
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
         let first = if projection.is_some() { 0 } else { cell.first_phase_gates as u64 };
@@ -142,7 +144,7 @@ impl LayerProducts<'_> {
         let operand_len = dims.directions * dims.rows * dims.hidden;
         for (gate, gates, offset) in [(0, first, 0), (first, second, operand_len)] {
             if gates > 0 {
-                let a = d_gates(d_rh + gate * dims.hidden);
+                let a = gate_gradients(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
                 let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
                 program.extend(matmuls(ctx, tiles, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
@@ -157,7 +159,7 @@ impl LayerProducts<'_> {
             sums.push((cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
         }
         for (columns, from, to) in sums {
-            let a = Matrix::rows(map.d_rows, columns).at(from).stacked(dims.rows * columns);
+            let a = Matrix::rows(map.d_gates, columns).at(from).stacked(dims.rows * columns);
             program.push(column_sum(ctx, [dims.rows, columns, dims.directions], a, partial(to, columns), splits)?.into());
         }
         let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
@@ -187,7 +189,7 @@ impl LayerProducts<'_> {
                 n: columns,
                 k: dims.gate_rows,
                 batches: 1,
-                a: Matrix::rows(map.d_rows, dims.gate_rows).at(direction * dims.rows * dims.gate_rows),
+                a: Matrix::rows(map.d_gates, dims.gate_rows).at(direction * dims.rows * dims.gate_rows),
                 b: Matrix::rows(plan.params(), columns).at(weight_ih),
                 c: Matrix::rows(raw, columns),
                 bias: None,
@@ -198,14 +200,14 @@ impl LayerProducts<'_> {
         }
         // `prepare` clears what was not read itself.
         if layer == 0 && (options.lengths || options.hold) && (raw == dst || dst.element == Element::PackedF16) {
-            program.push(clear_padding(ctx, sizes, columns, [raw, map.marks])?.into());
+            program.push(clear_padding(ctx, sizes, columns, [raw, map.mask])?.into());
         }
         if raw == dst {
             return Ok(());
         }
         program.push(match dst.element {
             Element::PackedF16 => pack_halves(ctx, raw, dst)?.into(),
-            _ => prepare(ctx, sizes, columns, [raw, dst, map.marks], dropout)?.into(),
+            _ => prepare(ctx, sizes, columns, [raw, dst, map.mask], dropout)?.into(),
         });
         Ok(())
     }

@@ -117,9 +117,9 @@ impl Maps {
 
     /// The parts of reserve and workspace that are bound as a whole.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let ForwardMap { marks, state, exchange, input_part, inner, prepared, unpacked, .. } = self.forward;
+        let ForwardMap { mask, state, exchange, input_part, inner, prepared, unpacked, .. } = self.forward;
         let mut slots = match self.step {
-            SingleStep::None => vec![marks, state, exchange, input_part, inner, prepared, unpacked],
+            SingleStep::None => vec![mask, state, exchange, input_part, inner, prepared, unpacked],
             SingleStep::Products(map) => [&[input_part, unpacked][..], &map.slots()].concat(),
             SingleStep::Fused(map) => map.slots().to_vec(),
         };
@@ -127,7 +127,7 @@ impl Maps {
         slots.extend(self.projection.slots());
         if let Some((map, projection)) = &self.backward {
             slots.extend(projection.slots());
-            slots.extend([map.marks, map.state, map.exchange, map.d_rows, map.operands, map.d_inner, map.prepared, map.partial]);
+            slots.extend([map.mask, map.state, map.exchange, map.d_gates, map.operands, map.d_inner, map.prepared, map.partial]);
         }
         slots
     }
@@ -154,10 +154,10 @@ pub(crate) struct ReserveMap {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardMap {
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
-    /// Where a snapshot begins in the state, in elements; 0 if there is none.
-    pub snapshot: u64,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
     /// Words between the workgroups of strategy persistent.
     pub exchange: Slot,
     /// x·W_ih + b_ih of one layer and window of steps: `[D, window·B, G, H]`.
@@ -173,13 +173,13 @@ pub(crate) struct ForwardMap {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BackwardMap {
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
     /// As in [`ForwardMap`].
-    pub snapshot: u64,
+    pub behind_state: u64,
     pub exchange: Slot,
     /// Gradients of the gates of one layer, see `shared/step_backward.wgsl`.
-    pub d_rows: Slot,
+    pub d_gates: Slot,
     /// Operands of the weight_hh gradient, see `prologue/previous_states.wgsl`.
     pub operands: Slot,
     /// Gradient of the output of the layer below.
@@ -214,9 +214,9 @@ impl ForwardMap {
         let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
-            marks: arena.alloc(dims.marks()),
+            mask: arena.alloc(dims.mask()),
             state: arena.alloc(state + extra.behind_state),
-            snapshot: if extra.behind_state > 0 { state } else { 0 },
+            behind_state: state,
             exchange: arena.alloc(extra.exchange),
             input_part: arena.alloc(dims.directions * window * dims.batch * dims.gate_rows),
             window,
@@ -239,11 +239,11 @@ impl BackwardMap {
             block * dims.directions * weight_splits(ctx, network, dims, layer, tiles)
         };
         Self {
-            marks: arena.alloc(dims.marks()),
+            mask: arena.alloc(dims.mask()),
             state: arena.alloc(2 * dims.states * dims.block + extra.behind_state),
-            snapshot: if extra.behind_state > 0 { 2 * dims.states * dims.block } else { 0 },
+            behind_state: 2 * dims.states * dims.block,
             exchange: arena.alloc(extra.exchange),
-            d_rows: arena.alloc(dims.d_unit_offset(network) + units),
+            d_gates: arena.alloc(dims.d_unit_offset(network) + units),
             operands: arena.alloc(dims.directions * dims.rows * dims.hidden * if two_phases { 2 } else { 1 }),
             d_inner: arena.alloc(if stacked { dims.rows * dims.output } else { 0 }),
             prepared: arena.alloc(dims.rows * widest),

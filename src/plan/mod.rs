@@ -272,11 +272,11 @@ impl Plan {
         map: &'a ProjectionMap,
         user: &'a UserSlots,
         options: Options,
-        (marks, layer): (Slot, usize),
+        (mask, layer): (Slot, usize),
         sizes: StepSizes,
     ) -> Option<Projection<'a>> {
         let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
-        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
+        let projection = Projection { ctx, network, dims, tiles, map, user, options, mask, layer, sizes };
         (network.config.proj_size > 0).then_some(projection)
     }
 

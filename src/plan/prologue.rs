@@ -15,7 +15,7 @@ sizes! {
     PackSizes {
         seq_len, batch, states, block, state_gap,
         /// Where the final states' gradient goes in the state; 0 in forward.
-        carry,
+        d_state_at,
         has_lengths, has_reset, has_initial, has_d_final, has_dropout,
         /// Elements of the caller's states that are a projected h: the state 0 of the recurrence starts from 0 instead.
         projected,
@@ -32,7 +32,7 @@ pub(crate) struct Pack {
     pub dropout_state: Slot,
     /// Where the reserve keeps the dropout key of this call.
     pub header: Slot,
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
 }
 
@@ -44,7 +44,7 @@ fn pack_source() -> KernelSource {
         Binding::read("d_final_state"),
         Binding::write("dropout_state").of_u32(),
         Binding::write("header").of_u32(),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::write("state"),
     ];
     KernelSource::new("prologue/pack", &[], &bindings, StepIndex::None, PackSizes::WGSL)
@@ -61,21 +61,21 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
         has_dropout: present(p.dropout_state),
         ..sizes
     };
-    let widest = [p.marks.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
-    let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.marks, p.state];
+    let widest = [p.mask.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
+    let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.mask, p.state];
     Dispatch::new(ctx, ctx.kernel(pack_source()), &slots, &sizes, elementwise(ctx, widest))
 }
 
 fn pack_hold_source() -> KernelSource {
-    let bindings = [Binding::read("hold").of_u32(), Binding::write("marks").of_u32()];
+    let bindings = [Binding::read("hold").of_u32(), Binding::write("mask").of_u32()];
     KernelSource::new("prologue/pack_hold", &[], &bindings, StepIndex::None, StepSizes::WGSL)
 }
 
-/// Brings held steps into marks, where lengths and resets are.
-pub(crate) fn pack_hold(ctx: &Context, hold: Slot, marks: Slot, sizes: &StepSizes) -> Result<Dispatch> {
+/// Brings held steps into the mask, where lengths and resets are.
+pub(crate) fn pack_hold(ctx: &Context, hold: Slot, mask: Slot, sizes: &StepSizes) -> Result<Dispatch> {
     let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
     let most = ctx.limits().max_compute_workgroups_per_dimension;
-    Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, marks], sizes, [rows.min(most.into()), 1, 1])
+    Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, mask], sizes, [rows.min(most.into()), 1, 1])
 }
 
 sizes! {
@@ -95,7 +95,7 @@ fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
     let bindings = [
         Binding::new("src", access).stored(src),
         Binding::write("dst").stored(dst),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::read("header").of_u32(),
     ];
     KernelSource::new("prologue/prepare", &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
@@ -106,7 +106,7 @@ pub(crate) fn prepare(
     ctx: &Context,
     step: &StepSizes,
     columns: u64,
-    [src, dst, marks]: [Slot; 3],
+    [src, dst, mask]: [Slot; 3],
     dropout: Option<Dropout>,
 ) -> Result<Dispatch> {
     let mut sizes = PrepareSizes {
@@ -129,7 +129,7 @@ pub(crate) fn prepare(
     }
     let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]));
     let elements = u64::from(step.rows) * columns;
-    Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
+    Dispatch::new(ctx, kernel, &[src, dst, mask, header], &sizes, elementwise(ctx, elements))
 }
 
 sizes! {
@@ -137,12 +137,12 @@ sizes! {
 }
 
 fn clear_padding_source(dst: Element) -> KernelSource {
-    let bindings = [Binding::write("dst").stored(dst), Binding::write("marks").of_u32()];
+    let bindings = [Binding::write("dst").stored(dst), Binding::write("mask").of_u32()];
     KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
 }
 
 /// Zeroes the rows past their length or held. `step` gives the row map.
-pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
+pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, mask]: [Slot; 2]) -> Result<Dispatch> {
     let sizes = PaddingSizes {
         rows: step.rows,
         columns: columns as u32,
@@ -153,7 +153,7 @@ pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst,
         has_hold: step.has_hold,
     };
     let grid = elementwise(ctx, u64::from(step.rows) * columns);
-    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, marks], &sizes, grid)
+    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, mask], &sizes, grid)
 }
 
 sizes! {
@@ -175,7 +175,7 @@ pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatc
 fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
     let bindings = [
         Binding::write("state"),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::read("output").stored(output),
         Binding::read("reserve"),
         Binding::write("operands"),
@@ -183,7 +183,7 @@ fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
     KernelSource::new("prologue/previous_states", &[], &bindings, StepIndex::None, StepSizes::WGSL).with_cell(cell)
 }
 
-/// Writes the second operand of the weight_hh gradient: `[state, marks, output, reserve, operands]`.
+/// Writes the second operand of the weight_hh gradient: `[state, mask, output, reserve, operands]`.
 pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;

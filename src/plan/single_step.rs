@@ -25,7 +25,7 @@ impl Plan {
         let mut program = Vec::new();
         for layer in 0..self.network.config.num_layers {
             let mut sizes = dims.step_sizes(&self.network, layer, options.reset);
-            sizes.part_len = 1;
+            sizes.window_len = 1;
             sizes.has_final = options.final_state.into();
             // A layer's kernel reads its input no more, so its output takes that place.
             let input = if layer == 0 { user.input } else { output };

@@ -76,7 +76,7 @@ fn forward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [B
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let tiles = layer.options.tiles;
-    let parts = Parts::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
+    let parts = Parts::new(ctx, tiles, cell, sizes, false, s.behind_state);
     let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let gate_rows = cell.gates.len() as u64 * hidden;
@@ -109,7 +109,7 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
         dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
         dispatches.push(cell_dispatch(phase)?);
     }
-    Ok(vec![cell_dispatch(START)?.into(), Segment { dispatches, steps: 0..sizes.part_len }])
+    Ok(vec![cell_dispatch(START)?.into(), Segment { dispatches, steps: 0..sizes.window_len }])
 }
 
 fn dispatches_of(segments: Vec<Segment>) -> impl Iterator<Item = Dispatch> {
@@ -123,7 +123,7 @@ fn backward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let tiles = layer.options.tiles;
-    let parts = Parts::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
+    let parts = Parts::new(ctx, tiles, cell, sizes, true, s.behind_state);
     let sizes = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let (rows, gate_rows) = (directions * batch, cell.gates.len() as u64 * hidden);

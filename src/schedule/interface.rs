@@ -42,7 +42,7 @@ pub(crate) trait Schedule: Debug + Sync {
 
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>>;
 
-    /// Fills `d_rows`.
+    /// Fills `d_gates`.
     fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>>;
 
     /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.

@@ -23,14 +23,14 @@ sizes! {
         /// Offsets in the parameters, and from one direction to the next.
         weight, bias, unit, param_stride,
         /// Offset of the running gradient in the state.
-        carry,
-        /// Offsets in d_rows.
+        d_state_at,
+        /// Offsets in d_gates.
         d_rh, d_unit,
         /// Forward, the window: its first step, and its length, which input_part holds.
-        first, part_len,
+        first, window_len,
         /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
         chunk, steps,
-        /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
+        /// Where the state holds what a repair starts from; 0 in all that is none.
         snapshot,
         /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
         members, team_rows, spin_limit, call_limit, has_status,
@@ -49,7 +49,9 @@ pub(crate) struct ForwardSlots {
     pub params: Slot,
     pub input_part: Slot,
     pub state: Slot,
-    pub marks: Slot,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
+    pub mask: Slot,
     pub output: Slot,
     pub reserve: Slot,
     pub final_state: Slot,
@@ -57,7 +59,7 @@ pub(crate) struct ForwardSlots {
     pub exchange: Slot,
     /// For strategy persistent alone.
     pub status: Slot,
-    /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `marks` hold it.
+    /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `mask` hold it.
     pub call: Option<CallSlots>,
 }
 
@@ -73,9 +75,11 @@ pub(crate) struct CallSlots {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BackwardSlots {
     pub params: Slot,
-    pub d_rows: Slot,
+    pub d_gates: Slot,
     pub state: Slot,
-    pub marks: Slot,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
+    pub mask: Slot,
     pub output: Slot,
     pub reserve: Slot,
     pub d_output: Slot,
@@ -92,7 +96,7 @@ impl ForwardSlots {
             (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
             (Binding::write("input_part"), self.input_part),
             (Binding::write("state"), self.state),
-            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::write("mask").of_u32(), self.mask),
             (Binding::write("output").stored(self.output.element), self.output),
             (Binding::write("reserve"), self.reserve),
             (Binding::write("final_state"), self.final_state),
@@ -107,7 +111,7 @@ impl ForwardSlots {
         self.pairs().map(|(_, slot)| slot)
     }
 
-    /// Without state and marks, but with what the call gives.
+    /// Without the state and the mask, but with what the call gives.
     fn call_pairs(&self, call: &CallSlots) -> [(Binding, Slot); 8] {
         let [params, input_part, _, _, output, reserve, final_state] = self.pairs();
         [
@@ -133,7 +137,8 @@ impl ForwardSlots {
             params: stored(params),
             input_part: Slot::EMPTY,
             state: Slot::EMPTY,
-            marks: Slot::EMPTY,
+            behind_state: 0,
+            mask: Slot::EMPTY,
             output: stored(output),
             reserve: Slot::EMPTY,
             final_state: Slot::EMPTY,
@@ -149,9 +154,9 @@ impl BackwardSlots {
     fn pairs(&self) -> [(Binding, Slot); 8] {
         [
             (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
-            (Binding::write("d_rows"), self.d_rows),
+            (Binding::write("d_gates"), self.d_gates),
             (Binding::write("state"), self.state),
-            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::write("mask").of_u32(), self.mask),
             (Binding::read("output").stored(self.output.element), self.output),
             (Binding::read("reserve"), self.reserve),
             (Binding::new("d_output", self.d_output.read_access()).stored(self.d_output.element), self.d_output),
@@ -185,9 +190,10 @@ pub(super) fn backward_bindings([params, output, d_output]: [Element; 3], d_outp
     let role = if d_output_access == Access::Read { Role::DOutput } else { Role::Workspace };
     let slots = BackwardSlots {
         params: stored(Role::Params, params),
-        d_rows: Slot::EMPTY,
+        d_gates: Slot::EMPTY,
         state: Slot::EMPTY,
-        marks: Slot::EMPTY,
+        behind_state: 0,
+        mask: Slot::EMPTY,
         output: stored(Role::Output, output),
         reserve: Slot::EMPTY,
         d_output: stored(role, d_output),

@@ -93,7 +93,7 @@ impl Dims {
         (bytes / step).clamp(1, self.seq_len)
     }
 
-    /// Where the per-unit gradients start in d_rows.
+    /// Where the per-unit gradients start in d_gates.
     pub(crate) fn d_unit_offset(&self, network: &Network) -> u64 {
         self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
@@ -115,8 +115,8 @@ impl Dims {
         bias + network.cell.unit_rows() as u64 * self.hidden
     }
 
-    /// Words of lengths, resets and links: see `shared/marks.wgsl`.
-    pub(crate) fn marks(&self) -> u64 {
+    /// Words of lengths, resets and links: see `shared/mask.wgsl`.
+    pub(crate) fn mask(&self) -> u64 {
         self.batch + (1 + self.directions) * self.rows
     }
 

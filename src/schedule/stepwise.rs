@@ -86,7 +86,7 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
-    Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
+    Ok(vec![Segment { dispatches, steps: 0..sizes.window_len }])
 }
 
 fn backward_source(cell: &ShaderCell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {

@@ -138,13 +138,13 @@ fn clear_source() -> KernelSource {
     KernelSource::new("prologue/clear_exchange", &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// The dispatch that prepares a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
+/// The dispatch that prepares a chunk. `d_state_at` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
     sizes: &StepSizes,
     [state, exchange]: [Slot; 2],
-    carry: u32,
+    d_state_at: u32,
     repair: &Dispatch,
 ) -> Result<Dispatch> {
     let layer_len = sizes.directions * sizes.batch * sizes.hidden;
@@ -153,10 +153,10 @@ fn clear(
         words,
         repair_y: repair.groups[1],
         repair_z: repair.groups[2],
-        copies: cell.states.len() as u32 + u32::from(carry == 0),
+        copies: cell.states.len() as u32 + u32::from(d_state_at == 0),
         layer_len,
         block: sizes.block,
-        state_at: carry + sizes.layer * sizes.batch * sizes.hidden,
+        state_at: d_state_at + sizes.layer * sizes.batch * sizes.hidden,
         snapshot: sizes.snapshot,
     };
     let widest = u64::from(sizes.words.max(sizes.copies * layer_len));
@@ -206,10 +206,17 @@ fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
-    let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
+    let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.window_len);
     let Layout { members, team_rows, .. } = body.layout;
-    let steps = sizes.first + sizes.part_len;
-    let sizes = shared_sizes(ctx, r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let steps = sizes.first + sizes.window_len;
+    let sizes = shared_sizes(
+        ctx,
+        r,
+        [members, team_rows],
+        chunk,
+        s.status,
+        StepSizes { steps, snapshot: s.behind_state as u32, ..*sizes },
+    );
     let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
     let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
@@ -218,7 +225,7 @@ fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s
     let sizes = StepSizes { snapshot: 0, ..sizes };
     let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
     let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, groups)?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
+    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.window_len.div_ceil(chunk) }])
 }
 
 fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
@@ -237,9 +244,16 @@ fn backward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, 
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(ctx, r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
+    let sizes = shared_sizes(
+        ctx,
+        r,
+        [layout.members, layout.team_rows],
+        chunk,
+        s.status,
+        StepSizes { steps, snapshot: s.behind_state as u32, ..*sizes },
+    );
     let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
-    let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
+    let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.d_state_at, &repair)?;
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let sizes = StepSizes { snapshot: 0, ..sizes };

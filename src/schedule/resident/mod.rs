@@ -71,18 +71,18 @@ pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSiz
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let flops = layer.options.dispatch_flops;
-    let steps = sizes.first + sizes.part_len;
+    let steps = sizes.first + sizes.window_len;
     let unrolled = AllSteps::new(layer, false);
     let chunk = match &unrolled {
         Some(unrolled) => unrolled.chunk(flops),
         None => chunk(ctx, flops, cell, sizes, false),
     };
-    let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
+    let sizes = StepSizes { steps, chunk: chunk.min(sizes.window_len), ..*sizes };
     let dispatch = match unrolled {
         Some(unrolled) => unrolled.forward(&Layer { sizes: &sizes, ..*layer }, s)?,
         None => forward_dispatch(ctx, cell, &sizes, s)?,
     };
-    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.window_len.div_ceil(sizes.chunk) }])
 }
 
 fn backward_source(

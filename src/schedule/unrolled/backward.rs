@@ -57,7 +57,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
     let _ = writeln!(
         w,
         "let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n\
-         restore(STATES, sizes.carry, direction, row0, thread, {threads}u);"
+         restore(STATES, sizes.d_state_at, direction, row0, thread, {threads}u);"
     );
     emit::place(&mut w, share, work);
     emit::hold(&mut w, share, work);
@@ -73,7 +73,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
          if start > 0u {{\nfor (var i = thread; i < {rows}u * GATES * sizes.hidden; i += {threads}u) {{\n\
          let r = i / (GATES * sizes.hidden);\nlet gate_row = i % (GATES * sizes.hidden);\n\
          if row0 + r < sizes.batch {{\nlet row = row_of(time_before(start, direction), row0 + r);\n\
-         publish(start - 1u, direction, row0 + r, r, gate_row, d_rows[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row]);\n}}\n}}\n}}\n\
+         publish(start - 1u, direction, row0 + r, r, gate_row, d_gates[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row]);\n}}\n}}\n}}\n\
          workgroupBarrier();",
         share.staged(work, true)
     );
@@ -134,7 +134,7 @@ pub(super) fn step(
 ) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, false);
-    w.push_str("// The next dispatch reads d_rows.\nfn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}\n");
+    w.push_str("// The next dispatch reads d_gates.\nfn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}\n");
     entry(&mut w, "stepwise_unrolled_backward", share);
     w.push_str("let step = step_index.value;\n");
     emit::place(&mut w, share, work);
@@ -170,7 +170,7 @@ fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
             "let k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
              let there{i} = sent & (k{i} < k_end) & (b{i} < sizes.batch);\n\
              let from{i} = gate_index(direction, row_of(t_from, min(b{i}, sizes.batch - 1u)), {}u, 0u);\n\
-             let value{i} = d_rows[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
+             let value{i} = d_gates[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
             phase.first
         )
     };
