@@ -110,9 +110,9 @@ fn agrees_with_pytorch() {
     assert!(cases >= 12, "only {cases} fixtures");
 }
 
-/// LSTMs with `proj_size`, by PyTorch's equations and JAX's derivatives.
+/// LSTMs with `proj_size`.
 #[test]
-fn projections_agree_with_jax() {
+fn projections_agree_with_pytorch() {
     let cases = run_all("lstmp");
     assert!(cases >= 4, "only {cases} fixtures");
 }
