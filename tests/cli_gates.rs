@@ -76,7 +76,8 @@ impl Given {
 
     /// The page's text and its data.
     fn succeed(&self) -> (String, Value) {
-        assert_eq!(succeed(self.command()), "");
+        let said = succeed(self.command());
+        assert!(said.starts_with(&format!("wrote {}: ", self.page().display())) && said.ends_with("units\n"), "{said}");
         let text = fs::read_to_string(self.page()).unwrap();
         let (_, rest) = text.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
         let data = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
