@@ -9,16 +9,23 @@ use crate::network::params::Params;
 
 impl Params {
     /// Makes each gate's block `[H, H]` of every `weight_hh` a random orthogonal matrix (Saxe et al. 2014), as PyTorch's
-    /// `nn.init.orthogonal_` on each of `weight_hh.chunk(gates)`. The same seed gives the same values on every machine.
+    /// `nn.init.orthogonal_` on each of `weight_hh.chunk(gates)`; of a block `[H, P]`, where h is projected, the columns are orthonormal. The
+    /// same seed gives the same values on every machine.
     pub fn with_orthogonal_weights(mut self, seed: u64) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Streams 0 and 1 of a seed are those of the uniform values.
         rng.set_stream(2);
+        let hidden = self.layout().hidden_size();
         let specs: Vec<_> = self.layout().iter().filter(|spec| spec.name.starts_with("weight_hh")).cloned().collect();
         for spec in specs {
-            let size = spec.shape[1];
-            for block in self.values_mut()[spec.range].chunks_exact_mut(size * size) {
-                block.copy_from_slice(&orthogonal(size, &mut rng));
+            let columns = spec.shape[1];
+            for block in self.values_mut()[spec.range].chunks_exact_mut(hidden * columns) {
+                let vectors = orthonormal(columns, hidden, &mut rng);
+                for (at, value) in block.iter_mut().enumerate() {
+                    // Square ones by rows.
+                    let (row, column) = (at / columns, at % columns);
+                    *value = if columns == hidden { vectors[row][column] } else { vectors[column][row] } as f32;
+                }
             }
         }
         self
@@ -49,11 +56,11 @@ impl Params {
     }
 }
 
-/// A random orthogonal matrix `[n, n]`: rows of a normal one, made orthogonal one after another (Gram-Schmidt, each row twice).
-fn orthogonal(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
-    for _ in 0..n {
-        let mut row: Vec<f64> = (0..n).map(|_| normal(rng)).collect();
+/// So many random orthonormal vectors of that length: normal ones, made orthogonal one after another (Gram-Schmidt, each twice).
+fn orthonormal(count: usize, len: usize, rng: &mut ChaCha8Rng) -> Vec<Vec<f64>> {
+    let mut rows: Vec<Vec<f64>> = Vec::with_capacity(count);
+    for _ in 0..count {
+        let mut row: Vec<f64> = (0..len).map(|_| normal(rng)).collect();
         for before in rows.iter().chain(&rows) {
             let along: f64 = dot(before, &row);
             row.iter_mut().zip(before).for_each(|(x, b)| *x -= along * b);
@@ -62,7 +69,7 @@ fn orthogonal(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
         row.iter_mut().for_each(|x| *x /= norm);
         rows.push(row);
     }
-    rows.into_iter().flatten().map(|x| x as f32).collect()
+    rows
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {
@@ -100,6 +107,18 @@ mod tests {
             }
         }
         assert_ne!(params.get("weight_hh_l0").unwrap()[..49], params.get("weight_hh_l1").unwrap()[..49]);
+    }
+
+    #[test]
+    fn columns_of_a_projected_block_are_orthonormal() {
+        let layout = ParamLayout::new(&Lstm::default(), &RnnConfig::new(3, 7).with_proj_size(3)).unwrap();
+        let params = Params::uniform(&layout, 5).with_orthogonal_weights(5);
+        for block in params.get("weight_hh_l0").unwrap().chunks(7 * 3) {
+            for (i, j) in (0..3).flat_map(|i| (0..3).map(move |j| (i, j))) {
+                let product: f32 = (0..7).map(|row| block[row * 3 + i] * block[row * 3 + j]).sum();
+                assert!((product - f32::from(u8::from(i == j))).abs() < 1e-6, "{i} {j}: {product}");
+            }
+        }
     }
 
     #[test]

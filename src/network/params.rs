@@ -128,6 +128,10 @@ impl ParamLayout {
         self.specs.last().map_or(0, |s| s.range.end)
     }
 
+    pub(crate) fn hidden_size(&self) -> usize {
+        self.hidden_size
+    }
+
     pub(crate) fn block(&self, layer: usize, direction: usize) -> ParamBlock {
         self.blocks[layer * self.num_directions + direction]
     }

@@ -153,8 +153,13 @@ impl<'a, F> Sequence<'a, F> {
 
 /// Values of one whole state block `[S, L·D, B, H]`, of which state 0 has P values a row where h is projected.
 pub(crate) fn state_len(cell: &CellSpec, config: &RnnConfig, shape: SeqShape) -> usize {
-    let values = config.h_size() + (cell.states.len() - 1) * config.hidden_size;
-    config.num_layers * config.num_directions() * shape.batch_size * values
+    config.num_layers * config.num_directions() * shape.batch_size * state_widths(cell, config).sum::<usize>()
+}
+
+/// Values a row of each state: H, but P of state 0 where h is projected.
+pub(crate) fn state_widths(cell: &CellSpec, config: &RnnConfig) -> impl Iterator<Item = usize> {
+    let (h, hidden) = (config.h_size(), config.hidden_size);
+    (0..cell.states.len()).map(move |state| if state == 0 { h } else { hidden })
 }
 
 /// What a forward pass gives.

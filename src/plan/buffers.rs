@@ -115,6 +115,11 @@ impl<'a> ForwardBuffers<'a> {
         Self { reset: Some(reset.into_binding()), ..self }
     }
 
+    /// Holds rows at the steps where this mask is not 0.
+    pub fn with_hold(self, hold: impl IntoBinding<'a>) -> Self {
+        Self { hold: Some(hold.into_binding()), ..self }
+    }
+
     /// Draws dropout masks by this key and counts its calls.
     pub fn with_dropout_state(self, dropout_state: impl IntoBinding<'a>) -> Self {
         Self { dropout_state: Some(dropout_state.into_binding()), ..self }

@@ -17,7 +17,7 @@ use crate::gpu::element::Element;
 use crate::import::Model;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
-use crate::network::sequence::{Mode, SeqShape};
+use crate::network::sequence::{Mode, SeqShape, state_widths};
 use crate::plan::Plan;
 use crate::product::{Tile, Tiles};
 #[cfg(not(target_arch = "wasm32"))]
@@ -206,18 +206,16 @@ impl Rnn {
             known: spec.iter().map(|state| state.name).collect::<Vec<_>>().join(", "),
         })?;
         let config = self.config();
-        let row = config.num_layers * config.num_directions() * config.hidden_size;
-        if states.is_empty() || !states.len().is_multiple_of(row * spec.len()) {
-            return Err(Error::Config(format!(
-                "`states`: {} values are no [{}, {}, B, {}]",
-                states.len(),
-                spec.len(),
-                row / config.hidden_size,
-                config.hidden_size
-            )));
+        let layers = config.num_layers * config.num_directions();
+        let widths: Vec<usize> = state_widths(self.cell_spec(), config).collect();
+        let row = layers * widths.iter().sum::<usize>();
+        if states.is_empty() || !states.len().is_multiple_of(row) {
+            let (len, count, hidden) = (states.len(), spec.len(), config.hidden_size);
+            let of_h = if config.proj_size > 0 { format!(" with an h of {}", config.proj_size) } else { String::new() };
+            return Err(Error::Config(format!("`states`: {len} values are no [{count}, {layers}, B, {hidden}]{of_h}")));
         }
-        let len = states.len() / spec.len();
-        Ok(&states[index * len..][..len])
+        let rows = layers * (states.len() / row);
+        Ok(&states[rows * widths[..index].iter().sum::<usize>()..][..rows * widths[index]])
     }
 
     /// What it was given by [`with_tuning`](Rnn::with_tuning); empty if nothing.

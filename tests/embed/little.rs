@@ -42,6 +42,12 @@ fn a_plan_allocates_what_the_app_has_not() {
     assert!(error.contains("`m`") && error.contains("h, c"), "{error}");
     let error = rnn.state_of("h", &last[1..]).unwrap_err().to_string();
     assert!(error.contains("59 values are no [2, 2, B, 5]"), "{error}");
+
+    // A projected h is narrower than c.
+    let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(3, 8).with_proj_size(4)).unwrap();
+    let block: Vec<usize> = (0..4 * (4 + 8)).collect();
+    assert_eq!(rnn.state_of("h", &block).unwrap(), &block[..16]);
+    assert_eq!(rnn.state_of("c", &block).unwrap(), &block[16..]);
 }
 
 /// `dbg!` of what an app holds is read by a person.

@@ -158,6 +158,8 @@ fn gradients_agree_with_float64_and_its_differences() {
     let values = TrainConfig::new(SHAPE, Objective::MeanSquaredError, 4).with_head_bias(false);
     let config = values.clone().with_carry_state(true);
     Model { cell: Lstm::default(), network: RnnConfig::new(3, 6).with_num_layers(2), config }.check(&ctx);
+    let projected = RnnConfig::new(3, 6).with_num_layers(2).with_proj_size(4);
+    Model { cell: Lstm::default(), network: projected, config: values.clone().with_carry_state(true) }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_batch_first(true);
     Model { cell: Gru::reset_before(), network, config: values.clone().with_ragged(true) }.check(&ctx);
     let config = tokens.clone().with_ragged(true).with_holds(true);
