@@ -9,7 +9,7 @@ use crate::plan::memory::{BackwardMap, hold_mode, weight_splits};
 use crate::plan::projection::{Projection, projected_block};
 use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
-use crate::schedule::layer::{BackwardSlots, StepSizes};
+use crate::schedule::layer::{BackwardSlots, LayerSizes};
 use crate::schedule::network::Dims;
 
 impl Plan {
@@ -34,11 +34,11 @@ impl Plan {
             pack(ctx, &first, PackSizes { d_state_at, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into(),
         ];
         if options.hold {
-            program.push(pack_hold(ctx, user.hold, map.mask, &dims.step_sizes(network, 0, options.reset))?.into());
+            program.push(pack_hold(ctx, user.hold, map.mask, &dims.layer_sizes(network, 0, options.reset))?.into());
         }
         let last = network.config.num_layers - 1;
         for layer in (0..=last).rev() {
-            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            let mut sizes = dims.layer_sizes(network, layer, options.reset);
             sizes.d_state_at = d_state_at;
             sizes.has_hold = hold_mode(network, layer, options.hold);
             sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
@@ -78,7 +78,7 @@ struct LayerProducts<'a> {
     plan: &'a Plan,
     dims: &'a Dims,
     map: &'a BackwardMap,
-    sizes: &'a StepSizes,
+    sizes: &'a LayerSizes,
     layer: usize,
     options: Options,
     /// Where h is projected.
@@ -89,7 +89,7 @@ impl LayerProducts<'_> {
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options, projection } = *self;
-        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.settings.tiles);
         let cell = &network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
@@ -171,7 +171,7 @@ impl LayerProducts<'_> {
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options, .. } = *self;
-        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
+        let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.settings.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
         }

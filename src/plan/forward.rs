@@ -9,7 +9,7 @@ use crate::plan::memory::hold_mode;
 use crate::plan::projection::projected_block;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
+use crate::schedule::layer::{CallSlots, ForwardSlots, LayerSizes};
 use crate::schedule::network::Dims;
 
 impl Plan {
@@ -36,14 +36,14 @@ impl Plan {
             program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
         }
         if options.hold {
-            program.push(pack_hold(ctx, user.hold, map.mask, &dims.step_sizes(network, 0, options.reset))?.into());
+            program.push(pack_hold(ctx, user.hold, map.mask, &dims.layer_sizes(network, 0, options.reset))?.into());
         }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
         let output_of = |layer| self.output_of(&dims, layer, output);
         for layer in 0..=last {
             let below = if layer == 0 { user.input } else { output_of(layer - 1) };
-            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            let mut sizes = dims.layer_sizes(network, layer, options.reset);
             sizes.has_reserve = (self.mode == Mode::Training).into();
             sizes.has_final = options.final_state.into();
             sizes.has_hold = hold_mode(network, layer, options.hold);
@@ -66,8 +66,6 @@ impl Plan {
                 status: user.status,
                 call,
             };
-            sizes.has_lengths = options.lengths.into();
-            sizes.has_initial = options.initial_state.into();
             if let Some(projection) = projection(sizes) {
                 projection.begin(&mut slots, &mut sizes, self.mode == Mode::Training, &mut program)?;
             }
@@ -113,7 +111,7 @@ impl Plan {
         dims: &Dims,
         layer: usize,
         input: Slot,
-        window: &StepSizes,
+        window: &LayerSizes,
         program: &mut Vec<Segment>,
     ) -> Result<()> {
         let network = &*self.network;
@@ -141,7 +139,7 @@ impl Plan {
             splits: Splits::NONE,
         };
         if len == dims.seq_len {
-            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.settings.tiles, &product)?);
             return Ok(());
         }
         // Else the directions read different rows, and batch-first those of every row of the batch lie apart.
@@ -157,7 +155,7 @@ impl Plan {
                 product.a = product.a.stacked(dims.seq_len * columns);
                 product.c = product.c.stacked(len * dims.gate_rows);
             }
-            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.settings.tiles, &product)?);
         }
         Ok(())
     }

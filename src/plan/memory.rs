@@ -85,12 +85,12 @@ impl Maps {
         let arena = |role| Arena::new(role, limits.min_storage_buffer_offset_alignment);
         let (mut reserve, mut workspace) = (arena(Role::Reserve), arena(Role::Workspace));
         let (mut of_step, mut of_backward) = (arena(Role::Workspace), arena(Role::Workspace));
-        let sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        let sizes = dims.layer_sizes(network, 0, false);
+        let layer = Layer { ctx, settings: &options.settings, cell: &network.cell, sizes: &sizes, element: network.element };
         let schedule = options.strategy.schedule();
         // The workspace holds other things too.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
-        let window = dims.window(options.window_bytes.min(most));
+        let window = dims.window(options.settings.window_bytes.min(most));
         let reserve_map = ReserveMap::new(network, dims, mode, &mut reserve);
         let forward = ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace);
         let projection = ProjectionMap::of_forward(network, dims, mode, &mut workspace, &mut reserve);
@@ -106,7 +106,7 @@ impl Maps {
             },
             backward: (mode == Mode::Training).then(|| {
                 let scratch = schedule.scratch(&layer, true);
-                let map = BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward);
+                let map = BackwardMap::new(ctx, network, dims, options.settings.tiles, scratch, &mut of_backward);
                 (map, ProjectionMap::of_backward(network, dims, &projection, &mut of_backward))
             }),
             projection,

@@ -9,10 +9,11 @@ use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot, elementwise};
+use crate::gpu::shaders::{File, shader};
 use crate::network::sequence::Mode;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::product::{Matrix, Product, Splits, Tiles, matmuls};
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, LayerSizes};
 use crate::schedule::network::{Dims, Network};
 
 /// Workspace of a pass, and the reserve; all of it empty where h is not projected.
@@ -111,7 +112,7 @@ sizes! {
 
 fn copy_source(access: Access, src: Element) -> KernelSource {
     let bindings = [Binding::new("src", access).stored(src), Binding::write("dst")];
-    KernelSource::new("projection/copy", &[], &bindings, StepIndex::None, CopySizes::WGSL)
+    KernelSource::new(shader!("projection/copy"), &[], &bindings, StepIndex::None, CopySizes::WGSL)
 }
 
 fn copy(ctx: &Context, src: Slot, dst: Slot, sizes: CopySizes) -> Result<Segment> {
@@ -120,18 +121,18 @@ fn copy(ctx: &Context, src: Slot, dst: Slot, sizes: CopySizes) -> Result<Segment
     Ok(Dispatch::new(ctx, ctx.kernel(copy_source(src.read_access(), src.element)), &[src, dst], &sizes, grid)?.into())
 }
 
-fn source(name: &'static str, bindings: &[Binding]) -> KernelSource {
-    KernelSource::new(name, &[], bindings, StepIndex::None, ProjectionSizes::WGSL)
+fn source(file: File, bindings: &[Binding]) -> KernelSource {
+    KernelSource::new(file, &[], bindings, StepIndex::None, ProjectionSizes::WGSL)
 }
 
 fn enter_gates_source() -> KernelSource {
     let bindings = [Binding::write("mask").of_u32(), Binding::write("entered"), Binding::write("input_part")];
-    source("projection/enter_gates", &bindings)
+    source(shader!("projection/enter_gates"), &bindings)
 }
 
 fn enter_operands_source() -> KernelSource {
     let bindings = [Binding::write("mask").of_u32(), Binding::read("initial_state"), Binding::write("operands")];
-    source("projection/enter_operands", &bindings)
+    source(shader!("projection/enter_operands"), &bindings)
 }
 
 /// `units` lie in the workspace, or in training in the reserve.
@@ -143,7 +144,7 @@ fn final_states_source(units: Access) -> KernelSource {
         Binding::write("initial_h"),
         Binding::write("final_state"),
     ];
-    source("projection/final_states", &bindings)
+    source(shader!("projection/final_states"), &bindings)
 }
 
 fn initial_gradients_source() -> KernelSource {
@@ -154,12 +155,12 @@ fn initial_gradients_source() -> KernelSource {
         Binding::write("units"),
         Binding::write("d_initial_state"),
     ];
-    source("projection/initial_gradients", &bindings)
+    source(shader!("projection/initial_gradients"), &bindings)
 }
 
 fn read_gradients_source(access: Access) -> KernelSource {
     let bindings = [Binding::write("mask").of_u32(), Binding::new("d_output", access), Binding::write("dst")];
-    source("projection/read_gradients", &bindings)
+    source(shader!("projection/read_gradients"), &bindings)
 }
 
 /// Every source of this module, for validation without a device.
@@ -184,7 +185,7 @@ pub(crate) struct Projection<'a> {
     pub mask: Slot,
     pub layer: usize,
     /// As the recurrence takes them.
-    pub sizes: StepSizes,
+    pub sizes: LayerSizes,
 }
 
 impl Projection<'_> {
@@ -263,7 +264,7 @@ impl Projection<'_> {
     pub fn begin(
         &self,
         slots: &mut ForwardSlots,
-        sizes: &mut StepSizes,
+        sizes: &mut LayerSizes,
         training: bool,
         program: &mut Vec<Segment>,
     ) -> Result<()> {

@@ -8,8 +8,9 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Slot};
+use crate::gpu::shaders::shader;
 use crate::network::dropout;
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::LayerSizes;
 
 sizes! {
     PackSizes {
@@ -47,7 +48,7 @@ fn pack_source() -> KernelSource {
         Binding::write("mask").of_u32(),
         Binding::write("state"),
     ];
-    KernelSource::new("prologue/pack", &[], &bindings, StepIndex::None, PackSizes::WGSL)
+    KernelSource::new(shader!("prologue/pack"), &[], &bindings, StepIndex::None, PackSizes::WGSL)
 }
 
 /// `sizes` but for the flags, which follow from the slots.
@@ -68,11 +69,11 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
 
 fn pack_hold_source() -> KernelSource {
     let bindings = [Binding::read("hold").of_u32(), Binding::write("mask").of_u32()];
-    KernelSource::new("prologue/pack_hold", &[], &bindings, StepIndex::None, StepSizes::WGSL)
+    KernelSource::new(shader!("prologue/pack_hold"), &[], &bindings, StepIndex::None, LayerSizes::WGSL)
 }
 
 /// Brings held steps into the mask, where lengths and resets are.
-pub(crate) fn pack_hold(ctx: &Context, hold: Slot, mask: Slot, sizes: &StepSizes) -> Result<Dispatch> {
+pub(crate) fn pack_hold(ctx: &Context, hold: Slot, mask: Slot, sizes: &LayerSizes) -> Result<Dispatch> {
     let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
     let most = ctx.limits().max_compute_workgroups_per_dimension;
     Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, mask], sizes, [rows.min(most.into()), 1, 1])
@@ -98,13 +99,13 @@ fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
         Binding::write("mask").of_u32(),
         Binding::read("header").of_u32(),
     ];
-    KernelSource::new("prologue/prepare", &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
+    KernelSource::new(shader!("prologue/prepare"), &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
 }
 
 /// Copies rows with dropout, if any, and zeroes those past their length or held. `step` gives the row map.
 pub(crate) fn prepare(
     ctx: &Context,
-    step: &StepSizes,
+    step: &LayerSizes,
     columns: u64,
     [src, dst, mask]: [Slot; 3],
     dropout: Option<Dropout>,
@@ -138,11 +139,11 @@ sizes! {
 
 fn clear_padding_source(dst: Element) -> KernelSource {
     let bindings = [Binding::write("dst").stored(dst), Binding::write("mask").of_u32()];
-    KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
+    KernelSource::new(shader!("prologue/clear_padding"), &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
 }
 
 /// Zeroes the rows past their length or held. `step` gives the row map.
-pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, mask]: [Slot; 2]) -> Result<Dispatch> {
+pub(crate) fn clear_padding(ctx: &Context, step: &LayerSizes, columns: u64, [dst, mask]: [Slot; 2]) -> Result<Dispatch> {
     let sizes = PaddingSizes {
         rows: step.rows,
         columns: columns as u32,
@@ -162,7 +163,7 @@ sizes! {
 
 fn pack_halves_source() -> KernelSource {
     let bindings = [Binding::write("src"), Binding::write("dst").of_u32()];
-    KernelSource::new("prologue/pack_halves", &[], &bindings, StepIndex::None, PackHalvesSizes::WGSL)
+    KernelSource::new(shader!("prologue/pack_halves"), &[], &bindings, StepIndex::None, PackHalvesSizes::WGSL)
 }
 
 /// Brings `src` in workspace, f32, to where it is wanted as packed f16.
@@ -180,11 +181,11 @@ fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
         Binding::read("reserve"),
         Binding::write("operands"),
     ];
-    KernelSource::new("prologue/previous_states", &[], &bindings, StepIndex::None, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("prologue/previous_states"), &[], &bindings, StepIndex::None, LayerSizes::WGSL).with_cell(cell)
 }
 
 /// Writes the second operand of the weight_hh gradient: `[state, mask, output, reserve, operands]`.
-pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
+pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;
     Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element)), &slots, sizes, elementwise(ctx, elements))

@@ -6,6 +6,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Slot, elementwise};
+use crate::gpu::shaders::shader;
 use crate::product::operands::{Matrix, Splits};
 
 sizes! {
@@ -14,7 +15,7 @@ sizes! {
 
 pub(super) fn column_sum_source() -> KernelSource {
     let bindings = [Binding::write("a"), Binding::write("c")];
-    KernelSource::new("product/column_sum", &[], &bindings, StepIndex::None, ColumnSumSizes::WGSL)
+    KernelSource::new(shader!("product/column_sum"), &[], &bindings, StepIndex::None, ColumnSumSizes::WGSL)
 }
 
 /// Sums the columns of `batches` matrices `a` [rows, columns], contiguous rows, into `c`.
@@ -47,7 +48,7 @@ sizes! {
 
 pub(super) fn reduce_source() -> KernelSource {
     let bindings = [Binding::write("partial"), Binding::write("dst")];
-    KernelSource::new("product/reduce", &[], &bindings, StepIndex::None, ReduceSizes::WGSL)
+    KernelSource::new(shader!("product/reduce"), &[], &bindings, StepIndex::None, ReduceSizes::WGSL)
 }
 
 /// Sums the `splits` parts of `partial` into (or onto) the elements `range` of `dst`.

@@ -9,9 +9,9 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::program::Segment;
 use crate::network::sequence::Mode;
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
-use crate::schedule::options::Scheduling;
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, LayerSizes};
 use crate::schedule::persistent::Forced;
+use crate::schedule::settings::Settings;
 
 /// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
 pub(crate) trait Schedule: Debug + Sync {
@@ -51,7 +51,7 @@ pub(crate) trait Schedule: Debug + Sync {
     /// Workgroups and numbers of persistent's layout to try it with when a tuning is made; none if it is no candidate.
     fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
         let _ = mode;
-        vec![(1, layer.options.layout)]
+        vec![(1, layer.settings.layout)]
     }
 }
 
@@ -70,9 +70,9 @@ pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub ctx: &'a Context,
-    pub options: &'a Scheduling,
+    pub settings: &'a Settings,
     pub cell: &'a ShaderCell,
-    pub sizes: &'a StepSizes,
+    pub sizes: &'a LayerSizes,
     /// How its parameters are stored.
     pub element: Element,
 }

@@ -8,7 +8,7 @@ use crate::gpu::program::{Role, Slot};
 
 sizes! {
     /// What every kernel that walks a sequence knows of one layer.
-    StepSizes {
+    LayerSizes {
         seq_len, batch, rows,
         /// Row of (t, b) is t·row_t + b·row_b.
         row_t, row_b,
@@ -28,18 +28,20 @@ sizes! {
         d_rh, d_unit,
         /// Forward, the window: its first step, and its length, which input_part holds.
         first, window_len,
-        /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
+        /// Whether steps may be held: 1 where they then repeat the output, 2 where it is 0.
+        has_hold,
+    }
+}
+
+sizes! {
+    /// The same for a kernel that makes many steps in one dispatch.
+    ChunkSizes: LayerSizes {
+        /// Steps of a dispatch, and the step to end before.
         chunk, steps,
         /// Where the state holds what a repair starts from; 0 in all that is none.
         snapshot,
-        /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
-        members, team_rows, spin_limit, call_limit, has_status,
-        /// For strategy batched, offsets in the state: a step's product, its number of parts, and the operand of backward's.
-        part, splits, sent,
-        /// For a schedule that takes lengths and initial states from the call.
-        has_lengths, has_initial,
-        /// Whether steps may be held: 1 where they then repeat the output, 2 where it is 0.
-        has_hold,
+        /// Batch rows of a workgroup.
+        group_rows,
     }
 }
 

@@ -6,7 +6,8 @@ use super::emit::{self, Part};
 use super::share::{Share, Work};
 use crate::cell::ShaderCell;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::schedule::layer::{Phase, StepSizes};
+use crate::gpu::shaders::shader;
+use crate::schedule::layer::{ChunkSizes, LayerSizes, Phase};
 
 fn memory(w: &mut String, share: &Share, work: &Work, resident: bool) {
     let _ = writeln!(w, "var<workgroup> staged: array<f32, {}>;", share.staged(work, resident));
@@ -104,7 +105,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
         let _ = writeln!(w, "if mine{i} {{ carry(direction, b{i}, u{i}, d_next{i}); }}");
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/resident_unrolled_backward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
+    KernelSource::new(shader!("recurrence/resident_unrolled_backward"), &[("ROWS", rows)], bindings, step, ChunkSizes::WGSL)
         .with_text(&w)
         .with_cell(cell)
 }
@@ -152,7 +153,9 @@ pub(super) fn step(
         let _ = writeln!(w, "if mine{i} {{ finish(step, {}u, direction, b{i}, r{i}, u{i}, {}, x{i}); }}", phase.number, names[0]);
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/stepwise_unrolled_backward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+    KernelSource::new(shader!("recurrence/stepwise_unrolled_backward"), &[], bindings, step, LayerSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
 }
 
 /// The gates' gradients that a step's phase multiplies: none before the first step.
