@@ -20,9 +20,11 @@ macro_rules! shader {
 pub(crate) use shader;
 
 /// Those that others need.
-const NEEDED: [File; 16] = [
+const NEEDED: [File; 18] = [
     shader!("shared/advance"),
     shader!("shared/call"),
+    shader!("shared/call_into_workspace"),
+    shader!("shared/clear"),
     shader!("shared/edges"),
     shader!("shared/floats"),
     shader!("shared/holds"),

@@ -5,10 +5,11 @@ use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::{BackwardMap, hold_mode, weight_splits};
+use crate::plan::memory::{BackwardMap, hold_mode, sums_whole, weight_splits};
 use crate::plan::projection::{Projection, projected_block};
 use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
-use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
+use crate::product::{ColumnSum, Matrix, Product, Splits, matmuls, reduce};
+use crate::schedule::interface::Room;
 use crate::schedule::layer::{BackwardSlots, LayerSizes};
 use crate::schedule::network::Dims;
 
@@ -30,13 +31,15 @@ impl Plan {
             state: map.state,
         };
         let d_state_at = (dims.states * dims.block) as u32;
-        let mut program = vec![
-            pack(ctx, &first, PackSizes { d_state_at, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into(),
-        ];
+        let last = network.config.num_layers - 1;
+        let room =
+            Room { exchange: map.exchange, behind_state: map.behind_state, d_initial_state: user.d_initial_state != Slot::EMPTY };
+        let prepared = self.prepares(&dims, last, true, room);
+        let sizes = PackSizes { d_state_at, projected: projected_block(network, &dims), ..dims.pack_sizes() };
+        let mut program = vec![pack(ctx, &first, sizes, prepared)?.into()];
         if options.hold {
             program.push(pack_hold(ctx, user.hold, map.mask, &dims.layer_sizes(network, 0, options.reset))?.into());
         }
-        let last = network.config.num_layers - 1;
         for layer in (0..=last).rev() {
             let mut sizes = dims.layer_sizes(network, layer, options.reset);
             sizes.d_state_at = d_state_at;
@@ -56,6 +59,7 @@ impl Plan {
                 d_initial_state: user.d_initial_state,
                 exchange: map.exchange,
                 status: user.status,
+                prepared: layer == last && prepared.is_some(),
             };
             let projection = self.projection(&dims, projection_map, &user, options, (map.mask, layer), sizes);
             if let Some(projection) = &projection {
@@ -103,9 +107,14 @@ impl LayerProducts<'_> {
         let len = block.len as u64 * dims.directions;
         let count = weight_splits(ctx, network, dims, layer, tiles);
         let splits = Splits { count, stride: len };
+        let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
+        // A sum that is not cut goes where it belongs; what h is projected by adds up several.
+        let whole = sums_whole(network, count);
+        let accumulate = whole && options.accumulate;
         let partial = |offset: usize, columns: u64| {
-            let slot = Slot { size: 4 * len * count, ..map.partial };
-            Matrix::rows(slot, columns).at((offset - network.layout.block(layer, 0).weight_ih) as u64).stacked(block.len as u64)
+            let (slot, start) =
+                if whole { (d_params, 0) } else { (Slot { size: 4 * len * count, ..map.partial }, block.weight_ih) };
+            Matrix::rows(slot, columns).at((offset - start) as u64).stacked(block.len as u64)
         };
         let gate_gradients =
             |offset: u64| Matrix::rows(map.d_gates, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
@@ -118,7 +127,7 @@ impl LayerProducts<'_> {
             b,
             c,
             bias: None,
-            accumulate: false,
+            accumulate,
             splits,
         };
         let d_rh = u64::from(sizes.d_rh);
@@ -151,20 +160,25 @@ impl LayerProducts<'_> {
             }
         }
         let mut sums = Vec::new();
-        if let Some(bias) = block.bias {
-            sums.push((dims.gate_rows, 0, bias));
-            sums.push((dims.gate_rows, d_rh, bias + dims.gate_rows as usize));
+        let gate_rows = dims.gate_rows;
+        match block.bias {
+            // Both biases have one gradient.
+            Some(bias) if d_rh == 0 => sums.push((gate_rows, 0, bias, gate_rows)),
+            Some(bias) => sums.extend([(gate_rows, 0, bias, 0), (gate_rows, d_rh, bias + gate_rows as usize, 0)]),
+            None => {}
         }
         if let Some(unit) = block.unit {
-            sums.push((cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit));
+            sums.push((cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit, 0));
         }
-        for (columns, from, to) in sums {
+        for (columns, from, to, twin) in sums {
             let a = Matrix::rows(map.d_gates, columns).at(from).stacked(dims.rows * columns);
-            program.push(column_sum(ctx, [dims.rows, columns, dims.directions], a, partial(to, columns), splits)?.into());
+            let (rows, batches, c) = (dims.rows, dims.directions, partial(to, columns));
+            program.push(ColumnSum { rows, columns, batches, a, c, twin, accumulate, splits }.dispatch(ctx)?.into());
         }
-        let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
-        let range = block.weight_ih as u64..block.weight_ih as u64 + len;
-        program.push(reduce(ctx, partial(block.weight_ih, 1).slot, count, d_params, range, options.accumulate)?.into());
+        if !whole {
+            let range = block.weight_ih as u64..block.weight_ih as u64 + len;
+            program.push(reduce(ctx, partial(block.weight_ih, 1).slot, count, d_params, range, options.accumulate)?.into());
+        }
         Ok(())
     }
 

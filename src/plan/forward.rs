@@ -9,6 +9,7 @@ use crate::plan::memory::hold_mode;
 use crate::plan::projection::projected_block;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
+use crate::schedule::interface::Room;
 use crate::schedule::layer::{CallSlots, ForwardSlots, LayerSizes};
 use crate::schedule::network::Dims;
 
@@ -32,8 +33,11 @@ impl Plan {
         };
         let projected = projected_block(network, &dims);
         let mut program = Vec::new();
+        let room = Room { exchange: map.exchange, behind_state: map.behind_state, d_initial_state: false };
+        let prepared = if map.window == dims.seq_len { self.prepares(&dims, 0, false, room) } else { None };
         if !options.direct {
-            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
+            let sizes = PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() };
+            program.push(pack(ctx, &first, sizes, prepared)?.into());
         }
         if options.hold {
             program.push(pack_hold(ctx, user.hold, map.mask, &dims.layer_sizes(network, 0, options.reset))?.into());
@@ -64,6 +68,7 @@ impl Plan {
                 final_state: user.final_state,
                 exchange: map.exchange,
                 status: user.status,
+                prepared: layer == 0 && prepared.is_some(),
                 call,
             };
             if let Some(projection) = projection(sizes) {

@@ -236,7 +236,8 @@ impl BackwardMap {
         let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
         let partial = |layer| {
             let block = network.layout.block(layer, 0).len as u64;
-            block * dims.directions * weight_splits(ctx, network, dims, layer, tiles)
+            let count = weight_splits(ctx, network, dims, layer, tiles);
+            if sums_whole(network, count) { 0 } else { block * dims.directions * count }
         };
         Self {
             mask: arena.alloc(dims.mask()),
@@ -250,6 +251,12 @@ impl BackwardMap {
             partial: arena.alloc((0..config.num_layers).map(partial).max().unwrap_or(0)),
         }
     }
+}
+
+/// Whether weight gradients go where they belong at once: sums that are not cut, but for those of a projected h, which are made of
+/// several.
+pub(crate) fn sums_whole(network: &Network, splits: u64) -> bool {
+    splits == 1 && network.config.proj_size == 0
 }
 
 /// How many parts the sum over T·B of a layer's weight gradients is cut into: parts of at least 64 rows, and partial results that

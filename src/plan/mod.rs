@@ -30,7 +30,7 @@ use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
-use crate::schedule::interface::Layer;
+use crate::schedule::interface::{Layer, Prepared, Room};
 use crate::schedule::layer::LayerSizes;
 use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::Scheduling;
@@ -256,6 +256,15 @@ impl Plan {
         }
         let whole = self.maps.forward.window == dims.seq_len && self.maps.reserve.header == Slot::EMPTY;
         whole && self.step == Step::Sequence && self.options.strategy.schedule().takes_the_call(&self.layer(&sizes))
+    }
+
+    /// What the dispatch before the layer that runs first prepares for it.
+    fn prepares(&self, dims: &Dims, layer: usize, backward: bool, room: Room) -> Option<Prepared> {
+        if self.network.config.proj_size > 0 {
+            return None;
+        }
+        let sizes = dims.layer_sizes(&self.network, layer, false);
+        self.options.strategy.schedule().prepares(&self.layer(&sizes), backward, room)
     }
 
     /// A layer of the network, as its schedule takes it.

@@ -10,6 +10,7 @@ use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Slot};
 use crate::gpu::shaders::shader;
 use crate::network::dropout;
+use crate::schedule::interface::Prepared;
 use crate::schedule::layer::LayerSizes;
 
 sizes! {
@@ -20,6 +21,9 @@ sizes! {
         has_lengths, has_reset, has_initial, has_d_final, has_dropout,
         /// Elements of the caller's states that are a projected h: the state 0 of the recurrence starts from 0 instead.
         projected,
+        /// Of the layer that runs first, where it asks for that: what is cleared, the grid of the repair, where the snapshot goes, and
+        /// the layer's part of a block.
+        words, repair_y, repair_z, snapshot, layer_at, layer_len,
     }
 }
 
@@ -37,8 +41,8 @@ pub(crate) struct Pack {
     pub state: Slot,
 }
 
-fn pack_source() -> KernelSource {
-    let bindings = [
+fn pack_source(clears: bool) -> KernelSource {
+    let mut bindings = vec![
         Binding::read("lengths").of_u32(),
         Binding::read("reset").of_u32(),
         Binding::read("initial_state"),
@@ -48,11 +52,16 @@ fn pack_source() -> KernelSource {
         Binding::write("mask").of_u32(),
         Binding::write("state"),
     ];
-    KernelSource::new(shader!("prologue/pack"), &[], &bindings, StepIndex::None, PackSizes::WGSL)
+    let mut file = shader!("prologue/pack");
+    if clears {
+        bindings.extend([Binding::write("exchange").of_u32(), Binding::write("control").of_u32()]);
+        file = shader!("prologue/pack_and_clear");
+    }
+    KernelSource::new(file, &[], &bindings, StepIndex::None, PackSizes::WGSL)
 }
 
-/// `sizes` but for the flags, which follow from the slots.
-pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch> {
+/// `sizes` but for the flags, which follow from the slots, and for what the layer that runs first finds prepared.
+pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes, prepared: Option<Prepared>) -> Result<Dispatch> {
     let present = |slot: Slot| u32::from(slot != Slot::EMPTY);
     let sizes = PackSizes {
         has_lengths: present(p.lengths),
@@ -62,9 +71,16 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
         has_dropout: present(p.dropout_state),
         ..sizes
     };
-    let widest = [p.mask.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
-    let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.mask, p.state];
-    Dispatch::new(ctx, ctx.kernel(pack_source()), &slots, &sizes, elementwise(ctx, widest))
+    let mut widest = p.mask.size.max(p.state.size) / 4;
+    let mut slots = vec![p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.mask, p.state];
+    let mut sizes = sizes;
+    if let Some(Prepared { exchange, repair: [repair_y, repair_z], snapshot, layer_at, layer_len }) = prepared {
+        let words = exchange.size / 4;
+        widest = widest.max(words);
+        slots.extend([exchange, Slot::CONTROL]);
+        sizes = PackSizes { words: words as u32, repair_y, repair_z, snapshot, layer_at, layer_len, ..sizes };
+    }
+    Dispatch::new(ctx, ctx.kernel(pack_source(prepared.is_some())), &slots, &sizes, elementwise(ctx, widest))
 }
 
 fn pack_hold_source() -> KernelSource {
@@ -193,7 +209,7 @@ pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes, slo
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
-    let mut sources = vec![pack_source(), pack_hold_source(), pack_halves_source()];
+    let mut sources = vec![pack_source(false), pack_source(true), pack_hold_source(), pack_halves_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));
         sources.push(prepare_source(Access::Read, [element, Element::F32]));

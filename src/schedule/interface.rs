@@ -7,7 +7,7 @@ use crate::error::{Error, Limit, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::gpu::program::Segment;
+use crate::gpu::program::{Segment, Slot};
 use crate::network::sequence::Mode;
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, LayerSizes};
 use crate::schedule::persistent::Forced;
@@ -38,6 +38,12 @@ pub(crate) trait Schedule: Debug + Sync {
     fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
         let _ = (layer, backward);
         Scratch::default()
+    }
+
+    /// What the dispatch before the first layer may prepare for this layer, all of whose steps are there: then the slots say that it is.
+    fn prepares(&self, layer: &Layer<'_>, backward: bool, room: Room) -> Option<Prepared> {
+        let _ = (layer, backward, room);
+        None
     }
 
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>>;
@@ -75,6 +81,28 @@ pub(crate) struct Layer<'a> {
     pub sizes: &'a LayerSizes,
     /// How its parameters are stored.
     pub element: Element,
+}
+
+/// A layer's own room in the workspace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub exchange: Slot,
+    /// Where that behind the states begins, in elements.
+    pub behind_state: u64,
+    /// The backward recurrence makes a step more, for the gradient of the initial states.
+    pub d_initial_state: bool,
+}
+
+/// What strategy persistent finds prepared: its exchange cleared, the grid of the repair written, and a snapshot of the layer's states.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    pub exchange: Slot,
+    /// Of the repair's grid, the second and third.
+    pub repair: [u32; 2],
+    /// Where the snapshot goes in the state, and the layer's part of each of its blocks.
+    pub snapshot: u32,
+    pub layer_at: u32,
+    pub layer_len: u32,
 }
 
 /// Elements of workspace.

@@ -61,6 +61,8 @@ pub(crate) struct ForwardSlots {
     pub exchange: Slot,
     /// For strategy persistent alone.
     pub status: Slot,
+    /// Whether what `Schedule::prepares` asked for is done.
+    pub prepared: bool,
     /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `mask` hold it.
     pub call: Option<CallSlots>,
 }
@@ -89,6 +91,8 @@ pub(crate) struct BackwardSlots {
     /// For strategy persistent alone.
     pub exchange: Slot,
     pub status: Slot,
+    /// As in [`ForwardSlots`].
+    pub prepared: bool,
 }
 
 impl ForwardSlots {
@@ -146,6 +150,7 @@ impl ForwardSlots {
             final_state: Slot::EMPTY,
             exchange: Slot::EMPTY,
             status: Slot::EMPTY,
+            prepared: false,
             call: None,
         }
     }
@@ -202,6 +207,7 @@ pub(super) fn backward_bindings([params, output, d_output]: [Element; 3], d_outp
         d_initial_state: Slot::EMPTY,
         exchange: Slot::EMPTY,
         status: Slot::EMPTY,
+        prepared: false,
     };
     slots.bindings()
 }

@@ -28,7 +28,7 @@ use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::gpu::shaders::shader;
 use crate::network::sequence::Mode;
-use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
+use crate::schedule::interface::{Layer, Prepared, Room, Schedule, Scratch, check_groups};
 use crate::schedule::layer::{
     BackwardSlots, ChunkSizes, ForwardSlots, LayerSizes, backward_bindings, forward_bindings, step_index,
 };
@@ -217,13 +217,17 @@ fn forward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s:
     let (steps, snapshot) = (sizes.first + sizes.window_len, s.behind_state as u32);
     let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
     let repair = resident::forward_dispatch(ctx, cell, chunks, s)?.indirect();
-    let clear = clear(ctx, cell, sizes, [s.state, s.exchange], [0, snapshot], &repair)?;
+    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [0, snapshot], &repair);
+    let clear = if s.prepared { None } else { Some(clear()?) };
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
     let team = team_sizes(ctx, r, &body.layout, s.status, &chunks);
     let dispatch = Dispatch::new(ctx, kernel, &slots, &team, groups)?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.window_len.div_ceil(chunk) }])
+    Ok(vec![Segment {
+        dispatches: clear.into_iter().chain([dispatch, repair]).collect(),
+        steps: 0..sizes.window_len.div_ceil(chunk),
+    }])
 }
 
 fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
@@ -245,13 +249,14 @@ fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s
     let snapshot = s.behind_state as u32;
     let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
     let repair = resident::backward_dispatch(ctx, cell, chunks, s)?.indirect();
-    let clear = clear(ctx, cell, sizes, [s.state, s.exchange], [sizes.d_state_at, snapshot], &repair)?;
+    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [sizes.d_state_at, snapshot], &repair);
+    let clear = if s.prepared { None } else { Some(clear()?) };
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
     let team = team_sizes(ctx, r, &layout, s.status, &chunks);
     let dispatch = Dispatch::new(ctx, kernel, &slots, &team, groups)?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..steps.div_ceil(chunk) }])
+    Ok(vec![Segment { dispatches: clear.into_iter().chain([dispatch, repair]).collect(), steps: 0..steps.div_ceil(chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
@@ -301,6 +306,22 @@ impl Schedule for Persistent {
         let Layer { ctx, settings, cell, sizes, element } = *layer;
         let exchange = exchange_words(ctx, *settings, cell, sizes, Exchange::new(backward, element));
         Scratch { exchange, behind_state: snapshot_words(cell, sizes, backward) }
+    }
+
+    /// Where one chunk makes all steps.
+    fn prepares(&self, layer: &Layer<'_>, backward: bool, room: Room) -> Option<Prepared> {
+        let Layer { ctx, settings, cell, sizes, element } = *layer;
+        let steps = sizes.seq_len + u32::from(backward && room.d_initial_state);
+        let [_, y, z] = resident::groups(layer, backward);
+        let whole = chunk(ctx, *settings, cell, sizes, Exchange::new(backward, element)) >= steps;
+        let of_direction = sizes.batch * sizes.hidden;
+        whole.then_some(Prepared {
+            exchange: room.exchange,
+            repair: [y as u32, z as u32],
+            snapshot: room.behind_state as u32,
+            layer_at: sizes.layer * of_direction,
+            layer_len: sizes.directions * of_direction,
+        })
     }
 
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
