@@ -89,8 +89,29 @@ struct LayerProducts<'a> {
     projection: Option<Projection<'a>>,
 }
 
+/// Where a layer's weight gradients are summed: sums that are not cut at once where they belong, else their parts, each in the layout of
+/// the layer's parameters.
+#[derive(Debug, Clone, Copy)]
+struct WeightSums {
+    slot: Slot,
+    /// The offset among all parameters that the slot begins with.
+    start: usize,
+    /// Parameters of one direction.
+    block: u64,
+    splits: Splits,
+    whole: bool,
+    accumulate: bool,
+}
+
+impl WeightSums {
+    /// The matrix of `columns` columns whose parameters begin at `offset`, and those of the other direction.
+    fn to(&self, offset: usize, columns: u64) -> Matrix {
+        Matrix::rows(self.slot, columns).at((offset - self.start) as u64).stacked(self.block)
+    }
+}
+
 impl LayerProducts<'_> {
-    /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
+    /// All parameter gradients of a layer.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
         let Self { plan, dims, map, sizes, layer, options, projection } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.settings.tiles);
@@ -104,18 +125,8 @@ impl LayerProducts<'_> {
             program.push(prepare(ctx, sizes, columns, [below, input, map.mask], dropout)?.into());
         }
         let block = network.layout.block(layer, 0);
-        let len = block.len as u64 * dims.directions;
-        let count = weight_splits(ctx, network, dims, layer, tiles);
-        let splits = Splits { count, stride: len };
-        let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
-        // A sum that is not cut goes where it belongs; what h is projected by adds up several.
-        let whole = sums_whole(network, count);
-        let accumulate = whole && options.accumulate;
-        let partial = |offset: usize, columns: u64| {
-            let (slot, start) =
-                if whole { (d_params, 0) } else { (Slot { size: 4 * len * count, ..map.partial }, block.weight_ih) };
-            Matrix::rows(slot, columns).at((offset - start) as u64).stacked(block.len as u64)
-        };
+        let sums = self.sums();
+        let WeightSums { splits, accumulate, .. } = sums;
         let gate_gradients =
             |offset: u64| Matrix::rows(map.d_gates, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
         let product = |m: u64, n: u64, a: Matrix, b: Matrix, c: Matrix| Product {
@@ -131,7 +142,7 @@ impl LayerProducts<'_> {
             splits,
         };
         let d_rh = u64::from(sizes.d_rh);
-        let weight_ih = partial(block.weight_ih, columns);
+        let weight_ih = sums.to(block.weight_ih, columns);
         program.extend(matmuls(
             ctx,
             tiles,
@@ -143,9 +154,9 @@ impl LayerProducts<'_> {
             program.extend(matmuls(
                 ctx,
                 tiles,
-                &product(dims.gate_rows, proj, gate_gradients(d_rh), h, partial(block.weight_hh, proj)),
+                &product(dims.gate_rows, proj, gate_gradients(d_rh), h, sums.to(block.weight_hh, proj)),
             )?);
-            projection.gradients(gate_gradients(d_rh), map.operands, partial(weight_hr, dims.hidden), splits, program)?;
+            projection.gradients(gate_gradients(d_rh), map.operands, sums.to(weight_hr, dims.hidden), splits, program)?;
         }
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
         let first = if projection.is_some() { 0 } else { cell.first_phase_gates as u64 };
@@ -155,29 +166,54 @@ impl LayerProducts<'_> {
             if gates > 0 {
                 let a = gate_gradients(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
-                let c = partial(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
+                let c = sums.to(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
                 program.extend(matmuls(ctx, tiles, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
             }
         }
-        let mut sums = Vec::new();
-        let gate_rows = dims.gate_rows;
+        self.column_sums(&sums, program)?;
+        if !sums.whole {
+            let range = block.weight_ih as u64..block.weight_ih as u64 + splits.stride;
+            let d_params = Slot::whole(Role::DParams, network.layout.len() as u64);
+            program.push(reduce(ctx, sums.slot, splits.count, d_params, range, options.accumulate)?.into());
+        }
+        Ok(())
+    }
+
+    fn sums(&self) -> WeightSums {
+        let Self { plan, dims, map, layer, options, .. } = *self;
+        let network = &*plan.network;
+        let block = network.layout.block(layer, 0);
+        let len = block.len as u64 * dims.directions;
+        let count = weight_splits(&plan.ctx, network, dims, layer, plan.options.settings.tiles);
+        let whole = sums_whole(network, count);
+        let (slot, start) = match whole {
+            true => (Slot::whole(Role::DParams, network.layout.len() as u64), 0),
+            false => (Slot { size: 4 * len * count, ..map.partial }, block.weight_ih),
+        };
+        let splits = Splits { count, stride: len };
+        WeightSums { slot, start, block: block.len as u64, splits, whole, accumulate: whole && options.accumulate }
+    }
+
+    /// The gradients of biases and of what belongs to a unit, by sums of d_gates over T·B.
+    fn column_sums(&self, sums: &WeightSums, program: &mut Vec<Segment>) -> Result<()> {
+        let Self { plan, dims, map, sizes, layer, .. } = *self;
+        let (gate_rows, d_rh, network) = (dims.gate_rows, u64::from(sizes.d_rh), &*plan.network);
+        let block = network.layout.block(layer, 0);
+        let mut wanted = Vec::new();
         match block.bias {
             // Both biases have one gradient.
-            Some(bias) if d_rh == 0 => sums.push((gate_rows, 0, bias, gate_rows)),
-            Some(bias) => sums.extend([(gate_rows, 0, bias, 0), (gate_rows, d_rh, bias + gate_rows as usize, 0)]),
+            Some(bias) if d_rh == 0 => wanted.push((gate_rows, 0, bias, gate_rows)),
+            Some(bias) => wanted.extend([(gate_rows, 0, bias, 0), (gate_rows, d_rh, bias + gate_rows as usize, 0)]),
             None => {}
         }
         if let Some(unit) = block.unit {
-            sums.push((cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit, 0));
+            wanted.push((network.cell.unit_rows() as u64 * dims.hidden, u64::from(sizes.d_unit), unit, 0));
         }
-        for (columns, from, to, twin) in sums {
+        for (columns, from, to, twin) in wanted {
+            let WeightSums { splits, accumulate, .. } = *sums;
             let a = Matrix::rows(map.d_gates, columns).at(from).stacked(dims.rows * columns);
-            let (rows, batches, c) = (dims.rows, dims.directions, partial(to, columns));
-            program.push(ColumnSum { rows, columns, batches, a, c, twin, accumulate, splits }.dispatch(ctx)?.into());
-        }
-        if !whole {
-            let range = block.weight_ih as u64..block.weight_ih as u64 + len;
-            program.push(reduce(ctx, partial(block.weight_ih, 1).slot, count, d_params, range, options.accumulate)?.into());
+            let (rows, batches, c) = (dims.rows, dims.directions, sums.to(to, columns));
+            program.push(ColumnSum { rows, columns, batches, a, c, twin, accumulate, splits }.dispatch(&plan.ctx)?.into());
         }
         Ok(())
     }
