@@ -7,7 +7,26 @@ use tidegate::cell::{BackwardStep, CellSpec, ForwardStep};
 
 /// A cell whose pre-activations, states and gradients are f32 between the steps; on the CPU alone.
 #[derive(Debug)]
-pub struct Narrow<'a>(pub &'a dyn Cell);
+pub struct Narrow<'a> {
+    cell: &'a dyn Cell,
+    nudge: f64,
+}
+
+impl<'a> Narrow<'a> {
+    pub fn new(cell: &'a dyn Cell) -> Self {
+        Self { cell, nudge: 0.0 }
+    }
+
+    /// With pre-activations off by as much, and by as much of their size: to see what is so near a kink that rounding decides.
+    pub fn nudged(cell: &'a dyn Cell, nudge: f64) -> Self {
+        Self { cell, nudge }
+    }
+
+    fn nudge(&self, values: &[f64]) -> Vec<f64> {
+        let off = |value: f64| if value.is_finite() { self.nudge * (1.0 + value.abs()) } else { 0.0 };
+        narrow(&values.iter().map(|&value| value + off(value)).collect::<Vec<_>>())
+    }
+}
 
 fn narrow(values: &[f64]) -> Vec<f64> {
     values.iter().map(|&value| f64::from(value as f32)).collect()
@@ -19,34 +38,34 @@ fn narrow_all<const N: usize>(values: [&mut [f64]; N]) {
 
 impl Cell for Narrow<'_> {
     fn name(&self) -> &str {
-        self.0.name()
+        self.cell.name()
     }
 
     fn spec(&self) -> CellSpec {
-        self.0.spec()
+        self.cell.spec()
     }
 
     fn wgsl(&self) -> Cow<'_, str> {
-        self.0.wgsl()
+        self.cell.wgsl()
     }
 
     fn forward(&self, s: ForwardStep<'_>) {
-        let (wx, rh) = (narrow(s.wx), narrow(s.rh));
-        self.0.forward(ForwardStep { wx: &wx, rh: &rh, prev: s.prev, unit: s.unit, next: &mut *s.next, saved: &mut *s.saved });
+        let (wx, rh) = (self.nudge(s.wx), self.nudge(s.rh));
+        self.cell.forward(ForwardStep { wx: &wx, rh: &rh, prev: s.prev, unit: s.unit, next: &mut *s.next, saved: &mut *s.saved });
         narrow_all([s.next, s.saved]);
     }
 
     fn mid(&self, wx: &[f64], rh: &[f64], prev: &[f64], unit: &[f64]) -> f64 {
-        f64::from(self.0.mid(&narrow(wx), &narrow(rh), prev, unit) as f32)
+        f64::from(self.cell.mid(&self.nudge(wx), &self.nudge(rh), prev, unit) as f32)
     }
 
     fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
-        f64::from(self.0.mid_saved(saved, prev) as f32)
+        f64::from(self.cell.mid_saved(saved, prev) as f32)
     }
 
     fn backward(&self, s: BackwardStep<'_>) {
         let d_next = narrow(s.d_next);
-        self.0.backward(BackwardStep {
+        self.cell.backward(BackwardStep {
             saved: s.saved,
             prev: s.prev,
             next: s.next,
