@@ -17,7 +17,9 @@ fuzz_target!(|input: &[u8]| {
                 let Ok(model) = Model::read(&bytes, &reading) else { continue };
                 check(&model, &bytes);
                 // Nothing is lost and nothing made up: without a prefix the sum of all bits is that of the file.
-                if prefix.is_none() && let Ok(tensors) = &tensors {
+                if prefix.is_none()
+                    && let Ok(tensors) = &tensors
+                {
                     let all = tensors.iter().flat_map(|tensor| &tensor.values);
                     let sum = |values: &mut dyn Iterator<Item = &f32>| {
                         values.filter(|value| **value != 0.0).fold(0u64, |sum, value| sum.wrapping_add(value.to_bits().into()))
