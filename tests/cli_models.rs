@@ -113,6 +113,8 @@ fn inspect_lists_networks_and_refusals() {
         ("node/test_gru_defaults.onnx", &["its weights are inputs (`W`)"]),
     ] {
         let text = inspected(model(name));
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(lines.iter().all(|line| text.contains(line)), "{text} without {lines:?}");
     }
     // Two networks in one file, and a third that lacks a half.
@@ -125,7 +127,7 @@ fn inspect_lists_networks_and_refusals() {
     }
     weights.insert("half.weight_ih_l0".into(), Tensor::some(&[6, 4]));
     write(&path, &weights);
-    let text = inspected(path);
+    let text = inspected(path).split_whitespace().collect::<Vec<_>>().join(" ");
     for line in ["`enc.`: lstm, input 3, hidden 2", "`dec.`: gru, input 4, hidden 2", "`half.`: refused: ", "half.weight_hh_l0"] {
         assert!(text.contains(line), "{text} without {line}");
     }

@@ -245,12 +245,27 @@ fn bench_refuses_what_means_nothing() {
     assert!(refused.contains("16x16") && refused.contains("128x64"), "{refused}");
 }
 
+/// A wrong command line, before anything is measured.
+#[test]
+fn bench_refuses_sizes_that_mean_nothing() {
+    let sizes = ["--input", "--hidden", "--seq", "--batch"];
+    let wrong = sizes.iter().flat_map(|name| [(*name, "0"), (*name, "18446744073709551615")]);
+    for (wrong, value) in wrong {
+        let values = sizes.iter().flat_map(|name| [*name, if *name == wrong { value } else { "2" }]);
+        let output = tidegate(["bench", "--device", "0", "--cell", "gru"].into_iter().chain(values));
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{wrong} {value}: {stderr}");
+        assert!(stderr.lines().count() == 1 && stderr.contains(value), "{stderr}");
+    }
+    assert_eq!(tidegate(["bench", "--device", "none"]).status.code(), Some(2));
+}
+
 #[test]
 fn bench_reports_what_it_cannot_run() {
     let folder = Folder::new();
     let json = folder.path("bench.json");
     for device in ["cpu", "0"] {
-        for (hidden, seq) in [("0", "4"), ("8", "0"), ("4000000000", "4"), ("18446744073709551615", "4"), ("8", "4000000000")] {
+        for (hidden, seq) in [("4000000000", "4"), ("8", "4000000000")] {
             let command = ["bench", "--device", device, "--cell", "gru", "--input", "8", "--batch", "1", "--mode", "infer"];
             let command = command.into_iter().chain(["--hidden", hidden, "--seq", seq, "--json"]).map(OsStr::new);
             let output = tidegate(command.chain([json.as_os_str()]));

@@ -7,5 +7,7 @@ mod common;
 mod devices;
 mod frameworks;
 mod given;
+mod help;
+mod outputs;
 mod refusals;
 mod run;

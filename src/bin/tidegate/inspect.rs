@@ -8,6 +8,7 @@ use tidegate::import::onnx::{Graph, Node};
 use tidegate::import::{Model, open_safetensors};
 
 use crate::args::files;
+use crate::args::text::wrap;
 use crate::run::onnx;
 use crate::{Result, print};
 
@@ -37,9 +38,7 @@ fn of_graph(graph: &Graph) -> String {
         true => "runs as a whole".into(),
         false => format!("does not run as a whole: {}", onnx::refusal(graph, &unsupported)),
     };
-    // Names may hold anything.
-    let lines: Vec<String> = text.lines().chain([&*verdict]).map(|line| line.replace(char::is_control, " ")).collect();
-    lines.join("\n") + "\n"
+    text.lines().chain([&*verdict]).map(plain).collect()
 }
 
 fn of_node(node: &Node<'_>) -> String {
@@ -96,7 +95,12 @@ fn of_weights(path: &Path) -> Result<String> {
     if let Err(error) = Model::from_weights(&bytes, None) {
         let _ = writeln!(text, "does not run as a whole: {error}");
     }
-    Ok(text.lines().map(|line| line.replace(char::is_control, " ") + "\n").collect())
+    Ok(text.lines().map(plain).collect())
+}
+
+/// Lines of a terminal's width. Names may hold anything.
+fn plain(line: &str) -> String {
+    wrap(&line.replace(char::is_control, " "))
 }
 
 fn prefixed(prefix: &str) -> String {

@@ -10,18 +10,19 @@ mod html;
 mod inspect;
 mod run;
 
+use std::io::IsTerminal;
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use args::exit;
 pub(crate) use args::{Failure, Result, complain, print};
+use args::{exit, text};
 
 /// Recurrent networks on any GPU.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -45,7 +46,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match parse() {
         Ok(cli) => cli,
         // Nothing was asked, so nothing is wrong.
         Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
@@ -53,7 +54,7 @@ fn main() -> ExitCode {
         }
         Err(error) if error.use_stderr() => {
             complain(&usage_error(&error));
-            return ExitCode::from(2);
+            return ExitCode::from(exit::USAGE);
         }
         Err(help) => return finish(print(&help.to_string())),
     };
@@ -74,9 +75,25 @@ fn main() -> ExitCode {
     }))
 }
 
+/// Help that is no terminal's is as wide as a terminal at least is.
+fn parse() -> Result<Cli, clap::Error> {
+    let command = Cli::command();
+    let mut command = if std::io::stdout().is_terminal() { command } else { command.term_width(text::WIDTH) };
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
 /// What is wrong with a command line, and what was probably meant.
 fn usage_error(error: &clap::Error) -> String {
     // clap's message ends at the first blank line; usage and hints follow.
+    if let (ErrorKind::MissingRequiredArgument, Some(ContextValue::Strings(missing))) =
+        (error.kind(), error.get(ContextKind::InvalidArg))
+    {
+        // As they are written: positions first.
+        let (places, options): (Vec<&str>, Vec<&str>) =
+            missing.iter().map(String::as_str).partition(|name| name.starts_with('<'));
+        return format!("required and not given: {}", [places, options].concat().join(", "));
+    }
     let text = error.to_string();
     let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
     let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];

@@ -4,6 +4,7 @@ use tidegate::bench::Description;
 use tidegate::{Context, Error};
 use wgpu::{Adapter, AdapterInfo, Features};
 
+use super::exit;
 use crate::{Result, complain};
 
 /// How to get a device where there is none.
@@ -121,15 +122,15 @@ fn find(devices: &[Description], wanted: &str) -> Result<usize> {
         return if number < devices.len() {
             Ok(number)
         } else {
-            Err(format!("no device {number}; there are {}", listed(&all)).into())
+            Err(exit::usage(format!("no device {number}; there are {}", listed(&all))))
         };
     }
     let part = wanted.to_lowercase();
     let matching: Vec<usize> = all.iter().copied().filter(|&i| devices[i].device.to_lowercase().contains(&part)).collect();
     match matching[..] {
         [index] => Ok(index),
-        [] => Err(format!("no device `{wanted}`; there are {}", listed(&all)).into()),
-        _ => Err(format!("device `{wanted}` is ambiguous; matching are {}", listed(&matching)).into()),
+        [] => Err(exit::usage(format!("no device `{wanted}`; there are {}", listed(&all)))),
+        _ => Err(exit::usage(format!("device `{wanted}` is ambiguous; matching are {}", listed(&matching)))),
     }
 }
 

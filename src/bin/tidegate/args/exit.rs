@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use crate::Failure;
 
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
 /// A measured case was slower than what it was compared with.
 pub const SLOWER: u8 = 3;
 /// Ended by Ctrl-C, as shells say it: 128 and the number of SIGINT.
@@ -28,6 +30,11 @@ impl fmt::Display for Exit {
 }
 
 impl std::error::Error for Exit {}
+
+/// A failure of the command line.
+pub fn usage(text: impl Into<String>) -> Failure {
+    Exit { status: USAGE, text: text.into() }.into()
+}
 
 pub fn code(failure: &Failure) -> ExitCode {
     failure.downcast_ref::<Exit>().map_or(ExitCode::FAILURE, |exit| ExitCode::from(exit.status))

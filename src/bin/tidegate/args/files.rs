@@ -2,8 +2,9 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::exit;
 use crate::{Failure, Result};
 
 /// A failure with the file's name before it.
@@ -15,6 +16,38 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|error| at(path, error))
 }
 
+/// Where a path leads: behind links, of a file that is not there yet as far as its folder.
+fn place(path: &Path) -> PathBuf {
+    let in_folder = || Some(folder(path).canonicalize().ok()?.join(path.file_name()?));
+    path.canonicalize().ok().or_else(in_folder).unwrap_or_else(|| path.into())
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Refuses an output, under its option's name, that is a file which the command reads or another of its outputs: before anything is
+/// read, for it would be lost. Refuses one whose folder is not there, too.
+pub fn check_outputs(inputs: &[&Path], outputs: &[(&str, Option<&Path>)]) -> Result<()> {
+    let mut taken: Vec<(PathBuf, &str)> = inputs.iter().map(|input| (place(input), "an input of this command")).collect();
+    for &(option, path) in outputs {
+        let Some(path) = path else { continue };
+        let output = place(path);
+        if let Some((_, whose)) = taken.iter().find(|(other, _)| *other == output) {
+            let text = format!("{option} {}: that file is {whose} and would be overwritten; name another file", path.display());
+            return Err(exit::usage(text));
+        }
+        check_folder(path)?;
+        taken.push((output, option));
+    }
+    Ok(())
+}
+
+fn check_folder(path: &Path) -> Result<()> {
+    let folder = folder(path);
+    if folder.is_dir() { Ok(()) } else { Err(at(path, format!("there is no folder {} to write it into", folder.display()))) }
+}
+
 /// Replaces the file at once: it is written beside its place and then renamed, so that no reader ever sees a part of it and
 /// a failure leaves the old one.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
@@ -23,7 +56,8 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     if target.exists() && !target.is_file() {
         return Err(at(path, "not a regular file"));
     }
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = folder(&target);
+    check_folder(path)?;
     let temporary = folder.join(format!(".tidegate-{}.tmp", std::process::id()));
     let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(|error| at(path, error))?;
     let written = file.write_all(bytes).and_then(|()| fs::rename(&temporary, &target));

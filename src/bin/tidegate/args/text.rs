@@ -19,6 +19,15 @@ pub fn wrap(text: &str) -> String {
     all + &line + "\n"
 }
 
+/// The same, unless it is for a table as wide as it likes.
+pub fn lines(text: &str, is_wide: bool) -> String {
+    if is_wide { format!("{text}\n") } else { wrap(text) }
+}
+
+pub fn rows(count: usize) -> String {
+    if count == 1 { "1 row".into() } else { format!("{count} rows") }
+}
+
 /// Three digits.
 pub fn short(value: f64) -> String {
     let digits = 2 - value.abs().log10().floor().clamp(-3.0, 2.0) as i32;

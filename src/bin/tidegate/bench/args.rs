@@ -9,6 +9,7 @@ use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
 use crate::args::cell_help;
 use crate::args::device::{self, Device};
+use crate::args::exit;
 use crate::compare::Tolerance;
 use crate::{Result, complain};
 
@@ -23,7 +24,7 @@ pub struct Args {
     /// Print the workloads and their GFLOP a run, and run none
     #[arg(long)]
     pub list: bool,
-    /// Start no new workload after this many seconds
+    /// Start no new workload after this many seconds; each device gets an equal share of what is left
     #[arg(long, value_name = "SECONDS")]
     pub budget: Option<u64>,
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`); may be given several times
@@ -141,6 +142,8 @@ impl Args {
         };
         let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
         let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
+        // What means nothing on any device; what is too much for one says so there.
+        config.validate().and_then(|()| shape.validate()).map_err(|error| exit::usage(error.to_string()))?;
         let dtype = self.dtype.unwrap_or_default();
         let kind = if self.stream { Kind::Stream } else { Kind::Throughput };
         Ok(modes

@@ -3,6 +3,7 @@
 mod args;
 mod clocks;
 mod columns;
+mod estimate;
 mod output;
 mod session;
 mod table;
@@ -11,14 +12,16 @@ pub mod tunings;
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
 use tidegate::bench::{Phase, Report, Workload};
 
 use crate::args::exit::{self, Exit};
 use crate::args::interrupt;
+use crate::args::text::lines;
 use crate::compare::{Comparison, Source, Verdict, crossover};
 use crate::{Result, complain, print};
 pub use args::Args;
+use estimate::Estimate;
 use session::{Session, Watcher};
 
 pub fn run(args: &Args) -> Result<()> {
@@ -27,6 +30,7 @@ pub fn run(args: &Args) -> Result<()> {
         let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
         return print(&workloads.iter().map(line).collect::<String>());
     }
+    output::check(args)?;
     // Before anything is measured, so that a wrong file costs no time.
     let base =
         args.fail_if_slower_than.as_deref().map(|path| Ok::<_, crate::Failure>((path, Source::read(path)?))).transpose()?;
@@ -47,14 +51,15 @@ pub fn run(args: &Args) -> Result<()> {
         now: &|| origin.elapsed(),
         stop: &interrupt::requested,
     };
-    let mut terminal = Terminal::new(args)?;
+    let mut terminal = Terminal::new(args, origin)?;
     let (report, failed) = session.run(&mut targets, session::report(), &mut terminal)?;
     terminal.progress.finish_and_clear();
     // Ctrl-C leaves what there is, the page too.
     output::write(args, &report, None)?;
     print(&output::written(args, &report))?;
     let own = output::source(&report)?;
-    print(&crossover(&Comparison::new(std::slice::from_ref(&own))).iter().map(|line| format!("{line}\n")).collect::<String>())?;
+    let crossover = crossover(&Comparison::new(std::slice::from_ref(&own)));
+    print(&crossover.iter().map(|line| lines(line, args.wide)).collect::<String>())?;
     let verdict = base.map(|(path, base)| Verdict::new(&own, &base, &path.display().to_string(), args.tolerance));
     let ended = end(&report, [failed, unopened], terminal.rows, verdict);
     let Some(verdict) = ended? else { return Ok(()) };
@@ -80,6 +85,7 @@ fn end(
     }
     match (failed, unopened) {
         (0, 0) => verdict.transpose(),
+        (0, 1) => Err("1 adapter did not open".into()),
         (0, _) => Err(format!("{unopened} adapters did not open").into()),
         _ => Err(format!("{failed} of {ran} workloads failed").into()),
     }
@@ -93,33 +99,45 @@ struct Terminal<'a> {
     rows: usize,
     /// The one that runs, and its number.
     row: String,
+    origin: Instant,
+    estimate: Estimate,
 }
 
 /// Steps of the bar: by work, not by rows, of which the last may take longer than all others.
 const STEPS: u64 = 10_000;
 
 impl<'a> Terminal<'a> {
-    fn new(args: &'a Args) -> Result<Self> {
+    fn new(args: &'a Args, origin: Instant) -> Result<Self> {
         let progress = ProgressBar::new(STEPS);
-        progress.set_style(ProgressStyle::with_template("{bar:20} {eta} left, {wide_msg}")?);
-        Ok(Self { args, progress, rows: 0, row: String::new() })
+        progress.set_style(ProgressStyle::with_template("{bar:12} {wide_msg}")?);
+        let estimate = Estimate::new(args.budget.map(Duration::from_secs));
+        Ok(Self { args, progress, rows: 0, row: String::new(), origin, estimate })
+    }
+
+    fn tells(&self, what: &str) {
+        let left = self.estimate.left(self.origin.elapsed()).map(|left| format!("{} left, ", HumanDuration(left)));
+        self.progress.set_message(format!("{}{what}", left.unwrap_or_default()));
+        self.progress.tick();
     }
 }
 
 impl Watcher for Terminal<'_> {
-    fn begins(&mut self, row: &str, [done, of]: [usize; 2], part: f64) {
+    fn measures_peaks(&mut self, device: &str) {
+        self.tells(&format!("measuring peaks of {device}"));
+    }
+
+    fn begins(&mut self, row: &str, [done, of]: [usize; 2], parts: [f64; 2]) {
         if done == 0 {
             self.rows += of;
         }
         self.row = format!("{}/{of} {row}", done + 1);
-        self.progress.set_position((part * STEPS as f64) as u64);
-        self.progress.set_message(self.row.clone());
-        self.progress.tick();
+        self.estimate.begins(self.origin.elapsed(), parts);
+        self.progress.set_position((parts[0] * STEPS as f64) as u64);
+        self.tells(&self.row);
     }
 
     fn phase(&self, phase: Phase) {
-        self.progress.set_message(format!("{} {}", phase.name(), self.row));
-        self.progress.tick();
+        self.tells(&format!("{} {}", phase.name(), self.row));
     }
 
     fn fails(&mut self, text: &str) {
@@ -127,6 +145,7 @@ impl Watcher for Terminal<'_> {
     }
 
     fn ran(&mut self, report: &Report) -> Result<()> {
+        self.estimate.ends(self.origin.elapsed());
         output::write_json(self.args, report, None)
     }
 

@@ -1,11 +1,14 @@
 //! Files of what `bench` found so far.
 
+use std::path::{Path, PathBuf};
+
 use serde::Serialize;
 use tidegate::bench::Report;
 
 use super::Args;
 use crate::Result;
 use crate::args::files;
+use crate::args::text::rows;
 use crate::compare::{Comparison, Source, Verdict};
 use crate::html::report::Page;
 
@@ -16,6 +19,12 @@ struct File<'a> {
     report: &'a Report,
     /// The verdict of `--fail-if-slower-than`.
     against: Option<&'a Verdict>,
+}
+
+/// Refuses files that would overwrite another.
+pub fn check(args: &Args) -> Result<()> {
+    let base: Vec<&Path> = args.fail_if_slower_than.iter().map(PathBuf::as_path).collect();
+    files::check_outputs(&base, &[("--json", args.json.as_deref()), ("--html", args.html.as_deref())])
 }
 
 /// Writes the JSON file, anew.
@@ -41,8 +50,8 @@ pub fn source(report: &Report) -> Result<Source> {
 
 /// What was written, for people.
 pub fn written(args: &Args, report: &Report) -> String {
-    let rows = report.results.len();
-    let json = args.json.iter().map(|path| format!("wrote {}: {rows} rows\n", path.display()));
+    let rows = rows(report.results.len());
+    let json = args.json.iter().map(|path| format!("wrote {}: {rows}\n", path.display()));
     let html = args.html.iter().map(|path| format!("wrote {}: the page of them\n", path.display()));
     json.chain(html).collect()
 }

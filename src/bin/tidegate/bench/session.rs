@@ -1,6 +1,7 @@
 //! The loop of `bench`: every workload on every device, while there is time and nobody ends it. What it runs on, what it tells of its
 //! way and its clock are traits and functions, so that a test needs no device and no time.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tidegate::bench::{
@@ -49,8 +50,11 @@ pub trait Target {
 
 /// Who is told what happens.
 pub trait Watcher {
-    /// A row begins: its name, how many rows are done, how many there are, and the part of all work that is done.
-    fn begins(&mut self, row: &str, done: [usize; 2], part: f64);
+    /// A device's peaks are measured, before its rows.
+    fn measures_peaks(&mut self, device: &str);
+
+    /// A row begins: its name, how many rows are done, how many there are, and the parts of all work that are done before and after it.
+    fn begins(&mut self, row: &str, done: [usize; 2], parts: [f64; 2]);
 
     /// What that row is at now.
     fn phase(&self, phase: Phase);
@@ -90,21 +94,29 @@ const FLOPS_OF_A_ROW: f64 = 1e10;
 impl Session<'_> {
     /// Runs all on each device; gives the report, and how many rows failed.
     pub fn run(&self, targets: &mut [Box<dyn Target>], mut report: Report, watcher: &mut dyn Watcher) -> Result<(Report, usize)> {
-        let (start, mut failed) = ((self.now)(), 0);
+        let (start, mut failed, mut named) = ((self.now)(), 0, BTreeSet::new());
         let busy = Mark::of_host(report.host());
         let count = targets.len();
         for (at, target) in targets.iter_mut().enumerate() {
             if (self.stop)() {
                 break;
             }
-            failed += self.on(&mut **target, [at, count], start, busy, &mut report, watcher)?;
+            let until = self.share(start, count - at);
+            failed += self.on(&mut **target, [at, count], until, busy, (&mut report, &mut named), watcher)?;
         }
         report.interrupted = (self.stop)();
         Ok((report, failed))
     }
 
-    fn goes_on(&self, start: Duration) -> bool {
-        !(self.stop)() && self.budget.is_none_or(|budget| (self.now)() - start < budget)
+    /// Until when rows of the next of so many devices begin: each gets its share of what is left of the budget, so that the last, by
+    /// default the reference that the others are compared with, has some.
+    fn share(&self, start: Duration, devices: usize) -> Option<Duration> {
+        let now = (self.now)();
+        self.budget.map(|budget| now + (start + budget).saturating_sub(now) / devices as u32)
+    }
+
+    fn goes_on(&self, until: Option<Duration>) -> bool {
+        !(self.stop)() && until.is_none_or(|until| (self.now)() < until)
     }
 
     /// Runs all rows on one device of several; returns how many failed.
@@ -112,15 +124,18 @@ impl Session<'_> {
         &self,
         target: &mut dyn Target,
         [at, devices]: [usize; 2],
-        start: Duration,
+        until: Option<Duration>,
         busy: Option<Mark>,
-        report: &mut Report,
+        (report, named): (&mut Report, &mut BTreeSet<String>),
         watcher: &mut dyn Watcher,
     ) -> Result<usize> {
         let description = target.description();
         let most_flops = self.suite.filter(|_| target.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, too_much): (Vec<&Workload>, Vec<&Workload>) = self.workloads.iter().partition(|w| w.flops() <= most_flops);
         watcher.prints(&title(&description, self.is_wide))?;
+        if self.has_peaks {
+            watcher.measures_peaks(&description.device);
+        }
         let limits = if self.has_peaks { target.limits() } else { Ok(None) };
         let limits = limits.unwrap_or_else(|error| {
             watcher.fails(&format!("{}, peaks: {error}", description.device));
@@ -141,12 +156,12 @@ impl Session<'_> {
         let (first, mut failed) = (report.results.len(), 0);
         let weight = |jobs: &[Job]| jobs.iter().map(|job| FLOPS_OF_A_ROW + job.workload.flops()).sum::<f64>();
         for (done, &job) in jobs.iter().enumerate() {
-            if !self.goes_on(start) {
+            if !self.goes_on(until) {
                 break;
             }
-            let part = (at as f64 + weight(&jobs[..done]) / weight(&jobs)) / devices as f64;
-            let name = format!("{}, {}", description.device, job.workload);
-            watcher.begins(&name, [done, jobs.len()], part);
+            let parts = [done, done + 1].map(|end| (at as f64 + weight(&jobs[..end]) / weight(&jobs)) / devices as f64);
+            let name = format!("{}, {}", job.workload, description.device);
+            watcher.begins(&name, [done, jobs.len()], parts);
             let measured = target.measure(job, jobs.get(done + 1).copied(), &|phase| watcher.phase(phase));
             if let Err(failure) = &measured {
                 failed += 1;
@@ -173,10 +188,10 @@ impl Session<'_> {
             paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
         text += &if entries.is_empty() { String::new() } else { lines.footer(entries) };
         text.extend(limits.iter().flat_map(|limits| limits.lines().lines().map(|line| lines.wrap(line)).collect::<Vec<_>>()));
-        text += &left_out("too many FLOPs for a CPU", &too_much, self.workloads.len());
+        text += &left_out("too many FLOPs for a CPU", &too_much, self.workloads.len(), named);
         let why = if (self.stop)() { "interrupted" } else { "out of time" };
         let left: Vec<&Workload> = jobs[entries.len()..].iter().map(|job| job.workload).collect();
-        text += &left_out(why, &left, jobs.len());
+        text += &left_out(why, &left, jobs.len(), named);
         text.extend(series.iter().map(|series| lines.wrap(&series.line())));
         report.scaling.extend(series);
         report.scores.push(Scored { description, score });

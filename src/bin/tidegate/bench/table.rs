@@ -1,6 +1,8 @@
 //! What `bench` found, as a table for people: 80 columns wide, or all that there is. Rows are printed as they are done, so widths follow
 //! from what will run, not from what was found.
 
+use std::collections::BTreeSet;
+
 use tidegate::bench::{Description, Entry, Mark, Workload};
 use tidegate::{Strategy, Tried};
 
@@ -43,10 +45,11 @@ impl<'a> Lines<'a> {
         Self { rows, columns, network }
     }
 
-    /// What stands above the rows.
+    /// What stands above the rows; of the star too, for rows are read before what stands below them.
     pub fn header(&self) -> String {
         let line = self.line("network", |column| Some(column.header.into()));
-        format!("{line}{}\n", "─".repeat(line.trim_end().chars().count()))
+        let star = if self.rows.has_untuned { "*: without what tuning finds\n" } else { "" };
+        format!("{star}{line}{}\n", "─".repeat(line.trim_end().chars().count()))
     }
 
     /// A row, and below it why it is doubted. That others were at work is true of all rows, and stands below the table.
@@ -83,9 +86,6 @@ impl<'a> Lines<'a> {
         let mut parts: Vec<String> = self.columns.iter().filter_map(about).collect();
         if self.rows.any(|w| !w.includes_input()) {
             parts.push("alone: the recurrence, without the input's product".into());
-        }
-        if entries.iter().any(|entry| entry.untuned) {
-            parts.push("*: without what tuning finds".into());
         }
         if !self.rows.is_wide {
             parts.push("--wide shows more".into());
@@ -150,17 +150,23 @@ pub fn tried(entry: &Entry) -> String {
     format!("  tried:\n{lines}")
 }
 
-/// Names some of what did not run, and says how many there are.
-pub fn left_out(why: &str, workloads: &[&Workload], of: usize) -> String {
+/// Names some of what did not run, and says how many there are. What a list `above` named, of another device, is not named again.
+pub fn left_out(why: &str, workloads: &[&Workload], of: usize, above: &mut BTreeSet<String>) -> String {
     const NAMED: usize = 10;
     if workloads.is_empty() {
         return String::new();
     }
     let line = |workload: &&Workload| format!("  {workload}, {} GFLOP a run\n", short(workload.flops() * 1e-9));
-    let named: String = workloads.iter().take(NAMED).map(line).collect();
-    let others = workloads.len().saturating_sub(NAMED);
+    let count = workloads.len();
+    let all: Vec<String> = workloads.iter().map(line).collect();
+    let (old, mut new): (Vec<String>, Vec<String>) = all.into_iter().partition(|line| above.contains(line));
+    above.extend(new.iter().cloned());
+    new.dedup();
+    let others = new.len().saturating_sub(NAMED);
+    new.truncate(NAMED);
     let others = if others > 0 { format!("  and {others} others\n") } else { String::new() };
-    format!("left out, {why}: {} of {of}\n{named}{others}", workloads.len())
+    let listed = if old.is_empty() { String::new() } else { format!(", {} of them listed above", old.len()) };
+    format!("left out, {why}: {count} of {of}{listed}\n{}{others}", new.concat())
 }
 
 #[cfg(test)]
@@ -235,8 +241,9 @@ mod tests {
         assert!(row.contains(" persistent* ") && row.ends_with("\n  doubted: noisy\n"), "{row}");
         let both = [doubted, failed];
         assert_eq!(verified(&[Entry::new(&Description::cpu(), &workload, Strategy::Auto, None, None)]), "");
+        assert!(lines.header().starts_with("*: without what tuning finds\n"), "{}", lines.header());
         let footer = lines.footer(&both);
-        for text in ["noisy: the median's", "busy: the machine's", "*: without what tuning finds", "±: half its 95 % interval"] {
+        for text in ["noisy: the median's", "busy: the machine's", "±: half its 95 % interval"] {
             assert!(footer.split_whitespace().collect::<Vec<_>>().join(" ").contains(text), "{text} in {footer}");
         }
         assert_eq!(verified(&both), "1 of 2 verified against the float64 reference, 1 of them at fewer steps or sequences");

@@ -84,8 +84,11 @@ impl Told {
 }
 
 impl Watcher for Told {
-    fn begins(&mut self, row: &str, done: [usize; 2], part: f64) {
-        self.rows.push((row.into(), done, part));
+    fn measures_peaks(&mut self, _: &str) {}
+
+    fn begins(&mut self, row: &str, done: [usize; 2], parts: [f64; 2]) {
+        assert!(parts[0] < parts[1] && parts[1] < 1.0 + 1e-9, "{parts:?}");
+        self.rows.push((row.into(), done, parts[0]));
     }
 
     fn fails(&mut self, text: &str) {
@@ -223,6 +226,21 @@ fn no_row_begins_after_the_budget() {
     assert_eq!(status(&report, [0, 0], None).0, 0);
 }
 
+/// The last device, by default the reference, is what the others are compared with.
+#[test]
+fn devices_share_the_budget_and_a_list() {
+    let (report, _, told) = run(Setting { budget: Some(40), devices: 2, ..Setting::default() });
+    assert_eq!(report.results.len(), 4);
+    assert_eq!(told.rows.iter().map(|(_, done, _)| *done).collect::<Vec<_>>(), [[0, 4], [1, 4], [0, 4], [1, 4]]);
+    let text = told.text();
+    assert!(text.contains("out of time: 2 of 4\n  gru I=3 H=3"), "{text}");
+    assert!(text.contains("out of time: 2 of 4, 2 of them listed above\n\n"), "{text}");
+    assert_eq!(text.matches("GFLOP a run").count(), 2, "{text}");
+    // What one leaves of its share is the next one's.
+    let (report, ..) = run(Setting { budget: Some(90), devices: 2, ..Setting::default() });
+    assert_eq!(report.results.len(), 8);
+}
+
 #[test]
 fn ctrl_c_ends_after_the_row_and_says_so() {
     let (report, _, told) = run(Setting { stop_at: 10, devices: 2, ..Setting::default() });
@@ -241,7 +259,7 @@ fn what_fails_is_named_and_the_rest_runs() {
     assert!(told.text().contains("FAILED") && told.text().contains("3 of 4 verified"), "{}", told.text());
     assert!(told.failures[1].contains("H=2") && told.failures[1].contains("broken"), "{:?}", told.failures);
     assert_eq!(status(&report, [failed, 0], None), (1, "1 of 4 workloads failed".into()));
-    assert_eq!(status(&report, [0, 1], None), (1, "1 adapters did not open".into()));
+    assert_eq!(status(&report, [0, 1], None), (1, "1 adapter did not open".into()));
     assert_eq!(status(&report, [0, 0], Some(Err("no base".into()))), (1, "no base".into()));
 }
 

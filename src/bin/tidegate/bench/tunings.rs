@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use tidegate::bench::Workload;
 use tidegate::{Context, Error, Mode, Rnn, SeqShape, Tried, Tuning};
 
+use crate::args::text::rows;
+
 /// The tuning of one device, and the file that it comes from and goes to.
 #[derive(Debug, Default)]
 pub struct Tunings {
@@ -65,7 +67,6 @@ impl Tunings {
     pub fn summary(&self) -> String {
         let [before, now] = self.asked;
         let Some(file) = self.path.as_deref().map(Path::display) else { return String::new() };
-        let rows = |count: usize| if count == 1 { "1 row".into() } else { format!("{count} rows") };
         match (before, now) {
             (0, 0) => String::new(),
             (_, 0) => format!("tuned before: {}, from {file}", rows(before)),

@@ -10,7 +10,7 @@ mod read;
 mod regressions;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use case::Case;
 pub use column::Column;
@@ -21,6 +21,7 @@ pub use regressions::{Tolerance, Verdict};
 use table::table;
 
 use crate::args::files;
+use crate::args::text::lines;
 use crate::html::report::Page;
 use crate::{Result, print};
 
@@ -41,6 +42,8 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    let inputs: Vec<&Path> = args.files.iter().map(PathBuf::as_path).collect();
+    files::check_outputs(&inputs, &[("--html", args.html.as_deref())])?;
     let sources = args.files.iter().map(|path| Source::read(path)).collect::<Result<Vec<_>>>()?;
     let all = Comparison::new(&sources);
     if all.columns.is_empty() {
@@ -48,7 +51,7 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(format!("{}: no results", names.join(", ")).into());
     }
     let base = args.base.as_deref().map_or(Ok(0), |wanted| all.find(wanted))?;
-    let crossover: String = crossover(&all).into_iter().map(|line| line + "\n").collect();
+    let crossover: String = crossover(&all).iter().map(|line| lines(line, args.wide)).collect();
     let mut text = table(&all, base, args.wide) + &crossover;
     if let Some(path) = &args.html {
         files::write(path, Page { title: "tidegate compare", all: &all, base }.html()?.as_bytes())?;

@@ -4,7 +4,7 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table, TableComponent};
 
 use super::Comparison;
-use crate::args::text::{WIDTH, short, wrap};
+use crate::args::text::{WIDTH, lines, short, wrap};
 
 /// Below the columns' names, the medians of each case, and what they are of the base's: as many columns beside each other as fit a
 /// terminal, the others below, or all of them in a wide table.
@@ -14,7 +14,7 @@ pub fn table(all: &Comparison, base: usize, is_wide: bool) -> String {
         let note = if index == base { " (base)" } else { "" };
         let facts = [&column.host.cpu, &column.host.os, &Some(column.host.version.clone())];
         let facts: Vec<&str> = facts.into_iter().flatten().map(String::as_str).filter(|fact| !fact.is_empty()).collect();
-        text += &format!("{index}{note}: {}; {}: {}\n", column.label, column.file, facts.join(", "));
+        text += &lines(&format!("{index}{note}: {}; {}: {}", column.label, column.file, facts.join(", ")), is_wide);
         let score = all.score(index).line();
         if !score.is_empty() {
             text += &wrap(&format!("   {score}"));
@@ -27,11 +27,12 @@ pub fn table(all: &Comparison, base: usize, is_wide: bool) -> String {
     text += &wrap("ratio: a median over the base's; above 1 is slower; equal: they differ by no more than both vary");
     for column in others {
         let label = &all.columns[column].label;
-        text += &match all.mean_ratio(column, base) {
-            Some((mean, 1)) => format!("{label}: {} in the one case that both ran\n", times(mean)),
-            Some((mean, cases)) => format!("{label}: {} in the geometric mean of {cases} cases that both ran\n", times(mean)),
-            None => format!("{label}: no case in common with the base\n"),
+        let line = match all.mean_ratio(column, base) {
+            Some((mean, 1)) => format!("{label}: {} in the one case that both ran", times(mean)),
+            Some((mean, cases)) => format!("{label}: {} in the geometric mean of {cases} cases that both ran", times(mean)),
+            None => format!("{label}: no case in common with the base"),
         };
+        text += &lines(&line, is_wide);
     }
     text
 }

@@ -52,6 +52,7 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    files::check_outputs(&[&args.model, &args.input], &[("--html", Some(&args.html))])?;
     let not_onnx = [
         ("--cell", args.cell.is_some()),
         ("--from", args.from.is_some()),

@@ -20,15 +20,11 @@ use tensors::{Call, Results, serialize};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Safetensors file with PyTorch's state_dict names (also of LSTMCell, GRUCell, RNNCell) behind at most one common prefix;
-    /// or with Keras 3's kernel, recurrent_kernel and bias, each behind `l0.`, `l0_reverse.`, `l1.` .. of its layer; or with one
-    /// layer of Flax, MLX, Equinox, haste or Keras' cuDNN layers (see --from);
-    /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
+    /// Weights in safetensors, as PyTorch's state_dict, Keras 3 and others name them (see --from), or an ONNX model (*.onnx).
+    /// docs/models.md has the names
     model: PathBuf,
-    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (BOOL or integers:
-    /// where not 0, the state is zero before that step), `mask` of the same types ([B,T] with --batch-first, else [T,B]: where 0, Keras
-    /// masks the step: the state is kept), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
-    /// BF16. For an ONNX model, with its graph's inputs
+    /// Safetensors file with `input` [T,B,I], optional `h0`, `c0`, `lengths`, `reset` and `mask`, and `d_output`, `d_hn`, `d_cn` for
+    /// --backward (docs/command.md has shapes and types); of an ONNX model, with its graph's inputs
     input: PathBuf,
     /// Safetensors file to write
     #[arg(long)]
@@ -101,6 +97,7 @@ impl Target {
 }
 
 pub fn run(args: &Args) -> Result<()> {
+    files::check_outputs(&[&args.model, &args.input], &[("--output", Some(&args.output))])?;
     let not_onnx = [
         ("--cell", args.cell.is_some()),
         ("--from", args.from.is_some()),
