@@ -76,7 +76,10 @@ impl Mark {
                 "the first and the second half of the runs differ by more than 5 %: the device's clock, or another program"
             }
             Self::TwoLevels => "the runs are of two speeds, more than 5 % apart",
-            Self::GpuOverWall => "the GPU's clock tells of more time than the run took: one of both clocks changed in between",
+            Self::GpuOverWall => {
+                "the adapter's timestamps tell of more time than runs took without them: a clock changed in between, or on a software \
+                 adapter, which runs on the CPU, other programs slowed those runs"
+            }
             Self::OverPeak => "less time than the measured peaks allow: an error of the peaks, not a feat",
             Self::Busy => "the machine's load was over half its cores before anything ran: times are too long, and vary",
         }

@@ -65,7 +65,11 @@ impl Score {
             Some(format!("{name} {score:.digits$} ({cases} {})", if cases == 1 { "case" } else { "cases" }))
         });
         let parts: Vec<String> = parts.collect();
-        if parts.is_empty() { String::new() } else { format!("score: {}; 1 is the {REFERENCE}\n", parts.join(", ")) }
+        if parts.is_empty() {
+            String::new()
+        } else {
+            format!("score: {}; 1 is the {REFERENCE}; higher is faster\n", parts.join(", "))
+        }
     }
 }
 
@@ -102,7 +106,7 @@ mod tests {
         let score = Score::new([(CASES[0].0, a / 4.0), (CASES[6].0, b), ("lstm I=1 H=1 T=1 B=1 infer", 1.0)]);
         assert!((score.streaming.unwrap() - 2.0).abs() < 1e-12 && score.cases == [2, 0, 0]);
         assert_eq!((score.batch_inference, score.training), (None, None));
-        assert_eq!(score.line(), format!("score: streaming 2.00 (2 cases); 1 is the {REFERENCE}\n"));
+        assert_eq!(score.line(), format!("score: streaming 2.00 (2 cases); 1 is the {REFERENCE}; higher is faster\n"));
         assert_eq!(Score::new([("something else", 1.0)]).line(), "");
     }
 }

@@ -14,7 +14,7 @@ use crate::network::sequence::{Mode, SeqShape};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Suite {
-    /// Small and medium layers, two minutes on a software adapter
+    /// Small and medium layers; on a software adapter some minutes, more where few cores are free
     Quick,
     /// DeepBench's layers, the recurrence alone and whole, beside what is published for cuDNN on a V100
     Deepbench,

@@ -25,6 +25,11 @@ pub fn open_safetensors(bytes: &[u8]) -> Result<SafeTensors<'_>> {
         let is_empty = if bytes.is_empty() { ": it is empty" } else { "" };
         return Err(Error::Header(format!("8 bytes of header length expected, the file has {}{is_empty}", bytes.len())));
     };
+    // As a length, text would be exabytes.
+    if length.iter().all(|byte| byte.is_ascii_graphic() || byte.is_ascii_whitespace()) {
+        let text = String::from_utf8_lossy(length);
+        return Err(Error::Header(format!("it begins with the text {text:?}, where the length of its header belongs")));
+    }
     let length = u64::from_le_bytes(*length);
     let header = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
     let Some((header, data)) = header else {
