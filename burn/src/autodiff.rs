@@ -19,10 +19,8 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, Ops, OpsKind};
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{AutodiffBackend, Cube, DType, TensorMetadata};
-use burn::tensor::Shape;
+use burn::backend::{AutodiffBackend, Cube};
 
 use crate::backend::launch;
 use crate::execute::{BackwardWork, ForwardWork, Job, Saved};
@@ -35,7 +33,7 @@ type Tracked<C> = FloatTensor<Autodiff<Cube, C>>;
 struct Pass {
     job: Arc<Job>,
     saved: Saved,
-    /// Of one element, zero.
+    /// One zero, which forward made.
     token: Plain,
     travelling: Mutex<Travelling>,
 }
@@ -92,7 +90,8 @@ impl<const N: usize> Backward<Cube, N> for Recurrence {
             wants_input: ops.parents[0].is_some(),
             wants_states,
         };
-        let mut gradients = launch(Arc::new(work), outputs.into_iter().flatten().collect(), None).into_iter();
+        let inputs = outputs.into_iter().flatten().chain([pass.token.clone()]).collect();
+        let mut gradients = launch(Arc::new(work), inputs, None).into_iter();
         if let Some(x) = &ops.parents[0] {
             grads.register::<Cube>(x.id, gradients.next().expect("it was asked for"));
         }
@@ -184,8 +183,8 @@ pub(crate) fn forward<C: CheckpointStrategy>(
     }
     let saved = Saved::default();
     let work = ForwardWork { job: job.clone(), saved: Some(saved.clone()) };
-    let token = Cube::float_zeros(Shape::new([1]), &inputs[0].device(), DType::F32.into());
-    let outputs = launch(Arc::new(work), plain, lengths);
+    let mut outputs = launch(Arc::new(work), plain, lengths);
+    let token = outputs.pop().expect("a forward in training ends in a token");
     let weights = job.weights.len();
     let per_gate = job.weights_of_gate;
     let pass = Arc::new(Pass { job, saved, token, travelling: Mutex::default() });

@@ -69,7 +69,8 @@ pub(crate) trait Work: fmt::Debug + Send + Sync {
     fn run(&self, inputs: Vec<CubeTensor>, lengths: Option<CubeTensor>) -> Result<Vec<CubeTensor>>;
 }
 
-/// Inputs: x, the weights, then h and c if there are initial states. Outputs: y, h and c.
+/// Inputs: x, the weights, then h and c if there are initial states. Outputs: y, h and c, and in training a token: one zero, for backward to
+/// depend on.
 #[derive(Debug)]
 pub(crate) struct ForwardWork {
     pub job: Arc<Job>,
@@ -84,7 +85,8 @@ impl Work for ForwardWork {
 
     fn outputs(&self) -> Vec<Shape> {
         let states = (0..self.job.states).map(|_| self.job.state);
-        std::iter::once(self.job.output).chain(states).map(Shape::from).collect()
+        let tensors = std::iter::once(self.job.output).chain(states).map(Shape::from);
+        tensors.chain(self.saved.is_some().then(|| Shape::new([1]))).collect()
     }
 
     fn run(&self, inputs: Vec<CubeTensor>, lengths: Option<CubeTensor>) -> Result<Vec<CubeTensor>> {
@@ -113,6 +115,9 @@ impl Work for ForwardWork {
         for index in 0..job.states as u64 {
             outputs.push(pass.copy_out(&planned.final_state, index * half, job.state.into())?);
         }
+        if self.saved.is_some() {
+            outputs.push(pass.zero()?);
+        }
         pass.submit()?;
         if let Some(saved) = &self.saved {
             *saved.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(guard);
@@ -121,7 +126,7 @@ impl Work for ForwardWork {
     }
 }
 
-/// Inputs: those of d_y, d_h and d_c that there are. Outputs: those of d_x, d_h and d_c that are asked for, then the weights'.
+/// Inputs: those of d_y, d_h and d_c that there are, and forward's token, so that forward has run. Outputs: those of d_x, d_h and d_c that are asked for, then the weights'.
 #[derive(Debug)]
 pub(crate) struct BackwardWork {
     pub job: Arc<Job>,
@@ -235,13 +240,27 @@ impl<'a> Pass<'a> {
     }
 
     fn copy_out(&mut self, src: &Buffer, offset: u64, shape: Shape) -> Result<CubeTensor> {
-        let bytes = shape.num_elements() * size_of::<f32>();
-        let handle = self.client.empty(bytes);
-        let tensor = CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape, handle, DType::F32);
-        let memory = self.resolve(tensor.handle.clone())?;
-        self.encoder.copy_buffer_to_buffer(src, offset, &memory.buffer, memory.offset, bytes as u64);
+        let bytes = (shape.num_elements() * size_of::<f32>()) as u64;
+        let (tensor, memory) = self.fresh(shape)?;
+        self.encoder.copy_buffer_to_buffer(src, offset, &memory.buffer, memory.offset, bytes);
         self.held.push((tensor.clone(), memory.lease));
         Ok(tensor)
+    }
+
+    /// A tensor of one element.
+    fn zero(&mut self) -> Result<CubeTensor> {
+        let (tensor, memory) = self.fresh(Shape::new([1]))?;
+        self.encoder.clear_buffer(&memory.buffer, memory.offset, Some(size_of::<f32>() as u64));
+        self.held.push((tensor.clone(), memory.lease));
+        Ok(tensor)
+    }
+
+    /// A tensor of Burn's with nothing in it yet.
+    fn fresh(&self, shape: Shape) -> Result<(CubeTensor, Memory)> {
+        let handle = self.client.empty(shape.num_elements() * size_of::<f32>());
+        let tensor = CubeTensor::new_contiguous(self.client.clone(), self.device.clone(), shape, handle, DType::F32);
+        let memory = self.resolve(tensor.handle.clone())?;
+        Ok((tensor, memory))
     }
 
     /// After all that Burn had pending on the streams of these tensors.
