@@ -35,8 +35,8 @@ fn median(times: &[f64]) -> f64 {
 
 struct Probe {
     ctx: Context,
-    words: wgpu::Buffer,
-    sizes: wgpu::Buffer,
+    words: tidegate::DeviceBuffer,
+    sizes: tidegate::DeviceBuffer,
     group: wgpu::BindGroup,
     touch: ComputePipeline,
     exchange: ComputePipeline,

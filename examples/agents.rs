@@ -3,7 +3,7 @@
 //! so in the session's mask of resets, on the GPU.
 //!
 //! A frame is one encoder and one submit; nothing is read back before the end. Then the memories of those who were
-//! just born are held against a first step from nothing in float64.
+//! just born are checked against a first step from nothing in float64.
 //!
 //! `cargo run --release --example agents -- --frames 1000`
 
@@ -18,7 +18,7 @@ const AGENTS: usize = 10_000;
 const INPUT_SIZE: usize = 16;
 const HIDDEN_SIZE: usize = 64;
 const SHAPE: SeqShape = SeqShape { seq_len: 1, batch_size: AGENTS };
-/// An app waits for nothing; here the device is waited for after so many frames, to tell how long they took.
+/// An app waits for nothing; here it waits for the device every few frames, to tell how long they took.
 const BLOCK: usize = 5;
 const FRAMES: usize = 25;
 const USAGE: &str = "usage: agents [--frames N] [--strategy auto|stepwise|resident|persistent]";

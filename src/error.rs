@@ -1,5 +1,7 @@
 //! The one error type. Every message names the thing at fault and, where there are two, both numbers.
 
+use std::fmt;
+
 /// Everything that can go wrong in tidegate.
 #[expect(missing_docs, reason = "each field is named in its variant's message")]
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,11 @@ pub enum Error {
     /// A tensor in the file that the network does not use.
     #[error("unused tensor `{name}`: the network has no such parameter")]
     UnusedTensor { name: String },
+    /// A tensor beside the one network of a file that should hold nothing else.
+    #[error(
+        "unused tensor `{name}`: the file holds a network behind `{prefix}` and more; read with that prefix, it is read alone"
+    )]
+    OutsideNetwork { name: String, prefix: String },
     /// A tensor of a type that is not read here.
     #[error("`{name}`: expected dtype {expected}, got {actual}")]
     Dtype { name: String, expected: &'static str, actual: String },
@@ -74,10 +81,13 @@ pub enum Error {
     Aliasing { other: &'static str, written: &'static str },
     /// The device is too small for this shape.
     #[error("limit {limit}: needs {needed}, has {actual}")]
-    Limit { limit: String, needed: u64, actual: u64 },
+    Limit { limit: Limit, needed: u64, actual: u64 },
     /// A [`Tuning`](crate::Tuning) of another device than this.
     #[error("tuning of device `{actual}`, expected one of `{expected}`")]
     OtherDevice { expected: String, actual: String },
+    /// A [`DeviceBuffer`](crate::DeviceBuffer) of another context's device.
+    #[error("buffer `{name}` is of {theirs}, but used with {ours}: make it by the one that uses it")]
+    OtherContext { name: String, theirs: String, ours: String },
     /// wgpu reported an error while objects were created; its text says which.
     #[error("wgpu: {0}")]
     Device(String),
@@ -96,7 +106,7 @@ pub enum Error {
     /// A result too far from the truth.
     #[error("`{name}`: {measure} is {error:.3e}, allowed {allowed:.3e}")]
     Mismatch { name: String, measure: &'static str, error: f64, allowed: f64 },
-    /// A verification that failed, and what was held against what.
+    /// A verification that failed, and what was compared with what.
     #[error("{what}: {error}")]
     Verification { what: String, error: Box<Error> },
     /// A number that no map can show.
@@ -108,6 +118,41 @@ pub enum Error {
     /// A cell that disagrees with itself: see [`check_cell`](crate::check::check_cell).
     #[error("cell `{cell}` failed its check: {what}")]
     Check { cell: String, what: String },
+}
+
+/// What there is too little of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// A limit of the device, by its name in [`wgpu::Limits`], and what meets it, such as "of `workspace`"; empty if nothing more is
+    /// to be said.
+    Device(&'static str, String),
+    /// What kernels count in u32: of what; empty if of any buffer.
+    Index(String),
+    /// The offset of the last step index in a uniform buffer, on devices without immediates.
+    StepOffset,
+    /// Something that the device cannot do, and who needs it.
+    Feature(&'static str),
+    /// Room in a workgroup, or among those that run side by side, for the layout of a kernel.
+    Layout(String),
+    /// Elements of a buffer, and which product reads or writes beyond them.
+    Elements(String),
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, what) = match self {
+            Self::Device(name, what) => (*name, what.as_str()),
+            Self::Index(of) if of.is_empty() => ("u32 index", ""),
+            Self::Index(of) => ("u32 index of", of.as_str()),
+            Self::StepOffset => ("u32 dynamic offset of seq_len + 1", ""),
+            Self::Feature(name) => (*name, ""),
+            Self::Layout(what) => (what.as_str(), ""),
+            Self::Elements(of) => ("elements of", of.as_str()),
+        };
+        f.write_str(name)?;
+        if what.is_empty() { Ok(()) } else { write!(f, " {what}") }
+    }
 }
 
 /// `std::result::Result` with this crate's [`Error`].

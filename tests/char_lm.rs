@@ -93,6 +93,27 @@ fn a_run_that_was_stopped_goes_on_as_if_it_had_not_been() {
     assert_eq!(write(None, DRAW), write(Some("\n"), DRAW));
 }
 
+/// Small, and under 60 steps: see the README for a whole training.
+#[test]
+fn f16_learns_as_f32_does() {
+    let (ctx, text) = (common::context(), tempest());
+    let vocabulary = Vocabulary::of(&text);
+    let tokens = vocabulary.encode(&text).unwrap();
+    let (seen, unseen) = split(&tokens);
+    let [whole, half] = ["f32", "f16"].map(|dtype| {
+        let args =
+            format!("char_lm --cell lstm --hidden 24 --embedding 8 --seq 16 --batch 8 --learning-rate 0.01 --dtype {dtype}");
+        let model = Model::new(parse(&args).unwrap().settings, 60, &vocabulary);
+        let rows = Rows::new("seen", &seen[..4000], model.shape()).unwrap();
+        let held_out = Rows::new("unseen", unseen, model.shape()).unwrap();
+        let mut trainer = model.trainer(&ctx, &Tuning::default()).unwrap();
+        assert_eq!(trainer.loss_scale().is_some(), dtype == "f16");
+        let losses = train(&mut trainer, &model, &rows, &held_out);
+        (losses, bits_per_character(&mut trainer, &held_out, 8).unwrap())
+    });
+    assert!(whole.0 != half.0 && (whole.1 - half.1).abs() < 0.01, "{} bits in f32, {} in f16", whole.1, half.1);
+}
+
 #[test]
 fn rows_are_parts_of_the_text_one_after_another() {
     let text = "abcdefghijklmnopqrstuvwxyz";

@@ -31,7 +31,7 @@ impl Given {
         Self::new(folder.join(model), folder.join("input.safetensors"))
     }
 
-    /// A bidirectional network of two layers with ragged rows, of a cell and so many blocks of rows.
+    /// A bidirectional network of two layers with ragged rows, of a cell with this many blocks of rows.
     fn ragged(cell: &str, gates: usize) -> Self {
         let folder = Folder::new();
         let mut model = Tensors::new();
@@ -76,7 +76,8 @@ impl Given {
 
     /// The page's text and its data.
     fn succeed(&self) -> (String, Value) {
-        assert_eq!(succeed(self.command()), "");
+        let said = succeed(self.command());
+        assert!(said.starts_with(&format!("wrote {}: ", self.page().display())) && said.ends_with("units\n"), "{said}");
         let text = fs::read_to_string(self.page()).unwrap();
         let (_, rest) = text.split_once("<script type=\"application/json\" id=\"data\">").unwrap();
         let data = serde_json::from_str(rest.split_once("</script>").unwrap().0).unwrap();
@@ -128,7 +129,7 @@ fn from_base64(text: &str) -> Vec<u8> {
     digits.chunks(4).flat_map(|four| word(four).to_be_bytes()[1..four.len()].to_vec()).collect()
 }
 
-/// Holds a map of the page to `[T, B, units]` of the reference, over all that is shown.
+/// Checks a map of the page against `[T, B, units]` of the reference, over all that is shown.
 fn check_map(data: &Value, map: &Value, truth: &[f64], batch: usize) {
     let number = |value: &Value| value.as_u64().unwrap() as usize;
     let (units, steps, first) = (number(&data["units"]), number(&data["steps"]), number(&data["first"]));
@@ -214,6 +215,23 @@ fn takes_onnx_models() {
     assert_eq!(given.succeed().1, expected);
     fs::remove_file(given.page()).unwrap();
     given.args(&["--cell", "lstm"]).fail(&["--cell", "ONNX"]);
+}
+
+/// As `run` does: a network out of a checkpoint, and one whose names do not tell whose they are.
+#[test]
+fn takes_what_run_takes() {
+    for (case, args) in [("checkpoint_prefix", ["--prefix", "encoder.lstm."]), ("haste_names", ["--from", "haste"])] {
+        let folder = fixtures().join("field").join(case);
+        let given = || Given::new(folder.join("model.safetensors"), folder.join("input.safetensors"));
+        given().fail(&[]);
+        let mut given = given();
+        given.args = args.map(String::from).into();
+        let (_, data) = given.succeed();
+        assert!(!data["groups"].as_array().unwrap().is_empty(), "{case}");
+    }
+    let mut onnx = Given::silero("node.onnx");
+    onnx.args = vec!["--prefix".into(), "a".into()];
+    onnx.fail(&["--prefix", "ONNX"]);
 }
 
 #[test]

@@ -57,6 +57,7 @@ fn compare_matches_rows_by_case() {
     let folder = Folder::new();
     let files = machines(&folder);
     let text = succeed(args("compare", &files, &[]));
+    assert!(text.lines().all(|line| line.chars().count() <= 80 || !line.starts_with([' ', '─'])), "{text}");
     let row = |case: &str| {
         let line = text.lines().find(|line| line.contains(case)).unwrap_or_else(|| panic!("{case} in {text}"));
         line.split_whitespace().skip(6).map(str::to_string).collect::<Vec<_>>()
@@ -87,6 +88,23 @@ fn compare_matches_rows_by_case() {
     for label in ["0 (base): Arc, f32; a", "1: Arc, f32 (2); a", "2: Arc, f16; halves", "×0.500"] {
         assert!(text.contains(label), "{label} in {text}");
     }
+}
+
+/// Medians of 1.00 ± 4 % and 1.07 ± 4 % may be the same; without what they vary by they are not.
+#[test]
+fn differences_within_noise_are_equal() {
+    let folder = Folder::new();
+    let file = |name: &str, ms: f64, spread: Value| {
+        let mut result = result("Arc", "discrete-gpu", 8, json!(ms));
+        result["ms_median_spread"] = spread;
+        write(&folder, name, &report(&[result]))
+    };
+    let compared = |spread: Value| {
+        let files = [file("a.json", 1.0, spread.clone()), file("b.json", 1.07, spread)];
+        let text = succeed(args("compare", &files, &[]));
+        text.lines().find(|line| line.contains("lstm I=8")).unwrap().split_whitespace().last().unwrap().to_string()
+    };
+    assert_eq!([compared(json!(0.04)), compared(json!(0.02)), compared(Value::Null)], ["equal", "×1.07", "×1.07"]);
 }
 
 /// What this repository has kept: files from before most fields, and those of the peers' scripts.
@@ -175,8 +193,14 @@ fn bench_says_how_stable_a_median_is() {
     let folder = Folder::new();
     let [json, page] = ["bench.json", "bench.html"].map(|name| folder.path(name));
     let files = [OsStr::new("--json"), json.as_os_str(), OsStr::new("--html"), page.as_os_str()];
-    let text = succeed(SMALL.iter().map(OsStr::new).chain(files));
-    assert!(text.contains(" ± ") && text.contains("first ms"), "{text}");
+    let brief = succeed(SMALL.iter().map(OsStr::new));
+    assert!(brief.contains(" ± ") && !brief.contains("first ms") && brief.contains("--wide shows more"), "{brief}");
+    assert!(brief.lines().all(|line| line.chars().count() <= 80), "{brief}");
+    let text = succeed(SMALL.iter().chain(&["--wide"]).map(OsStr::new).chain(files));
+    assert!(text.contains(" ± ") && text.contains("first ms") && !text.contains("--wide"), "{text}");
+    for path in [&json, &page] {
+        assert!(text.contains(&format!("wrote {}: ", path.display())), "{text}");
+    }
     let report: Value = serde_json::from_slice(&fs::read(&json).unwrap()).unwrap();
     assert_eq!((&report["interrupted"], &report["against"]), (&json!(false), &Value::Null));
     assert!(report["unix_time"].as_u64().unwrap() > 1_700_000_000);
@@ -191,7 +215,7 @@ fn bench_says_how_stable_a_median_is() {
     }
 }
 
-/// A base made of what this machine took, with all times so many times as long.
+/// A base made from what this machine measured, all times multiplied.
 fn base(folder: &Folder, factor: f64) -> (PathBuf, Value) {
     let own = folder.path("own.json");
     if !own.exists() {
@@ -265,6 +289,22 @@ fn bench_refuses_a_wrong_base_before_it_measures() {
     assert!(fail(small(&["--tolerance", "5%"])).contains("--fail-if-slower-than"));
 }
 
+/// Nothing asked is answered by help, something misspelt by what was meant.
+#[test]
+fn the_command_helps() {
+    let help = succeed::<&str>([]);
+    assert!(["Usage: tidegate", "devices", "compare", "bench"].iter().all(|text| help.contains(text)), "{help}");
+    for (args, meant) in [
+        (&["bench", "--deivce", "0"][..], "did you mean --device?"),
+        (&["bnech"], "did you mean bench?"),
+        (&["bench", "--suite", "quik"], "did you mean quick?"),
+    ] {
+        let line = fail(args);
+        assert!(line.contains(meant) && line.contains(args[args.len() - 1].trim_end_matches('0')), "{line}");
+    }
+    assert!(!fail(["bench", "--zzz"]).contains("did you mean"));
+}
+
 #[test]
 fn help_tells_the_exit_statuses() {
     let help = succeed(["bench", "--help"]);
@@ -309,6 +349,11 @@ setTimeout(() => {
   const found = {};
   const first = () => document.querySelector(".sortable tbody th").textContent;
   const header = document.querySelector(".sortable thead th:nth-child(2)");
+  const sections = [...document.querySelectorAll("main section")].filter((section) => !section.hidden);
+  found.first = sections[0].querySelector("tbody").innerText.replace(/\s+/g, " ");
+  found.empty = sections.filter((section) => section.innerText.trim() === (section.querySelector("h2")?.textContent ?? "")).length;
+  found.seen = document.querySelector("figure > svg").getBoundingClientRect().top < innerHeight - 150;
+  found.left = getComputedStyle(document.querySelector("section:nth-of-type(7) tbody td")).textAlign;
   found.charts = document.querySelectorAll("figure > svg").length;
   found.marks = [...document.querySelectorAll("figure > svg")].map((svg) => svg.querySelectorAll(".mark").length);
   found.unnamed = [...document.querySelectorAll("figure > svg, button, select, input, [role=region]")].filter(
@@ -328,8 +373,11 @@ setTimeout(() => {
   const filter = document.querySelector("input");
   filter.value = "h=16";
   filter.dispatchEvent(new Event("input"));
-  found.filtered = document.querySelectorAll("section:nth-of-type(2) tbody tr").length;
+  found.filtered = document.querySelectorAll("section:nth-of-type(3) tbody tr").length;
   found.wider = document.documentElement.scrollWidth > innerWidth;
+  filter.value = "nothing of this";
+  filter.dispatchEvent(new Event("input"));
+  found.none = document.querySelector("section:nth-of-type(2)").innerText;
   document.body.append(Object.assign(document.createElement("pre"), { id: "probe", textContent: "PROBE" + JSON.stringify(found) + "END" }));
 }, 1000);
 </script>"#;
@@ -360,6 +408,14 @@ fn pages_draw_in_a_browser() {
         // Bars, time over H (of A and B, who have two sizes or more), and time over work; no device has measured its peaks.
         assert_eq!((&found["charts"], &found["marks"]), (&json!(3), &json!([6, 5, 6])), "{found}");
         assert_eq!((&found["unnamed"], &found["wider"]), (&json!(0), &json!(false)), "{found}");
+        // A device a line: its time over the base's; no case here has a score.
+        assert_eq!(
+            (&found["first"], &found["empty"]),
+            (&json!("Arc base Big </script><b> ×1.00 Chip ×0.750"), &json!(0)),
+            "{found}"
+        );
+        assert_eq!((&found["seen"], &found["left"]), (&json!(true), &json!("left")), "{found}");
+        assert!(found["none"].as_str().unwrap().contains("No case has all of these words."), "{found}");
         assert_eq!(found["up"], json!(["lstm I=8 H=8 T=16 B=2 infer", "ascending"]));
         assert_eq!(found["down"], json!(["lstm I=16 H=16 T=16 B=2 infer", "descending"]));
         assert!(

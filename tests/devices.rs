@@ -55,7 +55,7 @@ impl App {
 struct Work {
     ctx: Context,
     rnn: Rnn,
-    params: wgpu::Buffer,
+    params: tidegate::DeviceBuffer,
     session: Session,
     trainer: Trainer,
     input: Vec<f32>,
@@ -235,7 +235,7 @@ fn after_a_loss_a_new_context_goes_on() {
     assert_eq!(rnn.forward_blocking(&uploaded, &Sequence::new(SHAPE, &work.input)).unwrap(), output);
 }
 
-/// An adapter that refuses buffers when so many percent of its memory are in use.
+/// An adapter that refuses buffers once this percentage of its memory is in use.
 fn adapter_with_budget(percent: u8) -> wgpu::Adapter {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle_from_env();
     descriptor.memory_budget_thresholds.for_resource_creation = Some(percent);
@@ -345,4 +345,65 @@ fn contexts_of_a_device_can_share() {
     assert!(error.to_string().contains("from_device_sharing"), "{error}");
     app.check_untouched();
     other.check_untouched();
+}
+
+/// Of one instance, of two whose devices have the same number, and of one device.
+#[test]
+fn a_buffer_of_another_device_is_refused_by_both_names() {
+    let apps = [App::new(), App::new()];
+    let of_a_new_instance = || {
+        let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env());
+        pollster::block_on(instance.request_adapter(&Default::default())).unwrap()
+    };
+    let instances = [App::on(&of_a_new_instance()), App::on(&of_a_new_instance())];
+    assert_eq!(instances[0].ctx.device(), instances[1].ctx.device(), "first devices of their instances");
+    let network = |app: &App| {
+        let rnn = Rnn::new(&app.ctx, Lstm::default(), RnnConfig::new(3, 5)).unwrap().with_strategy(Strategy::Stepwise);
+        let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
+        (rnn, params)
+    };
+    let input = values(1, SHAPE.rows() * 3);
+    let seq = Sequence::new(SHAPE, &input);
+    for [ours, theirs] in [&apps, &instances] {
+        let ((rnn, own), (their_rnn, params)) = (network(ours), network(theirs));
+        let session = their_rnn.session(&params, SHAPE).unwrap();
+        assert!(own.is_of(&ours.ctx) && !own.is_of(&theirs.ctx) && !params.is_of(&ours.ctx));
+        let plan = rnn.plan(SHAPE, Mode::Inference).unwrap();
+        let made = |size| ours.ctx.create_buffer("made", size, BufferUsages::STORAGE).unwrap();
+        let (output, workspace) = (made(plan.sizes().output), made(plan.sizes().workspace));
+        let whole = wgpu::Buffer::as_entire_buffer_binding;
+        let buffers = ForwardBuffers::new(whole(&own), whole(session.input()), whole(&output), whole(&workspace));
+        for (name, result) in [
+            ("params", rnn.forward_blocking(&params, &seq).map(drop)),
+            ("params", rnn.session(&params, SHAPE).map(drop)),
+            ("download", pollster::block_on(ours.ctx.download([&params])).map(drop)),
+            ("download", pollster::block_on(ours.ctx.download([session.state()])).map(drop)),
+            ("to write to", rnn.write_params(&params, &Params::uniform(rnn.param_layout(), 2))),
+            ("input", plan.bind_forward(&buffers).map(drop)),
+        ] {
+            match &result {
+                Err(Error::OtherContext { name: found, theirs, ours }) => assert!(found == name && theirs != ours, "{result:?}"),
+                _ => panic!("{name}: {result:?}"),
+            }
+            let text = result.unwrap_err().to_string();
+            assert_eq!(text.matches("context ").count(), 2, "{text}");
+        }
+        their_rnn.forward_blocking(&params, &seq).unwrap();
+        ours.check_untouched();
+        theirs.check_untouched();
+    }
+
+    // A second context of the same device may have them, and a raw buffer of the app's tells nothing.
+    let second = Context::from_device(&common::adapter(), apps[0].ctx.device(), apps[0].ctx.queue()).unwrap();
+    let ((first, params), (other, _)) = (network(&apps[0]), network(&apps[1]));
+    let rnn = Rnn::new(&second, Lstm::default(), RnnConfig::new(3, 5)).unwrap().with_strategy(Strategy::Stepwise);
+    let raw = wgpu::Buffer::clone(&params);
+    let truth = first.forward_blocking(&params, &seq).unwrap();
+    for params in [&*params, &raw] {
+        assert_eq!(rnn.forward_blocking(params, &seq).unwrap(), truth);
+    }
+    // Of one instance wgpu tells it.
+    let error = other.forward_blocking(&raw, &seq).unwrap_err();
+    assert!(matches!(error, Error::Device(_)), "{error:?}");
+    apps.iter().for_each(App::check_untouched);
 }

@@ -50,12 +50,18 @@ fn shapes() {
     refused(plan(2, 0), &["batch_size", "0"]);
     refused(plan(usize::MAX, 2), &["seq_len"]);
     refused(plan(1 << 20, 1 << 20), &["T·B", "1099511627776", "4294967295"]);
-    refused(plan(1 << 14, 1 << 14), &["u32 index"]);
+    refused(plan(1 << 14, 1 << 14), &["u32 index of workspace and reserve; at this B the longest T is 4369: go on in chunks"]);
+    refused(plan(1, 1 << 28), &["u32 index", "at most B = 71582788: take fewer rows"]);
     let wide = lstm(RnnConfig::new(1, 1)).with_strategy(Strategy::Stepwise);
     refused(
         wide.plan(SeqShape { seq_len: 2, batch_size: 65_536 * 8 }, Mode::Inference),
         &["max_compute_workgroups", "65535", "65536"],
     );
+    // Left to itself, a network goes by a strategy whose grids have room; the smallest networks would else be resident.
+    let shape = SeqShape { seq_len: 2, batch_size: 524_296 };
+    let narrow = lstm(RnnConfig::new(1, 1));
+    assert_eq!(narrow.plan(shape, Mode::Inference).unwrap().strategy(), Strategy::Batched);
+    refused(narrow.with_strategy(Strategy::Resident).plan(shape, Mode::Training), &["strategy resident", "65535", "65537"]);
 }
 
 #[test]
@@ -107,7 +113,7 @@ fn sessions() {
 
 struct Buffers {
     plan: Plan,
-    all: Vec<Buffer>,
+    all: Vec<tidegate::DeviceBuffer>,
 }
 
 impl Buffers {
@@ -237,7 +243,7 @@ fn small_devices() {
     let default = device_with(|_| {});
     let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
     let long = SeqShape { seq_len: 100_000, batch_size: 16 };
-    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`", "truncated BPTT", "268435456"]);
+    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`; at this B up to", "truncated BPTT", "268435456"]);
     // The products of the whole sequence would not fit one binding; those of a window do.
     let windows = SeqShape { seq_len: 3_000, batch_size: 64 };
     assert!(rnn.plan(windows, Mode::Inference).is_ok());
@@ -283,29 +289,71 @@ fn impossible_cells() {
     refused(new(Counts(&["a"], 0, 1)), &["first_phase_gates", "0", "1..=1"]);
 }
 
-/// A cell whose WGSL does not compile is an error that says where, not a panic in the app's error handler.
+/// A linear cell whose WGSL is what a test makes of it, and whose CPU twin is right or not.
+#[derive(Debug, Clone)]
+struct Own {
+    wgsl: &'static str,
+    /// What the CPU twin's gradient is multiplied by: 1 where it is right.
+    twin: f64,
+}
+
+/// As it should be.
+const LINEAR: &str = "
+fn cell_forward(wx: Gates, rh: Gates, prev: State, unit: Unit) -> Forward {
+    var result: Forward;
+    result.next[0] = wx[0] + rh[0];
+    return result;
+}
+fn cell_backward(saved: Saved, prev: State, next: State, unit: Unit, d_next: State, d_mid: f32) -> Backward {
+    var result: Backward;
+    result.d_wx[0] = d_next[0];
+    result.d_rh[0] = d_next[0];
+    result.d_prev[0] = 0.0;
+    return result;
+}
+";
+
+impl tidegate::Cell for Own {
+    fn name(&self) -> &str {
+        "own"
+    }
+    fn spec(&self) -> cell::CellSpec {
+        cell::CellSpec::new(&["h"], 0)
+    }
+    fn wgsl(&self) -> std::borrow::Cow<'_, str> {
+        self.wgsl.into()
+    }
+    fn forward(&self, step: cell::ForwardStep<'_>) {
+        step.next[0] = step.wx[0] + step.rh[0];
+    }
+    fn backward(&self, step: cell::BackwardStep<'_>) {
+        step.d_wx[0] = self.twin * step.d_next[0];
+        step.d_rh[0] = step.d_wx[0];
+        step.d_prev[0] = 0.0;
+    }
+}
+
+fn check_own(wgsl: &'static str, twin: f64) -> tidegate::Result<check::CellReport> {
+    pollster::block_on(check::check_cell(&common::context(), Own { wgsl, twin }))
+}
+
+/// A cell whose WGSL does not compile is an error that says where in the author's own text, not a panic in the app's error handler.
 #[test]
 fn broken_wgsl() {
-    #[derive(Debug)]
-    struct Broken;
-    impl tidegate::Cell for Broken {
-        fn name(&self) -> &str {
-            "broken"
-        }
-        fn spec(&self) -> cell::CellSpec {
-            cell::CellSpec::new(&["h"], 0)
-        }
-        fn wgsl(&self) -> std::borrow::Cow<'_, str> {
-            "fn cell_forward(wx: Gates) -> Forward { return nonsense; }".into()
-        }
-        fn forward(&self, step: cell::ForwardStep<'_>) {
-            step.next[0] = step.wx[0] + step.rh[0];
-        }
-        fn backward(&self, step: cell::BackwardStep<'_>) {
-            step.d_wx[0] = step.d_next[0];
-            step.d_rh[0] = step.d_next[0];
-            step.d_prev[0] = 0.0;
-        }
-    }
-    refused(pollster::block_on(check::check_cell(&common::context(), Broken)), &["nonsense"]);
+    let broken = "// The author's first line.\nfn cell_forward(wx: Gates) -> Forward { return nonsense; }";
+    refused(check_own(broken, 1.0), &["cell `own`", "line 2, column 48", "`fn cell_forward(wx: Gates)", "nonsense"]);
+    refused(check_own("fn cell_forward() {}", 1.0), &["cell `own`", "are all functions there", "cell_forward"]);
+}
+
+/// What disagrees is named: the twin with itself, forward, or backward, with strategy and case.
+#[test]
+fn the_odd_one_is_named() {
+    let differences =
+        ["cell `own`", "finite differences of 3→4, 1 layer, forward, T=4 B=2", "d_input", "backward of the CPU twin"];
+    refused(check_own(LINEAR, 2.0), &differences);
+    let edited = |from: &str, to: &str| -> &'static str { LINEAR.replacen(from, to, 1).leak() };
+    let forward = edited("wx[0] + rh[0]", "wx[0] - rh[0]");
+    refused(check_own(forward, 1.0), &["cell `own`", "strategy stepwise, 3→4", "`output", "`cell_forward` in WGSL and"]);
+    let backward = edited("d_wx[0] = d_next[0]", "d_wx[0] = 0.5 * d_next[0]");
+    refused(check_own(backward, 1.0), &["strategy stepwise", "`d_", "`cell_backward` in WGSL is the odd one"]);
 }

@@ -23,13 +23,14 @@ struct Problem {
     d_final_state: Vec<f64>,
     lengths: Option<Vec<u32>>,
     reset: Option<Vec<u32>>,
+    hold: Option<Vec<u32>>,
 }
 
 impl Problem {
     fn new(cell: &dyn Cell, config: RnnConfig) -> Self {
         let rows = SHAPE.rows();
-        let state =
-            cell.spec().states.len() * config.num_layers * config.num_directions() * SHAPE.batch_size * config.hidden_size;
+        let values = config.h_size() + (cell.spec().states.len() - 1) * config.hidden_size;
+        let state = config.num_layers * config.num_directions() * SHAPE.batch_size * values;
         Self {
             params: uniform(1, ParamLayout::new(cell, &config).unwrap().len(), 0.7),
             input: uniform(2, rows * config.input_size, 1.0),
@@ -38,6 +39,7 @@ impl Problem {
             d_final_state: uniform(5, state, 1.0),
             lengths: None,
             reset: None,
+            hold: None,
             config,
         }
     }
@@ -54,6 +56,27 @@ impl Problem {
             problem.d_output_row(t, b).fill(f64::NAN);
         }
         problem
+    }
+
+    /// Held at the start, within, at a reset, at the end of a length and throughout.
+    fn held(self) -> Self {
+        let mut hold = vec![0; SHAPE.rows()];
+        for (t, b) in [(0, 0), (1, 0), (3, 0), (1, 1), (2, 1), (0, 2)] {
+            hold[t * SHAPE.batch_size + b] = 5;
+        }
+        let mut problem = Self { hold: Some(hold), ..self };
+        for (t, b) in problem.held_steps() {
+            problem.input_row(t, b).fill(f64::NAN);
+            if problem.config.zero_output_for_mask {
+                problem.d_output_row(t, b).fill(f64::NAN);
+            }
+        }
+        problem
+    }
+
+    fn held_steps(&self) -> Vec<(usize, usize)> {
+        let all = (0..SHAPE.seq_len).flat_map(|t| (0..SHAPE.batch_size).map(move |b| (t, b)));
+        all.filter(|&(t, b)| self.hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0)).collect()
     }
 
     fn padding(&self) -> Vec<(usize, usize)> {
@@ -79,7 +102,7 @@ impl Problem {
         let mut seq = Sequence::new(SHAPE, &self.input).with_initial_state(&self.initial_state);
         seq = seq.with_dropout(DropoutKey { seed: 5, call: 2 });
         seq.lengths = self.lengths.as_deref();
-        seq.reset = self.reset.as_deref();
+        (seq.reset, seq.hold) = (self.reset.as_deref(), self.hold.as_deref());
         seq
     }
 
@@ -90,12 +113,14 @@ impl Problem {
 
 /// Every gradient of every cell variant in that config.
 fn check_all(config: RnnConfig, ragged: bool) {
-    let variants = cell_variants();
+    let mut variants = cell_variants();
+    variants.retain(|(_, cell)| config.proj_size == 0 || cell.spec().projectable);
+    assert!(!variants.is_empty());
     let next = AtomicUsize::new(0);
     let work = || {
         while let Some((name, cell)) = variants.get(next.fetch_add(1, Ordering::Relaxed)) {
             let problem = Problem::new(cell, config.clone());
-            check(name, cell, if ragged { problem.ragged() } else { problem });
+            check(name, cell, if ragged { problem.ragged().held() } else { problem });
         }
     };
     thread::scope(|scope| {
@@ -130,6 +155,19 @@ fn two_layers_without_bias() {
 #[test]
 fn from_the_end_to_the_start() {
     check_all(RnnConfig::new(3, 4).with_num_layers(2).with_direction(Direction::Reverse), true);
+}
+
+#[test]
+fn held_steps_put_out_zeros() {
+    check_all(RnnConfig::new(3, 4).with_num_layers(2).with_zero_output_for_mask(true), true);
+}
+
+/// Peepholes and a clipped c among them.
+#[test]
+fn projected() {
+    let config = RnnConfig::new(3, 4).with_num_layers(2).with_bidirectional(true).with_dropout(0.3).with_proj_size(2);
+    check_all(config, true);
+    check_all(RnnConfig::new(3, 4).with_proj_size(3).with_bias(false), false);
 }
 
 #[test]

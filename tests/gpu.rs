@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use common::covering::pairwise;
 use tidegate::check::Case;
-use tidegate::{Cell, Context, Direction, RnnConfig, SeqShape, Strategy, Tile, cell};
+use tidegate::{Cell, Context, Direction, Dtype, Lstm, RnnConfig, SeqShape, Strategy, Tile, cell};
 
 const SIZES: [usize; 6] = [1, 3, 17, 63, 64, 65];
 const LAYERS: [usize; 3] = [1, 2, 3];
 const DIRECTIONS: [Direction; 3] = [Direction::Forward, Direction::Bidirectional, Direction::Reverse];
 
 /// Factors of the covering array: I, H, T, B, layers, directions, then the on-off options.
-const LEVELS: [usize; 16] = [6, 6, 6, 6, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
+const LEVELS: [usize; 18] = [6, 6, 6, 6, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2];
 
 fn case(row: &[usize]) -> Case {
     let on = |factor: usize| row[factor] == 1;
@@ -22,11 +22,13 @@ fn case(row: &[usize]) -> Case {
         .with_direction(DIRECTIONS[row[5]])
         .with_bias(on(6))
         .with_batch_first(on(7))
-        .with_dropout(if on(8) { 0.3 } else { 0.0 });
+        .with_dropout(if on(8) { 0.3 } else { 0.0 })
+        .with_zero_output_for_mask(on(17));
     Case {
         initial_state: on(9),
         ragged: on(10),
         resets: on(11),
+        holds: on(16),
         d_final_state: on(12),
         accumulate: on(13),
         // Cuts a sequence of any but the smallest H into dispatches of a few steps.
@@ -98,10 +100,13 @@ macro_rules! everywhere {
             check_cell_everywhere(stringify!($name));
         })*
 
+        /// A cell without a test of its own name is tested all the same.
         #[test]
-        fn no_cell_is_left_out() {
+        fn every_other_cell() {
+            let named = [$(stringify!($name)),*];
             let registered: Vec<_> = cell::registry().iter().map(|c| c.name().to_owned()).collect();
-            assert_eq!(registered, [$(stringify!($name)),*]);
+            assert!(named.iter().all(|name| registered.iter().any(|cell| cell == name)), "{named:?}, {registered:?}");
+            registered.iter().filter(|cell| !named.contains(&cell.as_str())).for_each(|cell| check_cell_everywhere(cell));
         }
     };
 }
@@ -124,6 +129,50 @@ fn batched_adds_up_the_parts_of_its_product() {
     let cell = cell::by_name("gru").unwrap();
     let case = Case { tile: Some(Tile::Of64x64), ..Case::new(RnnConfig::new(3, 130), 3, 5) };
     pollster::block_on(case.check_gpu(&ctx, &cell, Strategy::Batched)).unwrap_or_else(|e| panic!("{e}"));
+}
+
+/// Steps that are held where lengths end, states are cut and chunks and windows begin; a step's f16 output; and a single step.
+#[test]
+fn held_steps() {
+    let ctx = common::own_context();
+    let config = RnnConfig::new(3, 7).with_num_layers(2).with_bidirectional(true).with_batch_first(true);
+    let held = |config: &RnnConfig, seq_len, batch| Case { holds: true, ..Case::new(config.clone(), seq_len, batch) };
+    let cell = cell::by_name("gru_reset_before").unwrap();
+    let chunks = Case { dispatch_flops: Some(5_000), window_bytes: Some(2_000), ..held(&config, 70, 3) };
+    for (case, strategy) in [
+        (chunks, Strategy::Resident),
+        (Case { dtype: Dtype::F16, ..held(&config, 6, 3) }, Strategy::Batched),
+        (held(&RnnConfig::new(5, 8), 1, 4), Strategy::Stepwise),
+        (held(&RnnConfig::new(5, 8), 1, 80), Strategy::Stepwise),
+    ] {
+        let outcome = pollster::block_on(case.check_gpu(&ctx, &cell, strategy));
+        outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", strategy.name()));
+    }
+}
+
+/// Projections of h under every strategy: lengths, resets and held steps, whole chunks and parts of them, windows and a single step.
+#[test]
+fn projections() {
+    let ctx = common::own_context();
+    let config = RnnConfig::new(3, 7).with_num_layers(2).with_bidirectional(true).with_dropout(0.3).with_proj_size(5);
+    let lstm: Arc<dyn Cell> = Arc::new(Lstm::default().with_peepholes(true));
+    let all = Case { holds: true, accumulate: true, ..Case::new(config.clone(), 6, 4) };
+    let windows = Case { window_bytes: Some(1_000), ..Case::new(config.with_batch_first(true), 9, 3) };
+    let plain = Case { ragged: false, resets: false, initial_state: false, d_final_state: false, ..all.clone() };
+    let one = Case::new(RnnConfig::new(4, 8).with_proj_size(3).with_bias(false), 1, 3);
+    // A CPU adapter takes half a minute for persistent's kernels.
+    let affordable = |strategy: &Strategy| full() || !ctx.is_software() || *strategy != Strategy::Persistent;
+    for (case, strategies) in [
+        (all, Strategy::all(&ctx).into_iter().filter(affordable).collect()),
+        (windows, vec![Strategy::Batched]),
+        (plain, vec![Strategy::Resident]),
+        (one, vec![Strategy::Stepwise]),
+    ] {
+        for strategy in strategies {
+            let outcome = pollster::block_on(case.check_gpu(&ctx, &lstm, strategy));
+            outcome.unwrap_or_else(|e| panic!("{}: {e}\n{case:?}", strategy.name()));
+        }
+    }
 }
 
 /// Enough rows that a workgroup takes several of them on any device.

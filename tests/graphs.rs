@@ -85,7 +85,8 @@ fn run(model: &Path, given: &Tensors) -> Result<Tensors> {
 }
 
 /// What exporters write of recurrent layers where they do not write a recurrent node.
-const REFUSED: [(&str, &str); 3] = [("keras_gru", "Loop"), ("tf2onnx_gru", "Loop"), ("torch_dynamo_rnn", "MatMul")];
+const REFUSED: [(&str, &str); 4] =
+    [("jax_scan", "Scan"), ("keras_gru", "Loop"), ("tf2onnx_gru", "Loop"), ("torch_dynamo_rnn", "MatMul")];
 
 #[test]
 fn files_of_exporters() {

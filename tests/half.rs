@@ -34,18 +34,6 @@ fn case(row: &[usize]) -> Case {
     }
 }
 
-/// A device without the feature of f16 in shaders.
-fn without_f16() -> Context {
-    let adapter = common::adapter();
-    let descriptor = wgpu::DeviceDescriptor {
-        required_features: Context::wanted_features(&adapter) - Features::SHADER_F16,
-        required_limits: Context::wanted_limits(&adapter),
-        ..Default::default()
-    };
-    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
-    Context::from_device(&adapter, &device, &queue).unwrap()
-}
-
 fn check(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case) -> f64 {
     // Else persistent counts on so few workgroups that it refuses the larger cases.
     pollster::block_on(ctx.measure_residency()).unwrap();
@@ -83,13 +71,13 @@ fn with_f16_in_shaders() {
 
 #[test]
 fn packed_without() {
-    every_cell(&without_f16(), 2);
+    every_cell(&common::without_f16(), 2);
 }
 
 /// The kernel of many rows' single steps, and streams in place.
 #[test]
 fn single_steps() {
-    for ctx in [common::context(), without_f16()] {
+    for ctx in [common::context(), common::without_f16()] {
         // Weights are read by fours where I and H are multiples of 4.
         let cases =
             [("lstm", 5, 17, 3), ("gru_reset_before", 8, 64, 2), ("gru", 5, 17, 65), ("lstm", 5, 300, 2), ("lstm", 8, 300, 1)];
@@ -105,7 +93,7 @@ fn single_steps() {
 #[test]
 fn sessions_keep_their_state_in_f32() {
     let (seq_len, batch_size) = (40, 3);
-    for ctx in [common::context(), without_f16()] {
+    for ctx in [common::context(), common::without_f16()] {
         for (steps, hidden) in [(1, 17), (1, 300), (8, 17)] {
             let config = RnnConfig::new(5, hidden);
             let whole = Rnn::new(&ctx, Lstm::default(), config.clone()).unwrap();
@@ -154,7 +142,7 @@ fn buffers_are_half_as_large() {
 /// What f16 cannot hold becomes infinite, and no kernel makes a NaN of it on the way in or out.
 #[test]
 fn too_large_for_f16() {
-    for ctx in [common::context(), without_f16()] {
+    for ctx in [common::context(), common::without_f16()] {
         let config = RnnConfig::new(1, 1).with_bias(false);
         let rnn = Rnn::new(&ctx, tidegate::Elman::linear(), config).unwrap().with_dtype(Dtype::F16).unwrap();
         let params = Params::from_values(rnn.param_layout(), vec![300.0, 1.0]).unwrap();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use tidegate::cell::by_name;
 use tidegate::reference::{backward, forward};
 use tidegate::{
-    Activation, Cell, Context, Dtype, Elman, Lstm, Mode, OutputGradients, ParamLayout, Params, Rnn, RnnConfig, SeqShape,
-    Sequence, Strategy,
+    Activation, Cell, Context, Direction, Dtype, Elman, Lstm, Mode, OutputGradients, ParamLayout, Params, Rnn, RnnConfig,
+    SeqShape, Sequence, Strategy,
 };
 
 const SHAPE: SeqShape = SeqShape { seq_len: 5, batch_size: 4 };
@@ -289,6 +289,145 @@ fn activations_let_them_through() {
             compare(&truth, &on_gpu(&rnn, &given), 1e-4).unwrap_or_else(|error| panic!("{cell:?}, {what}: {error}"));
         }
     });
+}
+
+/// What a drawn number is put in place of.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    Params,
+    Input,
+    State,
+    DOutput,
+    DFinalState,
+}
+
+/// Everything that a float may be beside what networks are used to: not a number, too large, too small.
+const SPECIAL: [f32; 11] =
+    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 3e38, -0.0, f32::MIN_POSITIVE, 1e-40, -1e-45, 65_519.0];
+
+/// Beyond this a sum or product of two is beyond f32, or f16.
+fn is_huge(value: f32) -> bool {
+    value.is_finite() && value.abs() > 1e4
+}
+
+type Spot = (Place, usize, f32);
+
+/// A network, and the numbers that are put into its data, in turn.
+#[derive(Debug, Clone)]
+struct Drawn {
+    cell: (String, Arc<dyn Cell>),
+    config: RnnConfig,
+    dtype: Dtype,
+    strategy: Strategy,
+    ragged: bool,
+    turns: Vec<Vec<Spot>>,
+}
+
+impl Drawn {
+    /// With what is huge as it is, or infinite.
+    fn given(&self, layout: &ParamLayout, spots: &[Spot], overflows: bool) -> Given {
+        let mut given = Given::new(layout, &self.config, self.cell.1.spec().states.len());
+        for &(place, at, value) in spots {
+            let values = match place {
+                Place::Params => &mut given.params,
+                Place::Input => &mut given.input,
+                Place::State => &mut given.state,
+                Place::DOutput => &mut given.d_output,
+                Place::DFinalState => &mut given.d_final_state,
+            };
+            let at = at % values.len();
+            values[at] = if overflows && is_huge(value) { value * f32::INFINITY } else { value };
+        }
+        if self.ragged {
+            (given.lengths, given.reset) = (Some(LENGTHS.to_vec()), Some(vec![0; SHAPE.rows()]));
+            given.reset.as_mut().unwrap()[2 * SHAPE.batch_size..][..2].fill(1);
+        }
+        given
+    }
+
+    /// Where the reference is finite so is the GPU, and where it is not neither is that. Of huge numbers f32 may make infinities where
+    /// float64 makes none, or the other way round: there either is right.
+    fn check(&self, ctx: &Context) -> Result<(), String> {
+        let cell = &self.cell.1;
+        let layout = ParamLayout::new(&**cell, &self.config).unwrap();
+        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone()).unwrap().with_strategy(self.strategy);
+        let rnn = rnn.with_dtype(self.dtype).unwrap();
+        self.turns
+            .iter()
+            .try_for_each(|spots| self.check_turn(&rnn, &layout, spots).map_err(|error| format!("{spots:?}: {error}")))
+    }
+
+    fn check_turn(&self, rnn: &Rnn, layout: &ParamLayout, spots: &[Spot]) -> Result<(), String> {
+        let cell = &self.cell.1;
+        let [given, overflown] = [false, true].map(|overflows| self.given(layout, spots, overflows));
+        // What f16 rounds may be on the other side of a kink.
+        let has_kinks = ["elu", "Hard", "clip", "all options", "binary"].iter().any(|kinked| self.cell.0.contains(kinked));
+        let is_rough = spots.iter().any(|&(_, _, value)| is_huge(value)) || (self.dtype == Dtype::F16 && has_kinks);
+        let truth = on_reference(&**cell, &self.config, &given, self.dtype);
+        let extreme = on_reference(&**cell, &self.config, &overflown, self.dtype);
+        let actual = on_gpu(rnn, &given);
+        let tolerance = if self.dtype == Dtype::F16 { 2e-2 } else { 1e-3 };
+        for (((name, truth), (_, extreme)), (_, actual)) in truth.iter().zip(&extreme).zip(&actual) {
+            let largest = truth.iter().filter(|value| value.is_finite()).fold(0.0f64, |most, value| most.max(value.abs()));
+            for (index, ((&truth, &extreme), &actual)) in truth.iter().zip(extreme).zip(actual).enumerate() {
+                let fits = |value: f64| value.is_finite() && value.abs() <= f32::MAX.into();
+                let same = match (fits(truth), fits(extreme)) {
+                    (true, true) => actual.is_finite() && (is_rough || (actual - truth).abs() <= tolerance * (1.0 + largest)),
+                    (false, false) => !actual.is_finite(),
+                    _ => true,
+                };
+                if !same {
+                    return Err(format!("{name}[{index}] is {actual}, truth is {truth}, of overflown numbers {extreme}"));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn drawn() -> impl proptest::strategy::Strategy<Value = Drawn> {
+    use proptest::prelude::{Just, any, prop_oneof};
+    use proptest::sample::select;
+    use proptest::strategy::Strategy as _;
+    let places = select(&[Place::Params, Place::Input, Place::State, Place::DOutput, Place::DFinalState][..]);
+    let spots = proptest::collection::vec((places, any::<usize>(), select(&SPECIAL[..])), 1..4);
+    // Many for one network: compiling its kernels takes most of the time.
+    let turns = proptest::collection::vec(spots, 12);
+    let directions = [Direction::Forward, Direction::Reverse, Direction::Bidirectional];
+    let network = (1..=2usize, select(directions.to_vec()), any::<bool>());
+    let dtype = prop_oneof![3 => Just(Dtype::F32), 1 => Just(Dtype::F16)];
+    let cells = select(common::cell_variants());
+    (cells, network, dtype, select(Strategy::all(&common::context())), any::<bool>(), turns).prop_map(
+        |(cell, (layers, direction, bias), dtype, strategy, ragged, turns)| {
+            let config = RnnConfig::new(3, 6).with_num_layers(layers).with_direction(direction).with_bias(bias);
+            Drawn { cell, config, dtype, strategy, ragged, turns }
+        },
+    )
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig {
+        cases: std::env::var("PROPTEST_CASES").map_or(12, |cases| cases.parse().unwrap()),
+        rng_seed: proptest::test_runner::RngSeed::Fixed(std::env::var("PROPTEST_RNG_SEED").map_or(5, |seed| seed.parse().unwrap())),
+        failure_persistence: None,
+        max_shrink_iters: 60,
+        ..Default::default()
+    })]
+
+    /// More of them, and others: `PROPTEST_CASES=500 PROPTEST_RNG_SEED=2`.
+    #[test]
+    fn drawn_numbers_agree_in_where_they_are_finite(drawn in drawn()) {
+        // A bound on what CI waits for, but at least one case.
+        static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+        let seconds = std::env::var("TIDEGATE_PROPERTIES_SECONDS").map_or(10, |seconds| seconds.parse().unwrap());
+        let is_first = START.get().is_none();
+        if !is_first && START.get_or_init(std::time::Instant::now).elapsed().as_secs() >= seconds {
+            return Ok(());
+        }
+        START.get_or_init(std::time::Instant::now);
+        let result = drawn.check(&common::context());
+        proptest::prop_assert!(result.is_ok(), "{}", result.unwrap_err());
+    }
 }
 
 /// A buffer of one context that another is given is an error, not other weights.

@@ -79,7 +79,7 @@ impl Fixture {
         call.unwrap_or_else(|e| panic!("{}: {e}", self.name))
     }
 
-    /// Holds the outputs of a run to what is expected, and gives the largest relative error.
+    /// Checks the outputs of a run against what is expected; returns the largest relative error.
     fn check(&self, on: &str, forward: impl Fn(&Part, &Sequence<'_>) -> Output) -> f64 {
         let call = self.call();
         let mut actual = outputs(&call, forward);

@@ -152,7 +152,7 @@ fn narrow(values: &[f64]) -> Vec<f32> {
 /// A network on the GPU with the parameters of a case, and what it is to compute.
 struct Network<'a> {
     rnn: Rnn,
-    params: wgpu::Buffer,
+    params: tidegate::DeviceBuffer,
     tolerance: [Tolerance; 2],
     touchy: Box<dyn Fn() -> bool + 'a>,
 }

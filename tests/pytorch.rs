@@ -57,7 +57,8 @@ impl<'a> Case<'a> {
             .with_num_layers(self.number("num_layers"))
             .with_bidirectional(self.number("bidirectional") == 1)
             .with_bias(self.number("bias") == 1)
-            .with_batch_first(self.number("batch_first") == 1);
+            .with_batch_first(self.number("batch_first") == 1)
+            .with_proj_size(self.metadata.get("proj_size").map_or(0, |size| size.parse().unwrap()));
         let shape = SeqShape { seq_len: self.number("seq_len"), batch_size: self.number("batch_size") };
         let layout = ParamLayout::new(&cell, &config).unwrap();
         let mut params = vec![f64::NAN; layout.len()];
@@ -88,9 +89,9 @@ impl<'a> Case<'a> {
     }
 }
 
-#[test]
-fn agrees_with_pytorch() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/pytorch");
+/// Runs every case of a folder of fixtures and gives their number.
+fn run_all(folder: &str) -> usize {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(folder);
     let mut cases = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -100,5 +101,18 @@ fn agrees_with_pytorch() {
             cases += 1;
         }
     }
+    cases
+}
+
+#[test]
+fn agrees_with_pytorch() {
+    let cases = run_all("pytorch");
     assert!(cases >= 12, "only {cases} fixtures");
+}
+
+/// LSTMs with `proj_size`.
+#[test]
+fn projections_agree_with_pytorch() {
+    let cases = run_all("lstmp");
+    assert!(cases >= 4, "only {cases} fixtures");
 }

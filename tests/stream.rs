@@ -131,16 +131,18 @@ fn dispatches_of_a_step() {
 #[test]
 fn sessions_step_as_sequences_run() {
     let ctx = common::context();
-    for (name, batch, hidden, layers) in [
-        ("lstm", 3, 33, 2),
-        ("gru_reset_before", 3, 33, 2),
-        ("lstm", 3, LARGE, 2),
-        ("gru_reset_before", 3, 300, 1),
-        ("lstm", many(), 9, 2),
-        ("gru_reset_before", many(), 9, 2),
+    for (name, batch, hidden, layers, proj) in [
+        ("lstm", 3, 33, 2, 0),
+        ("lstm", 3, 33, 2, 17),
+        ("gru_reset_before", 3, 33, 2, 0),
+        ("lstm", 3, LARGE, 2, 0),
+        ("gru_reset_before", 3, 300, 1, 0),
+        ("lstm", many(), 9, 2, 0),
+        ("gru_reset_before", many(), 9, 2, 0),
     ] {
         let (seq_len, input_size) = (5, 4);
-        let config = RnnConfig::new(input_size, hidden).with_num_layers(layers);
+        let config = RnnConfig::new(input_size, hidden).with_num_layers(layers).with_proj_size(proj);
+        let width = config.output_size();
         let rnn = Rnn::new(&ctx, cell::by_name(name).unwrap(), config).unwrap();
         let params = rnn.upload(&Params::uniform(rnn.param_layout(), 1)).unwrap();
         let shape = SeqShape { seq_len, batch_size: batch };
@@ -154,9 +156,10 @@ fn sessions_step_as_sequences_run() {
                 session.reset(&[1]).unwrap();
             }
             let step = session.advance_blocking(&input[t * batch * input_size..][..batch * input_size]).unwrap();
-            let truth = &whole[t * batch * hidden..][..batch * hidden];
+            assert_eq!(step.len(), batch * width);
+            let truth = &whole[t * batch * width..][..batch * width];
             let worst = truth.iter().zip(&step).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-            assert!(worst < 1e-5, "{name} B={batch} H={hidden} step {t}: {worst}");
+            assert!(worst < 1e-5, "{name} B={batch} H={hidden} P={proj} step {t}: {worst}");
         }
     }
 }

@@ -6,7 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use tidegate::check::Case;
-use tidegate::{Cell, Dtype, ForwardBuffers, Mode, Rnn, RnnConfig, SeqShape, Strategy, cell};
+use tidegate::{Cell, Dtype, ForwardBuffers, Mode, Rnn, RnnConfig, ScheduleOptions, SeqShape, Strategy, cell};
 
 fn check(name: &str, cell: &Arc<dyn Cell>, vendor: &str, case: &Case) {
     let ctx = common::context();
@@ -59,6 +59,14 @@ fn weights_that_do_not_stay_are_read_again() {
     }
 }
 
+/// One step a dispatch with more weights than a thread asks for at its start, so that a loop reads the others.
+#[test]
+fn steps_of_many_units_read_their_weights_in_a_loop() {
+    let ctx = common::context();
+    let case = Case { layout: Some("vendor=other".into()), ..Case::new(RnnConfig::new(3, 697), 2, 1) };
+    pollster::block_on(case.check_gpu(&ctx, &cell::by_name("gru").unwrap(), Strategy::Stepwise)).unwrap();
+}
+
 #[test]
 fn halves() {
     let case = Case { dtype: Dtype::F16, ..case(12, 2) };
@@ -74,7 +82,7 @@ fn a_resident_layer_takes_two_dispatches() {
         let config = RnnConfig::new(4, 4);
         let rnn = Rnn::new(&ctx, cell::by_name("rnn_tanh").unwrap(), config).unwrap().with_strategy(Strategy::Resident);
         let rnn = rnn.with_layout("vendor=nvidia").unwrap();
-        let rnn = flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
+        let rnn = flops.map_or(rnn.clone(), |flops| rnn.with_schedule(ScheduleOptions::default().with_dispatch_flops(flops)));
         let plan = rnn.plan(shape, if training { Mode::Training } else { Mode::Inference }).unwrap();
         let sizes = plan.sizes();
         let buffer = |bytes: u64| ctx.upload("buffer", &vec![0f32; (bytes / 4).max(1) as usize]).unwrap();

@@ -3,6 +3,23 @@
 # Suites worth running on a GPU, and the seconds that each may take there; the most telling first.
 GPU_SUITES='gpu:110 persistent:60 half:60 stream:60 train:60 lib:60 embed:60 devices:60 faults:60 rnnoise:30 onnx:40 g2p:30 threads:40 soak:60 properties:60'
 
+# SUITES='gpu stream' takes these alone.
+choose_suites() {
+  local name chosen=
+  for name; do
+    if [[ ! " $GPU_SUITES" =~ \ ($name:[0-9]+) ]]; then
+      echo "no suite $name; there are $(sed -E 's/:[0-9]+//g' <<<"$GPU_SUITES")" >&2
+      exit 2
+    fi
+    chosen+=" ${BASH_REMATCH[1]}"
+  done
+  GPU_SUITES=${chosen# }
+}
+if [[ -n ${SUITES:-} ]]; then choose_suites $SUITES; fi
+
+# What `run` measures with; tests need none of it.
+GPU_PROGRAMS='--bin tidegate --example char_lm --example agents --bench probe'
+
 # build FOLDER: the command, examples, benchmarks and suites into it, stripped.
 build() {
   local folder=$1 suites=() name
@@ -17,8 +34,8 @@ build() {
   rm -f "$folder"/*
   # One profile and one set of features for all, so that nothing is built twice.
   {
-    cargo build --release --features cli --bin tidegate --example char_lm --example agents --message-format=json-render-diagnostics
-    cargo test --release --features cli --no-run "${suites[@]}" --bench probe --message-format=json-render-diagnostics
+    if [[ -n $GPU_PROGRAMS ]]; then cargo build --release --features cli $GPU_PROGRAMS --message-format=json-render-diagnostics; fi
+    if [[ ${#suites[@]} -gt 0 ]]; then cargo test --release --features cli --no-run "${suites[@]}" --message-format=json-render-diagnostics; fi
   } | python3 -c '
 import json, os, shutil, sys
 for line in sys.stdin:
@@ -38,6 +55,8 @@ find_binaries() {
   local pack=${PACK:-gpu-pack}
   if [[ -f $pack/binaries.tar.xz ]] && { [[ -n ${PACK:-} ]] || ! command -v cargo >/dev/null; }; then
     BIN=${TMPDIR:-/tmp}/tidegate-gpu
+    # Nothing of an earlier pack.
+    rm -rf "$BIN"
     mkdir -p "$BIN"
     tar -xJf "$pack/binaries.tar.xz" -C "$BIN"
     find_loader "$pack"

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use serde::{Deserialize, Serialize};
+use tidegate::Dtype;
 
 /// Trains a character model on a text, or writes text with one that was trained. Without arguments: a short training on The Tempest.
 #[derive(Debug, Parser)]
@@ -59,6 +60,10 @@ pub struct Settings {
     /// Features of a character
     #[arg(long, default_value_t = 32)]
     pub embedding: usize,
+    /// How the network's parameters, inputs and outputs are stored: f32, f16 (with a dynamic loss scale; the rest stays f32)
+    #[arg(long, default_value = "f32")]
+    #[serde(default)]
+    pub dtype: Dtype,
     /// Characters of a row in one step
     #[arg(long, default_value_t = 64)]
     pub seq: usize,

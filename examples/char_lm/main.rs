@@ -99,11 +99,12 @@ fn train_model(args: Args, draw: Draw) -> Result<()> {
     }
     let (first, initial) = (trainer.steps(), trainer.weights_blocking()?);
     println!(
-        "{}: {} layers of {} units, {}; {} characters, {} distinct; {} steps of {} rows of {}, {} dispatches each",
+        "{}: {} layers of {} units, {}, {}; {} characters, {} distinct; {} steps of {} rows of {}, {} dispatches each",
         ctx.adapter_info().name,
         model.settings.layers,
         model.settings.hidden,
         model.settings.cell,
+        model.settings.dtype.name(),
         tokens.len(),
         vocabulary.len(),
         model.steps,
@@ -131,6 +132,9 @@ fn train_model(args: Args, draw: Draw) -> Result<()> {
     let seconds = outcome.time.as_secs_f64();
     let speed = characters(&model, steps - first) / seconds;
     println!("trained for {seconds:.1} s, {speed:.0} characters/s; held-out text: {bits:.3} bits a character");
+    if let Some(scale) = trainer.loss_scale() {
+        println!("loss scale {scale}, {} steps skipped as gradients overflowed f16", trainer.skipped());
+    }
     Ok(())
 }
 

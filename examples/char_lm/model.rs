@@ -46,7 +46,7 @@ impl Model {
             return Err(format!("--learning-rate {rate}: must be a finite number, 0 or above").into());
         }
         let network = RnnConfig::new(settings.embedding, settings.hidden).with_num_layers(settings.layers);
-        let rnn = Rnn::new(ctx, by_name(&settings.cell)?, network)?;
+        let rnn = Rnn::new(ctx, by_name(&settings.cell)?, network)?.with_dtype(settings.dtype)?;
         let tokens = self.vocabulary().len();
         let config = TrainConfig::new(self.shape(), Objective::CrossEntropy, tokens)
             .with_vocabulary(tokens)

@@ -12,7 +12,7 @@ use crate::model::Model;
 use crate::sample::{self, Draw};
 use crate::text::Rows;
 
-/// Losses are read back after so many steps; until then the GPU is not waited for.
+/// Losses are read back after this many steps; until then nothing waits for the GPU.
 const READ_EVERY: u64 = 10;
 /// A report on the way looks at no more of the held-out text than this.
 const REPORT_CHUNKS: usize = 16;
@@ -28,7 +28,7 @@ pub struct Options<'a> {
 
 /// What came out.
 pub struct Outcome {
-    /// Of each step that was done, in nats.
+    /// Loss of each step that was done, in nats.
     pub losses: Vec<f32>,
     /// Without reports.
     pub time: Duration,
@@ -71,7 +71,7 @@ pub fn train(
     Ok(outcome)
 }
 
-/// Characters of so many steps.
+/// Characters of a number of steps.
 pub fn characters(model: &Model, steps: u64) -> f64 {
     steps as f64 * model.shape().rows() as f64
 }

@@ -12,11 +12,11 @@ use crate::data::{Data, Sequences};
 /// What came out of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// Of each step.
+    /// Loss of each step.
     pub losses: Vec<f32>,
     /// After each epoch.
     pub epochs: Vec<Verdict>,
-    /// Of the steps alone.
+    /// Time of the steps alone.
     pub time: Duration,
 }
 
@@ -86,7 +86,7 @@ pub fn judge(trainer: &mut Trainer, sequences: &Sequences) -> Result<Verdict> {
     Ok(verdict)
 }
 
-/// Of equal logits the first; [`IGNORE`], which is no class, if one is not a number.
+/// The first of equal logits; [`IGNORE`], which is no class, if one is not a number.
 fn likeliest(logits: &[f32]) -> u32 {
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let is_number = logits.iter().all(|logit| !logit.is_nan());

@@ -1,12 +1,11 @@
 //! The network: an encoder GRU over a word's letters, whose last state starts a decoder GRU that says one phoneme a step.
 //! Embeddings and the last linear layer are a few rows of numbers and stay on the CPU.
 
-use tidegate::{Context, Gru, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Strategy};
-use wgpu::Buffer;
+use tidegate::{Context, DeviceBuffer, Gru, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Strategy};
 
 use crate::weights::Weights;
 
-/// Of both GRUs; letters and phonemes are embedded in as many dimensions.
+/// Hidden size of both GRUs; letters and phonemes are embedded in as many dimensions.
 pub const HIDDEN_SIZE: usize = 256;
 /// `<pad>`, `<unk>`, `</s>`, then a to z.
 const GRAPHEMES: usize = 29;
@@ -30,8 +29,8 @@ const MAX_PHONEMES: usize = 20;
 pub struct G2p {
     letters: Vec<f32>,
     phonemes: Vec<f32>,
-    encoder: (Rnn, Buffer),
-    decoder: (Rnn, Buffer),
+    encoder: (Rnn, DeviceBuffer),
+    decoder: (Rnn, DeviceBuffer),
     fc_w: Vec<f32>,
     fc_b: Vec<f32>,
 }
@@ -113,7 +112,7 @@ fn spell(word: &str) -> Vec<usize> {
 }
 
 /// One of the two GRUs: the checkpoint's tensors lie as PyTorch's do, under names of its own.
-fn gru(ctx: &Context, weights: &Weights, part: &str, strategy: Strategy) -> Result<(Rnn, Buffer)> {
+fn gru(ctx: &Context, weights: &Weights, part: &str, strategy: Strategy) -> Result<(Rnn, DeviceBuffer)> {
     let rnn = Rnn::new(ctx, Gru::default(), RnnConfig::new(HIDDEN_SIZE, HIDDEN_SIZE))?.with_strategy(strategy);
     let mut params = Params::zeros(rnn.param_layout());
     let names = [("w_ih", "weight_ih_l0"), ("w_hh", "weight_hh_l0"), ("b_ih", "bias_ih_l0"), ("b_hh", "bias_hh_l0")];

@@ -131,7 +131,7 @@ impl Curves<'_> {
     }
 }
 
-/// The adding task at a lag of 30, looked at after so many updates.
+/// The adding task at a lag of 30, evaluated after these numbers of updates.
 const SNAPSHOTS: [u64; 4] = [0, 200, 600, 2000];
 const LEARNT_LAG: usize = 30;
 

@@ -44,15 +44,11 @@ pub fn init(params: &mut Params, cell: &dyn Cell, init: Init, lag: usize, seed: 
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     // Streams 0 and 1 of a seed are those of the uniform values.
     rng.set_stream(2);
-    let values = params.values_mut();
     match init {
         Init::Uniform => {}
-        Init::Orthogonal => {
-            for block in values[weight_hh].chunks_exact_mut(hidden * hidden) {
-                block.copy_from_slice(&orthogonal(hidden, &mut rng));
-            }
-        }
+        Init::Orthogonal => *params = params.clone().with_orthogonal_weights(seed),
         Init::Identity => {
+            let values = params.values_mut();
             for block in values[weight_hh].chunks_exact_mut(hidden * hidden) {
                 block.fill(0.0);
                 block.iter_mut().step_by(hidden + 1).for_each(|w| *w = 1.0);
@@ -70,36 +66,13 @@ pub fn init(params: &mut Params, cell: &dyn Cell, init: Init, lag: usize, seed: 
                 "binary_gate" => ("g", -bias),
                 other => return Err(format!("{other} has no gate that copies: it cannot start as {}", init.name()).into()),
             };
-            let missing = || format!("{} has no gate {gate}", cell.name());
-            let at = cell.spec().gates.iter().position(|known| known.name == gate).ok_or_else(missing)?;
-            values[bias_ih][at * hidden..][..hidden].fill(bias);
-            values[bias_hh][at * hidden..][..hidden].fill(0.0);
+            *params = params.clone().with_gate_bias(cell, gate, bias)?;
         }
     }
     Ok(())
 }
 
-/// A random orthogonal matrix `[n, n]`: rows of a normal one, made orthogonal one after another (Gram-Schmidt, each row twice).
-pub fn orthogonal(n: usize, rng: &mut ChaCha8Rng) -> Vec<f32> {
-    let mut rows: Vec<Vec<f64>> = Vec::with_capacity(n);
-    for _ in 0..n {
-        let mut row: Vec<f64> = (0..n).map(|_| normal(rng)).collect();
-        for before in rows.iter().chain(&rows) {
-            let along: f64 = dot(before, &row);
-            row.iter_mut().zip(before).for_each(|(x, b)| *x -= along * b);
-        }
-        let norm = dot(&row, &row).sqrt();
-        row.iter_mut().for_each(|x| *x /= norm);
-        rows.push(row);
-    }
-    rows.into_iter().flatten().map(|x| x as f32).collect()
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
-}
-
-/// Of mean 0 and deviation 1 (Box and Muller).
+/// A number of mean 0 and deviation 1 (Box and Muller).
 pub fn normal(rng: &mut ChaCha8Rng) -> f64 {
     let (radius, angle): (f64, f64) = (1.0 - rng.random::<f64>(), rng.random());
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * angle).cos()

@@ -17,7 +17,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Of the whole state, as one vector.
+    /// Norm of the whole state, as one vector.
     pub fn whole(&self) -> f64 {
         self.of_state.iter().map(|norm| norm * norm).sum::<f64>().sqrt()
     }

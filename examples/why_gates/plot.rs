@@ -38,7 +38,7 @@ const COLOURS: [RGBColor; 6] = [
 ];
 const BAND: RGBColor = RGBColor(236, 236, 236);
 
-/// Draws panels in rows of so many columns, on white: the page around it may be dark.
+/// Draws panels in rows of `columns`, on white: the page around it may be dark.
 pub fn draw(path: &Path, columns: usize, panels: &[Panel]) -> Result<()> {
     let rows = panels.len().div_ceil(columns);
     let size = (PANEL[0] * columns as u32, PANEL[1] * rows as u32);

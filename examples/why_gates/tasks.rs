@@ -25,7 +25,7 @@ pub const ALPHABET: usize = 4;
 /// Kinds of symbols that mean nothing in [`Task::Order`].
 const NOISE: usize = 4;
 
-/// A task at a lag: so many steps at least lie between the first thing to remember and the answer.
+/// A task at a lag: at least that many steps lie between the first thing to remember and the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Problem {
     pub task: Task,

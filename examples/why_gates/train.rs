@@ -133,7 +133,7 @@ impl Run {
             };
             weight.chunks_exact(hidden).zip(bias).map(unit).collect()
         };
-        // Of the last step, or of all.
+        // Over the last step, or over all.
         let predicted = if task == Task::Copy { &output[..] } else { &output[(seq_len - 1) * shape.batch_size * hidden..] };
         let predicted = predicted.chunks_exact(hidden);
         Ok(match &rows.targets {

@@ -12,7 +12,7 @@ fn value(at: u32, k: u32, k_end: u32) -> f32 {
     return load_a(at + k * sizes.a_col);
 }
 
-// Of the row of A that begins at `at`, take(i) gives the values from k0 + i on, and 0 from k_end on.
+// For the row of A that begins at `at`, take(i) gives the values from k0 + i on, and 0 from k_end on.
 fn take_row(at: u32, k0: u32, k_end: u32) {
     workgroupBarrier();
     for (var i = taker; i < HELD_K / 4u; i += THREADS) {

@@ -10,7 +10,7 @@ fn take_init(local_index: u32) {
     lane = subgroupExclusiveAdd(1u) % 8u;
 }
 
-// Of the row of A that begins at `at`, take(i) gives the values from k0 + i on, and 0 from k_end on.
+// For the row of A that begins at `at`, take(i) gives the values from k0 + i on, and 0 from k_end on.
 fn take_row(at: u32, k0: u32, k_end: u32) {
     row_at = at;
     row_k = k0;

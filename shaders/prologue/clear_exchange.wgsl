@@ -12,8 +12,8 @@ fn clear_exchange(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
         control[3] = 0u;
         control[4] = 0u;
     }
-    // The last is read by those that have nothing to wait for.
-    for (var i = id.x; i < sizes.words; i += stride) { exchange[i] = select(0u, 1u, i + 1u == sizes.words); }
+    // The last four are read by those that have nothing to wait for.
+    for (var i = id.x; i < sizes.words; i += stride) { exchange[i] = select(0u, 1u, i + 4u >= sizes.words); }
     for (var i = id.x; i < sizes.copies * sizes.layer_len; i += stride) {
         state[sizes.snapshot + i] = state[sizes.state_at + i / sizes.layer_len * sizes.block + i % sizes.layer_len];
     }

@@ -19,12 +19,15 @@ fn pack(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) group
     for (var i = id.x; i < sizes.states * sizes.block; i += stride) {
         // Forward keeps h twice, so what follows the first h lies one block further on.
         let gap = select(0u, sizes.state_gap, i >= sizes.block);
+        // Where h is projected the caller's is no state of the recurrence.
+        let given = sizes.projected == 0u || i >= sizes.block;
+        let at = select(i - sizes.block + sizes.projected, i, sizes.projected == 0u);
         var value = 0.0;
-        if sizes.has_initial == 1u { value = initial_state[i]; }
+        if given && sizes.has_initial == 1u { value = initial_state[at]; }
         state[i + gap] = value;
         if sizes.carry != 0u {
             var d_value = 0.0;
-            if sizes.has_d_final == 1u { d_value = d_final_state[i]; }
+            if given && sizes.has_d_final == 1u { d_value = d_final_state[at]; }
             state[sizes.carry + i] = d_value;
         }
     }

@@ -17,7 +17,7 @@ var<workgroup> parts: array<f32, PARTS>;
 var<private> held: array<vec4f, HELD_LEN>;
 var<private> sums: array<vec4f, COLUMNS>;
 
-// Of what a step's gates send, in vec4f.
+// Where the gradients of a step's gates are, in vec4f.
 fn slot_of(step: u32) -> u32 {
     return (step & PARITY) * VECTOR;
 }

@@ -16,7 +16,7 @@ var<workgroup> parts: array<f32, PARTS>;
 var<private> held: array<vec4f, HELD_LEN>;
 var<private> sums: array<vec4f, GATES>;
 
-// Of h before the step, in vec4f.
+// Where h before the step is, in vec4f.
 fn slot_of(step: u32) -> u32 {
     return (step & PARITY) * VECTOR;
 }

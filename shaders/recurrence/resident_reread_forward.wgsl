@@ -9,7 +9,7 @@
 var<workgroup> exchange: array<f32, EXCHANGE>;
 var<workgroup> sums: array<f32, SUMS>;
 
-// Of the operand of a phase: h before the step, or mid.
+// Where the operand of a phase is: h before the step, or mid.
 fn slot_of(step: u32, phase: u32) -> u32 {
     return select(step & 1u, 2u, phase == 2u);
 }

@@ -1,6 +1,6 @@
-// needs: shared/edges
+// needs: shared/edges shared/holds
 // One unit's share of a forward step whose states are at hand, once its products with W_hh are there. Joined with shared/marks or
-// shared/call, which tell lengths and cut edges.
+// shared/call, which tell lengths, cut edges and links.
 
 fn state_index(direction: u32, b: u32, unit: u32) -> u32 {
     return ((sizes.layer + direction) * sizes.batch + b) * sizes.hidden + unit;
@@ -57,11 +57,13 @@ fn advance(step: u32, direction: u32, b: u32, unit: u32, rh: Gates, prev: State,
     let t = time_of(step, direction);
     let row = row_of(t, b);
     let result = cell_forward(x.wx, rh, prev, of_unit);
-    var next = x.held;
+    let link = link_of(direction, t, b);
+    // A row that doesn't compute the step keeps its state; no edge past its length is cut.
+    var next = prev;
     var h_out = 0.0;
     if t < x.length {
-        next = result.next;
-        h_out = next[0];
+        if !is_held(link) { next = result.next; }
+        if !is_held(link) || repeats(link) { h_out = next[0]; }
     }
     store_output(row * sizes.directions * sizes.hidden + direction * sizes.hidden + unit, h_out);
     if sizes.has_reserve == 1u {

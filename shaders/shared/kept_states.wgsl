@@ -18,13 +18,19 @@ fn states_after(direction: u32, t: u32, b: u32, unit: u32) -> State {
     return after;
 }
 
-// The states that entered step t, which must lie within the row's length: after the step before it, or the initial ones, or
-// zeros where the edge is cut.
+// The states that entered step t, which must have been computed: after the last step before it that was, or the initial ones, or
+// zeros where an edge between them is cut.
 fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
     let back = runs_back(direction);
-    if is_cut(t + u32(back), b) { return State(); }
-    let first = select(t == 0u, t + 1u >= marks[b], back);
-    if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
+    let link = link_of(direction, t, b);
+    if sizes.has_hold != 0u {
+        if link == FROM_CUT { return State(); }
+        if link >= FROM_STEP { return states_after(direction, link - FROM_STEP, b, unit); }
+    } else {
+        if is_cut(t + u32(back), b) { return State(); }
+        let first = select(t == 0u, t + 1u >= marks[b], back);
+        if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
+    }
     var initial = State();
     for (var s = 0u; s < STATES; s++) { initial[s] = state[s * sizes.block + state_index(direction, b, unit)]; }
     return initial;

@@ -1,4 +1,6 @@
-// Lengths of rows and cut edges, as `pack` left them: marks holds lengths [B], then resets [T, B].
+// needs: shared/links
+// Lengths of rows and cut edges, as `pack` left them: marks holds lengths [B], then resets [T, B], then
+// links.
 
 fn length_of(b: u32) -> u32 {
     return marks[b];

@@ -26,7 +26,13 @@ fn time_before(step: u32, direction: u32) -> u32 {
     return select(sizes.seq_len - step, step - 1u, runs_back(direction));
 }
 
+// Whether the gates of a step have a gradient.
+fn sends(direction: u32, t: u32, b: u32) -> bool {
+    return t < marks[b] && !is_held(link_of(direction, t, b));
+}
+
 // What is there before a step's product is: the running gradient, and what forward kept of the step.
+// `valid` is whether forward computed the step.
 struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
@@ -53,9 +59,13 @@ fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = Before();
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
-    x.valid = t < marks[b];
+    if t >= marks[b] { return x; }
+    let link = link_of(direction, t, b);
+    x.valid = !is_held(link);
+    if x.valid || repeats(link) {
+        x.d_output = load_d_output(row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
+    }
     if !x.valid { return x; }
-    x.d_output = load_d_output(row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
     x.saved = saved_at(direction, t, b, unit);
     x.prev = states_before(direction, t, b, unit);
     x.next = states_after(direction, t, b, unit);
@@ -94,18 +104,18 @@ fn finish(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, prod
 fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, product: f32, x: Before) -> State {
     var d_next = x.d_next;
     if phase != 2u {
-        // Nothing arrives at the end, nor past a length; 0 times a weight that is NaN would.
-        if step > 0u && time_before(step, direction) < marks[b] { d_next[0] += product; }
+        // Nothing arrives at the end, nor from a step that was not computed; 0 times a weight that is NaN would.
+        if step > 0u && sends(direction, time_before(step, direction), b) { d_next[0] += product; }
         if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);
             for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }
             return d_next;
         }
-        // 0 past a length.
+        // 0 where the step puts out nothing of its own.
         d_next[0] += x.d_output;
     }
-    // A row past its length holds its state: nothing for the gates, the gradient passes on.
+    // A row that didn't compute the step kept its state: nothing for the gates, the gradient passes on.
     var d = Backward();
     d.d_prev = d_next;
     if x.valid { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }

@@ -4,7 +4,7 @@
 // A value goes from one workgroup to the others as a word of `exchange` that is 0 until the value is there: data and ready
 // mark are one, so relaxed atomics do. The last word of `exchange` is never 0: who has no word to wait for reads that one.
 //
-// Nothing promises that all workgroups run side by side, so every wait is bounded. The first that is in vain sets `control`, whose
+// Nothing promises that all workgroups run side by side, so every wait is bounded. The first that times out sets `control`, whose
 // first three words are the grid of the repair that follows, 0 until then. No thread leaves early: it goes on to the end with what
 // it has and waits no more. status counts the dispatches, those that failed, and the most
 // workgroups that answered a roll call that failed.
@@ -42,7 +42,7 @@ fn fail() {
     }
 }
 
-// Whether a wait of so many polls was in vain; the others then learn of it.
+// Whether a wait timed out after this many polls; the other workgroups then learn of it.
 fn in_vain(polls: u32) -> bool {
     if polls > sizes.spin_limit {
         fail();

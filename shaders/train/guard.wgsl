@@ -1,6 +1,6 @@
 // needs: shared/floats
 // One thread, between gradients and update: whether the step is taken. Not if its loss or the norm of its gradients is NaN or infinite:
-// then hyper[3] is 1, which the update heeds, and the log's loss is not finite either.
+// then hyper[3] is 1, which the update heeds, and the log's loss is not finite either, unless a loss scale can still be made smaller.
 //
 // state: steps that were skipped, steps in all; then of a loss scale the scale (f32) and the steps taken since it last changed.
 
@@ -13,7 +13,9 @@ fn one_minus_exp(x: f32) -> f32 {
 @compute @workgroup_size(1)
 fn guard() {
     let found = norm[0];
-    let fine = is_finite(loss[0]) && is_finite(found);
+    let has_loss = is_finite(loss[0]);
+    let fine = has_loss && is_finite(found);
+    let scale = bitcast<f32>(state[2]);
     state[1] += 1u;
     if fine {
         hyper[3] = 0.0;
@@ -29,18 +31,17 @@ fn guard() {
     } else {
         hyper[3] = 1.0;
         state[0] += 1u;
-        if is_finite(loss[0]) { loss[0] = found; }
+        if has_loss && (sizes.growth_interval == 0u || scale <= 1.0) { loss[0] = found; }
     }
-    if sizes.growth_interval == 0u { return; }
-    // As torch.amp.GradScaler.
-    let scale = bitcast<f32>(state[2]);
+    // As torch.amp.GradScaler; but a loss that is not finite says nothing of the scale, which comes in behind it.
+    if sizes.growth_interval == 0u || !has_loss { return; }
     if !fine {
-        state[2] = bitcast<u32>(scale * 0.5);
+        state[2] = bitcast<u32>(max(scale * 0.5, bitcast<f32>(sizes.least_scale)));
         state[3] = 0u;
     } else if state[3] + 1u < sizes.growth_interval {
         state[3] += 1u;
     } else {
-        if is_finite(scale * 2.0) { state[2] = bitcast<u32>(scale * 2.0); }
+        state[2] = bitcast<u32>(min(scale * 2.0, bitcast<f32>(sizes.most_scale)));
         state[3] = 0u;
     }
 }

@@ -6,11 +6,11 @@ use web_time::Instant;
 
 use crate::error::Result;
 
-/// A time of so many ticks is right to a twentieth.
+/// A time of this many ticks is accurate to a twentieth.
 const LEAST_TICKS: u32 = 20;
 /// A clock that ticks within this, as all do natively, can tell the time of any run. Asking it may take as long.
 const FINE: Duration = Duration::from_micros(2);
-/// The least of so many changes is its tick: whatever disturbs the looks makes it longer.
+/// The smallest of this many changes is the tick: any disturbance makes one longer.
 const CHANGES: usize = 10;
 
 /// Browsers let their clocks tick in steps of 5 µs or 0.1 ms, so that nobody can spy by them. A run that is shorter than a step would
@@ -89,7 +89,7 @@ mod tests {
 
     use super::*;
 
-    /// Of a run of so many µs, by a clock of such a tick that takes a while to look at: its time in µs, and how often it ran.
+    /// Times a run of some µs by a clock of some tick that takes a while to read; returns its time in µs and how often it ran.
     fn timed(tick_us: u64, run_us: u64) -> (f64, u32) {
         // It starts amid a tick.
         let (nanos, runs) = (Cell::new(12_345_678), Cell::new(0));

@@ -11,9 +11,6 @@ use crate::gpu::dtype::Dtype;
 use crate::network::config::RnnConfig;
 use crate::network::sequence::{Mode, SeqShape};
 
-/// Who made the published figures.
-pub const PUBLISHED_BY: &str = "V100 cuDNN 7.6";
-
 /// Cell, H, B, T, and published milliseconds: forward, backward to the inputs, backward to the weights.
 type Row = (&'static str, usize, usize, usize, [f64; 3]);
 

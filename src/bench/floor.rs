@@ -8,6 +8,7 @@ use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
 use super::clock::{self, Clock};
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::schedule::Strategy;
@@ -31,7 +32,7 @@ const DISPATCHES: u32 = 200;
 const ROUNDS: u32 = 5000;
 /// A software adapter's polls are quick, and its threads may have to wait for a core.
 const SPIN_LIMIT: u32 = 1 << 20;
-/// The best of so many is taken: all that disturbs makes it slower.
+/// The best of this many runs counts: any disturbance makes one slower.
 const RUNS: usize = 15;
 
 impl Floor {
@@ -47,7 +48,7 @@ impl Floor {
         Ok(Self { submit_us: one, dispatch_us, round_trip_us, round_trip_workgroups: workgroups })
     }
 
-    /// The part of a run's time that its submit and so many dispatches cost, were they to do nothing.
+    /// The part of a run's time that its submit and its dispatches would cost if they did nothing.
     pub(super) fn fraction(&self, dispatches: usize, ms: f64) -> f64 {
         (self.submit_us + dispatches.saturating_sub(1) as f64 * self.dispatch_us) * 1e-3 / ms
     }
@@ -69,8 +70,8 @@ type Bound = (ComputePipeline, BindGroup);
 struct Probe<'a> {
     ctx: &'a Context,
     _owned: OwnedBuffers,
-    words: Buffer,
-    sizes: Buffer,
+    words: DeviceBuffer,
+    sizes: DeviceBuffer,
     touch: Bound,
     exchange: Bound,
 }
@@ -104,7 +105,7 @@ impl<'a> Probe<'a> {
         Ok(Self { ctx, _owned: owned, words, sizes, touch, exchange })
     }
 
-    /// The least microseconds of several runs of so many dispatches.
+    /// The fewest microseconds that a run of `count` dispatches took.
     async fn best(&self, clock: &Clock<impl Fn() -> Duration>, bound: &Bound, dispatches: u32, workgroups: u32) -> Result<f64> {
         let mut run = async || self.run(bound, dispatches, workgroups).await;
         // Not counted: a first dispatch may compile.

@@ -13,13 +13,13 @@ pub struct Host {
     pub cpus: Option<usize>,
     /// The processor's own name, of a page its browser's.
     pub cpu: Option<String>,
-    /// Of the last minute: who else was at work when it began.
+    /// Load average of the last minute: who else was at work when it began.
     pub load_average: Option<f64>,
 }
 
 #[cfg(not(target_arch = "wasm32"))]
 impl Host {
-    /// Of the machine that this runs on. A page fills the fields in from what its browser tells.
+    /// The machine that this runs on. A page fills the fields in from what its browser tells.
     pub fn here() -> Self {
         Self {
             os: std::env::consts::OS.into(),

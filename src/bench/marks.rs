@@ -85,7 +85,44 @@ impl Mark {
 
 #[cfg(test)]
 mod tests {
+    use super::super::times::Times;
+    use super::super::verify::Verified;
     use super::*;
+    use crate::network::sequence::SeqShape;
+
+    fn marks(ms: Vec<f64>, gpu_ms: Option<f64>, roofline_fraction: Option<f64>) -> Vec<Mark> {
+        let measured = Measured {
+            strategy: "stepwise",
+            dispatches: 6,
+            first: 7.0,
+            warm_up: 300.0,
+            times: Times::of(ms),
+            is_again: false,
+            gpu_times: gpu_ms.map(|ms| Times::of([ms])),
+            host_times: None,
+            cooperative: false,
+            verified: Verified { shape: SeqShape { seq_len: 1, batch_size: 1 }, max_rel_err: 0.0 },
+            repairs: 0,
+        };
+        Mark::of(&measured, roofline_fraction)
+    }
+
+    #[test]
+    fn rows_are_marked_for_what_is_wrong_with_them() {
+        let even = || vec![1.0; 12];
+        assert_eq!(marks(even(), Some(1.01), Some(0.99)), []);
+        assert_eq!(marks(vec![1.0], None, None), []);
+        // 1.00 to 1.39 in an order that no half is slower in.
+        let wide = (0..40).map(|k| 1.0 + 0.01 * f64::from(k * 17 % 40));
+        assert_eq!(marks(wide.collect(), None, None), [Mark::Spread]);
+        // Halves of the runs, and runs by turns.
+        let halves = (0..40).map(|k| if k < 20 { 1.0 } else { 1.2 });
+        assert_eq!(marks(halves.collect(), None, None), [Mark::Spread, Mark::Step]);
+        let turns = (0..40).map(|k| if k % 2 == 0 { 1.0 } else { 1.2 });
+        assert_eq!(marks(turns.collect(), None, None), [Mark::Spread, Mark::TwoLevels]);
+        assert_eq!(marks(even(), Some(1.03), None), [Mark::GpuOverWall]);
+        assert_eq!(marks(even(), None, Some(1.01)), [Mark::OverPeak]);
+    }
 
     #[test]
     fn a_machine_is_busy_from_half_its_cores_on() {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::clock::{self, milliseconds};
+use super::hooks::{Hooks, Next, Phase};
 use super::run::{self, GpuRun, Products, RunData};
 use super::times::{Effort, Timer, Times};
 use super::verify::{Verified, Verifier};
@@ -20,11 +21,11 @@ use crate::timing::WarmUp;
 pub struct Measured {
     /// The strategy that ran, or `reference`.
     pub strategy: &'static str,
-    /// Of one run.
+    /// Milliseconds of one run.
     pub dispatches: usize,
-    /// Milliseconds of the first run, with the building of whatever pipelines no earlier workload had built.
+    /// Milliseconds of the first run, with the building of its pipelines as far as no earlier workload has the same.
     pub first: f64,
-    /// The workload ran so many milliseconds before it was timed, until it got no faster.
+    /// Milliseconds that the workload ran before it was timed, until it got no faster.
     pub warm_up: f64,
     /// Recording, submitting and waiting. Data stay on the GPU.
     pub times: Times,
@@ -32,13 +33,13 @@ pub struct Measured {
     pub is_again: bool,
     /// By the GPU's own clock, where it has one that is fine enough.
     pub gpu_times: Option<Times>,
-    /// Of a stream: the same chunks by a `Session`, so from input on the host to output on the host.
+    /// For a stream: the same chunks by a `Session`, so from input on the host to output on the host.
     pub host_times: Option<Times>,
     /// Whether products of f16 go by cooperative matrices.
     pub cooperative: bool,
-    /// What it was held against.
+    /// What it was checked against.
     pub verified: Verified,
-    /// Of strategy persistent, of all its dispatches since it was bound.
+    /// Repairs of all dispatches of strategy persistent since it was bound.
     pub repairs: u32,
 }
 
@@ -47,29 +48,45 @@ pub struct Measured {
 pub struct Runner {
     ctx: Context,
     verifier: Verifier,
+    /// Whether pipelines are built ahead. A software adapter compiles at the first dispatch, and its runs want the CPU.
+    builds_ahead: bool,
+    /// Milliseconds that the next one's pipelines took to build, and which workload that is.
+    ahead: Option<(String, f64)>,
 }
 
 impl Runner {
     /// The products are those that networks are built with: see [`Products::apply`].
     pub fn new(ctx: &Context, products: Products) -> Self {
-        Self { ctx: ctx.clone(), verifier: Verifier::new(products) }
+        Self { ctx: ctx.clone(), verifier: Verifier::new(products), builds_ahead: !ctx.is_software(), ahead: None }
     }
 
     /// Verifies and times a workload, by a network of [`rnn`](super::rnn) on the same device, tuned or not. Where `stop` says so, it
     /// takes no more times than it must.
     pub async fn measure(&mut self, rnn: &Rnn, workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Measured> {
+        self.measure_with(rnn, workload, Hooks { stop, ..Hooks::default() }).await
+    }
+
+    /// [`measure`](Self::measure), telling what it is at, and with the pipelines of what comes next built while this is verified.
+    pub async fn measure_with(&mut self, rnn: &Rnn, workload: &Workload, hooks: Hooks<'_>) -> Result<Measured> {
+        let Hooks { stop, phase, next } = hooks;
         let start = Instant::now();
         rnn.plan(workload.shape, workload.mode)?;
-        let built = milliseconds(start.elapsed());
+        let ahead = self.ahead.take().filter(|(name, _)| *name == workload.to_string());
+        let built = milliseconds(start.elapsed()) + ahead.map_or(0.0, |(_, ms)| ms);
         let data = RunData::new(workload)?;
         let run = GpuRun::new(rnn, workload, &data)?;
         let start = Instant::now();
         run.run().await?;
         let first = built + milliseconds(start.elapsed());
-        let verified = self.verifier.verify(&self.ctx, workload, &run, &data).await?;
+        phase(Phase::Verifying);
+        let building = next.filter(|_| self.builds_ahead).map(build);
+        let verified = self.verifier.verify(&self.ctx, workload, &run, &data).await;
+        // Before anything is timed.
+        self.ahead = building.and_then(Building::end);
+        let verified = verified?;
         let effort = Effort::of(workload.kind);
         // Nothing stands between a warm-up and what it is for: what the CPU verifies lets the GPU's clock fall.
-        let timer = Timer { clock: clock::host(), warm_up: WarmUp::of(&self.ctx), again: !self.ctx.is_software(), stop };
+        let timer = Timer { clock: clock::host(), warm_up: WarmUp::of(&self.ctx), again: !self.ctx.is_software(), stop, phase };
         let timed = timer.time(effort, async || run.run().await).await?;
         let gpu_times = run.gpu_times(&|| timer.clock.now(), stop).await?;
         let host_times = if workload.is_stream() { Some(session(rnn, workload, &data, effort, &timer).await?) } else { None };
@@ -89,6 +106,36 @@ impl Runner {
     }
 }
 
+/// Pipelines that another thread builds.
+struct Building {
+    /// Name of the workload whose first run they count towards.
+    name: Option<String>,
+    #[cfg(not(target_arch = "wasm32"))]
+    thread: std::thread::JoinHandle<f64>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+fn build(next: Next) -> Building {
+    // What tuning builds is not the first run's.
+    let name = (!next.tunes).then(|| next.workload.to_string());
+    Building { name, thread: std::thread::spawn(move || next.build()) }
+}
+
+#[cfg(target_arch = "wasm32")]
+fn build(_: Next) -> Building {
+    Building { name: None }
+}
+
+impl Building {
+    fn end(self) -> Option<(String, f64)> {
+        #[cfg(not(target_arch = "wasm32"))]
+        let ms = self.thread.join().ok()?;
+        #[cfg(target_arch = "wasm32")]
+        let ms = 0.0;
+        Some((self.name?, ms))
+    }
+}
+
 async fn session(
     rnn: &Rnn,
     workload: &Workload,
@@ -103,7 +150,7 @@ async fn session(
     Ok(timer.time(effort, async || session.advance(&data.input).await.map(drop)).await?.times)
 }
 
-/// Times a workload on the reference, which has nothing to be held against: it is what the others are held against. The calling
+/// Times a workload on the reference, which has nothing to be checked against: the others are checked against it. The calling
 /// thread computes until it returns.
 pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Measured> {
     run::check_cpu(workload)?;
@@ -112,7 +159,7 @@ pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Meas
     let start = Instant::now();
     once()?;
     let first = milliseconds(start.elapsed());
-    let timer = Timer { clock: clock::host(), warm_up: WarmUp::SOFTWARE, again: false, stop };
+    let timer = Timer { clock: clock::host(), warm_up: WarmUp::SOFTWARE, again: false, stop, phase: &|_| () };
     let timed = timer.time(Effort::of(workload.kind), async || once()).await?;
     let verified = Verified { shape: workload.shape, max_rel_err: 0.0 };
     Ok(Measured {
@@ -128,4 +175,57 @@ pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Meas
         verified,
         repairs: 0,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::super::run::rnn;
+    use super::super::workload::Kind;
+    use super::*;
+    use crate::cell::by_name;
+    use crate::gpu::dtype::Dtype;
+    use crate::network::config::RnnConfig;
+    use crate::network::sequence::{Mode, SeqShape};
+    use crate::schedule::Strategy;
+
+    fn workload(cell: &str) -> Workload {
+        let (config, shape) = (RnnConfig::new(3, 5), SeqShape { seq_len: 2, batch_size: 1 });
+        let (kind, dtype) = (Kind::Throughput, Dtype::F32);
+        Workload { cell: by_name(cell).unwrap(), config, shape, mode: Mode::Inference, kind, dtype }
+    }
+
+    /// After one row is measured, the next has nothing left to build, and its first run still counts the time of that.
+    #[test]
+    fn the_next_ones_pipelines_are_built_meanwhile() {
+        let ctx = pollster::block_on(Context::request()).unwrap();
+        let mut runner = Runner { builds_ahead: true, ..Runner::new(&ctx, Products::default()) };
+        let [now, then] = ["rnn_tanh", "rnn_relu"].map(workload);
+        let [rnn_now, rnn_then] = [&now, &then].map(|workload| rnn(&ctx, workload, Strategy::Stepwise).unwrap());
+        let phases = RefCell::new(Vec::new());
+        let next = Next { rnn: rnn_then.clone(), workload: then.clone(), tunes: false };
+        let hooks = Hooks { phase: &|phase| phases.borrow_mut().push(phase), next: Some(next), stop: &|| true };
+        pollster::block_on(runner.measure_with(&rnn_now, &now, hooks)).unwrap();
+        assert_eq!(phases.take(), [Phase::Verifying, Phase::WarmingUp, Phase::Timing]);
+        let built = ctx.built_pipelines();
+        rnn_then.plan(then.shape, then.mode).unwrap();
+        assert_eq!(ctx.built_pipelines(), built);
+        let (name, ahead) = runner.ahead.clone().unwrap();
+        assert!(name == then.to_string() && ahead > 0.0);
+        let measured = pollster::block_on(runner.measure(&rnn_then, &then, &|| true)).unwrap();
+        assert!(measured.first > ahead, "{} of which {ahead} ahead", measured.first);
+        // Whoever will be tuned has every strategy built.
+        let gru = workload("gru");
+        let next = Next { rnn: rnn(&ctx, &gru, Strategy::Auto).unwrap(), workload: gru.clone(), tunes: true };
+        let before = ctx.built_pipelines();
+        next.build();
+        let built = ctx.built_pipelines();
+        let candidates = next.rnn.candidates(gru.shape, gru.mode).unwrap();
+        assert!(built > before && candidates.len() > 1);
+        for candidate in candidates {
+            next.rnn.clone().with_candidate(candidate).plan(gru.shape, gru.mode).unwrap();
+        }
+        assert_eq!(ctx.built_pipelines(), built);
+    }
 }

@@ -33,6 +33,7 @@ mod clock;
 mod deepbench;
 mod description;
 mod floor;
+mod hooks;
 mod host;
 mod marks;
 mod measure;
@@ -49,6 +50,7 @@ mod workload;
 
 pub use description::Description;
 pub use floor::Floor;
+pub use hooks::{Hooks, Next, Phase};
 pub use host::Host;
 pub use marks::Mark;
 pub use measure::{Measured, Runner, on_cpu};

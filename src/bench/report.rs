@@ -38,7 +38,7 @@ pub struct Report {
     pub rooflines: Vec<Peaks>,
     /// How fast each device is beside the reference machine.
     pub scores: Vec<Scored>,
-    /// Of suite scaling.
+    /// Results of suite scaling.
     pub scaling: Vec<Series>,
 }
 
@@ -48,7 +48,7 @@ impl Report {
         &self.host
     }
 
-    /// Of measurements that begin now on this machine.
+    /// A report of measurements that begin now on this machine.
     pub fn new(host: Host) -> Self {
         Self {
             schema: 1,
@@ -164,7 +164,7 @@ pub struct Entry {
     pub strategy: &'static str,
     /// Whether products of f16 went by cooperative matrices.
     pub cooperative: bool,
-    /// Of one run.
+    /// Milliseconds of one run.
     pub dispatches: Option<usize>,
     /// Dispatches of strategy persistent that failed and were repaired, of all since the case was bound.
     pub repairs: Option<u32>,
@@ -176,13 +176,14 @@ pub struct Entry {
     pub ms_median_spread: Option<f64>,
     /// The least.
     pub ms_min: Option<f64>,
-    /// The first run, with the building of whatever pipelines no earlier workload had built.
+    /// The first run, with the building of its pipelines as far as no earlier workload has the same; natively on GPUs those of most
+    /// rows are built while the row before is verified, so they compete with that for the CPU.
     pub first_ms: Option<f64>,
     /// Milliseconds for which the workload ran before it was timed, until it got no faster.
     pub warm_up_ms: Option<f64>,
     /// Whether it was measured a second time, for the first times were not of one level.
     pub measured_again: bool,
-    /// Of the GPU alone, by its own clock.
+    /// Time of the GPU alone, by its own clock.
     pub gpu_ms_median: Option<f64>,
     /// How many times the median is of.
     pub runs: usize,
@@ -210,6 +211,9 @@ pub struct Entry {
     pub runs_ms: Vec<f64>,
     /// Whether it ran and was right.
     pub verified: bool,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
     /// Steps at which the reference was met.
     #[serde(rename = "verified_T")]
     pub verified_seq_len: Option<usize>,
@@ -220,17 +224,20 @@ pub struct Entry {
     pub max_rel_err: Option<f64>,
     /// Whether a run is one chunk of a stream.
     pub stream: bool,
-    /// Of suite latency and of streams: microseconds of a run, over T.
+    /// For suite latency and streams: microseconds of a run, over T.
     pub us_per_step_p50: Option<f64>,
     /// The slowest but 1 %.
     pub us_per_step_p99: Option<f64>,
-    /// Of streams: the same by a `Session`, with input and output on the host.
+    /// For streams: the same by a `Session`, with input and output on the host.
     pub us_per_step_host_p50: Option<f64>,
     /// The slowest but 1 %.
     pub us_per_step_host_p99: Option<f64>,
     /// What is published: of suite deepbench, the recurrence alone, for cuDNN 7.6.2 on a V100; of suite recurrence for cuDNN 9.19 on an
     /// H200.
     pub published_ms: Option<f64>,
+    /// For suite recurrence: cuDNN on the same card with TF32 instead of f32.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_tf32_ms: Option<f64>,
     /// Which of both.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub published_by: Option<&'static str>,
@@ -239,7 +246,7 @@ pub struct Entry {
     /// What tuning tried, with each time or why there is none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tried: Vec<Tried>,
-    /// Of a clock that ticks so coarsely that a time may be the mean over several runs, as in browsers: a tick in milliseconds.
+    /// A tick in milliseconds, where the clock is so coarse that a time may be the mean over several runs, as in browsers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_tick_ms: Option<f64>,
 }
@@ -250,7 +257,7 @@ impl Entry {
         Some(self.ms_median? * 1e3 / self.seq_len as f64)
     }
 
-    /// Of what was measured, nothing if that failed; as far as `limits` are known, in parts of them.
+    /// From what was measured, nothing if that failed; as fractions of `limits` where those are known.
     pub fn new(
         description: &Description,
         workload: &Workload,
@@ -300,6 +307,7 @@ impl Entry {
             marks: measured.map_or_else(Vec::new, |m| Mark::of(m, fraction(m))),
             runs_ms: Vec::new(),
             verified: measured.is_some(),
+            error: None,
             verified_seq_len: measured.map(|m| m.verified.shape.seq_len),
             verified_batch_size: measured.map(|m| m.verified.shape.batch_size),
             max_rel_err: measured.map(|m| m.verified.max_rel_err),
@@ -309,6 +317,7 @@ impl Entry {
             us_per_step_host_p50: host_times.map(|times| per_step(times.median())),
             us_per_step_host_p99: host_times.map(|times| per_step(times.p99())),
             published_ms: workload.published_ms(),
+            published_tf32_ms: workload.published_tf32_ms(),
             published_by: workload.published_by(),
             untuned: false,
             tried: Vec::new(),
@@ -382,7 +391,7 @@ mod tests {
         assert_eq!(entry(Kind::Throughput, false).launch_fraction, None);
     }
 
-    /// Of 2 ms: arithmetic takes 960 µs, memory 608, 6 dispatches 200.
+    /// Out of 2 ms arithmetic takes 960 µs, memory 608, 6 dispatches 200.
     #[test]
     fn what_takes_most_is_the_bound() {
         let entry = entry(Kind::Throughput, true);

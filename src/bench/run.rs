@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wgpu::{Backend, Buffer, BufferUsages, CommandEncoder, Features, QuerySet};
+use wgpu::{Backend, BufferUsages, CommandEncoder, Features, QuerySet};
 
 use super::times::{Effort, Times};
 use super::workload::Workload;
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::owned::OwnedBuffers;
@@ -62,6 +63,7 @@ impl RunData {
             initial_state: workload.has_initial_state().then(|| widen(&self.initial_state)),
             lengths: None,
             reset: None,
+            hold: None,
             d_output: backward.then(|| widen(&self.d_output)),
             d_final_state: backward.then(|| widen(&self.d_final_state)),
         }
@@ -97,28 +99,28 @@ pub struct GpuRun {
     strategy: Strategy,
     buffers: PlanBuffers,
     _gradients: Option<GradientBuffers>,
-    /// Of a stream two, taking turns: what one leaves as its final state, the other starts from.
+    /// A stream has two that take turns: what one leaves as its final state, the other starts from.
     forwards: Vec<Forward>,
     /// Which is next.
     turn: Cell<usize>,
     backward: Option<Backward>,
     /// Initial and final state of the first of `forwards`.
-    states: [Buffer; 2],
+    states: [DeviceBuffer; 2],
     /// But for the final state.
     results: Vec<Stored>,
 }
 
-/// A buffer of so many results.
+/// A buffer of results.
 #[derive(Debug)]
 struct Stored {
     name: &'static str,
-    buffer: Buffer,
+    buffer: DeviceBuffer,
     dtype: Dtype,
     len: usize,
 }
 
 impl Stored {
-    fn f32(name: &'static str, buffer: Buffer) -> Self {
+    fn f32(name: &'static str, buffer: DeviceBuffer) -> Self {
         let len = buffer.size() as usize / 4;
         Self { name, buffer, dtype: Dtype::F32, len }
     }
@@ -150,7 +152,7 @@ impl GpuRun {
             forwards.push(plan.bind_forward(&swapped)?);
         }
         let Workload { config, shape, dtype, .. } = workload;
-        let as_stored = |name, buffer: &Buffer, len| Stored { name, buffer: buffer.clone(), dtype: *dtype, len };
+        let as_stored = |name, buffer: &DeviceBuffer, len| Stored { name, buffer: buffer.clone(), dtype: *dtype, len };
         let mut results = vec![as_stored("output", &buffers.output, shape.rows() * config.output_size())];
         let (mut backward, mut gradients) = (None, None);
         if workload.mode == Mode::Training {
@@ -212,7 +214,7 @@ impl GpuRun {
     }
 
     /// What the last forward pass wrote: of a stream, what the next reads.
-    fn final_state(&self) -> &Buffer {
+    fn final_state(&self) -> &DeviceBuffer {
         &self.states[if self.forwards.len() == 1 { 1 } else { self.turn.get() }]
     }
 
@@ -257,7 +259,7 @@ impl GpuRun {
 struct GpuClock {
     queries: QuerySet,
     /// Two u64 of ticks.
-    ticks: Buffer,
+    ticks: DeviceBuffer,
     _owned: OwnedBuffers,
 }
 

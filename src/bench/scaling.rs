@@ -32,7 +32,7 @@ impl Axis {
         }
     }
 
-    /// T, B, H after so many doublings.
+    /// T, B, H after a number of doublings.
     fn sizes(self, doublings: usize) -> [usize; 3] {
         let mut sizes = BASE;
         sizes[self as usize] <<= doublings;
@@ -71,7 +71,7 @@ pub struct Series {
 }
 
 impl Series {
-    /// Of suite recurrence: its one shape with T doubled.
+    /// For suite recurrence: its one shape with T doubled.
     pub fn along_t(description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Option<Self> {
         let mut along: Vec<_> = ran.iter().filter(|(w, ..)| recurrence::grows(w)).collect();
         along.sort_by_key(|(w, ..)| w.shape.seq_len);

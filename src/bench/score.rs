@@ -42,7 +42,7 @@ pub struct Score {
 }
 
 impl Score {
-    /// Of cases, named as `tidegate bench --list` has them, each with its microseconds a step.
+    /// Scores cases, named as `tidegate bench --list` has them, each with its microseconds a step.
     pub fn new<S: AsRef<str>>(measured: impl IntoIterator<Item = (S, f64)>) -> Self {
         let (mut logs, mut cases) = ([0.0; 3], [0; 3]);
         for (name, us) in measured {

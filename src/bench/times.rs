@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::clock::Clock;
+use super::hooks::Phase;
 use super::workload::Kind;
 use crate::error::Result;
 use crate::timing::{Unsteady, WarmUp, Warmed, unsteady};
@@ -64,6 +65,7 @@ pub(super) struct Timer<'a, N> {
     /// will go on.
     pub again: bool,
     pub stop: &'a dyn Fn() -> bool,
+    pub phase: &'a dyn Fn(Phase),
 }
 
 /// What a timer found.
@@ -78,11 +80,15 @@ pub(super) struct Timed {
 impl<N: Fn() -> Duration> Timer<'_, N> {
     pub async fn time(&self, effort: Effort, mut run: impl AsyncFnMut() -> Result<()>) -> Result<Timed> {
         let now = || self.clock.now();
+        (self.phase)(Phase::WarmingUp);
         let warmed = self.warm_up.run(&now, self.stop, async || self.clock.time(&mut run).await).await?;
+        (self.phase)(Phase::Timing);
         let mut times = self.once(effort, &mut run).await?;
         let is_again = self.again && times.unsteady().is_some() && !(self.stop)();
         if is_again {
+            (self.phase)(Phase::WarmingUp);
             self.warm_up.run(&now, self.stop, async || self.clock.time(&mut run).await).await?;
+            (self.phase)(Phase::Timing);
             times = self.once(effort, &mut run).await?;
         }
         Ok(Timed { times, warmed, is_again })
@@ -124,7 +130,7 @@ impl Times {
         Ok(Some(times))
     }
 
-    /// Of milliseconds measured elsewhere, in the order in which they were.
+    /// From milliseconds measured elsewhere, in the order in which they were.
     pub fn of(ms: impl IntoIterator<Item = f64>) -> Self {
         let mut times = Self::default();
         ms.into_iter().for_each(|ms| times.insert(ms));
@@ -244,13 +250,13 @@ mod tests {
         }
     }
 
-    /// By the clock of a simulated device, on which run `n` does so many milliseconds of work.
+    /// Timed by the clock of a simulated device; gives the milliseconds of work that run `n` does.
     fn timed(device: &Device, effort: Effort, stop: &dyn Fn() -> bool, work: impl Fn(u32) -> f64) -> Timed {
         let clock = Clock::new(|| {
             device.idle_for(1e-5);
             device.now()
         });
-        let timer = Timer { clock, warm_up: WarmUp::GPU, again: true, stop };
+        let timer = Timer { clock, warm_up: WarmUp::GPU, again: true, stop, phase: &|_| () };
         pollster::block_on(timer.time(effort, async || {
             device.run(work(device.runs.get()));
             Ok(())

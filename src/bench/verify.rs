@@ -31,7 +31,7 @@ const GRADIENTS_BY_KINKS: f64 = 1e-2;
 pub struct Verified {
     /// All of the workload's, or as much as the reference does in a reasonable time.
     pub shape: SeqShape,
-    /// Of all outputs and gradients.
+    /// Largest over all outputs and gradients.
     pub max_rel_err: f64,
 }
 
@@ -65,11 +65,10 @@ impl Verifier {
         // A tuned persistent run is laid out for other workgroups than the case was.
         if shape != workload.shape || run.strategy() == Strategy::Persistent {
             for (name, other) in others(ctx, workload, run.strategy())? {
-                let other_run = match GpuRun::new(&other, workload, data) {
-                    // Too large for this one.
-                    Err(Error::Limit { .. }) => continue,
-                    run => run?,
-                };
+                if !other.fits(workload.shape, workload.mode) {
+                    continue;
+                }
+                let other_run = GpuRun::new(&other, workload, data)?;
                 let compared = compare(workload, run, &other_run, data).await;
                 compared.map_err(|error| failed(format!("{} against {name}", run.strategy().name()), error))?;
             }
@@ -127,7 +126,7 @@ fn affordable(workload: &Workload) -> SeqShape {
     SeqShape { seq_len: seq_len.min((rows / batch_size).max(1)), batch_size }
 }
 
-/// What a run at full shape is held against: the other strategies, but bulk products, which all of them share, against the
+/// What a run at full shape is checked against: the other strategies, but bulk products, which all of them share, against the
 /// smallest tile. That is the one of the few rows that the reference met.
 fn others(ctx: &Context, workload: &Workload, strategy: Strategy) -> Result<Vec<(&'static str, Rnn)>> {
     if workload.kind == Kind::Product {
@@ -149,7 +148,7 @@ fn has_kink(workload: &Workload) -> bool {
     workload.cell.name() == "rnn_relu"
 }
 
-/// Holds one strategy's results to another's.
+/// Checks one strategy's results against another's.
 async fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunData) -> Result<()> {
     run.restart(data);
     run.run().await?;
@@ -165,7 +164,7 @@ async fn compare(workload: &Workload, run: &GpuRun, other: &GpuRun, data: &RunDa
     Ok(())
 }
 
-/// Holds the state and output of a stream's last chunk of several to the reference's. Gives the largest relative L2 error.
+/// Checks the state and output of a stream's last chunk of several against the reference's. Gives the largest relative L2 error.
 async fn follow(workload: &Workload, run: &GpuRun, data: &RunData) -> Result<f64> {
     let mut truth = data.on_cpu(workload);
     run.restart(data);

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{deepbench, recurrence};
 use crate::cell::Cell;
 use crate::gpu::dtype::Dtype;
 use crate::network::config::RnnConfig;
@@ -24,6 +23,8 @@ pub enum Kind {
     Layer {
         /// See above.
         published_ms: Option<f64>,
+        /// The same with TF32 in place of f32.
+        tf32_ms: Option<f64>,
     },
     /// Whole sequences, for how long a step takes, at worst too.
     Latency,
@@ -88,7 +89,15 @@ impl Workload {
     pub fn published_ms(&self) -> Option<f64> {
         match self.kind {
             Kind::Recurrence { published_ms } => Some(published_ms),
-            Kind::Layer { published_ms } => published_ms,
+            Kind::Layer { published_ms, .. } => published_ms,
+            _ => None,
+        }
+    }
+
+    /// The same where that library took TF32 in place of f32.
+    pub fn published_tf32_ms(&self) -> Option<f64> {
+        match self.kind {
+            Kind::Layer { tf32_ms, .. } => tf32_ms,
             _ => None,
         }
     }
@@ -96,7 +105,7 @@ impl Workload {
     /// Which device and library they are of.
     pub fn published_by(&self) -> Option<&'static str> {
         self.published_ms()?;
-        Some(if self.includes_input() { recurrence::PUBLISHED_BY } else { deepbench::PUBLISHED_BY })
+        Some(if self.includes_input() { "H200 cuDNN 9.19" } else { "V100 cuDNN 7.6" })
     }
 
     /// Bytes that one run has to move, were everything but parameters, input and output kept on the chip; training reads and

@@ -77,6 +77,7 @@ impl Cell for Lstm {
     fn spec(&self) -> CellSpec {
         let spec = CellSpec::new(&["i", "f", "g", "o"], 4)
             .with_state("c", "cell state")
+            .with_projectable(true)
             .with_formula("c' = f·c + i·g, h' = o·tanh(c')")
             .with_gate("i", "input gate", "g is kept out of c", "g is added to c")
             .with_gate("f", "forget gate", "c is forgotten", "c is copied")
@@ -160,7 +161,7 @@ impl Cell for Lstm {
         let d_g = dc * i * self.candidate.slope(s.saved[2]);
         s.d_wx.copy_from_slice(&[d_i, d_f, d_g, d_o]);
         s.d_rh.copy_from_slice(&[d_i, d_f, d_g, d_o]);
-        // Of a coupled forget gate nothing, not 0 times what may be a NaN.
+        // A coupled forget gate contributes nothing, rather than 0 times what may be a NaN.
         let [through_f, d_peep_f] = if self.input_forget { [0.0; 2] } else { [peep(2, d_f), d_f * c_prev] };
         s.d_prev.copy_from_slice(&[0.0, dc * f + peep(0, d_i) + through_f]);
         if self.peepholes {

@@ -48,7 +48,7 @@ pub trait Cell: Debug + Send + Sync {
     /// Gates, states, counts and what they mean: the same every time.
     fn spec(&self) -> CellSpec;
 
-    /// Refuses options that mean nothing; called before anything is built.
+    /// Refuses options that mean nothing; called before anything is built. By default nothing is refused.
     fn validate(&self) -> Result<()> {
         Ok(())
     }
@@ -67,26 +67,28 @@ pub trait Cell: Debug + Send + Sync {
     fn forward(&self, step: ForwardStep<'_>);
 
     /// A smooth stand-in for [`forward`](Cell::forward) whose true derivative is [`backward`](Cell::backward), for finite
-    /// differences. `frozen` is what the unperturbed forward saved. Only cells with a made-up gradient need it.
+    /// differences. `frozen` is what the unperturbed forward saved. Only cells with a made-up gradient need it; by default it is
+    /// [`forward`](Cell::forward).
     fn surrogate(&self, step: ForwardStep<'_>, frozen: &[f64]) {
         let _ = frozen;
         self.forward(step);
     }
 
     /// How far a step stayed from the nearest jump of the cell's function, from what forward saved. Tests keep data away from
-    /// jumps, where f32 and f64 may take different sides.
+    /// jumps, where f32 and f64 may take different sides. By default infinity: the function has none.
     fn margin(&self, saved: &[f64]) -> f64 {
         let _ = saved;
         f64::INFINITY
     }
 
-    /// The value that the second phase's gates multiply, from the first phase's. Only `rh` of those gates is set.
+    /// The value that the second phase's gates multiply, from the first phase's. Only `rh` of those gates is set. By default h before
+    /// the step; a cell of one phase is never asked.
     fn mid(&self, wx: &[f64], rh: &[f64], prev: &[f64], unit: &[f64]) -> f64 {
         let _ = (wx, rh, unit);
         prev[0]
     }
 
-    /// [`mid`](Cell::mid) again, from what forward saved.
+    /// [`mid`](Cell::mid) again, from what forward saved. By default h before the step.
     fn mid_saved(&self, saved: &[f64], prev: &[f64]) -> f64 {
         let _ = saved;
         prev[0]

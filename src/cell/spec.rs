@@ -18,6 +18,9 @@ pub struct CellSpec {
     pub first_phase_gates: usize,
     /// Tensors with one value per hidden unit and row.
     pub unit_params: Vec<UnitParam>,
+    /// Whether h may be projected ([`RnnConfig::proj_size`](crate::RnnConfig::proj_size)): no unit reads its own h but through W_hh, that is,
+    /// the cell uses neither `prev[0]` forward nor `prev[0]` or `next[0]` backward, its `d_prev[0]` is 0, and it has one phase.
+    pub projectable: bool,
     /// Whether `d_rh` ever differs from `d_wx`; if so both are kept for the weight gradients.
     pub split_gradients: bool,
     /// The cell in a line, for pictures: `h' = (1−z)·n + z·h`. Empty if it does not say.
@@ -74,6 +77,7 @@ impl CellSpec {
             saved,
             first_phase_gates: gates.len(),
             unit_params: Vec::new(),
+            projectable: false,
             split_gradients: false,
             formula: Cow::Borrowed(""),
         }
@@ -94,6 +98,11 @@ impl CellSpec {
     pub fn with_unit_param(mut self, name: &'static str, rows: usize) -> Self {
         self.unit_params.push(UnitParam { name, rows });
         self
+    }
+
+    /// Whether h may be projected.
+    pub fn with_projectable(self, projectable: bool) -> Self {
+        Self { projectable, ..self }
     }
 
     /// Whether `d_rh` ever differs from `d_wx`.
@@ -142,6 +151,8 @@ impl CellSpec {
             "it has no states, and state 0 is h".into()
         } else if !(1..=gates).contains(&first) {
             format!("first_phase_gates is {first}, must lie in 1..={gates}, its gates")
+        } else if self.projectable && first < gates {
+            "its h may be projected, but it has two phases".into()
         } else {
             return Ok(());
         };

@@ -70,6 +70,7 @@ fn run(ctx: &Context, cell: &Arc<dyn Cell>, case: &Case, data: &CaseData, strate
         initial_state: initial.as_deref(),
         lengths: data.lengths.as_deref(),
         reset: data.reset.as_deref(),
+        hold: data.hold.as_deref(),
         dropout: data.dropout,
         ..Sequence::new(case.shape, &input)
     };

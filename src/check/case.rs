@@ -1,5 +1,6 @@
 //! One network on one set of data: through the reference, and through the GPU into poisoned buffers.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
@@ -21,6 +22,7 @@ use crate::product::Tile;
 use crate::reference;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
+use crate::schedule::options::ScheduleOptions;
 
 /// How clear of a cell's jumps the data of a case stay; far above what f32 rounds.
 const MARGIN: f64 = 1e-5;
@@ -40,13 +42,15 @@ pub struct Case {
     pub ragged: bool,
     /// Whether a fifth of all steps is reset.
     pub resets: bool,
+    /// Whether a quarter of all steps is held, and the first steps of some rows.
+    pub holds: bool,
     /// Whether the final states have an incoming gradient.
     pub d_final_state: bool,
     /// Whether the GPU's `d_params` are added to what the buffer held.
     pub accumulate: bool,
-    /// Bound on a workgroup's work in one dispatch, if not the default: see [`Rnn::with_dispatch_flops`].
+    /// Bound on a workgroup's work in one dispatch, if not the default: see [`ScheduleOptions::with_dispatch_flops`].
     pub dispatch_flops: Option<u64>,
-    /// Bound on the workspace for the input's products, if not the default: see [`Rnn::with_window_bytes`].
+    /// Bound on the workspace for the input's products, if not the default: see [`ScheduleOptions::with_window_bytes`].
     pub window_bytes: Option<u64>,
     /// Tile of the bulk products, if it is forced: see [`Rnn::with_tile`].
     pub tile: Option<Tile>,
@@ -54,15 +58,41 @@ pub struct Case {
     pub cooperative: bool,
     /// How the GPU stores parameters, input and output; the data are numbers that it can store.
     pub dtype: Dtype,
-    /// What strategy persistent counts on, if not the default: see [`Rnn::with_workgroups`].
+    /// What strategy persistent counts on, if not the default: see [`ScheduleOptions::with_workgroups`].
     pub workgroups: Option<u32>,
-    /// Its patience, if not the default: see [`Rnn::with_spin_limit`].
+    /// Its patience, if not the default: see [`ScheduleOptions::with_spin_limit`].
     pub spin_limit: Option<u32>,
     /// Layouts of strategy persistent that are forced, if any.
     #[doc(hidden)]
     pub layout: Option<String>,
     /// Makes weights and data.
     pub seed: u64,
+}
+
+/// What tells it from others: `7→9, 2 layers, forward, T=6 B=3, no bias, ragged, resets, initial state`.
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RnnConfig { input_size, hidden_size, num_layers, bias, direction, batch_first, dropout, .. } = self.config;
+        write!(f, "{input_size}→{hidden_size}, {num_layers} layer{}", if num_layers == 1 { "" } else { "s" })?;
+        write!(f, ", {direction}")?;
+        if dropout > 0.0 {
+            write!(f, ", dropout {dropout}")?;
+        }
+        write!(f, ", T={} B={}", self.shape.seq_len, self.shape.batch_size)?;
+        if self.dtype != Dtype::F32 {
+            write!(f, ", {}", self.dtype)?;
+        }
+        let options = [
+            ("no bias", !bias),
+            ("batch-first", batch_first),
+            ("ragged", self.ragged),
+            ("resets", self.resets),
+            ("initial state", self.initial_state),
+            ("gradient of the final state", self.d_final_state),
+            ("accumulated", self.accumulate),
+        ];
+        options.into_iter().filter(|option| option.1).try_for_each(|(name, _)| write!(f, ", {name}"))
+    }
 }
 
 /// What came of a case on the GPU.
@@ -77,7 +107,7 @@ pub struct Outcome {
 }
 
 impl Case {
-    /// Everything optional on, but for `accumulate`.
+    /// Everything optional on, but for `holds` and `accumulate`.
     pub fn new(config: RnnConfig, seq_len: usize, batch_size: usize) -> Self {
         let shape = SeqShape { seq_len, batch_size };
         Self {
@@ -86,6 +116,7 @@ impl Case {
             initial_state: true,
             ragged: true,
             resets: true,
+            holds: false,
             d_final_state: true,
             accumulate: false,
             dispatch_flops: None,
@@ -112,16 +143,21 @@ impl Case {
         Err(Error::Check { cell: cell.name().into(), what })
     }
 
+    fn schedule(&self, strategy: Strategy) -> ScheduleOptions {
+        let options = ScheduleOptions::default().with_strategy(strategy);
+        let options = self.dispatch_flops.map_or(options, |flops| options.with_dispatch_flops(flops));
+        let options = self.window_bytes.map_or(options, |bytes| options.with_window_bytes(bytes));
+        let options = self.workgroups.map_or(options, |workgroups| options.with_workgroups(workgroups));
+        self.spin_limit.map_or(options, |limit| options.with_spin_limit(limit))
+    }
+
     /// Runs the case forward and backward on the GPU, into poisoned buffers, and compares every result with the reference.
     pub async fn check_gpu(&self, ctx: &Context, cell: &Arc<dyn Cell>, strategy: Strategy) -> Result<Outcome> {
         let data = self.data(&**cell)?;
-        let rnn = Rnn::new(ctx, cell.clone(), self.config.clone())?.with_strategy(strategy).with_dtype(self.dtype)?;
-        let rnn = self.dispatch_flops.map_or(rnn.clone(), |flops| rnn.with_dispatch_flops(flops));
-        let rnn = self.window_bytes.map_or(rnn.clone(), |bytes| rnn.with_window_bytes(bytes));
+        let rnn =
+            Rnn::new(ctx, cell.clone(), self.config.clone())?.with_schedule(self.schedule(strategy)).with_dtype(self.dtype)?;
         let rnn = self.tile.map_or(rnn.clone(), |tile| rnn.with_tile(tile));
         let rnn = rnn.with_cooperative_matrices(self.cooperative)?;
-        let rnn = self.workgroups.map_or(rnn.clone(), |workgroups| rnn.with_workgroups(workgroups));
-        let rnn = self.spin_limit.map_or(rnn.clone(), |limit| rnn.with_spin_limit(limit));
         let rnn = self.layout.as_ref().map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
         let owned = OwnedBuffers::default();
         let status = owned.keep(ctx.upload("status", &[0u32; 4]))?;
@@ -163,6 +199,8 @@ pub struct CaseData {
     pub lengths: Option<Vec<u32>>,
     /// `[T, B]`.
     pub reset: Option<Vec<u32>>,
+    /// `[T, B]`.
+    pub hold: Option<Vec<u32>>,
     /// The key of this call.
     pub dropout: DropoutKey,
     /// NaN past a length.
@@ -195,9 +233,17 @@ impl CaseData {
         let lengths: Option<Vec<u32>> =
             case.ragged.then(|| (0..shape.batch_size).map(|_| rng.random_range(1..=shape.seq_len as u32)).collect());
         let reset = case.resets.then(|| (0..shape.rows()).map(|_| u32::from(rng.random_bool(0.2))).collect());
+        let hold = case.holds.then(|| holds(shape, &mut rng));
         let params_f32: Vec<f32> = Params::uniform(&layout, seed).values().iter().map(|&p| case.dtype.round(p)).collect();
         let params: Vec<f64> = params_f32.iter().map(|&p| p.into()).collect();
-        // Padding may hold anything.
+        // What is not read may be anything.
+        let held = hold.iter().flatten().enumerate().filter(|&(_, &word)| word != 0);
+        for row in held.map(|(at, _)| shape.row(config.batch_first, at / shape.batch_size, at % shape.batch_size)) {
+            input[row * config.input_size..][..config.input_size].fill(f64::NAN);
+            if config.zero_output_for_mask {
+                d_output[row * config.output_size()..][..config.output_size()].fill(f64::NAN);
+            }
+        }
         for (b, &length) in lengths.iter().flatten().enumerate() {
             for t in length as usize..shape.seq_len {
                 let row = shape.row(config.batch_first, t, b);
@@ -207,7 +253,8 @@ impl CaseData {
         }
         let dropout = DropoutKey { seed, call: 5 };
         let mut seq = Sequence::new(shape, &input).with_dropout(dropout);
-        (seq.initial_state, seq.lengths, seq.reset) = (initial_state.as_deref(), lengths.as_deref(), reset.as_deref());
+        (seq.initial_state, seq.lengths) = (initial_state.as_deref(), lengths.as_deref());
+        (seq.reset, seq.hold) = (reset.as_deref(), hold.as_deref());
         let trace = reference::forward(cell, config, &params, &seq, Mode::Training)?;
         let (mut inference, mut margin) = (trace.output.clone(), trace.margin());
         if config.dropout > 0.0 {
@@ -226,6 +273,7 @@ impl CaseData {
             initial_state,
             lengths,
             reset,
+            hold,
             dropout,
             d_output,
             d_final_state,
@@ -245,9 +293,17 @@ impl CaseData {
             initial_state: self.initial_state.as_deref(),
             lengths: self.lengths.as_deref(),
             reset: self.reset.as_deref(),
+            hold: self.hold.as_deref(),
             dropout: self.dropout,
         }
     }
+}
+
+/// A quarter of all steps, and the first half of every third row.
+fn holds(shape: SeqShape, rng: &mut ChaCha8Rng) -> Vec<u32> {
+    let padded = |t: usize, b: usize| b.is_multiple_of(3) && t < shape.seq_len / 2;
+    let steps = (0..shape.rows()).map(|row| (row / shape.batch_size, row % shape.batch_size));
+    steps.map(|(t, b)| u32::from(rng.random_bool(0.25) || padded(t, b))).collect()
 }
 
 /// One pass (two in training) through the app's API, every buffer that is written filled with NaN beforehand.
@@ -272,11 +328,13 @@ async fn run_poisoned(
     let initial_state = data.initial_state.as_ref().map(|s| f32s("initial_state", s)).transpose()?;
     let lengths = data.lengths.as_ref().map(|l| words("lengths", l)).transpose()?;
     let reset = data.reset.as_ref().map(|r| words("reset", r)).transpose()?;
+    let hold = data.hold.as_ref().map(|h| words("hold", h)).transpose()?;
     let dropout_state = words("dropout_state", &data.dropout.words())?;
     let forward = ForwardBuffers {
-        initial_state: initial_state.as_ref().map(whole),
-        lengths: lengths.as_ref().map(whole),
-        reset: reset.as_ref().map(whole),
+        initial_state: initial_state.as_deref().map(whole),
+        lengths: lengths.as_deref().map(whole),
+        reset: reset.as_deref().map(whole),
+        hold: hold.as_deref().map(whole),
         dropout_state: Some(whole(&dropout_state)),
         status: Some(whole(status)),
         ..buffers.forward(&params, &input)
@@ -298,7 +356,7 @@ async fn run_poisoned(
     let poison = buffers.keep(ctx.upload("poison", &vec![u32::MAX; (sizes.workspace / 4) as usize]))?;
     encoder.copy_buffer_to_buffer(&poison, 0, &buffers.workspace, 0, sizes.workspace);
     let backward = BackwardBuffers {
-        d_final_state: d_final_state.as_ref().map(whole),
+        d_final_state: d_final_state.as_deref().map(whole),
         accumulate: case.accumulate,
         ..gradients.backward(forward, &d_output)
     };

@@ -12,7 +12,7 @@ const STEP: f64 = 1e-6;
 /// Relative to max(1, |gradient|). Rounding of a loss of about 10 alone makes 1e-9.
 const TOLERANCE: f64 = 1e-6;
 
-/// How many gradients were held against differences.
+/// How many gradients were checked against differences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FiniteDifferences {
     /// How many agreed.
@@ -35,7 +35,7 @@ struct Problem<'a> {
 
 type Field<'a> = for<'b> fn(&'b mut Problem<'a>) -> &'b mut Vec<f64>;
 
-/// Holds the reference's gradients of Σ d_output·output + Σ d_final_state·final_state, in every input, parameter and initial
+/// Checks the reference's gradients of Σ d_output·output + Σ d_final_state·final_state, in every input, parameter and initial
 /// state, against central differences of the surrogate loss. A difference that does not agree is [`Error::Mismatch`].
 pub fn finite_differences(
     cell: &dyn Cell,

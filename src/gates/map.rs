@@ -18,9 +18,9 @@ pub struct Map {
     pub high: f64,
     /// `[rows, units]`, a byte each: 0 is `low`, 255 is `high`, and 0 where there is no row.
     pub levels: Vec<u8>,
-    /// Of all values.
+    /// Over all values.
     pub mean: f64,
-    /// Of a gate between 0 and 1.
+    /// For a gate between 0 and 1.
     pub shares: Option<Shares>,
 }
 
@@ -40,7 +40,7 @@ pub struct Shares {
 pub(super) struct Named {
     pub name: &'static str,
     pub about: &'static str,
-    /// Of a gate that opens and shuts.
+    /// For a gate that opens and shuts.
     pub meaning: Option<Meaning>,
 }
 

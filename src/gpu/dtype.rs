@@ -1,6 +1,7 @@
 //! [`Dtype`]: how an app stores numbers on the GPU.
 
 use std::borrow::Cow;
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use half::f16;
@@ -18,7 +19,7 @@ pub enum Dtype {
     F32,
     /// IEEE 754's binary16, 2 bytes each; a buffer of an odd number of them ends with 2 bytes of padding. Values above 65,504 become
     /// infinite and those below 6·10⁻⁸ become 0, which gradients that come in may well be: scale the loss up, and the gradients
-    /// of the parameters down again.
+    /// of the parameters down again, as [`Trainer`](crate::train::Trainer) does.
     F16,
 }
 
@@ -39,7 +40,7 @@ impl Dtype {
         }
     }
 
-    /// Bytes of a buffer of so many, in whole words.
+    /// Size in bytes of a buffer of `elements`, rounded up to whole words.
     pub(crate) fn size_of(self, elements: u64) -> u64 {
         match self {
             Self::F32 => elements * 4,
@@ -68,6 +69,12 @@ impl Dtype {
                 halves.take(len).map(|bits| f16::from_bits(bits).to_f32()).collect()
             }
         }
+    }
+}
+
+impl Display for Dtype {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

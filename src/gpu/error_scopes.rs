@@ -1,7 +1,7 @@
 //! wgpu's errors, caught by scopes before they reach the app's handler.
 //!
-//! Natively a scope tells at once. In browsers it tells when the event loop gets to it, so what it has to say is the error of a later
-//! call: the next that can be awaited, or that finds it there already.
+//! Natively a scope returns its error immediately. In browsers it does so when the event loop gets to it, so the error is that of a
+//! later call: the next that can be awaited, or that finds it there already.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -21,12 +21,12 @@ type Told = Pin<Box<dyn Future<Output = Option<wgpu::Error>> + Send>>;
 #[cfg(target_arch = "wasm32")]
 type Told = Pin<Box<dyn Future<Output = Option<wgpu::Error>>>>;
 
-/// The scopes of one device that have not told yet.
+/// The scopes of one device that have not returned yet.
 #[derive(Default)]
 pub(crate) struct ErrorScopes(Mutex<Vec<Told>>);
 
 impl ErrorScopes {
-    /// Runs `call`, and gives the first error that wgpu has to tell of it, or of a call before.
+    /// Runs `call`; returns the first error that wgpu reports for it, or for a call before.
     pub fn catch<T>(&self, device: &Device, call: impl FnOnce() -> T) -> (T, Option<wgpu::Error>) {
         let scopes = FILTERS.map(|filter| device.push_error_scope(filter));
         let value = call();
@@ -43,7 +43,7 @@ impl ErrorScopes {
         (value, first)
     }
 
-    /// The first error of all calls so far that was not given yet.
+    /// The first error of all calls so far that was not returned yet.
     pub async fn settle(&self) -> Option<wgpu::Error> {
         let waiting = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut first = None;

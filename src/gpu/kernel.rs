@@ -1,13 +1,13 @@
-//! The one place that knows WGSL: joins generated constants, bindings, activations, a cell and a kernel into one source,
-//! and builds its pipeline.
+//! Joins generated constants, bindings, activations, a cell and a kernel into one WGSL source, and builds its pipeline.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineCache};
 
 use crate::cell::ShaderCell;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::gpu::element::{Access, Element};
 use crate::gpu::shaders;
 
@@ -39,12 +39,14 @@ pub(crate) struct Binding {
 enum Array {
     /// Elements of that WGSL type.
     Plain(&'static str),
+    /// vec4 of u32, each load and store of which reaches the memory that all workgroups see.
+    Shared,
     /// Numbers that are read and written by the functions of [`Element::accessors`].
     Stored { element: Element, quads: bool },
 }
 
 impl Binding {
-    /// Of f32.
+    /// An array of f32.
     pub fn new(name: &'static str, access: Access) -> Self {
         Self { name, access, array: Array::Plain("f32") }
     }
@@ -65,6 +67,11 @@ impl Binding {
         Self { array: Array::Plain("atomic<u32>"), ..self }
     }
 
+    /// By fours without atomics, for devices whose buffers may be coherent and volatile.
+    pub fn of_shared_quads(self) -> Self {
+        Self { array: Array::Shared, ..self }
+    }
+
     /// Numbers that the kernel loads and stores by functions, as they may be f16.
     pub fn stored(self, element: Element) -> Self {
         Self { array: Array::Stored { element, quads: false }, ..self }
@@ -81,6 +88,9 @@ impl Binding {
         let declare = |ty| format!("@group(0) @binding({index}) var<storage, {mode}> {name}: array<{ty}>;\n");
         match array {
             Array::Plain(ty) => declare(ty),
+            Array::Shared => {
+                format!("@group(0) @binding({index}) @coherent @volatile var<storage, {mode}> {name}: array<vec4u>;\n")
+            }
             Array::Stored { element, quads } => declare(element.wgsl(quads)) + &element.accessors(name, access, quads),
         }
     }
@@ -110,6 +120,8 @@ pub(crate) struct KernelSource {
     trusted: bool,
     /// Files that are joined so far.
     files: Vec<&'static str>,
+    /// The cell in it and the lines of its own text, counted from 0.
+    cell: Option<(String, Range<usize>)>,
 }
 
 impl KernelSource {
@@ -133,7 +145,7 @@ impl KernelSource {
             }
         });
         wgsl.push_str(sizes);
-        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new() }.with_file(name)
+        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new(), cell: None }.with_file(name)
     }
 
     /// The name of its entry point.
@@ -182,9 +194,35 @@ impl KernelSource {
     pub fn with_cell(mut self, cell: &ShaderCell) -> Self {
         self.wgsl.push_str(&cell_counts(cell));
         self = self.with_file("shared/activations");
-        let _ = write!(self.wgsl, "\n// --- cell {}\n{}", cell.name, cell.wgsl);
+        let _ = write!(self.wgsl, "\n// --- cell {}\n", cell.name);
+        let start = self.wgsl.lines().count();
+        self.wgsl.push_str(&cell.wgsl);
+        self.cell = Some((cell.name.clone(), start..self.wgsl.lines().count()));
         self.trusted &= cell.trusted;
         self
+    }
+
+    /// An error of wgpu's in terms of a cell's own text, whose author knows nothing of what stands around it.
+    pub fn explain(&self, error: Error) -> Error {
+        let (Error::Device(text), Some((cell, own))) = (&error, self.cell.as_ref().filter(|_| !self.trusted)) else {
+            return error;
+        };
+        let place = text.split("wgsl:").skip(1).find_map(|rest| {
+            let mut numbers = rest.splitn(3, |c: char| !c.is_ascii_digit());
+            Some((numbers.next()?.parse::<usize>().ok()?.checked_sub(1)?, numbers.next()?.parse::<usize>().ok()?))
+        });
+        let Some((line, column)) = place else { return error };
+        let what = if own.contains(&line) {
+            let at = line - own.start + 1;
+            let code = self.wgsl.lines().nth(line).unwrap_or_default().trim();
+            format!("its WGSL does not compile, at line {at}, column {column}, `{code}`; wgpu says, of the whole shader: {text}")
+        } else {
+            let name = self.name;
+            format!(
+                "its WGSL does not fit `{name}`, which calls it: are all functions there, with these types? wgpu says: {text}"
+            )
+        };
+        Error::Check { cell: cell.clone(), what }
     }
 }
 

@@ -1,27 +1,31 @@
-//! Buffers that end with what they were made for.
+//! Buffers destroyed when their owner is dropped.
 
 use std::sync::{Mutex, PoisonError};
 
-use wgpu::Buffer;
-
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 
 /// Destroys its buffers when it is dropped. In browsers those that are merely let go stay until the garbage collector comes, which
 /// knows nothing of a GPU's memory. What is still in flight ends first.
 #[derive(Debug, Default)]
-pub(crate) struct OwnedBuffers(Mutex<Vec<Buffer>>);
+pub(crate) struct OwnedBuffers(Mutex<Vec<DeviceBuffer>>);
 
 impl OwnedBuffers {
     /// Keeps a buffer that could be had, and gives it back for use.
-    pub fn keep(&self, buffer: Result<Buffer>) -> Result<Buffer> {
+    pub fn keep(&self, buffer: Result<DeviceBuffer>) -> Result<DeviceBuffer> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).extend(buffer.as_ref().ok().cloned());
         buffer
+    }
+
+    /// Leaves them to whoever else refers to them.
+    pub fn release(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 
 impl Drop for OwnedBuffers {
     fn drop(&mut self) {
-        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(Buffer::destroy);
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).iter().for_each(|buffer| buffer.destroy());
     }
 }
 

@@ -1,107 +1,114 @@
-//! What a device can give to a workgroup.
+//! What layouts need to know of a device: plain data, so that one can be made up.
 
-use wgpu::Backend;
-
+use crate::error::{Error, Result};
+use crate::gpu::capabilities::WORKGROUP_BYTES;
 use crate::gpu::context::Context;
 
-/// How threads read the vector that all multiply.
+/// Whose registers they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum OperandRead {
-    Shuffle,
-    Vectors,
-    Scalars,
+pub(crate) enum Vendor {
+    Nvidia,
+    Amd,
+    Intel,
+    Apple,
+    Qualcomm,
+    /// A CPU adapter: its registers are its stack.
+    Software,
+    Other,
 }
 
-impl OperandRead {
+impl Vendor {
+    const ALL: [(&str, Self); 7] = [
+        ("nvidia", Self::Nvidia),
+        ("amd", Self::Amd),
+        ("intel", Self::Intel),
+        ("apple", Self::Apple),
+        ("qualcomm", Self::Qualcomm),
+        ("software", Self::Software),
+        ("other", Self::Other),
+    ];
+
+    /// The vendor of that name.
+    pub fn by_name(name: &str) -> Result<Self> {
+        let found = Self::ALL.iter().find(|(known, _)| *known == name);
+        let known = || Self::ALL.map(|(name, _)| name).join(", ");
+        found.map(|found| found.1).ok_or_else(|| Error::UnknownName { kind: "vendor", name: name.into(), known: known() })
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, vendor)| *vendor == self).map_or("other", |(name, _)| name)
+    }
+
+    /// By the PCI number that wgpu tells; where it tells none (Metal) by the name.
     fn new(ctx: &Context) -> Self {
-        match ctx.adapter_info().backend {
-            // A GPU reads one address for a whole subgroup as fast as it shuffles.
-            Backend::Vulkan if ctx.is_software() && ctx.subgroups() => Self::Shuffle,
-            Backend::Vulkan => Self::Vectors,
-            _ => Self::Scalars,
+        let info = ctx.adapter_info();
+        match info.vendor {
+            _ if ctx.is_software() => Self::Software,
+            0x10DE => Self::Nvidia,
+            0x1002 | 0x1022 => Self::Amd,
+            0x8086 => Self::Intel,
+            0x106B => Self::Apple,
+            0x5143 => Self::Qualcomm,
+            _ if info.name.starts_with("Apple") => Self::Apple,
+            _ => Self::Other,
         }
     }
 }
 
-/// Bounds within which the strategies that make many steps a dispatch lay out a workgroup.
-#[derive(Debug, Clone, Copy)]
+/// A device, as far as layouts go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeviceProfile {
-    /// Threads, a power of two.
+    pub vendor: Vendor,
+    /// Whether threads may shuffle.
+    pub shuffles: bool,
+    /// The smallest subgroup that a kernel may find itself in, at least 8 where there are shuffles.
+    pub subgroup_min: u32,
+    pub subgroup_max: u32,
+    /// Threads of a workgroup, and its memory in bytes.
     pub threads: u32,
-    /// Weights that a workgroup can keep in registers.
-    pub held_in_all: u32,
-    /// Workgroups that run side by side: rows are put together only past that.
-    pub groups: u32,
-    /// For strategy resident: K of each gate that a thread sums at most while there are threads for less, and weights that it
-    /// keeps at most, in all and while there are 256 threads or fewer for less.
-    pub resident_k: u32,
-    pub resident_held: u32,
-    pub resident_held_by_few: u32,
-    /// Units that a thread multiplies for backward, so that it reads a vector once for all of them.
-    pub columns: u32,
-    /// Whether a workgroup with held weights takes several rows, one after the other.
-    pub rows_in_turn: bool,
-    /// Turns that a loop needs at least to stay a loop; 1 where that does not matter.
-    pub rolled: u32,
-    /// Threads of a lane are whole subgroups.
-    pub subgroup: u32,
-    pub take: OperandRead,
+    pub memory: u32,
+    /// Workgroups that run side by side.
+    pub workgroups: u32,
+    /// Whether the subgroups of a workgroup run one after another up to a barrier, as llvmpipe's do: a thread must then never wait
+    /// for what another subgroup of its own workgroup has yet to publish.
+    pub in_turn: bool,
+    /// Whether buffers may be coherent and volatile, so that the exchange can go by fours.
+    pub decorations: bool,
 }
-
-/// Of every GPU until more is known: registers are taken to be 64 Ki, half of them free for weights. Not measured yet.
-const GPU: DeviceProfile = DeviceProfile {
-    threads: 512,
-    held_in_all: 32_768,
-    groups: 128,
-    resident_k: 16,
-    resident_held: 96,
-    resident_held_by_few: 96,
-    columns: 1,
-    rows_in_turn: false,
-    rolled: 1,
-    subgroup: 32,
-    take: OperandRead::Scalars,
-};
-
-/// Of a CPU adapter, as measured on llvmpipe: its registers are its stack, its parallelism its cores. A barrier costs a switch
-/// for every 8 threads, so they are few with many weights each.
-const CPU: DeviceProfile = DeviceProfile {
-    threads: 1024,
-    held_in_all: u32::MAX,
-    groups: 2,
-    resident_k: u32::MAX,
-    resident_held: 512,
-    resident_held_by_few: 384,
-    columns: 4,
-    rows_in_turn: true,
-    rolled: 33,
-    subgroup: 8,
-    take: OperandRead::Shuffle,
-};
 
 impl DeviceProfile {
-    pub fn new(ctx: &Context) -> Self {
-        let limits = ctx.limits();
-        let threads = limits
-            .max_compute_invocations_per_workgroup
-            .min(limits.max_compute_workgroup_size_x)
-            .min(limits.max_compute_workgroup_size_y)
-            .min(1024);
-        let threads = 1 << threads.ilog2();
-        let threads = |most: u32| threads.min(most);
-        let take = OperandRead::new(ctx);
-        if ctx.is_software() {
-            let groups = std::thread::available_parallelism().map_or(CPU.groups, |n| n.get() as u32);
-            let subgroup = CPU.subgroup.max(ctx.adapter_info().subgroup_max_size);
-            Self { threads: threads(CPU.threads), groups, subgroup, take, ..CPU }
-        } else {
-            Self { threads: threads(GPU.threads), take, ..GPU }
+    pub fn new(ctx: &Context, workgroups: u32) -> Self {
+        let (limits, info) = (ctx.limits(), ctx.adapter_info());
+        let threads = limits.max_compute_invocations_per_workgroup.min(limits.max_compute_workgroup_size_x);
+        let shuffles = ctx.subgroups() && ctx.shared().lanes_in_order();
+        Self {
+            vendor: Vendor::new(ctx),
+            shuffles,
+            subgroup_min: info.subgroup_min_size,
+            subgroup_max: info.subgroup_max_size,
+            threads,
+            memory: limits.max_compute_workgroup_storage_size.max(WORKGROUP_BYTES),
+            workgroups,
+            in_turn: !shuffles || info.subgroup_min_size <= 8,
+            decorations: ctx.decorations(),
         }
     }
 
-    /// Devices to validate sources for, without one.
+    /// Devices to make sources for, without one.
     pub fn samples() -> [Self; 3] {
-        let small = Self { threads: 256, groups: 2, ..GPU };
-        [small, Self { take: OperandRead::Vectors, ..GPU }, CPU]
+        let gpu = Self {
+            vendor: Vendor::Nvidia,
+            shuffles: true,
+            subgroup_min: 32,
+            subgroup_max: 32,
+            threads: 1024,
+            memory: 48 << 10,
+            workgroups: 132,
+            in_turn: false,
+            decorations: false,
+        };
+        let cpu = Self { vendor: Vendor::Software, subgroup_min: 8, workgroups: 4, memory: 32 << 10, in_turn: true, ..gpu };
+        let bare = Self { shuffles: false, vendor: Vendor::Other, threads: 256, memory: WORKGROUP_BYTES, in_turn: true, ..gpu };
+        [gpu, cpu, bare]
     }
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use wgpu::{BindGroup, BufferBinding, BufferUsages, ComputePass, ComputePipeline};
 
-use crate::error::{Error, Result};
-use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE, StepTable};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::context::{CONTROL_BYTES, Context, EMPTY_STRIDE};
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Built, Kernel, StepIndex};
+use crate::gpu::step_table::StepTable;
 
 /// The buffers that a program works on. All but the last are the caller's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,7 @@ pub(crate) enum Role {
     FinalState,
     Lengths,
     Reset,
+    Hold,
     DropoutState,
     Reserve,
     Workspace,
@@ -60,6 +62,7 @@ impl Role {
             Role::FinalState => "final_state",
             Role::Lengths => "lengths",
             Role::Reset => "reset",
+            Role::Hold => "hold",
             Role::DropoutState => "dropout_state",
             Role::Reserve => "reserve",
             Role::Workspace => "workspace",
@@ -179,19 +182,20 @@ impl Dispatch {
         let most = ctx.limits().max_compute_workgroups_per_dimension;
         for needed in groups {
             if needed > most.into() {
-                let limit = format!("max_compute_workgroups_per_dimension in {}", kernel.source.name);
+                let limit = Limit::Device("max_compute_workgroups_per_dimension", format!("in {}", kernel.source.name));
                 return Err(Error::Limit { limit, needed, actual: most.into() });
             }
         }
         let has = ctx.limits().max_storage_buffer_binding_size;
         for slot in slots {
             if slot.size > has {
-                let limit = format!("max_storage_buffer_binding_size of `{}` in {}", slot.role.name(), kernel.source.name);
+                let what = format!("of `{}` in {}", slot.role.name(), kernel.source.name);
+                let limit = Limit::Device("max_storage_buffer_binding_size", what);
                 return Err(Error::Limit { limit, needed: slot.size, actual: has });
             }
             let (elements, most) = (slot.elements(), u64::from(u32::MAX));
             if elements > most {
-                return Err(Error::Limit { limit: "u32 index".into(), needed: elements, actual: most });
+                return Err(Error::Limit { limit: Limit::Index(String::new()), needed: elements, actual: most });
             }
         }
         let sizes = bytemuck::bytes_of(sizes).to_vec();
@@ -346,7 +350,7 @@ impl Bound {
     }
 }
 
-/// Of a kernel that was compiled.
+/// The pipeline of a kernel that was compiled.
 fn built(kernel: &Kernel) -> Result<&Built> {
     kernel.built().ok_or_else(|| Error::Device(format!("`{}` was not compiled", kernel.source.name)))
 }
@@ -388,4 +392,9 @@ fn create_group<'a>(
     let descriptor =
         wgpu::BindGroupDescriptor { label: Some(kernel.source.name), layout: &built(kernel)?.layout, entries: &entries };
     ctx.scoped(|| ctx.device().create_bind_group(&descriptor))
+}
+
+/// Grid of a kernel that strides over `n` elements with 64 threads a workgroup.
+pub(crate) fn elementwise(ctx: &Context, n: u64) -> [u64; 3] {
+    [n.div_ceil(64).clamp(1, ctx.limits().max_compute_workgroups_per_dimension.into()), 1, 1]
 }

@@ -1,10 +1,8 @@
 //! How many workgroups run side by side, measured: what strategy persistent may count on.
 
 use std::fmt::Write;
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use wgpu::{Buffer, BufferUsages};
+use wgpu::BufferUsages;
 
 use crate::error::Result;
 use crate::gpu::context::Context;
@@ -22,27 +20,6 @@ const POLLS: u32 = 1000;
 const THREADS: u32 = 256;
 const HELD: u32 = 160;
 const WORDS: u64 = 5;
-
-/// What contexts that share a device must share: see [`Context::from_device_sharing`].
-#[derive(Debug)]
-pub(crate) struct SideBySide {
-    /// One for all persistent dispatches: wgpu then never lets two of them run at once and starve each other.
-    pub control: Buffer,
-    /// Workgroups that were found to run side by side; 0 while nothing is known.
-    workgroups: AtomicU32,
-    lanes_in_order: OnceLock<bool>,
-}
-
-impl SideBySide {
-    pub fn new(control: Buffer) -> Self {
-        Self { control, workgroups: AtomicU32::new(0), lanes_in_order: OnceLock::new() }
-    }
-
-    /// Whether the lanes of a subgroup are neighbours in their workgroup, as far as is known.
-    pub fn lanes_in_order(&self) -> bool {
-        self.lanes_in_order.get().copied().unwrap_or(true)
-    }
-}
 
 sizes! { RollCallSizes { polls, } }
 
@@ -117,7 +94,7 @@ impl Context {
     /// fewer side by side, plans from then on count on those; a plan that is bound never changes, and its dispatches are repaired.
     pub async fn measure_residency(&self) -> Result<u32> {
         let known = self.shared();
-        if !self.has_indirect() || known.lanes_in_order.get().is_some() && known.workgroups.load(Ordering::Relaxed) > 0 {
+        if !self.has_indirect() || known.is_measured() {
             return Ok(self.side_by_side());
         }
         let found = if self.is_software() {
@@ -126,7 +103,7 @@ impl Context {
         } else {
             RollCall::hold(self, MOST, POLLS).await?
         };
-        let _ = known.lanes_in_order.set(found.lanes_in_order);
+        known.learn_lanes(found.lanes_in_order);
         self.learn_residency(found.workgroups);
         Ok(self.side_by_side())
     }
@@ -134,29 +111,28 @@ impl Context {
     /// Workgroups that a plan may count on.
     pub(crate) fn side_by_side(&self) -> u32 {
         let threads = || std::thread::available_parallelism().map_or(1, |n| n.get() as u32);
-        match self.shared().workgroups.load(Ordering::Relaxed) {
-            0 if self.is_software() => threads(),
-            0 => UNMEASURED,
-            known => known,
+        match self.shared().workgroups() {
+            Some(known) => known,
+            None if self.is_software() => threads(),
+            None => UNMEASURED,
         }
     }
 
     /// The same where it was measured, natively on Vulkan with subgroups of 8 or more: what strategy persistent may be chosen by without a tuning.
     pub(crate) fn measured_side_by_side(&self) -> Option<u32> {
-        let known = self.shared().workgroups.load(Ordering::Relaxed);
         let vulkan = self.adapter_info().backend == wgpu::Backend::Vulkan;
-        (known > 0 && !self.is_software() && vulkan && self.subgroups()).then_some(known)
+        self.shared().workgroups().filter(|_| !self.is_software() && vulkan && self.subgroups())
     }
 
     /// Takes over what was measured, now or before, unless something is known.
     pub(crate) fn learn_residency(&self, workgroups: u32) {
-        let _ = self.shared().workgroups.compare_exchange(0, workgroups, Ordering::Relaxed, Ordering::Relaxed);
+        self.shared().learn_workgroups(workgroups);
     }
 
     /// After a dispatch whose workgroups weren't all there: no more than came are counted on.
     pub(crate) fn lower_residency(&self, came: u32) {
         if came > 0 && came < self.side_by_side() {
-            self.shared().workgroups.store(came, Ordering::Relaxed);
+            self.shared().lower_workgroups(came);
         }
     }
 }

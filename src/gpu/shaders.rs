@@ -24,9 +24,16 @@ files! {
     "prologue/clear_padding",
     "prologue/pack",
     "prologue/pack_halves",
+    "prologue/pack_hold",
     "prologue/prepare",
     "prologue/previous_states",
     "prologue/residency",
+    "projection/copy",
+    "projection/enter_gates",
+    "projection/enter_operands",
+    "projection/final_states",
+    "projection/initial_gradients",
+    "projection/read_gradients",
     "recurrence/batched_backward",
     "recurrence/batched_forward",
     "recurrence/persistent_backward",
@@ -49,9 +56,12 @@ files! {
     "shared/call",
     "shared/edges",
     "shared/floats",
+    "shared/holds",
     "shared/kept_states",
+    "shared/links",
     "shared/marks",
     "shared/restore",
+    "shared/starts",
     "shared/step_backward",
     "shared/step_forward",
     "shared/team",
@@ -64,9 +74,11 @@ files! {
     "train/embedding_backward",
     "train/embedding_forward",
     "train/embedding_links",
+    "train/from_halves",
     "train/guard",
     "train/last_step",
     "train/loss_count",
+    "train/loss_scale",
     "train/loss_total",
     "train/mean_squared_error",
     "train/norm_total",
@@ -74,7 +86,9 @@ files! {
     "train/readout_forward",
     "train/sgd",
     "train/squared_sums",
+    "train/to_halves",
     "train/total",
+    "train/unscale_gradients",
 }
 
 /// What begins the line of a file that names the files it needs.
@@ -131,8 +145,8 @@ mod tests {
     fn needed_files_come_first_and_once() {
         let mut files = Vec::new();
         add(&mut files, "recurrence/persistent_backward");
-        let expected =
-            ["shared/edges", "shared/marks", "shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"];
+        let of_marks = ["shared/edges", "shared/holds", "shared/links", "shared/marks"];
+        let expected = [&of_marks[..], &["shared/kept_states", "shared/step_backward", "shared/floats", "shared/team"]].concat();
         assert_eq!(files, [&expected[..], &["recurrence/persistent_backward"]].concat());
     }
 

@@ -7,13 +7,45 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use futures_intrusive::channel::shared::oneshot_channel;
 use wgpu::{Buffer, BufferUsages, CommandEncoder, CommandEncoderDescriptor, MapMode};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 
 impl Context {
+    /// A buffer that is filled without touching the queue.
+    pub(crate) fn create_init(&self, label: &str, bytes: &[u8], usage: BufferUsages) -> Result<Buffer> {
+        let size = bytes.len() as u64;
+        let has = self.limits().max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
+        }
+        // In browsers memory that cannot be had is an error of the write; mapped, it would be an exception that wgpu panics on.
+        if cfg!(target_arch = "wasm32") {
+            let buffer = self.create_buffer(label, size, usage | BufferUsages::COPY_DST)?;
+            self.write(&buffer, 0, bytes)?;
+            return Ok((*buffer).clone());
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: true };
+        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
+        buffer.get_mapped_range_mut(..).map_err(|e| self.failure(e))?.copy_from_slice(bytes);
+        buffer.unmap();
+        Ok(buffer)
+    }
+
+    /// A zeroed buffer; one that is too large, or for which there is no memory, is an error, not wgpu's panic.
+    pub fn create_buffer(&self, label: &str, size: u64, usage: BufferUsages) -> Result<DeviceBuffer> {
+        let has = self.limits().max_buffer_size;
+        if size > has {
+            return Err(Error::Limit { limit: Limit::Device("max_buffer_size", String::new()), needed: size, actual: has });
+        }
+        let descriptor = wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false };
+        let buffer = self.scoped(|| self.device().create_buffer(&descriptor))?;
+        Ok(DeviceBuffer::new(self, buffer))
+    }
+
     /// Uploads values, of 4 bytes each or together a multiple of 4, into a new storage buffer.
-    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<Buffer> {
+    pub fn upload<T: bytemuck::NoUninit>(&self, label: &str, values: &[T]) -> Result<DeviceBuffer> {
         let bytes: &[u8] = bytemuck::cast_slice(values);
         check_words(label, bytes.len() as u64)?;
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_DST | BufferUsages::COPY_SRC;
@@ -24,6 +56,7 @@ impl Context {
 
     /// Overwrites a part of a buffer from this byte on, for the next submit.
     pub(crate) fn write<T: bytemuck::NoUninit>(&self, buffer: &Buffer, offset: u64, values: &[T]) -> Result<()> {
+        self.check_own("to write to", buffer)?;
         self.scoped(|| self.queue().write_buffer(buffer, offset, bytemuck::cast_slice(values)))
     }
 
@@ -43,6 +76,7 @@ impl Context {
                 return Err(Error::BufferUsage { name: "download", needed, actual });
             }
             check_words("download", source.size())?;
+            self.check_own("download", source)?;
         }
         let mut encoder = self.encoder("tidegate download");
         let owned = OwnedBuffers::default();
@@ -61,6 +95,12 @@ impl Context {
             *value = mapped.await?;
         }
         Ok(values)
+    }
+
+    /// [`download`](Context::download) that waits.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn download_blocking<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
+        pollster::block_on(self.download(sources))
     }
 
     /// Maps a staging buffer, copies its values out and unmaps it, so that it can be used again whatever came of it.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use super::{open_safetensors, safetensors_metadata};
+use super::safetensors::{open_safetensors, safetensors_metadata};
 use crate::error::{Error, Result};
 
 /// Most names that an error lists.

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::family::{before, own_name};
+use super::family::names::{before, own_name};
 use super::file::TensorFile;
-use super::pytorch::{check_shape, matrix, widen};
-use super::{Model, count_layers};
+use super::model::{Model, count_layers};
+use super::tensors::{check_shape, matrix, widen};
 use crate::cell::by_name;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, check_len};
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
+use crate::network::sequence::SeqShape;
 
 impl Model {
     /// Reads the recurrent layers of a Keras 3 model, stacked in their order: `SimpleRNN`, `LSTM` or `GRU`, all of one kind and
@@ -25,6 +26,9 @@ impl Model {
     /// rnns += [(f"{n}_reverse", l.backward_layer) for n, l in rnns if hasattr(l, "backward_layer")]
     /// save_file({f"{n}.{w.name}": np.ascontiguousarray(w) for n, l in rnns for w in getattr(l, "forward_layer", l).weights}, path)
     /// ```
+    ///
+    /// Layers without weights and `Embedding` stay out of it: what a `Masking` layer or `mask_zero=True` masks is for the call to say,
+    /// with [`Sequence::with_hold`](crate::Sequence::with_hold); [`masked_steps`](crate::import::masked_steps) finds it.
     ///
     /// A single plain layer may go without `l0.`: `{w.name: np.ascontiguousarray(w) for w in layer.weights}`.
     ///
@@ -107,6 +111,19 @@ impl Model {
     }
 }
 
+/// What Keras' layer `Masking(mask_value)` masks of an input, for [`Sequence::with_hold`](crate::Sequence::with_hold): `[T, B]`, 1 at
+/// each step whose features are all `mask_value`. `input` is `[T, B, I]`, or `[B, T, I]` if the config is batch-first.
+pub fn masked_steps(input: &[f32], config: &RnnConfig, shape: SeqShape, mask_value: f32) -> Result<Vec<u32>> {
+    shape.validate()?;
+    check_len("input", shape.rows().saturating_mul(config.input_size), input.len())?;
+    let masked = |t, b| {
+        let row = shape.row(config.batch_first, t, b);
+        input[row * config.input_size..][..config.input_size].iter().all(|&x| x == mask_value)
+    };
+    let steps = (0..shape.seq_len).flat_map(|t| (0..shape.batch_size).map(move |b| (t, b)));
+    Ok(steps.map(|(t, b)| masked(t, b).into()).collect())
+}
+
 const RECURRENT_KERNEL: &str = "recurrent_kernel";
 
 /// Whether what stands before a layer's tensors is Keras': its own path, or the one that [`Model::from_keras`] names.
@@ -157,7 +174,7 @@ fn blocks(cell: &str) -> Option<&'static [usize]> {
     }
 }
 
-/// The cell that Keras has for so many blocks of columns and dimensions of the bias.
+/// The Keras cell with this many blocks of columns and dimensions of the bias.
 fn infer_cell(name: &str, columns: usize, hidden_size: usize, bias_dimensions: Option<usize>) -> Result<&'static str> {
     match (columns / hidden_size, columns % hidden_size, bias_dimensions) {
         (4, 0, _) => Ok("lstm"),

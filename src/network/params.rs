@@ -6,7 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::cell::{Cell, CellSpec};
-use crate::error::{Error, Result, check_len};
+use crate::error::{Error, Limit, Result, check_len};
 use crate::network::config::RnnConfig;
 
 /// Name, shape and element range of one tensor in the flat parameter block.
@@ -23,7 +23,8 @@ pub struct ParamSpec {
 /// Where each tensor of a network lies in its flat parameter block.
 ///
 /// Order: layer, then direction, then `weight_ih` `[G·H, I_l]`, `weight_hh` `[G·H, H]`, `bias_ih` `[G·H]`,
-/// `bias_hh` `[G·H]`, then the cell's per-unit tensors `[rows, H]`. Names end in `_l{layer}` and, for the backward
+/// `bias_hh` `[G·H]`, then the cell's per-unit tensors `[rows, H]`. Where h is projected, `weight_hh` is `[G·H, P]`, and `weight_hr`
+/// `[P, H]` comes last. Names end in `_l{layer}` and, for the backward
 /// direction, `_reverse`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamLayout {
@@ -42,6 +43,8 @@ pub(crate) struct ParamBlock {
     pub bias: Option<usize>,
     /// The per-unit rows `[rows, H]`.
     pub unit: Option<usize>,
+    /// `weight_hr`.
+    pub proj: Option<usize>,
     /// Elements of the whole block, so the distance to the next direction.
     pub len: usize,
 }
@@ -52,11 +55,15 @@ impl ParamLayout {
         Self::of(cell, &cell.spec(), config)
     }
 
-    /// Of a cell that was asked for its spec.
+    /// The layout for a cell whose spec is at hand.
     pub(crate) fn of(cell: &dyn Cell, spec: &CellSpec, config: &RnnConfig) -> Result<Self> {
         spec.check(cell.name())?;
         cell.validate()?;
         config.validate()?;
+        if config.proj_size > 0 && !spec.projectable {
+            let what = format!("`proj_size` is {}, but cell `{}` cannot project h; lstm can", config.proj_size, cell.name());
+            return Err(Error::Config(what));
+        }
         let hidden = config.hidden_size;
         let rows = spec.gates.len() * hidden;
         let mut layout =
@@ -66,7 +73,7 @@ impl ParamLayout {
                 let suffix = format!("_l{layer}{}", if direction == 0 { "" } else { "_reverse" });
                 let start = layout.len();
                 let weight_ih = layout.push("weight_ih", &suffix, &[rows, config.layer_input_size(layer)])?;
-                let weight_hh = layout.push("weight_hh", &suffix, &[rows, hidden])?;
+                let weight_hh = layout.push("weight_hh", &suffix, &[rows, config.h_size()])?;
                 let mut bias = None;
                 if config.bias {
                     bias = Some(layout.push("bias_ih", &suffix, &[rows])?);
@@ -76,7 +83,11 @@ impl ParamLayout {
                 for param in &spec.unit_params {
                     layout.push(param.name, &suffix, &[param.rows, hidden])?;
                 }
-                layout.blocks.push(ParamBlock { weight_ih, weight_hh, bias, unit, len: layout.len() - start });
+                let proj = match config.proj_size {
+                    0 => None,
+                    size => Some(layout.push("weight_hr", &suffix, &[size, hidden])?),
+                };
+                layout.blocks.push(ParamBlock { weight_ih, weight_hh, bias, unit, proj, len: layout.len() - start });
             }
         }
         Ok(layout)
@@ -93,7 +104,7 @@ impl ParamLayout {
                 self.specs.push(ParamSpec { name: format!("{name}{suffix}"), shape: shape.to_vec(), range });
                 Ok(start)
             }
-            end => Err(Error::Limit { limit: "u32 index of parameters".into(), needed: end.unwrap_or(u64::MAX), actual: max }),
+            end => Err(Error::Limit { limit: Limit::Index("parameters".into()), needed: end.unwrap_or(u64::MAX), actual: max }),
         }
     }
 
@@ -115,6 +126,10 @@ impl ParamLayout {
     #[expect(clippy::len_without_is_empty, reason = "a layout is never empty")]
     pub fn len(&self) -> usize {
         self.specs.last().map_or(0, |s| s.range.end)
+    }
+
+    pub(crate) fn hidden_size(&self) -> usize {
+        self.hidden_size
     }
 
     pub(crate) fn block(&self, layer: usize, direction: usize) -> ParamBlock {

@@ -5,15 +5,17 @@ use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::{BackwardMap, Dims, weight_splits};
-use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, prepare, previous};
+use crate::plan::memory::{BackwardMap, hold_mode, weight_splits};
+use crate::plan::projection::{Projection, projected_block};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
 use crate::product::{Matrix, Product, Splits, column_sum, matmuls, reduce};
 use crate::schedule::layer::{BackwardSlots, StepSizes};
+use crate::schedule::network::Dims;
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
         let missing = || Error::Config("backward needs a plan for Mode::Training, this one is for inference".into());
-        let map = self.maps.backward.as_ref().ok_or_else(missing)?;
+        let (map, projection_map) = self.maps.backward.as_ref().ok_or_else(missing)?;
         let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
         let reserve = &self.maps.reserve;
         let user = self.user(options);
@@ -28,16 +30,21 @@ impl Plan {
             state: map.state,
         };
         let carry = (dims.states * dims.block) as u32;
-        let mut program = vec![pack(ctx, &first, PackSizes { carry, ..dims.pack_sizes() })?.into()];
+        let mut program =
+            vec![pack(ctx, &first, PackSizes { carry, projected: projected_block(network, &dims), ..dims.pack_sizes() })?.into()];
+        if options.hold {
+            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
+        }
         let last = network.config.num_layers - 1;
         for layer in (0..=last).rev() {
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.carry = carry;
+            sizes.has_hold = hold_mode(network, layer, options.hold);
             sizes.snapshot = map.snapshot as u32;
             sizes.d_rh = if network.cell.split_gradients { dims.gate_elements() as u32 } else { 0 };
             sizes.d_unit = dims.d_unit_offset(network) as u32;
             let output = if layer == last { user.output } else { reserve.outputs[layer] };
-            let slots = BackwardSlots {
+            let mut slots = BackwardSlots {
                 params: user.params,
                 d_rows: map.d_rows,
                 state: map.state,
@@ -49,11 +56,15 @@ impl Plan {
                 exchange: map.exchange,
                 status: user.status,
             };
+            let projection = self.projection(&dims, projection_map, &user, options, (map.marks, layer), sizes);
+            if let Some(projection) = &projection {
+                projection.begin_backward(&mut slots, &mut program)?;
+            }
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
-            let around = [map.state, map.marks, output, reserve.kept[layer], map.operands];
+            let around = [map.state, map.marks, slots.output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &network.cell, &sizes, around)?.into());
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
-            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options };
+            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options, projection };
             products.weight_gradients(&mut program, input)?;
             products.input_gradient(&mut program, user.d_input)?;
         }
@@ -69,19 +80,21 @@ struct LayerProducts<'a> {
     sizes: &'a StepSizes,
     layer: usize,
     options: Options,
+    /// Where h is projected.
+    projection: Option<Projection<'a>>,
 }
 
 impl LayerProducts<'_> {
     /// All parameter gradients of a layer: partial sums in the layout of its parameter block, then their sum.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let Self { plan, dims, map, sizes, layer, options, projection } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         let cell = &network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
         let mut input = below;
         let dropout = plan.dropout_below(layer);
-        // Padding of the caller's input may hold anything, even NaN, and 0·NaN is NaN.
-        if dropout.is_some() || (layer == 0 && options.lengths) {
+        // Where the caller's input is not read it may be anything, even NaN, and 0·NaN is NaN.
+        if dropout.is_some() || (layer == 0 && (options.lengths || options.hold)) {
             input = map.prepared;
             program.push(prepare(ctx, sizes, columns, [below, input, map.marks], dropout)?.into());
         }
@@ -113,10 +126,21 @@ impl LayerProducts<'_> {
             tiles,
             &product(dims.gate_rows, columns, d_gates(0), Matrix::rows(input, columns), weight_ih),
         )?);
+        if let (Some(projection), Some(weight_hr)) = (&projection, block.proj) {
+            let proj = network.config.proj_size as u64;
+            let h = projection.operands(map.operands, program)?;
+            program.extend(matmuls(
+                ctx,
+                tiles,
+                &product(dims.gate_rows, proj, d_gates(d_rh), h, partial(block.weight_hh, proj)),
+            )?);
+            projection.gradients(d_gates(d_rh), map.operands, partial(weight_hr, dims.hidden), splits, program)?;
+        }
         // The gates of a second phase multiplied `mid`, whose rows lie behind those of h.
-        let first = cell.first_phase_gates as u64;
+        let first = if projection.is_some() { 0 } else { cell.first_phase_gates as u64 };
+        let second = cell.gates.len() as u64 - cell.first_phase_gates as u64;
         let operand_len = dims.directions * dims.rows * dims.hidden;
-        for (gate, gates, offset) in [(0, first, 0), (first, cell.gates.len() as u64 - first, operand_len)] {
+        for (gate, gates, offset) in [(0, first, 0), (first, second, operand_len)] {
             if gates > 0 {
                 let a = d_gates(d_rh + gate * dims.hidden);
                 let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
@@ -144,7 +168,7 @@ impl LayerProducts<'_> {
 
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options } = *self;
+        let Self { plan, dims, map, sizes, layer, options, .. } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
@@ -172,8 +196,8 @@ impl LayerProducts<'_> {
             };
             program.extend(matmuls(ctx, tiles, &product)?);
         }
-        // `prepare` clears what is past a length itself.
-        if layer == 0 && options.lengths && (raw == dst || dst.element == Element::PackedF16) {
+        // `prepare` clears what was not read itself.
+        if layer == 0 && (options.lengths || options.hold) && (raw == dst || dst.element == Element::PackedF16) {
             program.push(clear_padding(ctx, sizes, columns, [raw, map.marks])?.into());
         }
         if raw == dst {

@@ -2,10 +2,11 @@
 
 use wgpu::BufferBinding;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Slot};
 use crate::network::sequence::Mode;
+use crate::plan::binding::IntoBinding;
 
 /// Bytes of every buffer that a [`Plan`](crate::Plan) works on. A gradient that is not listed has the size of what it is the
 /// gradient of. "Stored" means: as the network's [`Dtype`](crate::Dtype).
@@ -18,14 +19,16 @@ pub struct BufferSizes {
     pub d_params: u64,
     /// `[T, B, I]` stored; `d_input` too.
     pub input: u64,
-    /// `[T, B, D·H]` stored; `d_output` too.
+    /// `[T, B, D·H]` stored, `[T, B, D·P]` where h is projected; `d_output` too.
     pub output: u64,
-    /// `[S, L·D, B, H]` f32: initial and final states and their gradients.
+    /// `[S, L·D, B, H]` f32, of which a projected h takes `[L·D, B, P]`: initial and final states and their gradients.
     pub state: u64,
     /// `[B]` u32.
     pub lengths: u64,
     /// `[T, B]` u32.
     pub reset: u64,
+    /// `[T, B]` u32.
+    pub hold: u64,
     /// Four u32: seed low, seed high, call, 0.
     pub dropout_state: u64,
     /// Four u32 of strategy persistent: its dispatches and how many of them failed and were repaired, counted up; the most workgroups that
@@ -51,11 +54,13 @@ pub struct ForwardBuffers<'a> {
     pub initial_state: Option<BufferBinding<'a>>,
     /// `[S, L·D, B, H]` f32. Written. In inference it may be the binding of `initial_state`; in training backward reads that again.
     pub final_state: Option<BufferBinding<'a>>,
-    /// `[B]` u32, each 1..=T; larger values count as T. Read.
+    /// `[B]` u32, each 0..=T; larger values count as T. Read.
     pub lengths: Option<BufferBinding<'a>>,
     /// `[T, B]` u32, time-major always: non-zero cuts the edge before t. Read.
     pub reset: Option<BufferBinding<'a>>,
-    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. The call is counted up by each forward.
+    /// `[T, B]` u32, time-major always: non-zero holds the row at step t, see [`Sequence::hold`](crate::Sequence::hold). Read.
+    pub hold: Option<BufferBinding<'a>>,
+    /// Four u32 (seed low, seed high, call, 0): needed in training with dropout. Each forward increments the call counter.
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
     pub reserve: Option<BufferBinding<'a>>,
@@ -67,26 +72,67 @@ pub struct ForwardBuffers<'a> {
 }
 
 impl<'a> ForwardBuffers<'a> {
-    /// The four buffers that are always needed; the others are fields to set.
+    /// The four buffers that are always needed, each a `&wgpu::Buffer` or a binding of a part of one; the others are fields to set.
     pub fn new(
-        params: BufferBinding<'a>,
-        input: BufferBinding<'a>,
-        output: BufferBinding<'a>,
-        workspace: BufferBinding<'a>,
+        params: impl IntoBinding<'a>,
+        input: impl IntoBinding<'a>,
+        output: impl IntoBinding<'a>,
+        workspace: impl IntoBinding<'a>,
     ) -> Self {
         Self {
-            params,
-            input,
-            output,
+            params: params.into_binding(),
+            input: input.into_binding(),
+            output: output.into_binding(),
             initial_state: None,
             final_state: None,
             lengths: None,
             reset: None,
+            hold: None,
             dropout_state: None,
             reserve: None,
             status: None,
-            workspace,
+            workspace: workspace.into_binding(),
         }
+    }
+
+    /// Starts from this state instead of zeros.
+    pub fn with_initial_state(self, initial_state: impl IntoBinding<'a>) -> Self {
+        Self { initial_state: Some(initial_state.into_binding()), ..self }
+    }
+
+    /// Writes the final state there.
+    pub fn with_final_state(self, final_state: impl IntoBinding<'a>) -> Self {
+        Self { final_state: Some(final_state.into_binding()), ..self }
+    }
+
+    /// Takes each row's number of steps from there.
+    pub fn with_lengths(self, lengths: impl IntoBinding<'a>) -> Self {
+        Self { lengths: Some(lengths.into_binding()), ..self }
+    }
+
+    /// Cuts edges where this mask is not 0.
+    pub fn with_reset(self, reset: impl IntoBinding<'a>) -> Self {
+        Self { reset: Some(reset.into_binding()), ..self }
+    }
+
+    /// Holds rows at the steps where this mask is not 0.
+    pub fn with_hold(self, hold: impl IntoBinding<'a>) -> Self {
+        Self { hold: Some(hold.into_binding()), ..self }
+    }
+
+    /// Draws dropout masks by this key and counts its calls.
+    pub fn with_dropout_state(self, dropout_state: impl IntoBinding<'a>) -> Self {
+        Self { dropout_state: Some(dropout_state.into_binding()), ..self }
+    }
+
+    /// Keeps there what backward needs.
+    pub fn with_reserve(self, reserve: impl IntoBinding<'a>) -> Self {
+        Self { reserve: Some(reserve.into_binding()), ..self }
+    }
+
+    /// Counts dispatches and repairs of strategy persistent there.
+    pub fn with_status(self, status: impl IntoBinding<'a>) -> Self {
+        Self { status: Some(status.into_binding()), ..self }
     }
 }
 
@@ -95,7 +141,7 @@ impl<'a> ForwardBuffers<'a> {
 pub struct BackwardBuffers<'a> {
     /// Those of the forward pass, as it left them. `final_state` and `dropout_state` are not used.
     pub forward: ForwardBuffers<'a>,
-    /// As `output`. Read; ignored past a length.
+    /// As `output`. Read; ignored past a length, and where a held step puts out 0.
     pub d_output: BufferBinding<'a>,
     /// As `final_state`, zeros if absent. Read.
     pub d_final_state: Option<BufferBinding<'a>>,
@@ -111,37 +157,75 @@ pub struct BackwardBuffers<'a> {
 
 impl<'a> BackwardBuffers<'a> {
     /// The three that are always needed; the others are fields to set. Overwrites `d_params`.
-    pub fn new(forward: ForwardBuffers<'a>, d_output: BufferBinding<'a>, d_params: BufferBinding<'a>) -> Self {
-        Self { forward, d_output, d_final_state: None, d_params, d_input: None, d_initial_state: None, accumulate: false }
+    pub fn new(forward: ForwardBuffers<'a>, d_output: impl IntoBinding<'a>, d_params: impl IntoBinding<'a>) -> Self {
+        Self {
+            forward,
+            d_output: d_output.into_binding(),
+            d_final_state: None,
+            d_params: d_params.into_binding(),
+            d_input: None,
+            d_initial_state: None,
+            accumulate: false,
+        }
+    }
+
+    /// Takes the gradient of the final state from there instead of zeros.
+    pub fn with_d_final_state(self, d_final_state: impl IntoBinding<'a>) -> Self {
+        Self { d_final_state: Some(d_final_state.into_binding()), ..self }
+    }
+
+    /// Writes the gradient of the input there.
+    pub fn with_d_input(self, d_input: impl IntoBinding<'a>) -> Self {
+        Self { d_input: Some(d_input.into_binding()), ..self }
+    }
+
+    /// Writes the gradient of the initial state there.
+    pub fn with_d_initial_state(self, d_initial_state: impl IntoBinding<'a>) -> Self {
+        Self { d_initial_state: Some(d_initial_state.into_binding()), ..self }
+    }
+
+    /// Adds to `d_params` instead of overwriting it.
+    pub fn with_accumulate(self, accumulate: bool) -> Self {
+        Self { accumulate, ..self }
     }
 }
 
-/// What to do about a training run that is too long.
-const SHORTER: &str = "; run fewer steps at a time (truncated BPTT)";
+/// What to do about a run that is too long, of so many steps.
+fn shorter(mode: Mode, seq_len: usize, needed: u64, actual: u64) -> String {
+    let longest = (seq_len as u128 * u128::from(actual) / u128::from(needed)) as u64;
+    match (mode, longest) {
+        (_, 0) => "; take fewer rows at a time".into(),
+        (Mode::Training, longest) => format!("; at this B up to {longest} steps fit: train on chunks (truncated BPTT)"),
+        (Mode::Inference, longest) => {
+            format!("; at this B up to {longest} steps fit: go on in chunks, each from the state where the last ended")
+        }
+    }
+}
 
 impl BufferSizes {
     /// Refuses what no buffer of the device can hold, and slots that no binding of it can.
-    pub(crate) fn check(&self, mode: Mode, limits: &wgpu::Limits, slots: &[Slot]) -> Result<()> {
-        self.check_each("max_buffer_size", limits.max_buffer_size, mode)?;
+    pub(crate) fn check(&self, mode: Mode, seq_len: usize, limits: &wgpu::Limits, slots: &[Slot]) -> Result<()> {
+        self.check_each("max_buffer_size", limits.max_buffer_size, mode, seq_len)?;
         let widest = |role| slots.iter().filter(|slot| slot.role == role).map(|slot| slot.size).max().unwrap_or(0);
         let bound = Self { reserve: widest(Role::Reserve), workspace: widest(Role::Workspace), ..*self };
-        bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode)
+        bound.check_each("max_storage_buffer_binding_size", limits.max_storage_buffer_binding_size, mode, seq_len)
     }
 
-    fn check_each(&self, limit: &str, actual: u64, mode: Mode) -> Result<()> {
-        let hint = if mode == Mode::Training { SHORTER } else { "" };
+    fn check_each(&self, limit: &'static str, actual: u64, mode: Mode, seq_len: usize) -> Result<()> {
+        // With whether it grows with T.
         let all = [
-            ("params", self.params, ""),
-            ("d_params", if mode == Mode::Training { self.d_params } else { 0 }, ""),
-            ("input", self.input, hint),
-            ("output", self.output, hint),
-            ("initial_state", self.state, ""),
-            ("reserve", self.reserve, hint),
-            ("workspace", self.workspace, hint),
+            ("params", self.params, false),
+            ("d_params", if mode == Mode::Training { self.d_params } else { 0 }, false),
+            ("input", self.input, true),
+            ("output", self.output, true),
+            ("initial_state", self.state, false),
+            ("reserve", self.reserve, true),
+            ("workspace", self.workspace, mode == Mode::Training),
         ];
-        for (name, needed, hint) in all {
+        for (name, needed, grows) in all {
             if needed > actual {
-                return Err(Error::Limit { limit: format!("{limit} of `{name}`{hint}"), needed, actual });
+                let hint = if grows { shorter(mode, seq_len, needed, actual) } else { String::new() };
+                return Err(Error::Limit { limit: Limit::Device(limit, format!("of `{name}`{hint}")), needed, actual });
             }
         }
         Ok(())
@@ -155,6 +239,7 @@ pub(crate) struct Options {
     pub final_state: bool,
     pub lengths: bool,
     pub reset: bool,
+    pub hold: bool,
     pub d_final_state: bool,
     pub d_input: bool,
     pub d_initial_state: bool,
@@ -175,6 +260,7 @@ pub(crate) fn forward_buffer<'a>(buffers: &ForwardBuffers<'a>, role: Role) -> Op
         Role::FinalState => buffers.final_state.clone(),
         Role::Lengths => buffers.lengths.clone(),
         Role::Reset => buffers.reset.clone(),
+        Role::Hold => buffers.hold.clone(),
         Role::DropoutState => buffers.dropout_state.clone(),
         Role::Reserve => buffers.reserve.clone(),
         Role::Status => buffers.status.clone(),
@@ -190,6 +276,7 @@ impl Options {
             final_state: false,
             lengths: buffers.lengths.is_some(),
             reset: buffers.reset.is_some(),
+            hold: buffers.hold.is_some(),
             d_final_state: false,
             d_input: false,
             d_initial_state: false,
@@ -202,6 +289,7 @@ impl Options {
 }
 
 /// The caller's buffers as slots, absent ones empty.
+#[derive(Debug)]
 pub(crate) struct UserSlots {
     pub params: Slot,
     pub input: Slot,
@@ -210,6 +298,7 @@ pub(crate) struct UserSlots {
     pub final_state: Slot,
     pub lengths: Slot,
     pub reset: Slot,
+    pub hold: Slot,
     pub d_output: Slot,
     pub d_final_state: Slot,
     pub d_input: Slot,
@@ -230,6 +319,7 @@ impl UserSlots {
             final_state: slot(Role::FinalState, sizes.state).only_if(options.final_state),
             lengths: slot(Role::Lengths, sizes.lengths).only_if(options.lengths),
             reset: slot(Role::Reset, sizes.reset).only_if(options.reset),
+            hold: slot(Role::Hold, sizes.hold).only_if(options.hold),
             d_output: stored(Role::DOutput, sizes.output),
             d_final_state: slot(Role::DFinalState, sizes.state).only_if(options.d_final_state),
             d_input: stored(Role::DInput, sizes.input),

@@ -28,6 +28,7 @@ impl<'a> Bindings<'a> {
     pub fn check(&self, ctx: &Context, same: &[[&str; 2]]) -> Result<()> {
         let alignment = u64::from(ctx.limits().min_storage_buffer_offset_alignment);
         for &Given { name, binding, needed, .. } in &self.0 {
+            ctx.check_own(name, binding.buffer)?;
             let usage = binding.buffer.usage();
             if !usage.contains(BufferUsages::STORAGE) {
                 return Err(Error::BufferUsage { name, needed: BufferUsages::STORAGE, actual: usage });
@@ -68,6 +69,7 @@ pub(super) fn check_forward(ctx: &Context, sizes: &BufferSizes, mode: Mode, buff
     given.add("final_state", buffers.final_state.as_ref(), sizes.state, true);
     given.add("lengths", buffers.lengths.as_ref(), sizes.lengths, false);
     given.add("reset", buffers.reset.as_ref(), sizes.reset, false);
+    given.add("hold", buffers.hold.as_ref(), sizes.hold, false);
     if sizes.reserve > 0 {
         given.add("dropout_state", buffers.dropout_state.as_ref(), sizes.dropout_state, true);
         given.add("reserve", reserve(buffers)?, sizes.reserve, true);
@@ -88,6 +90,7 @@ pub(super) fn check_backward(ctx: &Context, sizes: &BufferSizes, buffers: &Backw
     given.add("initial_state", forward.initial_state.as_ref(), sizes.state, false);
     given.add("lengths", forward.lengths.as_ref(), sizes.lengths, false);
     given.add("reset", forward.reset.as_ref(), sizes.reset, false);
+    given.add("hold", forward.hold.as_ref(), sizes.hold, false);
     if sizes.reserve > 0 {
         given.add("reserve", reserve(forward)?, sizes.reserve, false);
     }

@@ -5,10 +5,12 @@ use crate::gpu::program::{Role, Segment, Slot};
 use crate::network::sequence::Mode;
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::Dims;
-use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, prepare};
+use crate::plan::memory::hold_mode;
+use crate::plan::projection::projected_block;
+use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
+use crate::schedule::network::Dims;
 
 impl Plan {
     pub(crate) fn sequence_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -28,33 +30,31 @@ impl Plan {
             marks: map.marks,
             state: map.state,
         };
+        let projected = projected_block(network, &dims);
         let mut program = Vec::new();
         if !options.direct {
-            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, ..dims.pack_sizes() })?.into());
+            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
+        }
+        if options.hold {
+            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
         }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
-        let output_of = |layer| match self.mode {
-            _ if layer == last => output,
-            Mode::Training => reserve.outputs[layer],
-            // A window's output takes the place of what it was made from.
-            Mode::Inference if dims.directions == 1 => output,
-            // The other direction still needs that: layers write to and from.
-            Mode::Inference if (last - layer) % 2 == 0 => output,
-            Mode::Inference => map.inner,
-        };
+        let output_of = |layer| self.output_of(&dims, layer, output);
         for layer in 0..=last {
             let below = if layer == 0 { user.input } else { output_of(layer - 1) };
             let mut sizes = dims.step_sizes(network, layer, options.reset);
             sizes.has_reserve = (self.mode == Mode::Training).into();
             sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
+            sizes.has_hold = hold_mode(network, layer, options.hold);
+            let projection = |sizes| self.projection(&dims, &self.maps.projection, &user, options, (map.marks, layer), sizes);
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
                 program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
             }
-            let slots = ForwardSlots {
+            let mut slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
                 state: map.state,
@@ -68,15 +68,38 @@ impl Plan {
             };
             sizes.has_lengths = options.lengths.into();
             sizes.has_initial = options.initial_state.into();
+            if let Some(projection) = projection(sizes) {
+                projection.begin(&mut slots, &mut sizes, self.mode == Mode::Training, &mut program)?;
+            }
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
                 sizes.part_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
+                if let Some(projection) = projection(sizes) {
+                    projection.enter_gates(map.input_part, &mut program)?;
+                }
                 program.extend(schedule.forward(&self.layer(&sizes), &slots)?);
+            }
+            if let Some(projection) = projection(sizes) {
+                projection.outputs(output_of(layer), &mut program)?;
             }
         }
         program.extend(self.pack_output(output, user.output)?);
         Ok(program)
+    }
+
+    /// Where a layer's output goes; `output` is the last one's.
+    fn output_of(&self, dims: &Dims, layer: usize, output: Slot) -> Slot {
+        let last = self.network.config.num_layers - 1;
+        match self.mode {
+            _ if layer == last => output,
+            Mode::Training => self.maps.reserve.outputs[layer],
+            // A window's output takes the place of what it was made from.
+            Mode::Inference if dims.directions == 1 => output,
+            // The other direction still needs that: layers write to and from.
+            Mode::Inference if (last - layer).is_multiple_of(2) => output,
+            Mode::Inference => self.maps.forward.inner,
+        }
     }
 
     /// The dispatch that brings the output to the caller's buffer, if it is not there.

@@ -1,91 +1,22 @@
 //! Where everything lies in the workspace and the reserve.
 
-use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
-use crate::gpu::element::Element;
 use crate::gpu::program::{Arena, Role, Slot};
-use crate::network::sequence::{Mode, SeqShape, state_len};
-use crate::plan::Network;
+use crate::network::sequence::Mode;
 use crate::plan::buffers::BufferSizes;
+use crate::plan::projection::ProjectionMap;
 use crate::plan::prologue::PackSizes;
 use crate::product::{Tiles, splits};
 use crate::schedule::choose::Step;
 use crate::schedule::interface::{Layer, Scratch};
-use crate::schedule::layer::{StepSizes, phase_scratch};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::layer::phase_scratch;
+use crate::schedule::network::{Dims, Network};
+use crate::schedule::options::Scheduling;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
 
-/// Sizes that everything is computed from, in elements.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Dims {
-    pub seq_len: u64,
-    pub batch: u64,
-    /// T·B.
-    pub rows: u64,
-    pub hidden: u64,
-    pub directions: u64,
-    /// G·H.
-    pub gate_rows: u64,
-    /// D·H.
-    pub output: u64,
-    pub states: u64,
-    /// One state of all layers and directions: L·D·B·H.
-    pub block: u64,
-    pub batch_first: bool,
-}
-
 impl Dims {
-    pub(crate) fn new(network: &Network, shape: SeqShape) -> Result<Self> {
-        let (cell, config) = (&network.cell, &network.config);
-        let most = u64::from(u32::MAX);
-        // Every other size is at most a small multiple of these two.
-        let width =
-            (cell.gates.len() + cell.saved + cell.states.len() + 2) as u128 * config.hidden_size.max(config.input_size) as u128;
-        let largest = shape.rows() as u128 * width * config.num_directions() as u128;
-        let states =
-            shape.batch_size as u128 * (config.num_layers * config.num_directions()) as u128 * config.hidden_size as u128;
-        for needed in [largest, states * cell.states.len() as u128] {
-            if needed > most.into() {
-                let needed = u64::try_from(needed).unwrap_or(u64::MAX);
-                return Err(Error::Limit { limit: "u32 index".into(), needed, actual: most });
-            }
-        }
-        Ok(Self {
-            seq_len: shape.seq_len as u64,
-            batch: shape.batch_size as u64,
-            rows: shape.rows() as u64,
-            hidden: config.hidden_size as u64,
-            directions: config.num_directions() as u64,
-            gate_rows: (cell.gates.len() * config.hidden_size) as u64,
-            output: config.output_size() as u64,
-            states: cell.states.len() as u64,
-            block: (state_len(cell.spec(), config, shape) / cell.states.len()) as u64,
-            batch_first: config.batch_first,
-        })
-    }
-
-    /// Elements of one layer's gate gradients: [D, T·B, G, H].
-    pub(crate) fn gate_elements(&self) -> u64 {
-        self.directions * self.rows * self.gate_rows
-    }
-
-    /// Steps whose input products `bytes` hold, at least one.
-    pub(crate) fn window(&self, bytes: u64) -> u64 {
-        let step = 4 * self.directions * self.batch * self.gate_rows;
-        (bytes / step).clamp(1, self.seq_len)
-    }
-
-    /// Where the per-unit gradients start in d_rows.
-    pub(crate) fn d_unit_offset(&self, network: &Network) -> u64 {
-        self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
-    }
-
-    pub(crate) fn marks(&self) -> u64 {
-        self.batch + self.rows
-    }
-
     pub(crate) fn pack_sizes(&self) -> PackSizes {
         PackSizes {
             seq_len: self.seq_len as u32,
@@ -103,37 +34,24 @@ impl Dims {
             d_params: Dtype::F32.size_of(params),
             input: dtype.size_of(self.rows * network.config.input_size as u64),
             output: dtype.size_of(self.rows * self.output),
-            state: 4 * self.block * self.states,
+            state: 4 * self.state,
             lengths: 4 * self.batch,
             reset: 4 * self.rows,
+            hold: 4 * self.rows,
             dropout_state: 16,
             status: 16,
             reserve,
             workspace,
         }
     }
+}
 
-    pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
-        let block = network.layout.block(layer, 0);
-        StepSizes {
-            seq_len: self.seq_len as u32,
-            batch: self.batch as u32,
-            rows: self.rows as u32,
-            row_t: if self.batch_first { 1 } else { self.batch as u32 },
-            row_b: if self.batch_first { self.seq_len as u32 } else { 1 },
-            hidden: self.hidden as u32,
-            directions: self.directions as u32,
-            reverse: network.config.runs_back(0).into(),
-            layer: layer as u32 * self.directions as u32,
-            block: self.block as u32,
-            has_reset: has_reset.into(),
-            has_bias: block.bias.is_some().into(),
-            weight: block.weight_hh as u32,
-            bias: block.bias.map_or(0, |b| b as u32 + self.gate_rows as u32),
-            unit: block.unit.unwrap_or(0) as u32,
-            param_stride: block.len as u32,
-            ..Default::default()
-        }
+/// How kernels of a layer take held steps: not at all, with the output repeated, or with 0. What layers above don't read is 0.
+pub(crate) fn hold_mode(network: &Network, layer: usize, has_hold: bool) -> u32 {
+    match has_hold {
+        false => 0,
+        true if network.config.zero_output_for_mask || layer + 1 < network.config.num_layers => 2,
+        true => 1,
     }
 }
 
@@ -143,7 +61,9 @@ pub(crate) struct Maps {
     pub reserve: ReserveMap,
     pub forward: ForwardMap,
     pub step: SingleStep,
-    pub backward: Option<BackwardMap>,
+    pub backward: Option<(BackwardMap, ProjectionMap)>,
+    /// Of forward.
+    pub projection: ProjectionMap,
 }
 
 /// How a plan for a single step of inference goes, and its workspace.
@@ -171,20 +91,25 @@ impl Maps {
         // The workspace holds other things too.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
         let window = dims.window(options.window_bytes.min(most));
+        let reserve_map = ReserveMap::new(network, dims, mode, &mut reserve);
+        let forward = ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace);
+        let projection = ProjectionMap::of_forward(network, dims, mode, &mut workspace, &mut reserve);
         let maps = Self {
-            reserve: ReserveMap::new(network, dims, mode, &mut reserve),
-            forward: ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace),
+            reserve: reserve_map,
+            forward,
             step: match step {
                 Step::Sequence => SingleStep::None,
-                // Of a sequence it takes the product of the input.
+                // It uses the sequence's product of the input.
                 Step::Products => SingleStep::Products(ProductsMap::new(network, dims, &mut workspace)),
                 Step::FusedNetwork => SingleStep::Fused(FusedMap::new(network, dims, true, &mut of_step)),
                 Step::FusedLayers => SingleStep::Fused(FusedMap::new(network, dims, false, &mut of_step)),
             },
             backward: (mode == Mode::Training).then(|| {
                 let scratch = schedule.scratch(&layer, true);
-                BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward)
+                let map = BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward);
+                (map, ProjectionMap::of_backward(network, dims, &projection, &mut of_backward))
             }),
+            projection,
         };
         let workspace = workspace.size.max(of_backward.size).max(of_step.size);
         (maps, dims.buffer_sizes(network, reserve.size, workspace))
@@ -199,7 +124,9 @@ impl Maps {
             SingleStep::Fused(map) => map.slots().to_vec(),
         };
         slots.extend(self.reserve.kept.iter().chain(&self.reserve.outputs));
-        if let Some(map) = &self.backward {
+        slots.extend(self.projection.slots());
+        if let Some((map, projection)) = &self.backward {
+            slots.extend(projection.slots());
             slots.extend([map.marks, map.state, map.exchange, map.d_rows, map.operands, map.d_inner, map.prepared, map.partial]);
         }
         slots
@@ -211,7 +138,7 @@ impl Maps {
 pub(crate) struct Chosen<'a> {
     pub mode: Mode,
     /// With a strategy that is not `Auto`.
-    pub options: &'a ScheduleOptions,
+    pub options: &'a Scheduling,
     pub step: Step,
 }
 
@@ -295,14 +222,9 @@ impl ForwardMap {
             window,
             inner: arena.alloc_stored(inner, network.element.written()),
             prepared: arena.alloc(if dropout { dims.rows * dims.output } else { 0 }),
-            unpacked: unpacked(network, dims, arena),
+            unpacked: arena.alloc(dims.unpacked(network)),
         }
     }
-}
-
-/// Room for the output where no kernel can write it as it is stored.
-pub(crate) fn unpacked(network: &Network, dims: &Dims, arena: &mut Arena) -> Slot {
-    arena.alloc(if network.element == Element::PackedF16 { dims.rows * dims.output } else { 0 })
 }
 
 impl BackwardMap {

@@ -2,63 +2,67 @@
 
 pub(crate) mod allocation;
 mod backward;
+pub(crate) mod binding;
 pub(crate) mod buffers;
 pub(crate) mod checks;
 mod forward;
 pub(crate) mod memory;
+pub(crate) mod projection;
 pub(crate) mod prologue;
+mod single_step;
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wgpu::{CommandEncoder, ComputePass};
 
+pub use allocation::{GradientBuffers, PlanBuffers};
+pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
-use memory::{Chosen, Dims, Maps, SingleStep};
+use memory::{Chosen, Maps, SingleStep};
+use projection::{Projection, ProjectionMap};
 
-use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::context::Context;
-use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
-use crate::network::config::RnnConfig;
-use crate::network::params::ParamLayout;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::StepSizes;
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::network::{Dims, Network};
+use crate::schedule::options::Scheduling;
+use crate::schedule::persistent::Forced;
 use crate::schedule::single_step::by_products::ProductsMap;
-use crate::schedule::{Strategy, has_fast_resident, holds_weights};
-
-/// A network without a shape: what `Rnn` and its plans share.
-#[derive(Debug, Clone)]
-pub(crate) struct Network {
-    pub math: Arc<dyn Cell>,
-    /// The same for kernels.
-    pub cell: ShaderCell,
-    pub config: RnnConfig,
-    pub layout: ParamLayout,
-    /// How parameters, input and output are stored.
-    pub element: Element,
-}
+use crate::schedule::single_step::fused::FusedMap;
+use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
 
 /// Sizes and dispatches of one network at one shape. Owns no tensor, submits nothing; may be bound many times.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Plan {
     pub(crate) ctx: Context,
     pub(crate) network: Arc<Network>,
     pub(crate) shape: SeqShape,
     mode: Mode,
     /// With the strategy that was chosen.
-    pub(crate) options: ScheduleOptions,
+    pub(crate) options: Scheduling,
     step: Step,
     pub(crate) maps: Maps,
     sizes: BufferSizes,
     /// Those that were built.
     programs: Arc<Mutex<Vec<Program>>>,
+}
+
+/// What tells one plan from another.
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, shape, mode, .. } = self;
+        let mut plan = f.debug_struct("Plan");
+        plan.field("cell", &network.math.name()).field("config", &network.config).field("shape", shape).field("mode", mode);
+        plan.field("strategy", &self.strategy()).finish_non_exhaustive()
+    }
 }
 
 /// What is recorded for a pass on buffers of which the options tell.
@@ -76,31 +80,60 @@ enum Pass {
     Backward,
 }
 
-/// Whether strategy persistent with so many workgroups is within the device's limits.
-fn persistent_fits(ctx: &Context, network: &Network, dims: &Dims, mode: Mode, options: ScheduleOptions, workgroups: u32) -> bool {
-    let options = ScheduleOptions { strategy: Strategy::Persistent, workgroups, ..options };
-    let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options: &options, step: Step::Sequence });
-    check(ctx, network, dims, mode, &options, &maps, &sizes).is_ok()
+/// What a plan is to be made for, before anything is chosen.
+#[derive(Debug, Clone, Copy)]
+struct Asked<'a> {
+    ctx: &'a Context,
+    network: &'a Network,
+    dims: &'a Dims,
+    mode: Mode,
+    options: &'a Scheduling,
 }
 
-/// Refuses what the device's limits do not let a plan do.
-fn check(
-    ctx: &Context,
-    network: &Network,
-    dims: &Dims,
-    mode: Mode,
-    options: &ScheduleOptions,
-    maps: &Maps,
-    sizes: &BufferSizes,
-) -> Result<()> {
-    let step_sizes = dims.step_sizes(network, 0, false);
-    let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
-    let schedule = options.strategy.schedule();
-    schedule.check(&layer, false)?;
-    if mode == Mode::Training {
-        schedule.check(&layer, true)?;
+impl Asked<'_> {
+    /// Where everything lies and how large the buffers are, in the options' strategy; or what the device's limits do not let it do.
+    fn maps(&self, step: Step) -> Result<(Maps, BufferSizes)> {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let schedule = options.strategy.schedule();
+        if step == Step::Sequence {
+            schedule.check(&layer, false)?;
+        }
+        if mode == Mode::Training {
+            schedule.check(&layer, true)?;
+        }
+        let (maps, sizes) = Maps::new(ctx, network, dims, &Chosen { mode, options, step });
+        sizes.check(mode, dims.seq_len as usize, ctx.limits(), &maps.slots())?;
+        Ok((maps, sizes))
     }
-    sizes.check(mode, ctx.limits(), &maps.slots())
+
+    /// Whether the options' strategy is within the device's limits.
+    fn fits(&self) -> bool {
+        self.maps(Step::Sequence).is_ok()
+    }
+
+    /// What the device has room for. `workgroups` is what persistent may count on, if that is known, and `layout` what it is laid out by.
+    fn all_that_fits(&self, workgroups: Option<u32>, layout: Forced) -> Fits {
+        let Self { ctx, network, dims, mode, options } = *self;
+        let step_sizes = dims.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        // What persistent may count on must be known, and the app must not forbid it.
+        let tried = |&strategy: &Strategy| match strategy {
+            Strategy::Persistent if !options.persistent => None,
+            Strategy::Persistent => Some(Scheduling { strategy, workgroups: workgroups?, layout, ..*options }),
+            _ => Some(Scheduling { strategy, ..*options }),
+        };
+        let fits = |strategy: &&Strategy| tried(strategy).is_some_and(|options| Asked { options: &options, ..*self }.fits());
+        let wanted = if options.strategy == Strategy::Auto { &STRATEGIES[..] } else { &[] };
+        Fits {
+            able: wanted.iter().filter(fits).copied().collect(),
+            weights: holds_weights(ctx, &network.cell, &step_sizes),
+            fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
+            products_step: ProductsMap::fits(ctx, dims),
+            fused_step: FusedMap::fits(ctx, network, dims),
+        }
+    }
 }
 
 impl Plan {
@@ -110,48 +143,51 @@ impl Plan {
         network: &Arc<Network>,
         shape: SeqShape,
         mode: Mode,
-        options: ScheduleOptions,
+        options: Scheduling,
         tuned: Option<Tuned>,
         failures: u32,
     ) -> Result<Self> {
         shape.validate()?;
         let dims = Dims::new(network, shape)?;
-        let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options: &options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let asked = Asked { ctx, network, dims: &dims, mode, options: &options };
         // What the app says, else what is known of the device now.
         let side_by_side =
             ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
+        let layout = options.layout_or(tuned.map(|tuned| tuned.layout));
         let choice = choose(&Facts {
             forced: options.strategy,
             forced_tiles: options.tiles,
             tuned,
             failures,
             hidden_size: network.config.hidden_size,
+            projects: network.config.proj_size > 0,
             params: network.layout.len(),
             seq_len: shape.seq_len,
             batch_size: shape.batch_size,
             mode,
             software: ctx.is_software(),
             side_by_side,
-            fits: Fits {
-                persistent: options.persistent
-                    && workgroups.is_some_and(|n| persistent_fits(ctx, network, &dims, mode, options, n)),
-                weights: holds_weights(ctx, &network.cell, &step_sizes),
-                fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
-                products_step: ProductsMap::fits(ctx, &dims),
-            },
+            fits: asked.all_that_fits(workgroups, layout),
         });
-        let options = options.chosen(&choice);
-        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
-        let options = ScheduleOptions { workgroups, ..options };
-        let (maps, sizes) = Maps::new(ctx, network, &dims, &Chosen { mode, options: &options, step: choice.step });
-        check(ctx, network, &dims, mode, &options, &maps, &sizes)?;
+        let chosen = options.chosen(&choice);
+        let workgroups = if chosen.workgroups > 0 { chosen.workgroups } else { ctx.side_by_side() };
+        let options = Scheduling { workgroups, ..chosen };
+        let (maps, sizes) = Asked { options: &options, ..asked }.maps(choice.step)?;
         let programs = Arc::default();
         let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
         let plan = Self { ctx, network, shape, mode, options, step, maps, sizes, programs };
         plan.build()?;
         Ok(plan)
+    }
+
+    /// Whether a shape is within the device's limits in the options' strategy, which is not `Auto`.
+    #[cfg(feature = "tools")]
+    pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &Scheduling) -> bool {
+        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
+        let options = &Scheduling { workgroups, ..*options };
+        let fits = |dims| Asked { ctx, network, dims: &dims, mode, options }.fits();
+        Dims::new(network, shape).is_ok_and(fits)
     }
 
     /// Builds the programs with all options, which compiles every pipeline that can be bound but those of single steps that have to
@@ -162,6 +198,7 @@ impl Plan {
             final_state: true,
             lengths: true,
             reset: true,
+            hold: !self.takes_the_call(),
             d_final_state: true,
             d_input: true,
             d_initial_state: true,
@@ -175,8 +212,8 @@ impl Plan {
             wanted.push((Pass::Forward(self.step), Options { in_place: true, ..all }));
         }
         if self.mode == Mode::Training {
-            // Without lengths the first layer's weight gradients take the caller's input as it is: another pipeline.
-            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, ..all })]);
+            // Without lengths and holds the first layer's weight gradients take the caller's input as it is: another pipeline.
+            wanted.extend([(Pass::Backward, all), (Pass::Backward, Options { lengths: false, hold: false, ..all })]);
         }
         let programs = wanted.into_iter().map(|(pass, options)| self.program(pass, options)).collect::<Result<Vec<_>>>()?;
         self.ctx.compile(programs.iter().flat_map(|program| kernels(program)))
@@ -209,6 +246,9 @@ impl Plan {
     fn takes_the_call(&self) -> bool {
         let Ok(dims) = Dims::new(&self.network, self.shape) else { return false };
         let sizes = dims.step_sizes(&self.network, 0, false);
+        if self.network.config.proj_size > 0 {
+            return false;
+        }
         let whole = self.maps.forward.window == dims.seq_len && self.maps.reserve.header == Slot::EMPTY;
         whole && self.step == Step::Sequence && self.options.strategy.schedule().takes_the_call(&self.layer(&sizes))
     }
@@ -223,6 +263,21 @@ impl Plan {
         let header = self.maps.reserve.header;
         let p = self.network.config.dropout;
         (layer > 0 && header != Slot::EMPTY).then(|| Dropout { p, layer: layer - 1, header })
+    }
+
+    /// A layer of a pass, if its h is projected. `sizes` are as its recurrence takes them.
+    fn projection<'a>(
+        &'a self,
+        dims: &'a Dims,
+        map: &'a ProjectionMap,
+        user: &'a UserSlots,
+        options: Options,
+        (marks, layer): (Slot, usize),
+        sizes: StepSizes,
+    ) -> Option<Projection<'a>> {
+        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
+        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
+        (network.config.proj_size > 0).then_some(projection)
     }
 
     fn params(&self) -> Slot {
@@ -261,16 +316,18 @@ impl Plan {
         check_forward(&self.ctx, &self.sizes, self.mode, buffers)?;
         let (initial, last) = (&buffers.initial_state, &buffers.final_state);
         let in_place = initial.as_ref().zip(last.as_ref()).is_some_and(|(a, b)| a.buffer == b.buffer && a.offset == b.offset);
-        let direct = self.takes_the_call() && !in_place;
+        let direct = self.takes_the_call() && !in_place && buffers.hold.is_none();
         let mut options = Options { final_state: last.is_some(), in_place, direct, ..Options::of_forward(buffers) };
         let buffer = |role| forward_buffer(buffers, role);
-        let mut program = self.program(Pass::Forward(self.step), options)?;
+        // The dispatches of a single step know nothing of held rows.
+        let wanted = if options.hold { Step::Sequence } else { self.step };
+        let mut program = self.program(Pass::Forward(wanted), options)?;
         if direct && aliasing(&program, buffer).is_some() {
             options.direct = false;
-            program = self.program(Pass::Forward(self.step), options)?;
+            program = self.program(Pass::Forward(wanted), options)?;
         }
-        let step = self.step.on_buffers(in_place, aliasing(&program, buffer).is_some());
-        if step != self.step {
+        let step = wanted.on_buffers(in_place, aliasing(&program, buffer).is_some());
+        if step != wanted {
             program = self.program(Pass::Forward(step), options)?;
         }
         let bound = Bound::new(&self.ctx, &program, buffer)?;
@@ -302,19 +359,25 @@ impl Plan {
 }
 
 /// A forward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Forward {
     bound: Arc<Bound>,
 }
 
 /// A backward pass bound to its buffers. Cheap to clone.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Backward {
     bound: Arc<Bound>,
 }
 
 macro_rules! recording {
     ($name:ident, $label:literal) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name)).field("dispatches", &self.dispatches()).finish_non_exhaustive()
+            }
+        }
+
         impl $name {
             /// Records one labelled compute pass. Touches no queue, allocates no GPU object, may be called any number of times.
             pub fn encode(&self, encoder: &mut CommandEncoder) {
@@ -341,6 +404,7 @@ recording!(Backward, "tidegate backward");
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::network::config::RnnConfig;
     use crate::product::{Tile, Tiles};
     use crate::tune::tuning::{Choice, Tuning};
     use crate::{Lstm, Rnn};
@@ -357,7 +421,15 @@ mod tests {
             let fallback = Strategy::Stepwise;
             let tuning = Tuning::new(
                 &ctx,
-                Choice { class, strategy: Strategy::Resident, workgroups: 1, fallback, tiles, tried: Vec::new() },
+                Choice {
+                    class,
+                    strategy: Strategy::Resident,
+                    workgroups: 1,
+                    layout: String::new(),
+                    fallback,
+                    tiles,
+                    tried: Vec::new(),
+                },
             );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
             let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.tiles;

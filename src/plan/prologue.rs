@@ -6,9 +6,9 @@ use crate::gpu::context::Context;
 use crate::gpu::element::Access;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Slot};
 use crate::network::dropout;
-use crate::product::elementwise;
 use crate::schedule::layer::StepSizes;
 
 sizes! {
@@ -17,6 +17,8 @@ sizes! {
         /// Where the final states' gradient goes in the state; 0 in forward.
         carry,
         has_lengths, has_reset, has_initial, has_d_final, has_dropout,
+        /// Elements of the caller's states that are a projected h: the state 0 of the recurrence starts from 0 instead.
+        projected,
     }
 }
 
@@ -64,8 +66,20 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
     Dispatch::new(ctx, ctx.kernel(pack_source()), &slots, &sizes, elementwise(ctx, widest))
 }
 
+fn pack_hold_source() -> KernelSource {
+    let bindings = [Binding::read("hold").of_u32(), Binding::write("marks").of_u32()];
+    KernelSource::new("prologue/pack_hold", &[], &bindings, StepIndex::None, StepSizes::WGSL)
+}
+
+/// Brings held steps into marks, where lengths and resets are.
+pub(crate) fn pack_hold(ctx: &Context, hold: Slot, marks: Slot, sizes: &StepSizes) -> Result<Dispatch> {
+    let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
+    let most = ctx.limits().max_compute_workgroups_per_dimension;
+    Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, marks], sizes, [rows.min(most.into()), 1, 1])
+}
+
 sizes! {
-    PrepareSizes { rows, columns, seq_len, batch, row_t, row_b, has_dropout, threshold, scale, layer_key, }
+    PrepareSizes { rows, columns, seq_len, batch, row_t, row_b, has_hold, has_dropout, threshold, scale, layer_key, }
 }
 
 /// Dropout of a layer's output on its way to the next layer.
@@ -87,7 +101,7 @@ fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
     KernelSource::new("prologue/prepare", &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
 }
 
-/// Copies rows with dropout, if any, and zeroes those past their length. `step` gives the row map.
+/// Copies rows with dropout, if any, and zeroes those past their length or held. `step` gives the row map.
 pub(crate) fn prepare(
     ctx: &Context,
     step: &StepSizes,
@@ -102,6 +116,7 @@ pub(crate) fn prepare(
         batch: step.batch,
         row_t: step.row_t,
         row_b: step.row_b,
+        has_hold: step.has_hold,
         ..Default::default()
     };
     let mut header = Slot::EMPTY;
@@ -118,7 +133,7 @@ pub(crate) fn prepare(
 }
 
 sizes! {
-    PaddingSizes { rows, columns, seq_len, batch, row_t, row_b, }
+    PaddingSizes { rows, columns, seq_len, batch, row_t, row_b, has_hold, }
 }
 
 fn clear_padding_source(dst: Element) -> KernelSource {
@@ -126,7 +141,7 @@ fn clear_padding_source(dst: Element) -> KernelSource {
     KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
 }
 
-/// Zeroes the rows past their length. `step` gives the row map.
+/// Zeroes the rows past their length or held. `step` gives the row map.
 pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
     let sizes = PaddingSizes {
         rows: step.rows,
@@ -135,6 +150,7 @@ pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst,
         batch: step.batch,
         row_t: step.row_t,
         row_b: step.row_b,
+        has_hold: step.has_hold,
     };
     let grid = elementwise(ctx, u64::from(step.rows) * columns);
     Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, marks], &sizes, grid)
@@ -176,7 +192,7 @@ pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slot
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
-    let mut sources = vec![pack_source(), pack_halves_source()];
+    let mut sources = vec![pack_source(), pack_hold_source(), pack_halves_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));
         sources.push(prepare_source(Access::Read, [element, Element::F32]));

@@ -1,8 +1,8 @@
 //! What must hold before a product is left to a kernel that checks nothing: every index that it forms lies within its slot.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::program::Slot;
-use crate::product::{Matrix, Product};
+use crate::product::operands::{Matrix, Product};
 
 /// Most rows, columns or terms: what a kernel adds to an index beyond them, to round up to tiles, stays within a u32.
 const LONGEST: u64 = 1 << 31;
@@ -29,7 +29,7 @@ pub(super) fn check(p: &Product) -> Result<()> {
     within("C", p.c.slot, p.c.offset, &[stack(&p.c), (p.splits.count, p.splits.stride), (p.m, p.c.row), (p.n, 1)])
 }
 
-/// Refuses an operand whose last element, after `offset` so many steps of such lengths, lies beyond its slot.
+/// Refuses an operand whose last element lies beyond its slot: `steps` are counts and strides, from `offset` on.
 fn within(operand: &str, slot: Slot, offset: u64, steps: &[(u64, u64)]) -> Result<()> {
     let last = steps.iter().map(|&(count, stride)| u128::from(count - 1) * u128::from(stride)).sum::<u128>() + u128::from(offset);
     let actual = slot.elements();
@@ -37,5 +37,5 @@ fn within(operand: &str, slot: Slot, offset: u64, steps: &[(u64, u64)]) -> Resul
         return Ok(());
     }
     let needed = u64::try_from(last + 1).unwrap_or(u64::MAX);
-    Err(Error::Limit { limit: format!("elements of `{}`, {operand} of a product", slot.role.name()), needed, actual })
+    Err(Error::Limit { limit: Limit::Elements(format!("`{}`, {operand} of a product", slot.role.name())), needed, actual })
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::{MatmulSizes, ProductLayout};
+use crate::product::layout::{MatmulSizes, ProductLayout};
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub(crate) struct Matrices {
 }
 
 impl Matrices {
-    /// Of a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
+    /// For a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
     pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
         let of = |tile, part, tile_k, buffers| Self { size, tile, part, tile_k, buffers, quads: size == 16 };
         let least = of([64, 64], [32, 32], 32, 1);

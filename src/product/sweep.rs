@@ -2,13 +2,19 @@
 
 use std::time::Instant;
 
-use wgpu::{Buffer, BufferBinding, BufferUsages, Features};
+use wgpu::{BufferBinding, BufferUsages, Features};
 
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
-use crate::product::{Blocking, Matrices, Matrix, Product, ProductKernel, Splits, matmul, reduce, splits_of};
+use crate::product::cooperative::Matrices;
+use crate::product::kernel::ProductKernel;
+use crate::product::matmul::{matmul, splits_of};
+use crate::product::operands::{Matrix, Product, Splits};
+use crate::product::sums::reduce;
+use crate::product::tiled::Blocking;
 
 /// What is measured.
 #[derive(Debug, Clone)]
@@ -148,7 +154,7 @@ struct Data {
     shrink: u64,
     values: [Vec<f32>; 2],
     /// A, B, parts of C, C.
-    buffers: [Buffer; 4],
+    buffers: [DeviceBuffer; 4],
 }
 
 impl Data {
@@ -243,7 +249,7 @@ impl Data {
         Ok(rows)
     }
 
-    /// Of a sample of C, corners among it.
+    /// Largest error in a sample of C, corners included.
     fn error(&self, ctx: &Context, p: &Product, [m, n, k]: [u64; 3]) -> Result<f64> {
         let [c] = pollster::block_on(ctx.download([&self.buffers[3]]))?;
         let mut worst = 0f64;
@@ -269,7 +275,7 @@ const MOST_PARTS: u64 = 16;
 
 /// Times passes by the device's clock where it has one.
 struct Clock {
-    queries: Option<(wgpu::QuerySet, Buffer)>,
+    queries: Option<(wgpu::QuerySet, DeviceBuffer)>,
 }
 
 impl Clock {
@@ -282,7 +288,7 @@ impl Clock {
         Ok(Self { queries: Some((queries, ctx.create_buffer("timestamps", 16, usage)?)) })
     }
 
-    /// Seconds of a pass with so many repetitions.
+    /// Seconds that a pass of `repetitions` takes.
     fn time(&self, ctx: &Context, program: &Bound, repeats: u32) -> Result<f64> {
         let mut encoder = ctx.encoder("tidegate sweep");
         let timestamp_writes = self.queries.as_ref().map(|(query_set, _)| wgpu::ComputePassTimestampWrites {
@@ -314,7 +320,7 @@ impl Clock {
 mod tests {
     use super::*;
     use crate::gpu::element::Access;
-    use crate::product::ProductLayout;
+    use crate::product::layout::ProductLayout;
 
     /// One variant of each kind at shapes that a CPU adapter can do: every number is right.
     #[test]

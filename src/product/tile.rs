@@ -3,7 +3,8 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::product::{Blocking, Product};
+use crate::product::operands::Product;
+use crate::product::tiled::Blocking;
 
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
 /// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
@@ -175,7 +176,10 @@ mod tests {
             for blocking in [0, INTEL].map(|vendor| tile.blocking(vendor)) {
                 assert_eq!(blocking.check(), Ok(()), "{tile:?}");
                 let (threads, bytes) = (blocking.threads(), blocking.bytes());
-                assert!(threads <= crate::gpu::context::INVOCATIONS && bytes <= crate::gpu::context::WORKGROUP_BYTES, "{tile:?}");
+                assert!(
+                    threads <= crate::gpu::capabilities::INVOCATIONS && bytes <= crate::gpu::capabilities::WORKGROUP_BYTES,
+                    "{tile:?}"
+                );
             }
             assert_eq!(tile.name().parse::<Tile>().unwrap(), tile);
         }

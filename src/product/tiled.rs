@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::product::{MatmulSizes, ProductLayout};
+use crate::product::layout::{MatmulSizes, ProductLayout};
 
 /// How the threads of a workgroup make a tile of C: see `product/tiled.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

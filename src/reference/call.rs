@@ -28,6 +28,8 @@ pub(super) struct Call<'a> {
     pub rows: usize,
     /// H.
     pub hidden: usize,
+    /// Values of h: P where it is projected.
+    pub h_size: usize,
     /// G·H: rows of the weight matrices.
     pub gate_rows: usize,
     /// How many of those multiply h; the rest multiply the cell's mid value.
@@ -48,7 +50,8 @@ impl<'a> Call<'a> {
         let SeqShape { seq_len, batch_size: batch } = seq.shape;
         let (rows, hidden) = (seq.shape.rows(), config.hidden_size);
         let (gate_rows, first_rows) = (gates * hidden, first * hidden);
-        Ok(Self { cell, config, layout, params, seq, seq_len, batch, rows, hidden, gate_rows, first_rows })
+        let h_size = config.h_size();
+        Ok(Self { cell, config, layout, params, seq, seq_len, batch, rows, hidden, h_size, gate_rows, first_rows })
     }
 
     /// A trace of another call would be read out of bounds.
@@ -62,15 +65,39 @@ impl<'a> Call<'a> {
     }
 
     /// Whether step `t` lies within the length of row `b`.
-    pub(super) fn active(&self, t: usize, b: usize) -> bool {
+    pub(super) fn within(&self, t: usize, b: usize) -> bool {
         self.seq.lengths.is_none_or(|lengths| t < lengths[b] as usize)
+    }
+
+    /// Whether row `b` computes step `t`: it lies within the row's length and isn't held.
+    pub(super) fn active(&self, t: usize, b: usize) -> bool {
+        self.within(t, b) && self.seq.hold.is_none_or(|hold| hold[t * self.batch + b] == 0)
+    }
+
+    /// `[T, B]`: where a layer that doesn't compute a step puts out what it did at the last that it computed. Layers above don't
+    /// read that.
+    pub(super) fn repeated(&self, layer: usize, direction: usize) -> Vec<bool> {
+        let mut repeated = vec![false; self.rows];
+        if self.seq.hold.is_none() || self.config.zero_output_for_mask || layer + 1 < self.config.num_layers {
+            return repeated;
+        }
+        let steps = self.steps(direction);
+        for b in 0..self.batch {
+            let mut computed = false;
+            for &t in steps.iter().filter(|&&t| self.within(t, b)) {
+                let active = self.active(t, b);
+                computed = active || (computed && !self.cut(direction, t, b));
+                repeated[t * self.batch + b] = computed && !active;
+            }
+        }
+        repeated
     }
 
     /// Whether a reset cuts the edge by which the state enters step `t` of row `b`.
     pub(super) fn cut(&self, direction: usize, t: usize, b: usize) -> bool {
         // The edge between t − 1 and t is named after t; the reverse direction enters t from t + 1.
         let edge = t + usize::from(self.config.runs_back(direction));
-        edge < self.seq_len && self.active(edge, b) && self.seq.reset.is_some_and(|reset| reset[edge * self.batch + b] != 0)
+        edge < self.seq_len && self.within(edge, b) && self.seq.reset.is_some_and(|reset| reset[edge * self.batch + b] != 0)
     }
 
     /// Steps in the order in which a direction processes them.
@@ -83,11 +110,11 @@ impl<'a> Call<'a> {
         self.first_rows < self.gate_rows
     }
 
-    /// `[T, B, n]` from data in the caller's order; 0 past a length, so that nothing there is ever read.
-    pub(super) fn read(&self, data: &[f64], n: usize) -> Vec<f64> {
+    /// `[T, B, n]` from data in the caller's order; 0 where `read` says no, so that nothing there is ever read.
+    pub(super) fn read(&self, data: &[f64], n: usize, read: impl Fn(usize, usize) -> bool) -> Vec<f64> {
         let mut packed = vec![0.0; self.rows * n];
         for t in 0..self.seq_len {
-            for b in (0..self.batch).filter(|&b| self.active(t, b)) {
+            for b in (0..self.batch).filter(|&b| read(t, b)) {
                 let (to, from) = ((t * self.batch + b) * n, self.seq.shape.row(self.config.batch_first, t, b) * n);
                 packed[to..to + n].copy_from_slice(&data[from..from + n]);
             }
@@ -107,37 +134,40 @@ impl<'a> Call<'a> {
         data
     }
 
-    /// Where state `k` of a layer and direction lies in a `[S, L·D, B, H]` block.
-    pub(super) fn state_range(&self, k: usize, layer: usize, direction: usize) -> Range<usize> {
+    /// Where state `k` of a layer and direction lies in a `[S, L·D, B, H]` block, whose h may be projected.
+    fn state_range(&self, k: usize, layer: usize, direction: usize) -> Range<usize> {
         let d = self.config.num_directions();
-        let (slots, len) = (self.config.num_layers * d, self.batch * self.hidden);
-        let start = (k * slots + layer * d + direction) * len;
-        start..start + len
+        let block = self.config.num_layers * d * self.batch;
+        let (start, size) = if k == 0 { (0, self.h_size) } else { (block * (self.h_size + (k - 1) * self.hidden), self.hidden) };
+        let start = start + (layer * d + direction) * self.batch * size;
+        start..start + self.batch * size
     }
 
-    /// `[S, B, H]` of a layer and direction.
-    pub(super) fn read_state(&self, block: Option<&[f64]>, layer: usize, direction: usize) -> Vec<f64> {
-        let len = self.batch * self.hidden;
-        let mut state = vec![0.0; self.cell.spec().states.len() * len];
-        for (k, state) in state.chunks_exact_mut(len).enumerate() {
-            if let Some(block) = block {
-                state.copy_from_slice(&block[self.state_range(k, layer, direction)]);
+    /// The states of a layer and direction, or their gradients; zeros without a block.
+    pub(super) fn read_state(&self, block: Option<&[f64]>, layer: usize, direction: usize) -> States {
+        let mut states = States::zeros(self);
+        if let Some(block) = block {
+            for k in 0..self.cell.spec().states.len() {
+                states.part_mut(k, self).copy_from_slice(&block[self.state_range(k, layer, direction)]);
             }
         }
-        state
+        states
     }
 
-    pub(super) fn write_state(&self, state: &[f64], layer: usize, direction: usize, block: &mut [f64]) {
-        for (k, state) in state.chunks_exact(self.batch * self.hidden).enumerate() {
-            block[self.state_range(k, layer, direction)].copy_from_slice(state);
+    pub(super) fn write_state(&self, states: &mut States, layer: usize, direction: usize, block: &mut [f64]) {
+        for k in 0..self.cell.spec().states.len() {
+            block[self.state_range(k, layer, direction)].copy_from_slice(states.part_mut(k, self));
         }
     }
 
-    /// Zeroes the rows of a `[S, B, H]` state whose edge into step `t` is cut.
-    pub(super) fn cut_state(&self, direction: usize, t: usize, state: &mut [f64]) {
-        for state in state.chunks_exact_mut(self.batch * self.hidden) {
-            for b in (0..self.batch).filter(|&b| self.cut(direction, t, b)) {
+    /// Zeroes the rows of states whose edge into step `t` is cut.
+    pub(super) fn cut_state(&self, direction: usize, t: usize, states: &mut States) {
+        for b in (0..self.batch).filter(|&b| self.cut(direction, t, b)) {
+            for state in states.units.chunks_exact_mut(self.batch * self.hidden) {
                 state[b * self.hidden..][..self.hidden].fill(0.0);
+            }
+            if let Some(h) = &mut states.projected {
+                h[b * self.h_size..][..self.h_size].fill(0.0);
             }
         }
     }
@@ -152,12 +182,13 @@ impl<'a> Call<'a> {
     }
 
     pub(super) fn weights(&self, layer: usize, direction: usize) -> Weights<'a> {
-        let ParamBlock { weight_ih, weight_hh, bias, unit, .. } = self.layout.block(layer, direction);
+        let ParamBlock { weight_ih, weight_hh, bias, unit, proj, .. } = self.layout.block(layer, direction);
         let (params, hidden, gate_rows) = (self.params, self.hidden, self.gate_rows);
         let input = self.config.layer_input_size(layer);
         Weights {
             ih: matrix(&params[weight_ih..][..gate_rows * input], input),
-            hh: matrix(&params[weight_hh..][..gate_rows * hidden], hidden),
+            hh: matrix(&params[weight_hh..][..gate_rows * self.h_size], self.h_size),
+            hr: proj.map(|at| matrix(&params[at..][..self.h_size * hidden], hidden)),
             bias_ih: bias.map(|at| &params[at..][..gate_rows]),
             bias_hh: bias.map(|at| &params[at + gate_rows..][..gate_rows]),
             unit: unit.map_or(&[], |at| &params[at..][..self.cell.spec().unit_rows() * hidden]),
@@ -165,12 +196,48 @@ impl<'a> Call<'a> {
     }
 }
 
+/// The states of a layer and direction.
+#[derive(Clone)]
+pub(super) struct States {
+    /// `[S, B, H]`, as the cell knows them: state 0 is what it puts out.
+    pub units: Vec<f64>,
+    /// `[B, P]`: h, where it is projected.
+    pub projected: Option<Vec<f64>>,
+}
+
+impl States {
+    fn zeros(call: &Call<'_>) -> Self {
+        let projected = (call.config.proj_size > 0).then(|| vec![0.0; call.batch * call.h_size]);
+        Self { units: vec![0.0; call.cell.spec().states.len() * call.batch * call.hidden], projected }
+    }
+
+    /// State `k` of the network: state 0 is h.
+    fn part_mut(&mut self, k: usize, call: &Call<'_>) -> &mut [f64] {
+        let len = call.batch * call.hidden;
+        match &mut self.projected {
+            Some(h) if k == 0 => h,
+            _ => &mut self.units[k * len..][..len],
+        }
+    }
+
+    /// h `[B, H]` or `[B, P]`.
+    pub fn h(&self, call: &Call<'_>) -> &[f64] {
+        self.projected.as_deref().unwrap_or(&self.units[..call.batch * call.hidden])
+    }
+
+    pub fn h_mut(&mut self, call: &Call<'_>) -> &mut [f64] {
+        self.part_mut(0, call)
+    }
+}
+
 /// The parameters of one layer and direction.
 pub(super) struct Weights<'a> {
     /// `[G·H, I_l]`
     pub ih: ArrayView2<'a, f64>,
-    /// `[G·H, H]`
+    /// `[G·H, H]`, or `[G·H, P]`.
     pub hh: ArrayView2<'a, f64>,
+    /// `[P, H]`, where h is projected.
+    pub hr: Option<ArrayView2<'a, f64>>,
     /// `[G·H]`
     pub bias_ih: Option<&'a [f64]>,
     /// `[G·H]`

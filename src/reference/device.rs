@@ -26,6 +26,8 @@ pub struct CpuRun<'a> {
     pub lengths: Option<Vec<u32>>,
     /// `[T, B]`, else no resets.
     pub reset: Option<Vec<u32>>,
+    /// `[T, B]`, else nothing is held.
+    pub hold: Option<Vec<u32>>,
     /// As the output, if backward runs.
     pub d_output: Option<Vec<f64>>,
     /// As `initial_state`, else zeros.
@@ -37,7 +39,7 @@ impl CpuRun<'_> {
     pub fn run(&self) -> Result<(Output<f64>, Option<Gradients<f64>>)> {
         let mut seq = Sequence::new(self.shape, &self.input);
         (seq.initial_state, seq.lengths) = (self.initial_state.as_deref(), self.lengths.as_deref());
-        seq.reset = self.reset.as_deref();
+        (seq.reset, seq.hold) = (self.reset.as_deref(), self.hold.as_deref());
         let forward = |mode| reference::forward(self.cell, self.config, &self.params, &seq, mode);
         let Some(d_output) = &self.d_output else { return Ok((forward(Mode::Inference)?.output, None)) };
         let trace: Trace = forward(Mode::Training)?;

@@ -2,8 +2,8 @@
 //!
 //! Everything inside is time-major; `batch_first` matters only where input and output are read and written. Arrays are
 //! flat, row-major, their shapes in the comments, with T = `seq_len`, B = `batch_size`, I_l = input size of the layer,
-//! H = `hidden_size`, G = gates, S = states, D = directions, K = saved values. The step of a row is *active* while it
-//! lies within the row's length.
+//! H = `hidden_size`, G = gates, S = states, D = directions, K = saved values. The step of a row is *active* if it
+//! lies within the row's length and isn't held.
 
 #[cfg(feature = "tools")]
 pub mod device;

@@ -21,18 +21,20 @@ pub struct Trace {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct LayerTrace {
-    /// `[T, B, I_l]`: what the layer read, after dropout; 0 past a length.
+    /// `[T, B, I_l]`: what the layer read, after dropout; of the first 0 where nothing was computed.
     pub input: Vec<f64>,
     pub directions: Vec<DirectionTrace>,
 }
 
-/// What each step of a direction keeps; 0 past a length.
+/// What each step of a direction keeps; 0 past a length and, but for the states, at a held step.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct DirectionTrace {
-    /// `[S, T, B, H]`: states before the step; 0 where a reset cuts the edge.
+    /// `[S, T, B, H]`: states before a step that was computed; 0 where a reset cuts the edge.
     pub prev: Vec<f64>,
     /// `[S, T, B, H]`: states after the step.
     pub next: Vec<f64>,
+    /// `[T, B, P]`: the h that entered a step that was computed, where it is projected.
+    pub projected: Option<Vec<f64>>,
     /// `[K, T, B, H]`: what the cell saved.
     pub saved: Vec<f64>,
     /// The smallest [`Cell::margin`] of all steps.
@@ -47,7 +49,7 @@ impl Trace {
     }
 
     /// `[T, B, H]`: what a state of a layer and direction is after each step; 0 past a row's length. Time-major, whatever the
-    /// config. State 0 is h, 1 of an LSTM is c. Needs a training forward.
+    /// config. State 0 is h, before its projection if it has one, 1 of an LSTM is c. Needs a training forward.
     pub fn state(&self, layer: usize, direction: usize, state: usize) -> Result<&[f64]> {
         check_index("state", state, self.states)?;
         let len = self.shape.rows() * self.config.hidden_size;
@@ -55,7 +57,7 @@ impl Trace {
     }
 
     /// `[T, B, H]`: the output of a gate, by its index in [`CellSpec::gates`](crate::cell::CellSpec::gates), at each step; time-major, and without meaning past a row's
-    /// length. `cell` is that of the forward, which must have been one of training.
+    /// length and at a held step. `cell` is that of the forward, which must have been one of training.
     ///
     /// What a cell saved is not always this: where backward needs a gate's pre-activation, that is kept in its place.
     pub fn gate(&self, cell: &dyn Cell, layer: usize, direction: usize, gate: usize) -> Result<Vec<f64>> {
@@ -72,7 +74,7 @@ impl Trace {
             cell.gate_value(gate, &saved, &next)
         };
         let values: Option<Vec<f64>> = (0..stride).map(value).collect();
-        values.ok_or_else(|| Error::Config(format!("cell `{}` does not tell the values of its gates", cell.name())))
+        values.ok_or_else(|| Error::Config(format!("cell `{}` does not give the values of its gates", cell.name())))
     }
 
     fn direction(&self, layer: usize, direction: usize) -> Result<&DirectionTrace> {

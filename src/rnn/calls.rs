@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use wgpu::{Buffer, CommandEncoder};
 
 use crate::error::{Result, check_len};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, Sequence};
@@ -69,11 +70,12 @@ pub(crate) struct HostRun<'a> {
     ctx: &'a Context,
     plan: Plan,
     params: &'a Buffer,
-    input: Buffer,
-    initial_state: Option<Buffer>,
-    lengths: Option<Buffer>,
-    reset: Option<Buffer>,
-    dropout_state: Buffer,
+    input: DeviceBuffer,
+    initial_state: Option<DeviceBuffer>,
+    lengths: Option<DeviceBuffer>,
+    reset: Option<DeviceBuffer>,
+    hold: Option<DeviceBuffer>,
+    dropout_state: DeviceBuffer,
     buffers: PlanBuffers,
     /// Repairs of this run that the context knows of.
     recorded: AtomicU32,
@@ -94,6 +96,7 @@ impl<'a> HostRun<'a> {
             initial_state: seq.initial_state.map(|s| buffers.keep(ctx.upload("initial_state", s))).transpose()?,
             lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
             reset: seq.reset.map(|r| words("reset", r)).transpose()?,
+            hold: seq.hold.map(|h| words("hold", h)).transpose()?,
             dropout_state: words("dropout_state", &seq.dropout.words())?,
             recorded: AtomicU32::new(0),
             plan,
@@ -117,9 +120,10 @@ impl<'a> HostRun<'a> {
 
     pub fn forward_buffers(&self) -> ForwardBuffers<'_> {
         ForwardBuffers {
-            initial_state: self.initial_state.as_ref().map(Buffer::as_entire_buffer_binding),
-            lengths: self.lengths.as_ref().map(Buffer::as_entire_buffer_binding),
-            reset: self.reset.as_ref().map(Buffer::as_entire_buffer_binding),
+            initial_state: self.initial_state.as_deref().map(Buffer::as_entire_buffer_binding),
+            lengths: self.lengths.as_deref().map(Buffer::as_entire_buffer_binding),
+            reset: self.reset.as_deref().map(Buffer::as_entire_buffer_binding),
+            hold: self.hold.as_deref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
             ..self.buffers.forward(self.params, &self.input)
         }
@@ -182,7 +186,7 @@ impl TrainingRun<'_> {
         let d_final_state = d.d_final_state.map(|d| owned.keep(ctx.upload("d_final_state", d))).transpose()?;
         let gradients = run.gradients()?;
         let buffers = BackwardBuffers {
-            d_final_state: d_final_state.as_ref().map(Buffer::as_entire_buffer_binding),
+            d_final_state: d_final_state.as_deref().map(Buffer::as_entire_buffer_binding),
             ..gradients.backward(run.forward_buffers(), &d_output)
         };
         let mut encoder = run.encoder();

@@ -3,32 +3,51 @@
 pub(crate) mod calls;
 pub(crate) mod session;
 
+use std::fmt;
 use std::sync::Arc;
 
 use wgpu::{Buffer, BufferUsages};
 
 use crate::cell::{Cell, CellSpec, ShaderCell};
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
+use crate::import::Model;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
-use crate::network::sequence::{Mode, SeqShape};
-use crate::plan::{Network, Plan};
+use crate::network::sequence::{Mode, SeqShape, state_widths};
+use crate::plan::Plan;
 use crate::product::{Tile, Tiles};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::Candidate;
 use crate::schedule::Strategy;
-use crate::schedule::options::ScheduleOptions;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::interface::Layer;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::network::Dims;
+use crate::schedule::network::Network;
+use crate::schedule::options::{ScheduleOptions, Scheduling};
 use crate::schedule::persistent::{self, Forced};
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rnn {
     ctx: Context,
     network: Arc<Network>,
-    options: ScheduleOptions,
+    options: Scheduling,
     tuning: Arc<Tuning>,
+}
+
+/// What tells one network from another.
+impl fmt::Debug for Rnn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rnn = f.debug_struct("Rnn");
+        rnn.field("cell", &self.cell().name()).field("config", self.config()).field("dtype", &self.dtype());
+        rnn.field("strategy", &self.options.strategy).field("adapter", &self.ctx.adapter_info().name).finish_non_exhaustive()
+    }
 }
 
 impl Rnn {
@@ -38,12 +57,22 @@ impl Rnn {
         let kernels = ShaderCell::new(&cell);
         let layout = ParamLayout::of(&cell, kernels.spec(), &config)?;
         let network = Arc::new(Network { math: Arc::new(cell), cell: kernels, config, layout, element: Element::F32 });
-        Ok(Self { ctx: ctx.clone(), network, options: ScheduleOptions::new(ctx), tuning: Arc::default() })
+        Ok(Self { ctx: ctx.clone(), network, options: Scheduling::new(ctx), tuning: Arc::default() })
     }
 
-    /// Forces a strategy.
+    /// A network as a file describes it, see [`import`](crate::import); [`upload`](Rnn::upload) takes its `params`.
+    pub fn from_model(ctx: &Context, model: &Model) -> Result<Self> {
+        Self::new(ctx, model.cell.clone(), model.config.clone())
+    }
+
+    /// Says how recurrences are scheduled; what the options leave open stays as it was.
+    pub fn with_schedule(self, options: ScheduleOptions) -> Self {
+        Self { options: self.options.with(&options), ..self }
+    }
+
+    /// [`with_schedule`](Rnn::with_schedule) of nothing but a strategy, which is forced.
     pub fn with_strategy(self, strategy: Strategy) -> Self {
-        Self { options: ScheduleOptions { strategy, ..self.options }, ..self }
+        self.with_schedule(ScheduleOptions::default().with_strategy(strategy))
     }
 
     /// Lets [`Strategy::Auto`] choose by what [`tune`](Rnn::tune) measured; a tuning of another device is refused.
@@ -56,29 +85,22 @@ impl Rnn {
     }
 
     /// Chooses how parameters, input and output are stored on the GPU, f32 by default. f16 is read and written as such where the
-    /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and what they
-    /// write is packed by a dispatch more.
+    /// device has `shader-f16` (see [`Context::wanted_features`]); elsewhere it is unpacked in the kernels, and an
+    /// extra dispatch packs what they write.
     pub fn with_dtype(self, dtype: Dtype) -> Result<Self> {
+        if dtype != Dtype::F32 && self.config().proj_size > 0 {
+            let what =
+                format!("`proj_size` is {}: a network whose h is projected is stored as f32, not f16", self.config().proj_size);
+            return Err(Error::Config(what));
+        }
         let network = Network { element: self.ctx.element(dtype)?, ..(*self.network).clone() };
         Ok(Self { network: Arc::new(network), ..self })
     }
 
-    /// Bounds the FLOPs that a strategy gives to one workgroup in one dispatch, for devices whose watchdog bites sooner than after
-    /// the default 2.2·10⁹: a resident sequence is then cut into more dispatches.
-    pub fn with_dispatch_flops(self, dispatch_flops: u64) -> Self {
-        Self { options: ScheduleOptions { dispatch_flops, ..self.options }, ..self }
-    }
-
-    /// Bounds the bytes of workspace that hold the input's products, 256 MiB by default: a longer sequence goes through a layer in
-    /// windows of as many steps as fit, so that the memory for a forward pass in inference does not grow with G·H·T.
-    pub fn with_window_bytes(self, window_bytes: u64) -> Self {
-        Self { options: ScheduleOptions { window_bytes, ..self.options }, ..self }
-    }
-
-    /// Forces the tile of all bulk products, and on a CPU adapter the kernel of GPUs, which has them.
+    /// Forces one tile for all bulk products; on a CPU adapter this also selects the kernel for GPUs, the only one with tiles.
     pub fn with_tile(self, tile: Tile) -> Self {
         let tiles = Tiles { cooperative: self.options.tiles.cooperative, ..Tiles::all(tile) };
-        Self { options: ScheduleOptions { tiles, ..self.options }, ..self }
+        Self { options: Scheduling { tiles, ..self.options }, ..self }
     }
 
     /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
@@ -89,26 +111,7 @@ impl Rnn {
     pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {
         let cooperative = if on { Some(self.ctx.cooperative_size()?) } else { None };
         let tiles = Tiles { cooperative, ..self.options.tiles };
-        Ok(Self { options: ScheduleOptions { tiles, ..self.options }, ..self })
-    }
-
-    /// How many workgroups strategy persistent may count on to run side by side. By default the threads of a software adapter, on a GPU
-    /// what [`Context::measure_residency`] found, or 8 while nothing is known. Where fewer run, its dispatches fail and are repaired.
-    pub fn with_workgroups(self, workgroups: u32) -> Self {
-        Self { options: ScheduleOptions { workgroups: workgroups.max(1), ..self.options }, ..self }
-    }
-
-    /// Whether [`Strategy::Auto`] may take strategy persistent, which it does by default: where a tuning found it fastest, and without
-    /// one where [`Context::measure_residency`] has seen workgroups run side by side. A dispatch of which they don't loses at most 2 ms
-    /// to its roll call, and is repaired on the GPU.
-    pub fn with_auto_persistent(self, allowed: bool) -> Self {
-        Self { options: ScheduleOptions { persistent: allowed, ..self.options }, ..self }
-    }
-
-    /// Bounds how often a workgroup of strategy persistent polls for one value before the dispatch fails and is repaired.
-    pub fn with_spin_limit(self, spin_limit: u32) -> Self {
-        // So that counting polls up to it ends.
-        Self { options: ScheduleOptions { spin_limit: spin_limit.min(1 << 30), ..self.options }, ..self }
+        Ok(Self { options: Scheduling { tiles, ..self.options }, ..self })
     }
 
     /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
@@ -117,7 +120,23 @@ impl Rnn {
     pub fn with_layout(self, layout: &str) -> Result<Self> {
         let layout: Forced = layout.parse()?;
         let workgroups = layout.workgroups.unwrap_or(self.options.workgroups);
-        Ok(Self { options: ScheduleOptions { layout, workgroups, ..self.options }, ..self })
+        Ok(Self { options: Scheduling { layout, workgroups, ..self.options }, ..self })
+    }
+
+    /// Forces what a tuning tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn with_candidate(self, candidate: Candidate) -> Self {
+        let Candidate { strategy, workgroups, layout } = candidate;
+        Self { options: Scheduling { strategy, workgroups, layout, ..self.options }, ..self }
+    }
+
+    /// What a tuning for this shape tries.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(crate) fn candidates(&self, shape: SeqShape, mode: Mode) -> Result<Vec<Candidate>> {
+        let Self { ctx, network, options, .. } = self;
+        let sizes = Dims::new(network, shape)?.step_sizes(network, 0, false);
+        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        Ok(Strategy::candidates(&layer, mode))
     }
 
     /// The device it runs on.
@@ -151,12 +170,12 @@ impl Rnn {
     }
 
     /// Uploads parameters into a new buffer, stored as the network's [`dtype`](Rnn::dtype); they must have its layout.
-    pub fn upload(&self, params: &Params) -> Result<Buffer> {
+    pub fn upload(&self, params: &Params) -> Result<DeviceBuffer> {
         self.check_layout(params)?;
         self.upload_stored("tidegate params", params.values())
     }
 
-    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<Buffer> {
+    pub(crate) fn upload_stored(&self, label: &str, values: &[f32]) -> Result<DeviceBuffer> {
         self.ctx.upload(label, &self.dtype().encode(values))
     }
 
@@ -175,6 +194,28 @@ impl Rnn {
             });
         }
         Ok(())
+    }
+
+    /// One state out of a block `[S, L·D, B, H]` such as an [`Output`](crate::Output)'s `final_state`, by the cell's name for it: `[L·D, B, H]`.
+    /// For every cell of this crate `h` is PyTorch's `h_n`, and an LSTM's `c` is `c_n`.
+    pub fn state_of<'a, F>(&self, name: &str, states: &'a [F]) -> Result<&'a [F]> {
+        let spec = &self.cell_spec().states;
+        let index = spec.iter().position(|state| state.name == name).ok_or_else(|| Error::UnknownName {
+            kind: "state",
+            name: name.into(),
+            known: spec.iter().map(|state| state.name).collect::<Vec<_>>().join(", "),
+        })?;
+        let config = self.config();
+        let layers = config.num_layers * config.num_directions();
+        let widths: Vec<usize> = state_widths(self.cell_spec(), config).collect();
+        let row = layers * widths.iter().sum::<usize>();
+        if states.is_empty() || !states.len().is_multiple_of(row) {
+            let (len, count, hidden) = (states.len(), spec.len(), config.hidden_size);
+            let of_h = if config.proj_size > 0 { format!(" with an h of {}", config.proj_size) } else { String::new() };
+            return Err(Error::Config(format!("`states`: {len} values are no [{count}, {layers}, B, {hidden}]{of_h}")));
+        }
+        let rows = layers * (states.len() / row);
+        Ok(&states[rows * widths[..index].iter().sum::<usize>()..][..rows * widths[index]])
     }
 
     /// What it was given by [`with_tuning`](Rnn::with_tuning); empty if nothing.
@@ -203,19 +244,18 @@ impl Rnn {
     pub fn plan(&self, shape: SeqShape, mode: Mode) -> Result<Plan> {
         let tuned = self.tuning.tuned(&self.class(shape, mode));
         let failures = self.tuning.failures().saturating_add(self.ctx.repairs());
-        let plan = |options| Plan::new(&self.ctx, &self.network, shape, mode, options, tuned, failures);
-        let chosen = plan(self.options);
-        if self.options.strategy != Strategy::Auto || !matches!(chosen, Err(Error::Limit { .. })) {
-            return chosen;
-        }
-        // A shape of more rows than one strategy's grid takes is within another's.
-        let mut others = [Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
-        others.find_map(|strategy| plan(ScheduleOptions { strategy, ..self.options }).ok()).map_or(chosen, Ok)
+        Plan::new(&self.ctx, &self.network, shape, mode, self.options, tuned, failures)
+    }
+
+    /// Whether a shape is within the device's limits in the strategy that is forced.
+    #[cfg(feature = "tools")]
+    pub(crate) fn fits(&self, shape: SeqShape, mode: Mode) -> bool {
+        Plan::fits(&self.ctx, &self.network, shape, mode, &self.options)
     }
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
     pub(crate) async fn measure_residency(&self) -> Result<()> {
-        let ScheduleOptions { strategy, workgroups, .. } = self.options;
+        let Scheduling { strategy, workgroups, .. } = self.options;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Persistent) && workgroups == 0;
         if asks && !self.ctx.is_software() && persistent::check(&self.ctx).is_ok() {
             self.ctx.measure_residency().await?;

@@ -1,21 +1,23 @@
 //! [`Session`]: streams that keep their state on the GPU.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, BufferUsages, CommandEncoder};
 
 use crate::error::{Error, Result, check_len};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::config::Direction;
 use crate::network::sequence::{Mode, SeqShape};
+use crate::plan::allocation::Allocator;
 use crate::plan::{Forward, ForwardBuffers};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
-/// A stream that goes on chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
-/// that it was made with: where persistent keeps being repaired, a new session is made with another.
-#[derive(Debug)]
+/// A stream processed chunk by chunk; the state stays on the GPU. Allocates everything when it is made, and keeps the strategy
+/// that it was made with: where persistent keeps being repaired, make a new session with another.
 pub struct Session {
     ctx: Context,
     shape: SeqShape,
@@ -23,27 +25,34 @@ pub struct Session {
     /// Elements of the input and of the output.
     lens: [usize; 2],
     forward: Forward,
-    input: Buffer,
-    output: Buffer,
-    state: Buffer,
+    input: DeviceBuffer,
+    output: DeviceBuffer,
+    state: DeviceBuffer,
     /// What a chunk writes that may not write where it reads; it is then copied to `state`.
-    next_state: Option<Buffer>,
-    /// Of strategy persistent, which may have to be repaired; else nothing is counted.
-    status: Option<Buffer>,
+    next_state: Option<DeviceBuffer>,
+    /// For strategy persistent, which may have to be repaired; else nothing is counted.
+    status: Option<DeviceBuffer>,
     /// The output, and behind it the status.
-    staging: Buffer,
+    staging: DeviceBuffer,
     /// `[T, B]` u32; all but the first step's words stay 0.
-    reset_mask: Buffer,
+    reset_mask: DeviceBuffer,
     /// Whether the app has the mask, and may write it at any time.
     shared_mask: bool,
     /// `[B]` u32, each 1: what resets copy into the mask.
-    ones: Buffer,
+    ones: DeviceBuffer,
     /// Rows to reset before the next chunk.
     pending: BTreeSet<usize>,
 }
 
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { shape, dtype, forward, .. } = self;
+        f.debug_struct("Session").field("shape", shape).field("dtype", dtype).field("forward", forward).finish_non_exhaustive()
+    }
+}
+
 impl Rnn {
-    /// A stream of `shape.batch_size` rows that goes on by `shape.seq_len` steps a call, from a zero state.
+    /// A stream of `shape.batch_size` rows that advances by `shape.seq_len` steps a call, from a zero state.
     pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
         Session::new(self, params, shape)
     }
@@ -60,19 +69,13 @@ impl Session {
         let ctx = rnn.context();
         let plan = rnn.plan(shape, Mode::Inference)?;
         let sizes = plan.sizes();
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let input = ctx.create_buffer("tidegate session input", sizes.input, usage)?;
-        let output = ctx.create_buffer("tidegate session output", sizes.output, usage)?;
-        let state = ctx.create_buffer("tidegate session state", sizes.state, usage)?;
-        let workspace = ctx.create_buffer("tidegate session workspace", sizes.workspace, BufferUsages::STORAGE)?;
-        let next_state =
-            (!plan.steps_in_place()).then(|| ctx.create_buffer("tidegate session next state", sizes.state, usage)).transpose()?;
-        let status = (plan.strategy() == Strategy::Persistent)
-            .then(|| ctx.create_buffer("tidegate session status", sizes.status, usage))
-            .transpose()?;
-        let reset_mask = ctx.create_buffer("tidegate session reset mask", sizes.reset, usage)?;
+        let of = Allocator::new(ctx, &sizes, "session");
+        let (input, output, state, workspace) = (of.input()?, of.output()?, of.state("state")?, of.workspace(0)?);
+        let next_state = (!plan.steps_in_place()).then(|| of.state("next_state")).transpose()?;
+        let status = (plan.strategy() == Strategy::Persistent).then(|| of.status()).transpose()?;
+        let reset_mask = of.reset()?;
         let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
-        let staged = sizes.output + status.as_ref().map_or(0, Buffer::size);
+        let staged = sizes.output + status.as_deref().map_or(0, Buffer::size);
         let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
         let mut buffers = ForwardBuffers::new(
             params.as_entire_buffer_binding(),
@@ -83,7 +86,7 @@ impl Session {
         buffers.initial_state = Some(state.as_entire_buffer_binding());
         buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
         buffers.reset = Some(reset_mask.as_entire_buffer_binding());
-        buffers.status = status.as_ref().map(Buffer::as_entire_buffer_binding);
+        buffers.status = status.as_deref().map(Buffer::as_entire_buffer_binding);
         let forward = plan.bind_forward(&buffers)?;
         Ok(Self {
             ctx: ctx.clone(),
@@ -130,7 +133,7 @@ impl Session {
         Ok(())
     }
 
-    /// The same decided on the GPU: the app's kernels write a word other than 0 for each row to reset, `[B]` u32, before the next
+    /// As [`reset`](Session::reset), but decided on the GPU: the app's kernels write a word other than 0 for each row to reset, `[B]` u32, before the next
     /// chunk is recorded. The chunk makes it zeros again.
     pub fn reset_mask(&mut self) -> &Buffer {
         self.shared_mask = true;

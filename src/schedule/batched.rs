@@ -6,14 +6,17 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::product::{Matrix, Product, Splits, Tiles, elementwise, matmuls, splits};
+use crate::network::sequence::Mode;
+use crate::product::{Matrix, Product, Splits, Tiles, matmuls, splits};
 use crate::schedule::interface::{Layer, Schedule, Scratch};
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
+use crate::schedule::persistent::Forced;
 
-/// A slice of the state that a product binds begins at a multiple of so many elements: 256 bytes, the most that WebGPU asks for.
+/// A slice of the state that a product binds begins at a multiple of this many elements: 256 bytes, the most that WebGPU asks for.
 const ALIGNMENT: u64 = 64;
 /// Fewer rows are not worth a trial when a tuning is made.
 const LEAST_BATCH: usize = 3;
@@ -195,7 +198,7 @@ impl Schedule for Batched {
         sources(cell, step)
     }
 
-    fn candidates(&self, _: &Context, batch_size: usize) -> Vec<u32> {
-        if batch_size >= LEAST_BATCH { vec![1] } else { Vec::new() }
+    fn candidates(&self, layer: &Layer<'_>, _: Mode) -> Vec<(u32, Forced)> {
+        if layer.sizes.batch as usize >= LEAST_BATCH { vec![(1, layer.options.layout)] } else { Vec::new() }
     }
 }

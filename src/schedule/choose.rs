@@ -2,7 +2,8 @@
 
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
-use crate::schedule::strategy::Strategy;
+use crate::schedule::persistent::Forced;
+use crate::schedule::strategy::{Strategies, Strategy};
 
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
@@ -43,6 +44,8 @@ pub(crate) struct Facts {
     /// Repaired runs, those that the tuning knows of and those that the context does.
     pub failures: u32,
     pub hidden_size: usize,
+    /// Whether h is projected, which no dispatch of a single step knows of.
+    pub projects: bool,
     /// Parameters of the whole network.
     pub params: usize,
     pub seq_len: usize,
@@ -59,8 +62,9 @@ pub(crate) struct Facts {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Tuned {
     pub strategy: Strategy,
-    /// Workgroups that ran side by side, if it is persistent.
+    /// Workgroups that ran side by side and numbers of the layout, if it is persistent.
     pub workgroups: u32,
+    pub layout: Forced,
     /// The fastest other than persistent.
     pub fallback: Strategy,
     pub tiles: Tiles,
@@ -69,14 +73,17 @@ pub(crate) struct Tuned {
 /// What the device has room for, at this shape.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Fits {
-    /// Whether strategy persistent's bindings, layout and buffers are within the device's limits, and the app doesn't forbid it.
-    pub persistent: bool,
+    /// The strategies whose grids, bindings, layout and buffers are within the device's limits; without persistent if the app forbids
+    /// it. None where the app forces a strategy: its limits are then the error.
+    pub able: Strategies,
     /// Whether strategy resident keeps all weights in registers, forward and backward.
     pub weights: bool,
     /// Whether strategy resident has a kernel for GPUs that makes a step faster than a dispatch would.
     pub fast_resident: bool,
     /// Whether the products of a single step of all rows fit a binding.
     pub products_step: bool,
+    /// Whether the grid of a fused single step has room for all rows.
+    pub fused_step: bool,
 }
 
 /// What runs.
@@ -87,6 +94,8 @@ pub(crate) struct Choice {
     pub step: Step,
     /// What the tuning found for persistent; else what the app or the device says.
     pub workgroups: Option<u32>,
+    /// What the tuning found.
+    pub layout: Option<Forced>,
     pub tiles: Tiles,
 }
 
@@ -105,29 +114,38 @@ pub(crate) enum Step {
 
 /// What runs for a shape.
 pub(crate) fn choose(f: &Facts) -> Choice {
-    let strategy = strategy(f);
     Choice {
-        strategy,
-        step: step(f, strategy),
+        strategy: strategy(f),
+        step: step(f),
         workgroups: f.tuned.map(|tuned| tuned.workgroups).or(f.side_by_side).filter(|_| f.forced == Strategy::Auto),
+        layout: f.tuned.map(|tuned| tuned.layout).filter(|_| f.forced == Strategy::Auto),
         tiles: f.forced_tiles.or(f.tuned.map_or_else(Tiles::default, |tuned| tuned.tiles)),
     }
 }
 
-/// What is forced, else what the tuning found, else by a table.
+/// What is forced, else what is preferred, else the first that the device has room for: a shape of more rows than one strategy's
+/// grid takes is within another's. If none fits, the preferred one's limit is the error.
 fn strategy(f: &Facts) -> Strategy {
     if f.forced != Strategy::Auto {
         return f.forced;
     }
+    let wanted = preferred(f);
+    let mut able = [wanted, Strategy::Batched, Strategy::Resident, Strategy::Stepwise].into_iter();
+    able.find(|&strategy| f.fits.able.contains(strategy)).unwrap_or(wanted)
+}
+
+/// What the tuning found, else by a table.
+fn preferred(f: &Facts) -> Strategy {
     // A single step has nothing to save dispatches on.
     if f.seq_len == 1 {
         return Strategy::Stepwise;
     }
     if let Some(tuned) = f.tuned {
-        let drops = tuned.strategy == Strategy::Persistent && (f.failures >= FAILURES || !f.fits.persistent);
+        let drops =
+            tuned.strategy == Strategy::Persistent && (f.failures >= FAILURES || !f.fits.able.contains(Strategy::Persistent));
         return if drops { tuned.fallback } else { tuned.strategy };
     }
-    let together = f.side_by_side.is_some() && f.fits.persistent && f.failures < FAILURES && !f.software;
+    let together = f.side_by_side.is_some() && f.fits.able.contains(Strategy::Persistent) && f.failures < FAILURES && !f.software;
     let few = f.batch_size <= FEW_ROWS && (f.mode == Mode::Inference || f.hidden_size * f.batch_size <= FEW_STATES_TRAINING);
     if together && f.hidden_size > TINY_HIDDEN && few {
         return Strategy::Persistent;
@@ -141,15 +159,17 @@ fn strategy(f: &Facts) -> Strategy {
     }
 }
 
-fn step(f: &Facts, strategy: Strategy) -> Step {
-    if f.seq_len > 1 || f.mode == Mode::Training || strategy != Strategy::Stepwise {
+/// `Auto` and stepwise have dispatches of their own for a single step.
+fn step(f: &Facts) -> Step {
+    if f.seq_len > 1 || f.mode == Mode::Training || !matches!(f.forced, Strategy::Auto | Strategy::Stepwise) || f.projects {
         return Step::Sequence;
     }
     let many = f.batch_size >= products_rows(f.software);
-    match (many && f.fits.products_step, f.params <= SMALL_NETWORK) {
-        (true, _) => Step::Products,
-        (false, true) => Step::FusedNetwork,
-        (false, false) => Step::FusedLayers,
+    match (many && f.fits.products_step, f.fits.fused_step, f.params <= SMALL_NETWORK) {
+        (true, ..) => Step::Products,
+        (false, false, _) => Step::Sequence,
+        (false, true, true) => Step::FusedNetwork,
+        (false, true, false) => Step::FusedLayers,
     }
 }
 
@@ -173,6 +193,7 @@ mod tests {
 
     use Strategy::{Auto, Batched, Persistent, Resident, Stepwise};
 
+    const ALL: Strategies = Strategies::NONE.with(Stepwise).with(Batched).with(Resident).with(Persistent);
     /// An LSTM of H 512 on a GPU of which nothing is known, with everything that a device may have room for.
     const FACTS: Facts = Facts {
         forced: Auto,
@@ -180,20 +201,28 @@ mod tests {
         tuned: None,
         failures: 0,
         hidden_size: 512,
+        projects: false,
         params: 8 * 512 * 513,
         seq_len: 100,
         batch_size: 4,
         mode: Mode::Inference,
         software: false,
         side_by_side: None,
-        fits: Fits { persistent: true, weights: true, fast_resident: false, products_step: true },
+        fits: Fits { able: ALL, weights: true, fast_resident: false, products_step: true, fused_step: true },
     };
-    const TUNED: Tuned = Tuned { strategy: Persistent, workgroups: 96, fallback: Batched, tiles: FACTS.forced_tiles };
+    /// What has room for 524,296 rows: 65,537 workgroups of 8 are more than a grid takes, and products spread over two dimensions.
+    const MANY_ROWS_FIT: Fits = Fits { able: Strategies::NONE.with(Batched), fused_step: false, ..FACTS.fits };
+    const MANY: Facts = Facts { hidden_size: 8, params: 600, batch_size: 524_296, seq_len: 2, fits: MANY_ROWS_FIT, ..FACTS };
+    const TUNED: Tuned =
+        Tuned { strategy: Persistent, workgroups: 96, layout: Forced::NONE, fallback: Batched, tiles: FACTS.forced_tiles };
     const CPU: Facts = Facts { software: true, ..FACTS };
     const STEP: Facts = Facts { seq_len: 1, ..FACTS };
-    const FEW_BINDINGS: Fits = Fits { persistent: false, ..FACTS.fits };
+    const FEW_BINDINGS: Fits = Fits { able: ALL.without(Persistent), ..FACTS.fits };
     const TOGETHER: Facts = Facts { side_by_side: Some(132), ..FACTS };
     const FAST: Fits = Fits { fast_resident: true, ..FACTS.fits };
+    const NO_BATCHED: Fits = Fits { able: ALL.without(Batched), ..FACTS.fits };
+    const ONLY_STEPWISE: Fits = Fits { able: Strategies::NONE.with(Stepwise), ..FACTS.fits };
+    const NOTHING_FITS: Fits = Fits { able: Strategies::NONE, ..FACTS.fits };
     const NO_REGISTERS: Fits = Fits { weights: false, ..FACTS.fits };
 
     #[test]
@@ -237,6 +266,15 @@ mod tests {
                 Persistent,
             ),
             ("forced beats failures", Facts { forced: Persistent, tuned, failures: 9, ..FACTS }, Persistent),
+            ("524,296 rows, two steps, H 8", MANY, Batched),
+            ("those on a CPU", Facts { software: true, ..MANY }, Batched),
+            ("those, tuned to what has no room", Facts { tuned: tuned_to(Resident), ..MANY }, Batched),
+            ("those, forced to what has no room, whose limit is the error", Facts { forced: Resident, ..MANY }, Resident),
+            ("those, T 1", Facts { seq_len: 1, ..MANY }, Batched),
+            ("no room for batched's products", Facts { batch_size: 64, fits: NO_BATCHED, ..FACTS }, Resident),
+            ("nor for resident", Facts { batch_size: 64, fits: ONLY_STEPWISE, ..FACTS }, Stepwise),
+            ("room for nothing: the error is that of what was wanted", Facts { fits: NOTHING_FITS, ..FACTS }, Stepwise),
+            ("those, B 64", Facts { batch_size: 64, fits: NOTHING_FITS, ..FACTS }, Batched),
             ("T 1, tuned", Facts { tuned, ..STEP }, Stepwise),
             ("T 1, H 64", Facts { hidden_size: 64, ..STEP }, Stepwise),
             ("T 1, forced", Facts { forced: Resident, ..STEP }, Resident),
@@ -259,8 +297,15 @@ mod tests {
             ("B 1024, more than a binding holds", Facts { batch_size: 1024, fits: narrow, ..STEP }, Step::FusedLayers),
             ("CPU, B 63", Facts { batch_size: 63, seq_len: 1, ..CPU }, Step::FusedLayers),
             ("CPU, B 64", Facts { batch_size: 64, seq_len: 1, ..CPU }, Step::Products),
+            ("524,296 rows", Facts { seq_len: 1, ..MANY }, Step::Products),
+            (
+                "524,296 rows that fit no binding",
+                Facts { seq_len: 1, fits: Fits { products_step: false, ..MANY_ROWS_FIT }, ..MANY },
+                Step::Sequence,
+            ),
             ("T 2", Facts { seq_len: 2, params: small, ..FACTS }, Step::Sequence),
             ("training", Facts { mode: Mode::Training, ..STEP }, Step::Sequence),
+            ("projected", Facts { projects: true, ..STEP }, Step::Sequence),
             ("forced to be stepwise", Facts { forced: Stepwise, ..STEP }, Step::FusedLayers),
             ("forced to be another", Facts { forced: Resident, ..STEP }, Step::Sequence),
             ("tuned", Facts { tuned: Some(TUNED), ..STEP }, Step::FusedLayers),
@@ -298,6 +343,10 @@ mod tests {
         assert_eq!(choose(&FACTS).workgroups, None);
         assert_eq!(choose(&TOGETHER).workgroups, Some(132));
         assert_eq!(choose(&Facts { tuned, ..TOGETHER }).workgroups, Some(96));
+        let layout: Forced = "units=8".parse().unwrap();
+        let tuned = Some(Tuned { layout, ..TUNED });
+        assert_eq!(choose(&Facts { tuned, ..TOGETHER }).layout, Some(layout));
+        assert_eq!(choose(&Facts { tuned, forced: Persistent, ..TOGETHER }).layout, None);
         assert_eq!(choose(&Facts { forced: Persistent, ..TOGETHER }).workgroups, None);
     }
 }

@@ -3,13 +3,15 @@
 use std::fmt::Debug;
 
 use crate::cell::ShaderCell;
-use crate::error::Result;
+use crate::error::{Error, Limit, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::program::Segment;
+use crate::network::sequence::Mode;
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
+use crate::schedule::persistent::Forced;
 
 /// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
 pub(crate) trait Schedule: Debug + Sync {
@@ -46,18 +48,29 @@ pub(crate) trait Schedule: Debug + Sync {
     /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource>;
 
-    /// Numbers of workgroups to try it with when a tuning is made; none if it is no candidate.
-    fn candidates(&self, ctx: &Context, batch_size: usize) -> Vec<u32> {
-        let _ = (ctx, batch_size);
-        vec![1]
+    /// Workgroups and numbers of persistent's layout to try it with when a tuning is made; none if it is no candidate.
+    fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
+        let _ = mode;
+        vec![(1, layer.options.layout)]
     }
+}
+
+/// Refuses a dispatch of more workgroups in one dimension than the device takes: rows of the batch are spread over the second.
+pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 3]) -> Result<()> {
+    let (needed, most) = (groups.into_iter().max().unwrap_or(0), u64::from(limits.max_compute_workgroups_per_dimension));
+    if needed <= most {
+        return Ok(());
+    }
+    let limit =
+        Limit::Device("max_compute_workgroups_per_dimension", format!("for all rows of the batch in strategy {strategy}"));
+    Err(Error::Limit { limit, needed, actual: most })
 }
 
 /// A layer to be run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub ctx: &'a Context,
-    pub options: &'a ScheduleOptions,
+    pub options: &'a Scheduling,
     pub cell: &'a ShaderCell,
     pub sizes: &'a StepSizes,
     /// How its parameters are stored.

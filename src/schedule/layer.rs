@@ -4,7 +4,7 @@ use crate::cell::ShaderCell;
 use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, StepIndex, sizes};
-use crate::gpu::program::Slot;
+use crate::gpu::program::{Role, Slot};
 
 sizes! {
     /// What every kernel that walks a sequence knows of one layer.
@@ -34,10 +34,12 @@ sizes! {
         snapshot,
         /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
         members, team_rows, spin_limit, call_limit, has_status,
-        /// Of strategy batched, in the state: a step's product, in how many parts, and what backward's multiplies.
+        /// For strategy batched, offsets in the state: a step's product, its number of parts, and the operand of backward's.
         part, splits, sent,
-        /// Of a schedule that takes lengths and initial states from the call.
+        /// For a schedule that takes lengths and initial states from the call.
         has_lengths, has_initial,
+        /// Whether steps may be held: 1 where they then repeat the output, 2 where it is 0.
+        has_hold,
     }
 }
 
@@ -53,7 +55,7 @@ pub(crate) struct ForwardSlots {
     pub final_state: Slot,
     /// What workgroups of strategy persistent tell each other, or batched's products multiply.
     pub exchange: Slot,
-    /// Of strategy persistent alone.
+    /// For strategy persistent alone.
     pub status: Slot,
     /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `marks` hold it.
     pub call: Option<CallSlots>,
@@ -78,78 +80,122 @@ pub(crate) struct BackwardSlots {
     pub reserve: Slot,
     pub d_output: Slot,
     pub d_initial_state: Slot,
-    /// Of strategy persistent alone.
+    /// For strategy persistent alone.
     pub exchange: Slot,
     pub status: Slot,
 }
 
 impl ForwardSlots {
-    pub fn bindings(&self) -> [Binding; 7] {
-        forward_bindings([self.params, self.output].map(|slot| slot.element))
+    /// What kernels bind, and how.
+    fn pairs(&self) -> [(Binding, Slot); 7] {
+        [
+            (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
+            (Binding::write("input_part"), self.input_part),
+            (Binding::write("state"), self.state),
+            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::write("output").stored(self.output.element), self.output),
+            (Binding::write("reserve"), self.reserve),
+            (Binding::write("final_state"), self.final_state),
+        ]
     }
 
-    /// In the order of [`forward_bindings`].
+    pub fn bindings(&self) -> [Binding; 7] {
+        self.pairs().map(|(binding, _)| binding)
+    }
+
     pub fn slots(&self) -> [Slot; 7] {
-        [self.params, self.input_part, self.state, self.marks, self.output, self.reserve, self.final_state]
+        self.pairs().map(|(_, slot)| slot)
     }
 
     /// Without state and marks, but with what the call gives.
+    fn call_pairs(&self, call: &CallSlots) -> [(Binding, Slot); 8] {
+        let [params, input_part, _, _, output, reserve, final_state] = self.pairs();
+        [
+            params,
+            input_part,
+            output,
+            reserve,
+            final_state,
+            (Binding::read("lengths").of_u32(), call.lengths),
+            (Binding::read("reset").of_u32(), call.reset),
+            (Binding::read("initial_state"), call.initial_state),
+        ]
+    }
+
     pub fn call_slots(&self, call: &CallSlots) -> [Slot; 8] {
-        let CallSlots { lengths, reset, initial_state } = *call;
-        [self.params, self.input_part, self.output, self.reserve, self.final_state, lengths, reset, initial_state]
+        self.call_pairs(call).map(|(_, slot)| slot)
+    }
+
+    /// No buffers, for sources without a device.
+    fn none([params, output]: [Element; 2]) -> Self {
+        let stored = |element| Slot { element, ..Slot::EMPTY };
+        Self {
+            params: stored(params),
+            input_part: Slot::EMPTY,
+            state: Slot::EMPTY,
+            marks: Slot::EMPTY,
+            output: stored(output),
+            reserve: Slot::EMPTY,
+            final_state: Slot::EMPTY,
+            exchange: Slot::EMPTY,
+            status: Slot::EMPTY,
+            call: None,
+        }
     }
 }
 
 impl BackwardSlots {
+    /// What kernels bind, and how.
+    fn pairs(&self) -> [(Binding, Slot); 8] {
+        [
+            (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
+            (Binding::write("d_rows"), self.d_rows),
+            (Binding::write("state"), self.state),
+            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::read("output").stored(self.output.element), self.output),
+            (Binding::read("reserve"), self.reserve),
+            (Binding::new("d_output", self.d_output.read_access()).stored(self.d_output.element), self.d_output),
+            (Binding::write("d_initial_state"), self.d_initial_state),
+        ]
+    }
+
     pub fn bindings(&self) -> [Binding; 8] {
-        backward_bindings([self.params, self.output, self.d_output].map(|slot| slot.element), self.d_output.read_access())
+        self.pairs().map(|(binding, _)| binding)
     }
 
-    /// In the order of [`backward_bindings`].
     pub fn slots(&self) -> [Slot; 8] {
-        let Self { params, d_rows, state, marks, output, reserve, d_output, d_initial_state, .. } = *self;
-        [params, d_rows, state, marks, output, reserve, d_output, d_initial_state]
+        self.pairs().map(|(_, slot)| slot)
     }
 }
 
-pub(super) fn forward_bindings([params, output]: [Element; 2]) -> [Binding; 7] {
-    [
-        Binding::read("params").stored(params),
-        Binding::write("input_part"),
-        Binding::write("state"),
-        Binding::write("marks").of_u32(),
-        Binding::write("output").stored(output),
-        Binding::write("reserve"),
-        Binding::write("final_state"),
-    ]
+/// Those of [`ForwardSlots::bindings`], for parameters and outputs stored like this.
+pub(super) fn forward_bindings(stored: [Element; 2]) -> [Binding; 7] {
+    ForwardSlots::none(stored).bindings()
 }
 
-/// In the order of [`ForwardSlots::call_slots`].
-pub(crate) fn call_bindings([params, output]: [Element; 2]) -> [Binding; 8] {
-    [
-        Binding::read("params").stored(params),
-        Binding::write("input_part"),
-        Binding::write("output").stored(output),
-        Binding::write("reserve"),
-        Binding::write("final_state"),
-        Binding::read("lengths").of_u32(),
-        Binding::read("reset").of_u32(),
-        Binding::read("initial_state"),
-    ]
+/// Those for [`ForwardSlots::call_slots`].
+pub(crate) fn call_bindings(stored: [Element; 2]) -> [Binding; 8] {
+    let call = CallSlots { lengths: Slot::EMPTY, reset: Slot::EMPTY, initial_state: Slot::EMPTY };
+    ForwardSlots::none(stored).call_pairs(&call).map(|(binding, _)| binding)
 }
 
-/// `d_output` is the app's, or for a layer below the last a part of the workspace.
+/// Those of [`BackwardSlots::bindings`]. `d_output` is the app's, or for a layer below the last a part of the workspace.
 pub(super) fn backward_bindings([params, output, d_output]: [Element; 3], d_output_access: Access) -> [Binding; 8] {
-    [
-        Binding::read("params").stored(params),
-        Binding::write("d_rows"),
-        Binding::write("state"),
-        Binding::write("marks").of_u32(),
-        Binding::read("output").stored(output),
-        Binding::read("reserve"),
-        Binding::new("d_output", d_output_access).stored(d_output),
-        Binding::write("d_initial_state"),
-    ]
+    let stored = |role, element| Slot { role, element, ..Slot::EMPTY };
+    let role = if d_output_access == Access::Read { Role::DOutput } else { Role::Workspace };
+    let slots = BackwardSlots {
+        params: stored(Role::Params, params),
+        d_rows: Slot::EMPTY,
+        state: Slot::EMPTY,
+        marks: Slot::EMPTY,
+        output: stored(Role::Output, output),
+        reserve: Slot::EMPTY,
+        d_output: stored(role, d_output),
+        d_initial_state: Slot::EMPTY,
+        exchange: Slot::EMPTY,
+        status: Slot::EMPTY,
+    };
+    slots.bindings()
 }
 
 /// Every [`forward_bindings`] that a network may ask for: what it cannot write as f16 it writes as f32.

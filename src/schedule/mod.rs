@@ -4,6 +4,7 @@ mod batched;
 pub(crate) mod choose;
 pub(crate) mod interface;
 pub(crate) mod layer;
+pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod persistent;
 mod resident;
@@ -12,14 +13,17 @@ mod stepwise;
 mod strategy;
 pub(crate) mod unrolled;
 
+use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::network::sequence::Mode;
 use interface::{Layer, Schedule};
 use layer::StepSizes;
+use persistent::Forced;
 pub use strategy::Strategy;
 
 /// Every schedule, under the strategy that asks for it and the name that the command uses.
@@ -29,6 +33,17 @@ const TABLE: [(Strategy, &str, &dyn Schedule); 4] = [
     (Strategy::Resident, "resident", &resident::Resident),
     (Strategy::Persistent, "persistent", &persistent::Persistent),
 ];
+
+/// All of them.
+pub(crate) const STRATEGIES: [Strategy; TABLE.len()] = {
+    let mut all = [Strategy::Auto; TABLE.len()];
+    let mut at = 0;
+    while at < TABLE.len() {
+        all[at] = TABLE[at].0;
+        at += 1;
+    }
+    all
+};
 
 impl Strategy {
     /// Those that this adapter can run, for suites that try them all.
@@ -42,17 +57,33 @@ impl Strategy {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or("auto", |(_, name, _)| name)
     }
 
-    /// Of one that was chosen: `Auto` is none.
+    /// The schedule of a strategy that was chosen: `Auto` has none.
     pub(crate) fn schedule(self) -> &'static dyn Schedule {
         TABLE.iter().find(|(strategy, ..)| *strategy == self).map_or(&stepwise::Stepwise, |(_, _, schedule)| *schedule)
     }
 
-    /// What to try when a tuning is made, with numbers of workgroups. The first is what the others are checked against.
-    pub(crate) fn candidates(ctx: &Context, batch_size: usize) -> Vec<(Self, u32)> {
+    /// What to try when a tuning is made. The first is what the others are checked against.
+    pub(crate) fn candidates(layer: &Layer<'_>, mode: Mode) -> Vec<Candidate> {
         let of = |&(strategy, _, schedule): &(Self, &str, &dyn Schedule)| {
-            schedule.candidates(ctx, batch_size).into_iter().map(move |workgroups| (strategy, workgroups))
+            let all = schedule.candidates(layer, mode).into_iter();
+            all.map(move |(workgroups, layout)| Candidate { strategy, workgroups, layout })
         };
         TABLE.iter().flat_map(of).collect()
+    }
+}
+
+/// What a tuning tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Candidate {
+    pub strategy: Strategy,
+    /// Workgroups and numbers of strategy persistent's layout.
+    pub workgroups: u32,
+    pub layout: Forced,
+}
+
+impl Display for Strategy {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
 

@@ -1,11 +1,11 @@
 //! One fused dispatch per step: the product with W_hh, and the cell in its epilogue.
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
-use crate::gpu::context::{INVOCATIONS, WORKGROUP_BYTES};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::schedule::interface::{Layer, Schedule};
+use crate::schedule::interface::{Layer, Schedule, check_groups};
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
@@ -42,7 +42,7 @@ impl Tile {
         debug_assert!(tile.units * tile.lanes <= INVOCATIONS);
         let needed = tile.workgroup_bytes(accumulators);
         if needed > WORKGROUP_BYTES {
-            let limit = "workgroup memory for the gates of a cell".into();
+            let limit = Limit::Layout("workgroup memory for the gates of a cell".into());
             return Err(Error::Limit { limit, needed: needed.into(), actual: WORKGROUP_BYTES.into() });
         }
         Ok(tile)
@@ -134,6 +134,16 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
 pub(super) struct Stepwise;
 
 impl Schedule for Stepwise {
+    fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
+        phases(layer.cell).into_iter().try_for_each(|phase| {
+            let groups = match unrolled::step_groups(layer, phase, backward) {
+                Some(groups) => groups,
+                None => Tile::new(layer.sizes.batch, if backward { 1 } else { phase.count })?.groups(layer.sizes),
+            };
+            check_groups(layer.ctx.limits(), "stepwise", groups)
+        })
+    }
+
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
         forward(layer, slots)
     }

@@ -7,7 +7,7 @@
 pub enum Strategy {
     /// What a [`Tuning`](crate::Tuning) found fastest. Without one, or for shapes that it does not know: persistent for H above 64 and
     /// B up to 64 on a GPU, natively on Vulkan, whose workgroups [`Context::measure_residency`](crate::Context::measure_residency) has
-    /// seen run side by side, unless [`Rnn::with_auto_persistent`](crate::Rnn::with_auto_persistent) forbids it; else resident up to
+    /// seen run side by side, unless [`with_auto_persistent`](crate::ScheduleOptions::with_auto_persistent) forbids it; else resident up to
     /// H = 128 (GPU: a GRU's to H = 160; CPU adapter: wherever the weights fit into registers, an LSTM's to H = 336), else batched
     /// from B = 64 (CPU adapter: 4) on, else stepwise. A single step: stepwise.
     #[default]
@@ -26,4 +26,31 @@ pub enum Strategy {
     /// [`BufferSizes`](crate::BufferSizes). Needs more bindings than WebGPU's default, see
     /// [`Context::wanted_limits`](crate::Context::wanted_limits).
     Persistent,
+}
+
+/// A set of strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Strategies(u32);
+
+impl Strategies {
+    pub const NONE: Self = Self(0);
+
+    pub const fn with(self, strategy: Strategy) -> Self {
+        Self(self.0 | (1 << strategy as u32))
+    }
+
+    #[cfg(test)]
+    pub const fn without(self, strategy: Strategy) -> Self {
+        Self(self.0 & !(1 << strategy as u32))
+    }
+
+    pub fn contains(self, strategy: Strategy) -> bool {
+        self.0 & (1 << strategy as u32) != 0
+    }
+}
+
+impl FromIterator<Strategy> for Strategies {
+    fn from_iter<I: IntoIterator<Item = Strategy>>(strategies: I) -> Self {
+        strategies.into_iter().fold(Self::NONE, Self::with)
+    }
 }

@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-/// Of full clock, what an idle H200 runs at: 345 of 1980 MHz.
+/// The part of full clock that an idle H200 runs at: 345 of 1980 MHz.
 const IDLE: f64 = 345.0 / 1980.0;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(crate) struct Device {
     pub ramp_ms: f64,
     /// How much longer every third run takes, as a part.
     pub noise: f64,
-    /// From this run on everything takes so many times as long.
+    /// From this run on everything takes this many times as long.
     pub step: Option<(u32, f64)>,
     pub runs: Cell<u32>,
 }
@@ -37,7 +37,7 @@ impl Device {
         Duration::from_secs_f64(self.time.get() * 1e-3)
     }
 
-    /// Does what takes so many milliseconds at full clock; gives those that it took.
+    /// Does work that takes `ms` milliseconds at full clock; returns how many it took.
     pub fn run(&self, work_ms: f64) -> f64 {
         let (mut left, mut took) = (work_ms, 0.0);
         while left > 0.0 {

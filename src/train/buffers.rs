@@ -10,65 +10,83 @@ use super::guard;
 use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::Result;
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::network::sequence::DropoutKey;
 use crate::plan::ForwardBuffers;
+use crate::plan::allocation::Allocator;
 use crate::rnn::session::runs;
 
 /// Everything that a trainer has on the GPU.
 #[derive(Debug)]
 pub(super) struct Buffers {
-    pub params: Buffer,
-    pub d_params: Buffer,
-    pub first_moment: Option<Buffer>,
-    pub second_moment: Option<Buffer>,
-    pub hyper: Buffer,
+    pub params: DeviceBuffer,
+    pub d_params: DeviceBuffer,
+    pub first_moment: Option<DeviceBuffer>,
+    pub second_moment: Option<DeviceBuffer>,
+    pub hyper: DeviceBuffer,
     /// What each of the next steps copies to `hyper`, `[log_len, 4]`.
-    pub hypers: Buffer,
-    pub tokens: Option<Buffer>,
-    pub input: Buffer,
-    pub d_input: Option<Buffer>,
-    pub output: Buffer,
-    pub d_output: Buffer,
+    pub hypers: DeviceBuffer,
+    pub tokens: Option<DeviceBuffer>,
+    /// What the network reads and writes, stored as its dtype.
+    pub input: DeviceBuffer,
+    pub d_input: Option<DeviceBuffer>,
+    pub output: DeviceBuffer,
+    pub d_output: DeviceBuffer,
+    /// Around a network of f16.
+    pub half: Option<Half>,
     /// What the head reads and its gradient, where that is not the output.
-    pub features: Option<(Buffer, Buffer)>,
-    pub prediction: Buffer,
-    pub d_prediction: Buffer,
-    pub targets: Buffer,
-    pub mask: Buffer,
-    pub lengths: Option<Buffer>,
+    pub features: Option<(DeviceBuffer, DeviceBuffer)>,
+    pub prediction: DeviceBuffer,
+    pub d_prediction: DeviceBuffer,
+    pub targets: DeviceBuffer,
+    pub mask: DeviceBuffer,
+    pub lengths: Option<DeviceBuffer>,
+    /// `[T, B]` u32.
+    pub hold: Option<DeviceBuffer>,
     pub carried: Option<Carried>,
-    pub dropout_state: Buffer,
-    pub reserve: Option<Buffer>,
-    pub status: Buffer,
-    pub loss: Buffer,
+    pub dropout_state: DeviceBuffer,
+    pub reserve: Option<DeviceBuffer>,
+    pub status: DeviceBuffer,
+    pub loss: DeviceBuffer,
     /// Two f32 a step, `[log_len, 2]`.
-    pub log: Buffer,
-    pub norm: Buffer,
+    pub log: DeviceBuffer,
+    pub norm: DeviceBuffer,
     /// See [`Guard`](super::guard::Guard).
-    pub guard: Buffer,
-    pub workspace: Buffer,
+    pub guard: DeviceBuffer,
+    pub workspace: DeviceBuffer,
     /// The log, and behind it the status and the guard.
-    pub staging: Buffer,
+    pub staging: DeviceBuffer,
+}
+
+/// What the rest of a step sees of a network of f16, and the network's own copy of its parameters.
+#[derive(Debug)]
+pub(super) struct Half {
+    /// Stored as f16.
+    pub params: DeviceBuffer,
+    /// What the embedding makes and its gradient, f32.
+    pub embedded: Option<(DeviceBuffer, DeviceBuffer)>,
+    pub output: DeviceBuffer,
+    pub d_output: DeviceBuffer,
 }
 
 /// What goes on from chunk to chunk.
 #[derive(Debug)]
 pub(super) struct Carried {
     /// `[S, L, B, H]`: where a chunk starts.
-    pub state: Buffer,
+    pub state: DeviceBuffer,
     /// Where it ends: backward reads the start again.
-    pub next_state: Buffer,
+    pub next_state: DeviceBuffer,
     /// `[T, B]` u32.
-    pub reset: Buffer,
+    pub reset: DeviceBuffer,
     /// `[B]` u32, each 1: what resets copy into the mask.
-    pub ones: Buffer,
+    pub ones: DeviceBuffer,
 }
 
 impl Buffers {
     pub fn new(ctx: &Context, config: &TrainConfig, parts: &Parts, weights: &Weights) -> Result<Self> {
-        let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
-        let zeros = |name: &str, size: u64| ctx.create_buffer(&format!("tidegate train {name}"), size, usage);
+        let of = Allocator::new(ctx, &parts.training.sizes(), "train");
+        let zeros = |name: &str, size: u64| of.buffer(name, size);
         let some = |name: &str, size: u64| (size > 0).then(|| zeros(name, size)).transpose();
         let (plan, update, loss) = (parts.training.sizes(), parts.update.sizes(), parts.loss.sizes());
         let has_embedding = parts.embedding.is_some();
@@ -76,13 +94,23 @@ impl Buffers {
         let batch = config.shape.batch_size;
         let carried = config.carry_state.then(|| -> Result<_> {
             Ok(Carried {
-                state: zeros("state", plan.state)?,
-                next_state: zeros("next_state", plan.state)?,
-                reset: zeros("reset", plan.reset)?,
+                state: of.state("state")?,
+                next_state: of.state("next_state")?,
+                reset: of.reset()?,
                 ones: ctx.upload("tidegate train ones", &vec![1u32; batch])?,
             })
         });
         let features = if parts.readout.is_some() { parts.head.sizes().input } else { 0 };
+        let half = parts.half.as_ref().map(|sizes| -> Result<_> {
+            let floats = |name: &str, len: u64| zeros(name, 4 * len);
+            let embedded = || -> Result<_> { Ok((floats("embedded", sizes.input)?, floats("d_embedded", sizes.input)?)) };
+            Ok(Half {
+                params: zeros("params_f16", plan.params)?,
+                embedded: has_embedding.then(embedded).transpose()?,
+                output: floats("output_f32", sizes.output)?,
+                d_output: floats("d_output_f32", sizes.output)?,
+            })
+        });
         Ok(Self {
             params: ctx.upload("tidegate train params", weights.values())?,
             d_params: zeros("d_params", update.params)?,
@@ -91,10 +119,11 @@ impl Buffers {
             hyper: zeros("hyper", update.hyper)?,
             hypers: zeros("hypers", update.hyper * log_len)?,
             tokens: parts.embedding.as_ref().map(|embedding| zeros("tokens", embedding.sizes().tokens)).transpose()?,
-            input: zeros("input", plan.input)?,
-            d_input: has_embedding.then(|| zeros("d_input", plan.input)).transpose()?,
-            output: zeros("output", plan.output)?,
-            d_output: zeros("d_output", plan.output)?,
+            input: of.input()?,
+            d_input: has_embedding.then(|| of.d_input()).transpose()?,
+            output: of.output()?,
+            d_output: of.d_output()?,
+            half: half.transpose()?,
             features: some("features", features)?.zip(some("d_features", features)?),
             prediction: zeros("prediction", loss.prediction)?,
             d_prediction: zeros("d_prediction", loss.prediction)?,
@@ -104,16 +133,17 @@ impl Buffers {
                 .ragged
                 .then(|| ctx.upload("tidegate train lengths", &vec![config.shape.seq_len as u32; batch]))
                 .transpose()?,
+            hold: config.holds.then(|| zeros("hold", plan.hold)).transpose()?,
             carried: carried.transpose()?,
             dropout_state: ctx
                 .upload("tidegate train dropout_state", &DropoutKey { seed: config.dropout_seed, call: 0 }.words())?,
-            reserve: some("reserve", plan.reserve)?,
-            status: zeros("status", plan.status)?,
+            reserve: of.reserve()?,
+            status: of.status()?,
             loss: zeros("loss", loss.loss)?,
             log: zeros("log", loss.loss * log_len)?,
             norm: zeros("norm", 8)?,
-            guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, None))?,
-            workspace: zeros("workspace", parts.workspace())?,
+            guard: ctx.upload("tidegate train guard", &guard::state_words(0, 0, (config.loss_scale.first, 0)))?,
+            workspace: of.workspace(parts.workspace())?,
             staging: ctx.create_buffer(
                 "tidegate train staging",
                 loss.loss * log_len + plan.status + guard::STATE_BYTES,
@@ -129,12 +159,13 @@ impl Buffers {
             initial_state: carried.map(|carried| whole(&carried.state)),
             final_state: carried.map(|carried| whole(&carried.next_state)),
             reset: carried.map(|carried| whole(&carried.reset)),
-            lengths: self.lengths.as_ref().map(whole),
+            lengths: self.lengths.as_deref().map(whole),
+            hold: self.hold.as_deref().map(whole),
             dropout_state: Some(whole(&self.dropout_state)),
-            reserve: self.reserve.as_ref().map(whole),
+            reserve: self.reserve.as_deref().map(whole),
             status: Some(whole(&self.status)),
             ..ForwardBuffers::new(
-                part(&self.params, layout.rnn()),
+                self.half.as_ref().map_or_else(|| part(&self.params, layout.rnn()), |half| whole(&half.params)),
                 whole(&self.input),
                 whole(&self.output),
                 whole(&self.workspace),
@@ -142,9 +173,22 @@ impl Buffers {
         }
     }
 
+    /// What the embedding makes, f32, and where its gradient comes from.
+    pub fn embedded(&self) -> [Option<&Buffer>; 2] {
+        match &self.half {
+            Some(half) => [half.embedded.as_ref().map(|(made, _)| &**made), half.embedded.as_ref().map(|(_, d)| &**d)],
+            None => [Some(&self.input), self.d_input.as_deref()],
+        }
+    }
+
+    /// The network's output as f32, and where its gradient goes.
+    pub fn output(&self) -> [&Buffer; 2] {
+        self.half.as_ref().map_or([&self.output, &self.d_output], |half| [&half.output, &half.d_output])
+    }
+
     /// What the head reads, and where its gradient goes.
     pub fn head_input(&self) -> [&Buffer; 2] {
-        self.features.as_ref().map_or([&self.output, &self.d_output], |(features, d_features)| [features, d_features])
+        self.features.as_ref().map_or_else(|| self.output(), |(features, d_features)| [features, d_features])
     }
 
     /// One pass with its resets before and the state's copy behind it.

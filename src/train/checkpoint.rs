@@ -3,11 +3,13 @@
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 
+use super::config::LossScale;
 use super::guard::state_words;
 use super::layout::{Layout, Weights};
 use super::tensors::{Tensor, read_f32, read_u32, write};
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::import::{open_safetensors, safetensors_metadata};
 use crate::tune::tuning::Tuning;
 
@@ -19,6 +21,9 @@ struct Header {
     step: u64,
     #[serde(default)]
     skipped: u64,
+    /// For an f16 network: the loss scale, and how many steps it has stood.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    loss_scale: Option<(f32, u32)>,
     #[serde(default)]
     tuning: Tuning,
     #[serde(default)]
@@ -76,7 +81,7 @@ impl<'a> Checkpoint<'a> {
 }
 
 impl Trainer {
-    /// Weights, moments, step, carried state and the position of dropout, as the bytes of a safetensors file; two of the same
+    /// Weights, moments, step, carried state, the position of dropout and the loss scale, as the bytes of a safetensors file; two of the same
     /// training are the same bytes.
     ///
     /// Weights have the names of [`Layout`](super::Layout), moments those names behind `optimizer.exp_avg.`, `optimizer.exp_avg_sq.` or
@@ -104,6 +109,7 @@ impl Trainer {
         let [guard] = self.ctx.download([&self.buffers.guard]).await?;
         let header = Header {
             skipped: guard[0].to_bits().into(),
+            loss_scale: self.loss_scale().map(|_| (guard[2], guard[3].to_bits())),
             version: VERSION,
             optimizer: self.optimizer.name().into(),
             step: self.step,
@@ -140,6 +146,8 @@ impl Trainer {
         }
         let others: &[&str] = if self.has_dropout() { &[DROPOUT] } else { &[] };
         let tensors = read_f32(&file, &wanted, others)?;
+        let loss_scale = header.loss_scale.unwrap_or((self.config().loss_scale.first, 0));
+        LossScale { first: loss_scale.0, ..LossScale::default() }.validate()?;
         let dropout = self.has_dropout().then(|| read_u32::<4>(&file, DROPOUT)).transpose()?;
 
         for (tensors, buffer) in tensors.chunks(count).zip(std::iter::once(&self.buffers.params).chain(self.moments())) {
@@ -153,19 +161,20 @@ impl Trainer {
         if let Some(words) = dropout {
             self.ctx.write(&self.buffers.dropout_state, 0, &words)?;
         }
-        self.ctx.write(&self.buffers.guard, 0, &state_words(header.step, header.skipped, None))?;
+        self.ctx.write(&self.buffers.guard, 0, &state_words(header.step, header.skipped, loss_scale))?;
         (self.step, self.skipped, self.unread, self.has_resets) = (header.step, header.skipped, 0, false);
+        (self.loss_scale, _) = loss_scale;
         self.pending.clear();
         Ok(())
     }
 
-    /// Of weights, or of a moment by what stands before its names.
+    /// The tensors of the weights, or those of a moment by the prefix of their names.
     fn check_block(&self, prefix: &str, values: &[f32]) -> Result<()> {
         let todo = "set_weights or restore gives others";
         self.layout.iter().try_for_each(|spec| check_stored(&format!("{prefix}{}", spec.name), &values[spec.range.clone()], todo))
     }
 
-    fn moments(&self) -> impl Iterator<Item = &wgpu::Buffer> {
+    fn moments(&self) -> impl Iterator<Item = &DeviceBuffer> {
         self.buffers.first_moment.iter().chain(&self.buffers.second_moment)
     }
 }

@@ -6,8 +6,8 @@ use super::pass::{Pass, elements, writes};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::product::elementwise;
 
 /// A bound on gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -94,7 +94,7 @@ impl Clip {
 }
 
 impl Clipping {
-    /// Of a block of `len` gradients. Refuses a bound that is not a positive number.
+    /// Clips a block of `len` gradients. Refuses a bound that is not a positive number.
     pub fn new(ctx: &Context, clip: Clip, len: usize) -> Result<Self> {
         let bound = clip.bound();
         if !(bound > 0.0 && bound.is_finite()) {

@@ -2,7 +2,6 @@
 
 use super::{Clip, IGNORE, Objective, Readout};
 use crate::error::{Error, Result, check_len};
-use crate::gpu::dtype::Dtype;
 use crate::network::config::{Direction, RnnConfig};
 use crate::network::sequence::SeqShape;
 use crate::rnn::Rnn;
@@ -25,6 +24,8 @@ pub struct TrainConfig {
     pub head_bias: bool,
     /// Whether rows have lengths of their own.
     pub ragged: bool,
+    /// Whether rows are held at steps.
+    pub holds: bool,
     /// Whether a chunk goes on with the states that the one before it left: truncated BPTT. Else each starts from zeros.
     pub carry_state: bool,
     /// A bound on the gradients.
@@ -35,10 +36,51 @@ pub struct TrainConfig {
     pub dropout_seed: u64,
     /// What comes of a step whose loss or norm of gradients is NaN or infinite.
     pub non_finite: NonFinite,
+    /// By what gradients are multiplied while they are f16: of a network of [`Dtype::F16`](crate::Dtype::F16) alone.
+    pub loss_scale: LossScale,
+}
+
+/// A dynamic loss scale, as of `torch.amp.GradScaler`: gradients go through a network of f16 multiplied by it, so that small ones are not
+/// lost. Where they overflow the step is skipped and the scale halved; after `growth_interval` steps without that it doubles. The GPU
+/// sees to that within the step.
+///
+/// Unlike in PyTorch a loss that is NaN or infinite itself leaves the scale alone, which has no part in it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LossScale {
+    /// Where it starts: a power of two, from 2⁻²⁴ to 2⁶⁴, between which it stays. So neither way rounds.
+    pub first: f32,
+    /// Steps that it must stand before it doubles.
+    pub growth_interval: u32,
+}
+
+impl LossScale {
+    pub(super) const LEAST: f32 = 1.0 / (1 << 24) as f32;
+    pub(super) const MOST: f32 = (1u128 << 64) as f32;
+
+    pub(super) fn validate(self) -> Result<()> {
+        let Self { first, growth_interval } = self;
+        let is_power = first.to_bits() << 9 == 0 && (Self::LEAST..=Self::MOST).contains(&first);
+        if !is_power {
+            return Err(Error::Config(format!("`loss_scale.first` is {first}, must be a power of two from 2^-24 to 2^64")));
+        }
+        if growth_interval == 0 {
+            let name = "loss_scale.growth_interval".into();
+            return Err(Error::Range { name, value: 0, min: 1, max: u32::MAX.into() });
+        }
+        Ok(())
+    }
+}
+
+impl Default for LossScale {
+    /// PyTorch's: 65,536, which doubles after 2,000 steps.
+    fn default() -> Self {
+        Self { first: 65_536.0, growth_interval: 2000 }
+    }
 }
 
 /// What comes of a step whose loss or norm of gradients is NaN or infinite. In either case it changes nothing of weights and moments,
-/// which the GPU sees to within the step, and its entry in the log is NaN or infinite.
+/// which the GPU sees to within the step, and its entry in the log is NaN or infinite. What a [`LossScale`] above 1 makes overflow is that
+/// scale's to mend: such a step is skipped and counted, its entry is its loss, and it is no error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum NonFinite {
     /// It is counted: see [`Trainer::skipped`](super::Trainer::skipped).
@@ -59,11 +101,13 @@ impl TrainConfig {
             readout: Readout::EveryStep,
             head_bias: true,
             ragged: false,
+            holds: false,
             carry_state: false,
             clip: None,
             log_len: 128,
             dropout_seed: 0,
             non_finite: NonFinite::Skip,
+            loss_scale: LossScale::default(),
         }
     }
 
@@ -85,6 +129,11 @@ impl TrainConfig {
     /// Rows with lengths of their own: every batch gives them.
     pub fn with_ragged(self, ragged: bool) -> Self {
         Self { ragged, ..self }
+    }
+
+    /// Rows that are held at steps, as Keras' masks do it: every batch tells them.
+    pub fn with_holds(self, holds: bool) -> Self {
+        Self { holds, ..self }
     }
 
     /// Carries states from chunk to chunk. Needs a network that runs forward only.
@@ -112,6 +161,11 @@ impl TrainConfig {
         Self { non_finite, ..self }
     }
 
+    /// Where the loss scale of a network of f16 starts, and when it grows.
+    pub fn with_loss_scale(self, loss_scale: LossScale) -> Self {
+        Self { loss_scale, ..self }
+    }
+
     /// Predictions of one chunk: T·B, or B.
     pub fn predictions(&self) -> usize {
         if self.readout == Readout::EveryStep { self.shape.rows() } else { self.shape.batch_size }
@@ -119,10 +173,7 @@ impl TrainConfig {
 
     pub(super) fn validate(&self, rnn: &Rnn) -> Result<()> {
         self.shape.validate()?;
-        if rnn.dtype() != Dtype::F32 {
-            let name = rnn.dtype().name();
-            return Err(Error::Config(format!("training needs a network of dtype f32, this one is {name}")));
-        }
+        self.loss_scale.validate()?;
         if self.carry_state && rnn.config().direction != Direction::Forward {
             let direction = rnn.config().direction;
             return Err(Error::Config(format!("`carry_state` needs direction Forward, the network has {direction:?}")));
@@ -164,6 +215,9 @@ pub struct Batch<'a> {
     pub targets: Targets<'a>,
     /// `[B]`, each in 0..=T: needed if the config is ragged, else refused. With [`Readout::EveryStep`] nothing past a length counts.
     pub lengths: Option<&'a [u32]>,
+    /// `[T, B]`, always time-major: non-zero where a row is held, see [`Sequence::hold`](crate::Sequence::hold). Needed if the config has
+    /// `holds`, else refused. With [`Readout::EveryStep`] nothing held counts; tokens there must be of the vocabulary all the same.
+    pub hold: Option<&'a [u32]>,
     /// One for each prediction: 0 where it does not count.
     pub mask: Option<&'a [u32]>,
     /// `[T, B]`, always time-major: non-zero at t makes the state zero before step t, for the next step that is recorded. Needs carried
@@ -174,12 +228,17 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Full lengths, all predictions count, no resets.
     pub fn new(inputs: Inputs<'a>, targets: Targets<'a>) -> Self {
-        Self { inputs, targets, lengths: None, mask: None, reset: None }
+        Self { inputs, targets, lengths: None, hold: None, mask: None, reset: None }
     }
 
     /// Ragged rows, `[B]`.
     pub fn with_lengths(self, lengths: &'a [u32]) -> Self {
         Self { lengths: Some(lengths), ..self }
+    }
+
+    /// Rows that are held, `[T, B]`.
+    pub fn with_hold(self, hold: &'a [u32]) -> Self {
+        Self { hold: Some(hold), ..self }
     }
 
     /// Which predictions count.
@@ -196,6 +255,12 @@ impl<'a> Batch<'a> {
     pub(super) fn check(&self, config: &TrainConfig, network: &RnnConfig, counted: &mut Vec<u32>) -> Result<()> {
         let shape = config.shape;
         self.check_lengths(config)?;
+        match self.hold {
+            None if config.holds => return Err(Error::Config("the config has `holds`: a batch needs `hold`".into())),
+            Some(_) if !config.holds => return Err(Error::Config("`hold` needs a config with `holds`".into())),
+            Some(hold) => check_len("hold", shape.rows(), hold.len())?,
+            None => {}
+        }
         let is_valid = |t: usize, b: usize| self.lengths.is_none_or(|lengths| t < lengths[b] as usize);
         counted.clear();
         counted.resize(config.predictions(), 1);
@@ -220,7 +285,8 @@ impl<'a> Batch<'a> {
         }
         if config.readout == Readout::EveryStep {
             for (t, b) in steps(shape) {
-                counted[shape.row(network.batch_first, t, b)] = is_valid(t, b).into();
+                let held = self.hold.is_some_and(|hold| hold[t * shape.batch_size + b] != 0);
+                counted[shape.row(network.batch_first, t, b)] = (is_valid(t, b) && !held).into();
             }
         }
         if let Some(mask) = self.mask {

@@ -6,8 +6,8 @@ use super::pass::{Pass, elements, reads, writes};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::product::elementwise;
 
 /// Sizes of an [`Embedding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use wgpu::BufferBinding;
 
+use super::LossScale;
 use super::optimizer::Optimizer;
 use super::pass::{Pass, writes};
 use crate::error::Result;
@@ -13,14 +14,10 @@ sizes! {
     GuardWords {
         /// Whether hyper holds Adam's bias corrections, and the bits of the logarithms of its betas.
         adam, ln_beta1, ln_beta2,
-        /// Steps after which a loss scale doubles; 0 without one.
-        growth_interval,
+        /// Steps after which a loss scale doubles, 0 without one; the bits of its bounds.
+        growth_interval, least_scale, most_scale,
     }
 }
-
-/// Steps that a loss scale must stand before it doubles, and what it starts from: those of `torch.amp.GradScaler`.
-const GROWTH_INTERVAL: u32 = 2000;
-const FIRST_SCALE: f32 = 65_536.0;
 
 /// Bytes of the state: steps that were skipped, all steps, the loss scale, and the steps since it changed.
 pub(super) const STATE_BYTES: u64 = 16;
@@ -49,22 +46,23 @@ pub(super) struct GuardBuffers<'a> {
     pub state: BufferBinding<'a>,
 }
 
-/// What a guard's state is before step `step`, after `skipped` that were not taken.
-pub(super) fn state_words(step: u64, skipped: u64, scale: Option<(f32, u32)>) -> [u32; 4] {
-    let (scale, stood) = scale.unwrap_or((FIRST_SCALE, 0));
+/// A guard's state before step `step`, after `skipped` that were not taken, with a loss scale and the number of steps it has stood.
+pub(super) fn state_words(step: u64, skipped: u64, (scale, stood): (f32, u32)) -> [u32; 4] {
     [skipped as u32, step as u32, scale.to_bits(), stood]
 }
 
 impl Guard {
     /// With a loss scale for gradients that pass through f16.
-    pub fn new(ctx: &Context, optimizer: Optimizer, scales: bool) -> Result<Self> {
-        let growth_interval = if scales { GROWTH_INTERVAL } else { 0 };
+    pub fn new(ctx: &Context, optimizer: Optimizer, scale: Option<LossScale>) -> Result<Self> {
+        let [least_scale, most_scale] = [LossScale::LEAST, LossScale::MOST].map(f32::to_bits);
+        let growth_interval = scale.map_or(0, |scale| scale.growth_interval);
+        let words = GuardWords { growth_interval, least_scale, most_scale, ..Default::default() };
         let words = match optimizer {
-            Optimizer::Sgd { .. } => GuardWords { growth_interval, ..Default::default() },
+            Optimizer::Sgd { .. } => words,
             Optimizer::Adam { betas, .. } | Optimizer::AdamW { betas, .. } => {
                 // A beta of 0 forgets at once.
                 let [ln_beta1, ln_beta2] = betas.map(|beta| (beta.ln().max(-1e4) as f32).to_bits());
-                GuardWords { adam: 1, ln_beta1, ln_beta2, growth_interval }
+                GuardWords { adam: 1, ln_beta1, ln_beta2, ..words }
             }
         };
         Ok(Self { ctx: ctx.clone(), words })

@@ -31,7 +31,7 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Of what a [`Trainer`](super::Trainer) of this network and config trains.
+    /// The layout of what a [`Trainer`](super::Trainer) of this network and config trains.
     pub fn new(rnn: &Rnn, config: &TrainConfig) -> Result<Self> {
         let alignment = rnn.context().limits().min_storage_buffer_offset_alignment as usize / 4;
         let (network, rnn_layout) = (rnn.config(), rnn.param_layout());
@@ -126,6 +126,17 @@ impl Weights {
             *value = rng.random_range(-bound..=bound);
         }
         Self { layout: layout.clone(), values }
+    }
+
+    /// Starts the recurrent network from these parameters, of a file or another initialisation; they must have its layout.
+    pub fn with_rnn_params(mut self, params: &Params) -> Result<Self> {
+        if params.layout() != &self.layout.rnn_layout {
+            let [expected, actual] = [&self.layout.rnn_layout, params.layout()]
+                .map(|layout| layout.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect::<Vec<_>>().join(", "));
+            return Err(Error::Config(format!("`params` are {actual}; the network has {expected}")));
+        }
+        self.values[self.layout.rnn()].copy_from_slice(params.values());
+        Ok(self)
     }
 
     /// Takes a whole block in layout order, as [`Trainer::weights`](super::Trainer::weights) gives it.

@@ -6,8 +6,8 @@ use super::pass::{Pass, elements, reads, writes};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::product::elementwise;
 
 /// Label of a row that does not count, as any that is not below the number of classes.
 pub const IGNORE: u32 = u32::MAX;

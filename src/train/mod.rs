@@ -12,7 +12,7 @@
 //! | [`Update`] | `SGD`, `Adam`, `AdamW` | one dispatch over the flat parameter block |
 //!
 //! Nothing uses float atomics and every sum has a fixed order: on one device, driver and strategy the same run gives the same bits.
-//! All of it is f32.
+//! All of it is f32, but for what a network of [`Dtype::F16`](crate::Dtype::F16) reads and writes: see [`Trainer`].
 
 mod buffers;
 mod checkpoint;
@@ -20,20 +20,23 @@ mod clip;
 mod config;
 mod embedding;
 mod guard;
+mod half;
 mod layout;
 mod linear;
 mod loss;
 mod optimizer;
 mod parts;
 mod pass;
+mod predict;
 mod readout;
 pub mod schedule;
+mod step;
 mod tensors;
 mod trainer;
 
 pub use checkpoint::Checkpoint;
 pub use clip::{Clip, ClipBuffers, ClipSizes, Clipping};
-pub use config::{Batch, Inputs, NonFinite, Targets, TrainConfig};
+pub use config::{Batch, Inputs, LossScale, NonFinite, Targets, TrainConfig};
 pub use embedding::{Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, EmbeddingSizes};
 pub use layout::{Layout, Weights};
 pub use linear::{Linear, LinearBackward, LinearForward, LinearShape, LinearSizes};
@@ -47,5 +50,6 @@ use crate::gpu::kernel::KernelSource;
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
-    [embedding::sources(), readout::sources(), loss::sources(), clip::sources(), guard::sources(), optimizer::sources()].concat()
+    let pieces = [embedding::sources(), readout::sources(), loss::sources(), clip::sources(), optimizer::sources()];
+    [pieces.concat(), guard::sources(), half::sources()].concat()
 }

@@ -6,8 +6,8 @@ use super::pass::{Pass, elements, reads, writes};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
-use crate::product::elementwise;
 
 /// A rule by which gradients change parameters; PyTorch's `torch.optim` of that name, to its order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -186,7 +186,7 @@ impl Optimizer {
 }
 
 impl Update {
-    /// Of a block of `len` parameters. Refuses an optimizer that means nothing.
+    /// Updates a block of `len` parameters. Refuses an optimizer whose numbers mean nothing.
     pub fn new(ctx: &Context, optimizer: Optimizer, len: usize) -> Result<Self> {
         optimizer.validate()?;
         let update = Self { ctx: ctx.clone(), optimizer, len: elements(&[("params", len)])? };

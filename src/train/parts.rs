@@ -2,18 +2,16 @@
 
 use wgpu::ComputePass;
 
-use super::buffers::{Buffers, part, whole};
 use super::config::TrainConfig;
-use super::guard::{Guard, GuardBuffers};
+use super::guard::Guard;
 use super::layout::Layout;
 use super::readout::{FinalReadout, Readout};
-use super::{
-    Clip, ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, Linear, LinearBackward,
-    LinearForward, LinearShape, Loss, LossBuffers, LossShape, Optimizer, Pass, Update, UpdateBuffers,
-};
+use super::{Clip, Clipping, Embedding, EmbeddingShape, Linear, LinearShape, Loss, LossShape, Optimizer, Pass, Update};
 use crate::error::Result;
+use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
 use crate::network::sequence::Mode;
-use crate::plan::{Backward, BackwardBuffers, Forward, Plan};
+use crate::plan::{Backward, Forward, Plan};
 use crate::rnn::Rnn;
 
 /// What one part of a step records.
@@ -42,8 +40,17 @@ impl Work {
     }
 }
 
+/// Elements of what is converted around a network of f16.
+pub(super) struct HalfSizes {
+    pub params: u64,
+    pub input: u64,
+    pub output: u64,
+}
+
 /// The parts of a model at a shape.
 pub(super) struct Parts {
+    pub ctx: Context,
+    pub half: Option<HalfSizes>,
     pub embedding: Option<Embedding>,
     pub training: Plan,
     pub inference: Plan,
@@ -51,9 +58,9 @@ pub(super) struct Parts {
     pub head: Linear,
     pub loss: Loss,
     /// The norm of all gradients, and what bounds them by it.
-    norm: Clipping,
-    clipping: Option<Clipping>,
-    guard: Guard,
+    pub norm: Clipping,
+    pub clipping: Option<Clipping>,
+    pub guard: Guard,
     pub update: Update,
 }
 
@@ -70,7 +77,13 @@ impl Parts {
             bias: config.head_bias,
         };
         let loss = LossShape { rows: config.predictions(), features: config.out_features };
+        let half = (rnn.dtype() == Dtype::F16).then(|| HalfSizes {
+            params: rnn.param_layout().len() as u64,
+            input: (rows * network.input_size) as u64,
+            output: (rows * network.output_size()) as u64,
+        });
         Ok(Self {
+            ctx: ctx.clone(),
             embedding: embedding.transpose()?,
             training: rnn.plan(config.shape, Mode::Training)?,
             inference: rnn.plan(config.shape, Mode::Inference)?,
@@ -85,8 +98,9 @@ impl Parts {
                 Some(clip @ Clip::Value(_)) => Some(Clipping::new(ctx, clip, layout.len())?),
                 _ => None,
             },
-            guard: Guard::new(ctx, optimizer, false)?,
+            guard: Guard::new(ctx, optimizer, half.is_some().then_some(config.loss_scale))?,
             update: Update::new(ctx, optimizer, layout.len())?,
+            half,
         })
     }
 
@@ -100,84 +114,5 @@ impl Parts {
             self.norm.sizes().workspace,
         ];
         pieces.into_iter().fold(0, u64::max)
-    }
-
-    /// From inputs to the loss and the gradient of the predictions, through one of the plans.
-    pub fn bind_forward(&self, plan: &Plan, all: &Buffers, layout: &Layout) -> Result<Vec<Work>> {
-        let mut work = Vec::new();
-        if let (Some(embedding), Some(tokens), Some(range)) = (&self.embedding, &all.tokens, layout.embedding()) {
-            let buffers = EmbeddingForward { params: part(&all.params, range), tokens: whole(tokens), output: whole(&all.input) };
-            work.push(Work::Pass(embedding.bind_forward(&buffers)?));
-        }
-        work.push(Work::Forward(plan.bind_forward(&all.rnn_forward(layout))?));
-        if let (Some(readout), Some((features, _))) = (&self.readout, &all.features) {
-            let lengths = all.lengths.as_ref().map(whole);
-            work.push(Work::Pass(readout.bind_forward(lengths, whole(&all.output), whole(features))?));
-        }
-        let [input, _] = all.head_input();
-        let buffers =
-            LinearForward { params: part(&all.params, layout.head()), input: whole(input), output: whole(&all.prediction) };
-        work.push(Work::Pass(self.head.bind_forward(&buffers)?));
-        let buffers = LossBuffers {
-            prediction: whole(&all.prediction),
-            targets: whole(&all.targets),
-            mask: Some(whole(&all.mask)),
-            d_prediction: whole(&all.d_prediction),
-            loss: whole(&all.loss),
-            workspace: whole(&all.workspace),
-        };
-        work.push(Work::Pass(self.loss.bind(&buffers)?));
-        Ok(work)
-    }
-
-    /// From the gradient of the predictions to new parameters.
-    pub fn bind_backward(&self, all: &Buffers, layout: &Layout) -> Result<Vec<Work>> {
-        let [input, d_input] = all.head_input();
-        let buffers = LinearBackward {
-            params: part(&all.params, layout.head()),
-            input: whole(input),
-            d_output: whole(&all.d_prediction),
-            d_params: part(&all.d_params, layout.head()),
-            d_input: Some(whole(d_input)),
-            workspace: whole(&all.workspace),
-        };
-        let mut work = vec![Work::Pass(self.head.bind_backward(&buffers)?)];
-        if let (Some(readout), Some((_, d_features))) = (&self.readout, &all.features) {
-            let lengths = all.lengths.as_ref().map(whole);
-            work.push(Work::Pass(readout.bind_backward(lengths, whole(d_features), whole(&all.d_output))?));
-        }
-        let d_params = part(&all.d_params, layout.rnn());
-        let buffers = BackwardBuffers {
-            d_input: all.d_input.as_ref().map(whole),
-            ..BackwardBuffers::new(all.rnn_forward(layout), whole(&all.d_output), d_params)
-        };
-        work.push(Work::Backward(self.training.bind_backward(&buffers)?));
-        if let (Some(embedding), Some(tokens), Some(d_input), Some(range)) =
-            (&self.embedding, &all.tokens, &all.d_input, layout.embedding())
-        {
-            let buffers = EmbeddingBackward {
-                tokens: whole(tokens),
-                d_output: whole(d_input),
-                d_params: part(&all.d_params, range),
-                workspace: whole(&all.workspace),
-            };
-            work.push(Work::Pass(embedding.bind_backward(&buffers)?));
-        }
-        let buffers = ClipBuffers { d_params: whole(&all.d_params), norm: whole(&all.norm), workspace: whole(&all.workspace) };
-        for clipping in std::iter::once(&self.norm).chain(&self.clipping) {
-            work.push(Work::Pass(clipping.bind(&buffers)?));
-        }
-        let buffers =
-            GuardBuffers { norm: whole(&all.norm), loss: whole(&all.loss), hyper: whole(&all.hyper), state: whole(&all.guard) };
-        work.push(Work::Pass(self.guard.bind(&buffers)?));
-        let buffers = UpdateBuffers {
-            params: whole(&all.params),
-            d_params: whole(&all.d_params),
-            first_moment: all.first_moment.as_ref().map(whole),
-            second_moment: all.second_moment.as_ref().map(whole),
-            hyper: whole(&all.hyper),
-        };
-        work.push(Work::Pass(self.update.bind(&buffers)?));
-        Ok(work)
     }
 }

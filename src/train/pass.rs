@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wgpu::{BufferBinding, CommandEncoder, ComputePass};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
 use crate::gpu::context::Context;
 use crate::gpu::program::{Bound, Role, Segment};
 use crate::plan::checks::Bindings;
@@ -24,7 +24,7 @@ pub(super) struct Use<'a> {
     written: bool,
 }
 
-/// A buffer of at least so many bytes that is read, if it is given.
+/// A buffer of at least this many bytes that is read, if it is given.
 pub(super) fn reads<'a>(role: Role, binding: impl Into<Option<&'a BufferBinding<'a>>>, bytes: u64) -> Use<'a> {
     Use { role, binding: binding.into(), bytes, written: false }
 }
@@ -78,7 +78,7 @@ pub(super) fn elements(dimensions: &[(&str, usize)]) -> Result<u64> {
         names.push(name);
     }
     if product > MOST {
-        return Err(Error::Limit { limit: format!("u32 index of {}", names.join("·")), needed: product, actual: MOST });
+        return Err(Error::Limit { limit: Limit::Index(names.join("·")), needed: product, actual: MOST });
     }
     Ok(product)
 }

@@ -6,10 +6,10 @@ use super::pass::{Pass, Use, reads, writes};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
 use crate::network::config::RnnConfig;
 use crate::network::sequence::SeqShape;
-use crate::product::elementwise;
 
 /// Which of a network's outputs become predictions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,7 +58,7 @@ impl FinalReadout {
         let words = ReadoutWords {
             seq_len,
             batch,
-            hidden: config.hidden_size as u32,
+            hidden: config.h_size() as u32,
             directions: config.num_directions() as u32,
             reverse: config.runs_back(0).into(),
             row_t: if config.batch_first { 1 } else { batch },

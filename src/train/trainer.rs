@@ -1,6 +1,7 @@
 //! [`Trainer`]: embedding, network, head, loss, clipping and optimizer on buffers of its own.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use wgpu::{Buffer, CommandEncoder};
 
@@ -11,6 +12,8 @@ use super::layout::{Layout, Weights};
 use super::parts::{Parts, Work};
 use crate::error::{Error, Result, check_len};
 use crate::gpu::context::Context;
+use crate::gpu::dtype::Dtype;
+use crate::network::sequence::state_len;
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
@@ -18,6 +21,10 @@ use crate::schedule::Strategy;
 ///
 /// All of it stays on the GPU: parameters, gradients and moments are one flat block each, allocated when the trainer is made, and a
 /// step submits one list of dispatches. Losses are kept there until they are asked for.
+///
+/// A network of [`Dtype::F16`] reads parameters, inputs and gradients and writes outputs and gradients as f16, on adapters without f16 in
+/// shaders too. Parameters, moments, embedding, head, loss and the gradients of parameters stay f32; gradients go through the network with
+/// a [`LossScale`](super::LossScale).
 ///
 /// ```no_run
 /// # fn main() -> tidegate::Result<()> {
@@ -45,7 +52,6 @@ use crate::schedule::Strategy;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Debug)]
 pub struct Trainer {
     pub(super) ctx: Context,
     config: TrainConfig,
@@ -60,6 +66,8 @@ pub struct Trainer {
     pub(super) step: u64,
     /// Steps that changed nothing, as the log last told.
     pub(super) skipped: u64,
+    /// The loss scale, as the log last told.
+    pub(super) loss_scale: f32,
     /// Losses in the log that were not read.
     pub(super) unread: usize,
     /// Rows to reset before the next chunk.
@@ -68,6 +76,13 @@ pub struct Trainer {
     pub(super) has_resets: bool,
     /// Scratch of `write_batch`.
     counted: Vec<u32>,
+}
+
+impl fmt::Debug for Trainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rnn, optimizer, step, .. } = self;
+        f.debug_struct("Trainer").field("rnn", rnn).field("optimizer", optimizer).field("step", step).finish_non_exhaustive()
+    }
 }
 
 impl Trainer {
@@ -96,6 +111,7 @@ impl Trainer {
             evaluation,
             step: 0,
             skipped: 0,
+            loss_scale: config.loss_scale.first,
             unread: 0,
             pending: BTreeSet::new(),
             has_resets: false,
@@ -129,6 +145,12 @@ impl Trainer {
         self.skipped
     }
 
+    /// By what gradients are multiplied on their way through a network of f16, up to the last call of [`losses`](Trainer::losses), which
+    /// brings it with it; none of f32. See [`LossScale`](super::LossScale).
+    pub fn loss_scale(&self) -> Option<f32> {
+        (self.rnn.dtype() == Dtype::F16).then_some(self.loss_scale)
+    }
+
     /// How many dispatches a step is.
     pub fn dispatches(&self) -> usize {
         self.training.iter().map(Work::dispatches).sum()
@@ -140,7 +162,7 @@ impl Trainer {
         let (ctx, buffers) = (&self.ctx, &self.buffers);
         match (batch.inputs, &buffers.tokens) {
             (Inputs::Tokens(tokens), Some(buffer)) => ctx.write(buffer, 0, tokens)?,
-            (Inputs::Features(features), _) => ctx.write(&buffers.input, 0, features)?,
+            (Inputs::Features(features), _) => ctx.write(&buffers.input, 0, &self.rnn.dtype().encode(features))?,
             (Inputs::Tokens(_), None) => {}
         }
         match batch.targets {
@@ -149,6 +171,9 @@ impl Trainer {
         }
         if let (Some(buffer), Some(lengths)) = (&buffers.lengths, batch.lengths) {
             ctx.write(buffer, 0, lengths)?;
+        }
+        if let (Some(buffer), Some(hold)) = (&buffers.hold, batch.hold) {
+            ctx.write(buffer, 0, hold)?;
         }
         ctx.write(&buffers.mask, 0, &self.counted)?;
         if let (Some(carried), Some(reset)) = (&buffers.carried, batch.reset) {
@@ -184,6 +209,11 @@ impl Trainer {
         let buffers = &self.buffers;
         let slot = self.step % self.config.log_len as u64;
         let hyper = self.optimizer.hyper(learning_rate, self.step + 1);
+        // Adam divides the rate by up to 1 − beta.
+        if let Some(value) = hyper.iter().find(|value| !value.is_finite()) {
+            let name = self.optimizer.name();
+            return Err(Error::Config(format!("`learning_rate` is {learning_rate}: {name} makes {value} of it in f32")));
+        }
         let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
         self.ctx.write(&buffers.hypers, hyper_bytes * slot, &hyper)?;
         encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);
@@ -204,7 +234,7 @@ impl Trainer {
     }
 
     /// The loss of each step since the last call, oldest first, of no more than the last `log_len` steps. The one readback that
-    /// training needs: ask every so many steps.
+    /// training needs: ask every few steps.
     ///
     /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
     /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first
@@ -227,7 +257,9 @@ impl Trainer {
         let first = self.step - self.unread as u64;
         let losses: Vec<f32> = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
         self.unread = 0;
-        self.skipped = status.get((buffers.status.size() / 4) as usize).map_or(0, |word| word.to_bits().into());
+        if let &[skipped, _, scale, _] = &status[(buffers.status.size() / 4) as usize..] {
+            (self.skipped, self.loss_scale) = (skipped.to_bits().into(), scale);
+        }
         self.check_finite(first, losses)
     }
 
@@ -286,10 +318,13 @@ impl Trainer {
     pub async fn state(&self) -> Result<Vec<f32>> {
         let carried = self.carried()?;
         let [mut state] = self.ctx.download([&carried.state]).await?;
-        let hidden = self.rnn.config().hidden_size;
-        for (at, values) in state.chunks_exact_mut(hidden).enumerate() {
-            if self.pending.contains(&(at % self.config.shape.batch_size)) {
-                values.fill(0.0);
+        let (network, batch) = (self.rnn.config(), self.config.shape.batch_size);
+        let (h, others) = state.split_at_mut(network.num_layers * batch * network.h_size());
+        for (part, size) in [(h, network.h_size()), (others, network.hidden_size)] {
+            for (at, values) in part.chunks_exact_mut(size).enumerate() {
+                if self.pending.contains(&(at % batch)) {
+                    values.fill(0.0);
+                }
             }
         }
         Ok(state)
@@ -317,6 +352,10 @@ impl Trainer {
 
     pub(super) fn state_shape(&self) -> Vec<usize> {
         let network = self.rnn.config();
+        if network.proj_size > 0 {
+            // The states differ in size.
+            return vec![state_len(self.rnn.cell_spec(), network, self.config.shape)];
+        }
         vec![self.rnn.cell_spec().states.len(), network.num_layers, self.config.shape.batch_size, network.hidden_size]
     }
 
@@ -342,10 +381,10 @@ impl Trainer {
 
     /// Where the tokens of a chunk lie, u32; none without an embedding.
     pub fn tokens(&self) -> Option<&Buffer> {
-        self.buffers.tokens.as_ref()
+        self.buffers.tokens.as_deref()
     }
 
-    /// What the network reads, `[T, B, I]` f32: the features of a chunk, or what the embedding made of its tokens.
+    /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.
     pub fn input(&self) -> &Buffer {
         &self.buffers.input
     }

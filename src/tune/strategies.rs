@@ -16,7 +16,7 @@ use crate::plan::{Backward, Forward};
 use crate::product::{Tile, Tiles};
 use crate::rnn::Rnn;
 use crate::rnn::calls::HostRun;
-use crate::schedule::Strategy;
+use crate::schedule::{Candidate, Strategy};
 use crate::timing::{Turns, WarmUp, since_start};
 use crate::tune::tiles::{Orientation, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
@@ -44,32 +44,32 @@ impl Rnn {
         let data = Data::new(self, shape);
         let params = self.upload(&data.params)?;
         self.context().measure_residency().await?;
-        let candidates = Strategy::candidates(self.context(), shape.batch_size);
+        let candidates = self.candidates(shape, mode)?;
         let tried = self.try_all(&candidates, &params, &data, mode).await?;
         let timed = || tried.iter().filter_map(|tried| Some((tried.ms?, tried)));
         let best = timed().min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, tried)| tried);
-        let (strategy, workgroups) = best.map_or((Strategy::Stepwise, 1), |best| (best.strategy, best.workgroups));
+        let none = (Strategy::Stepwise, 1, String::new());
+        let (strategy, workgroups, layout) = best.map_or(none, |best| (best.strategy, best.workgroups, best.layout.clone()));
         let others = timed().filter(|(_, tried)| tried.strategy != Strategy::Persistent);
         let fallback = others.min_by(|a, b| a.0.total_cmp(&b.0)).map_or(Strategy::Stepwise, |(_, tried)| tried.strategy);
         // A CPU adapter has a kernel of its own.
         let tiles = if self.context().is_software() { Tiles::default() } else { self.tune_tiles(shape, mode).await? };
-        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, fallback, tiles, tried };
+        let choice = Choice { class: self.class(shape, mode), strategy, workgroups, layout, fallback, tiles, tried };
         Ok(Tuning::new(self.context(), choice))
     }
 
     /// Builds and checks the candidates, then warms the device up and times them in turns. Those that take too much memory beside each
     /// other go in groups.
-    async fn try_all(&self, candidates: &[(Strategy, u32)], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
-        let rnns =
-            candidates.iter().map(|&(strategy, workgroups)| self.clone().with_strategy(strategy).with_workgroups(workgroups));
-        let rnns: Vec<Rnn> = rnns.collect();
+    async fn try_all(&self, candidates: &[Candidate], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
+        let rnns: Vec<Rnn> = candidates.iter().map(|&candidate| self.clone().with_candidate(candidate)).collect();
         let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
-        let (mut truth, mut all, mut repaired) = (None, Vec::new(), false);
+        // The fewest workgroups that had to be repaired.
+        let (mut truth, mut all, mut repaired) = (None, Vec::new(), u32::MAX);
         for (rnns, candidates) in rnns.chunks(together).zip(candidates.chunks(together)) {
             let mut trials = Vec::new();
-            for (rnn, &(strategy, _)) in rnns.iter().zip(candidates) {
-                if strategy == Strategy::Persistent && repaired {
-                    trials.push(Err("fewer workgroups had to be repaired".into()));
+            for (rnn, &Candidate { strategy, workgroups, .. }) in rnns.iter().zip(candidates) {
+                if strategy == Strategy::Persistent && workgroups >= repaired {
+                    trials.push(Err("as many workgroups or fewer had to be repaired".into()));
                     continue;
                 }
                 trials.push(match prepare(rnn, params, data, mode, &mut truth).await {
@@ -77,13 +77,15 @@ impl Rnn {
                     Err(error) if strategy != Strategy::Stepwise && !matches!(error, Error::DeviceLost) => Err(error.to_string()),
                     trial => trial?,
                 });
-                repaired |= matches!(trials.last(), Some(Err(why)) if why == REPAIRED);
+                if matches!(trials.last(), Some(Err(why)) if why == REPAIRED) {
+                    repaired = workgroups;
+                }
             }
             let working: Vec<&Trial> = trials.iter().flatten().collect();
             let turns = Turns { warm_up: WarmUp::of(self.context()), budget: BUDGET };
             let times = turns.time(&since_start(), working.len(), |of| working[of].run()).await?;
             let mut times = times.into_iter();
-            for (trial, &(strategy, workgroups)) in trials.iter().zip(candidates) {
+            for (trial, &candidate) in trials.iter().zip(candidates) {
                 let time = match trial {
                     Err(why) => Err(why.clone()),
                     Ok(trial) => {
@@ -91,7 +93,7 @@ impl Rnn {
                         if trial.run.status().await?[1] > 0 { Err(REPAIRED.into()) } else { time }
                     }
                 };
-                all.push(Tried::new(strategy, workgroups, time));
+                all.push(Tried::new(candidate, time));
             }
         }
         Ok(all)

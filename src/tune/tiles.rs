@@ -1,12 +1,13 @@
-//! Which tile is fastest for a product on this device: each is run, held against the first, and timed.
+//! Which tile is fastest for a product on this device: each is run, checked against the first, and timed.
 
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wgpu::{Buffer, BufferBinding, BufferUsages};
+use wgpu::{BufferBinding, BufferUsages};
 
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
@@ -63,7 +64,7 @@ struct Trial<'a> {
     orientation: Orientation,
     shape: [u64; 3],
     /// A, B, parts of C, C.
-    buffers: [Buffer; 4],
+    buffers: [DeviceBuffer; 4],
 }
 
 impl<'a> Trial<'a> {

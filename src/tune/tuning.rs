@@ -5,6 +5,8 @@ use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::schedule::Candidate;
 use crate::schedule::Strategy;
 use crate::schedule::choose::Tuned;
 
@@ -49,8 +51,10 @@ impl Class {
 pub(crate) struct Choice {
     pub class: Class,
     pub strategy: Strategy,
-    /// Those that ran side by side, if it is persistent.
+    /// Those that ran side by side, if it is persistent, and the numbers of its layout that are not the formula's.
     pub workgroups: u32,
+    #[serde(default)]
+    pub layout: String,
     /// The fastest other than persistent.
     pub fallback: Strategy,
     /// The fastest of its products, where they were tried.
@@ -66,8 +70,11 @@ pub(crate) struct Choice {
 pub struct Tried {
     /// Never `Auto`.
     pub strategy: Strategy,
-    /// Of strategy persistent.
+    /// For strategy persistent.
     pub workgroups: u32,
+    /// What of its layout is not the formula's; empty if nothing is.
+    #[serde(default)]
+    pub layout: String,
     /// Median milliseconds of a run, at the shape that was tuned for.
     pub ms: Option<f64>,
     /// Why there are none.
@@ -75,12 +82,13 @@ pub struct Tried {
 }
 
 impl Tried {
-    /// Of the seconds of a run.
+    /// From the seconds of a run, or why there are none.
     #[cfg(not(target_arch = "wasm32"))]
-    pub(crate) fn new(strategy: Strategy, workgroups: u32, time: std::result::Result<f64, String>) -> Self {
+    pub(crate) fn new(candidate: Candidate, time: std::result::Result<f64, String>) -> Self {
+        let Candidate { strategy, workgroups, layout } = candidate;
         // In whole nanoseconds, which JSON keeps as they are.
         let (ms, error) = time.map_or_else(|error| (None, Some(error)), |seconds| (Some((seconds * 1e9).round() / 1e6), None));
-        Self { strategy, workgroups, ms, error }
+        Self { strategy, workgroups, layout: layout.to_string(), ms, error }
     }
 }
 
@@ -161,8 +169,10 @@ impl Tuning {
 
     /// What was found for a class.
     pub(crate) fn tuned(&self, class: &Class) -> Option<Tuned> {
-        let Choice { strategy, workgroups, fallback, tiles, .. } = *self.choice(class)?;
-        Some(Tuned { strategy, workgroups, fallback, tiles })
+        let Choice { strategy, workgroups, ref layout, fallback, tiles, .. } = *self.choice(class)?;
+        // What this version does not know leaves the formula's layout.
+        let layout = layout.parse().unwrap_or_default();
+        Some(Tuned { strategy, workgroups, layout, fallback, tiles })
     }
 
     /// How many calls told of repairs.
@@ -180,13 +190,20 @@ mod tests {
     use super::*;
     use crate::product::Tile;
 
+    fn candidate(strategy: Strategy) -> Candidate {
+        Candidate { strategy, workgroups: 1, layout: Default::default() }
+    }
+
     fn tuning(device: &str, batch_size: usize, strategy: Strategy) -> Tuning {
         let class = Class::new("lstm", 128, 1, batch_size, Mode::Inference);
         let tiles = Tiles { nt: Some(Tile::Of128x64), ..Tiles::default() };
         let time = |ms: f64| Ok(ms * 1e-3);
-        let tried =
-            vec![Tried::new(Strategy::Stepwise, 1, time(0.1234567)), Tried::new(Strategy::Resident, 1, Err("no room".into()))];
-        let choice = Choice { class, strategy, workgroups: 7, fallback: Strategy::Stepwise, tiles, tried };
+        let tried = vec![
+            Tried::new(candidate(Strategy::Stepwise), time(0.1234567)),
+            Tried::new(candidate(Strategy::Resident), Err("no room".into())),
+        ];
+        let layout = "units=8 exchange=vectors".into();
+        let choice = Choice { class, strategy, workgroups: 7, layout, fallback: Strategy::Stepwise, tiles, tried };
         Tuning { device: device.into(), choices: vec![choice], failures: 0, side_by_side: 96 }
     }
 
@@ -212,6 +229,7 @@ mod tests {
         let class = |cell, hidden, directions, batch, mode| Class::new(cell, hidden, directions, batch, mode);
         let tuned = tuning.tuned(&class("lstm", 128, 1, 16, Mode::Inference)).unwrap();
         assert_eq!((tuned.strategy, tuned.workgroups, tuned.tiles.nt), (Strategy::Resident, 7, Some(Tile::Of128x64)));
+        assert_eq!(tuned.layout.to_string(), "exchange=vectors units=8");
         for other in [
             class("gru", 128, 1, 16, Mode::Inference),
             class("lstm", 127, 1, 16, Mode::Inference),
@@ -246,11 +264,14 @@ mod tests {
             (&stored["choices"][0]["tried"][0]["ms"], &stored["choices"][0]["tried"][1]["error"]),
             (&0.123457.into(), &"no room".into())
         );
-        for field in ["tiles", "tried"] {
+        for field in ["tiles", "tried", "layout"] {
             stored["choices"][0].as_object_mut().unwrap().remove(field);
         }
         let read: Tuning = serde_json::from_value(stored).unwrap();
-        assert_eq!(read.choices[0], Choice { tiles: Tiles::default(), tried: Vec::new(), ..tuning.choices[0].clone() });
+        assert_eq!(
+            read.choices[0],
+            Choice { tiles: Tiles::default(), tried: Vec::new(), layout: String::new(), ..tuning.choices[0].clone() }
+        );
     }
 
     #[test]

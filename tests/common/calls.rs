@@ -23,7 +23,7 @@ pub struct Networks {
 
 struct Network {
     rnn: Rnn,
-    params: Buffer,
+    params: tidegate::DeviceBuffer,
     /// A plan that all threads share, beside those that each makes for itself.
     shared: Plan,
 }
@@ -33,7 +33,7 @@ struct Network {
 pub struct Made {
     pub strategy: Strategy,
     pub kind: Kind,
-    /// Of all bits. None where strategy persistent was repaired, by sums in another order, or nobody can tell.
+    /// Hash of all bits. None where strategy persistent was repaired, by sums in another order, or nobody can tell.
     pub digest: Option<u64>,
 }
 

@@ -120,7 +120,7 @@ pub fn write(path: &Path, tensors: &Tensors) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// Holds an output file to the truth: the same names and shapes, F32, each within the tolerance.
+/// Checks an output file against the truth: the same names and shapes, F32, each within the tolerance.
 pub fn compare(case: &str, config: &RnnConfig, shape: SeqShape, truth: &Tensors, actual: &Tensors) {
     assert!(truth.keys().eq(actual.keys()), "{case}: expected {:?}, got {:?}", truth.keys(), actual.keys());
     for (name, truth) in truth {

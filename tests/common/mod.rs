@@ -77,6 +77,18 @@ pub fn cell_variants() -> Vec<(String, Arc<dyn Cell>)> {
     variants
 }
 
+/// A device without the feature of f16 in shaders.
+pub fn without_f16() -> Context {
+    let adapter = adapter();
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: Context::wanted_features(&adapter) - wgpu::Features::SHADER_F16,
+        required_limits: Context::wanted_limits(&adapter),
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    Context::from_device(&adapter, &device, &queue).unwrap()
+}
+
 /// `n` values uniform in ±`bound`; the same seed gives the same values.
 pub fn uniform(seed: u64, n: usize, bound: f64) -> Vec<f64> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);

@@ -55,6 +55,7 @@ impl Recorded {
             .with_bidirectional(self.number("bidirectional") == 1)
             .with_bias(self.number("bias") == 1)
             .with_batch_first(self.number("batch_first") == 1)
+            .with_zero_output_for_mask(self.metadata.get("zero_output_for_mask").is_some_and(|zero| zero == "1"))
     }
 
     /// `[S, L·D, B, H]` from the tensor of h and, where the cell has it, of c; nothing where the record has neither.
@@ -63,15 +64,27 @@ impl Recorded {
         Some([h?.clone(), c.cloned().unwrap_or_default()].concat())
     }
 
-    /// Holds the model to the record: the reference to float64's precision, the GPU within its tolerance.
+    /// The steps that Keras' mask `[B, T]` leaves out, `[T, B]`.
+    pub fn hold(&self) -> Option<Vec<u32>> {
+        let (seq_len, batch_size) = (self.number("seq_len"), self.number("batch_size"));
+        let mask = self.tensors.get("mask")?;
+        let steps = (0..seq_len).flat_map(|t| (0..batch_size).map(move |b| (t, b)));
+        Some(steps.map(|(t, b)| u32::from(mask[b * seq_len + t] == 0.0)).collect())
+    }
+
+    pub fn input(&self) -> Vec<f32> {
+        self.tensors["input"].iter().map(|&value| value as f32).collect()
+    }
+
+    /// Checks the model against the record: the reference to float64's precision, the GPU within its tolerance.
     pub fn check(&self, ctx: &Context, model: &Model) {
         let config = self.config();
         let shape = SeqShape { seq_len: self.number("seq_len"), batch_size: self.number("batch_size") };
-        let (input, initial) = (&self.tensors["input"], self.states('0'));
+        let (input, initial, hold) = (&self.tensors["input"], self.states('0'), self.hold());
         let truth = [("output", &self.tensors["output"]), ("final state", &self.states('n').unwrap())];
 
         let params: Vec<f64> = model.params.values().iter().map(|&value| value.into()).collect();
-        let seq = Sequence { initial_state: initial.as_deref(), ..Sequence::new(shape, input) };
+        let seq = Sequence { initial_state: initial.as_deref(), hold: hold.as_deref(), ..Sequence::new(shape, input) };
         let actual = forward(&model.cell, &config, &params, &seq, Mode::Inference).unwrap().output;
         for ((what, truth), actual) in truth.iter().zip([actual.output, actual.final_state]) {
             assert_eq!(actual.len(), truth.len(), "{}: {what}", self.name);
@@ -82,7 +95,7 @@ impl Recorded {
 
         let narrow = |values: &Vec<f64>| values.iter().map(|&value| value as f32).collect::<Vec<f32>>();
         let (input, initial) = (narrow(input), initial.as_ref().map(narrow));
-        let seq = Sequence { initial_state: initial.as_deref(), ..Sequence::new(shape, &input) };
+        let seq = Sequence { initial_state: initial.as_deref(), hold: hold.as_deref(), ..Sequence::new(shape, &input) };
         let rnn = Rnn::new(ctx, model.cell.clone(), config.clone()).unwrap();
         let actual = rnn.forward_blocking(&rnn.upload(&model.params).unwrap(), &seq).unwrap();
         let tolerance = Tolerance::new(&config, shape, false);

@@ -86,7 +86,7 @@ def whole_networks() -> None:
 
 def other_tensors() -> None:
     put("checkpoint", *network(torch(4, 1, 1, prefix="a.") + torch(3, 1, 1, prefix="b.")))
-    put("projection", *network([("weight_ih_l0", [8, 1]), ("weight_hh_l0", [8, 1]), ("weight_hr_l0", [1, 2])]))
+    put("ok_lstm_projection", *network([("weight_ih_l0", [8, 1]), ("weight_hh_l0", [8, 1]), ("weight_hr_l0", [1, 2])]))
     put("weight_norm", *network([("weight_ih_l0_g", [4, 1]), ("weight_ih_l0_v", [4, 1])]))
     put("keras_gru_which", *network(keras(3, 1, 1, bias=False)))
     put("dtype_i32", *network(torch(4, 1, 1, bias=False), "I32"))

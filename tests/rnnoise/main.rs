@@ -37,7 +37,7 @@ fn on_the_reference(gru: &GruLayer, input: &[f64], shape: SeqShape) -> Vec<f64> 
     reference::forward(&gru.cell, &gru.config, &params, &seq, Mode::Inference).unwrap().output.output
 }
 
-/// The same on the GPU, held against float64 on the same f32 input.
+/// The same on the GPU, checked against float64 on the same f32 input.
 fn on_the_gpu(ctx: &Context, strategy: Strategy, gru: &GruLayer, input: &[f64], shape: SeqShape) -> Vec<f64> {
     let rnn = Rnn::new(ctx, gru.cell.clone(), gru.config.clone()).unwrap().with_strategy(strategy);
     let input: Vec<f32> = input.iter().map(|&x| x as f32).collect();

@@ -115,6 +115,19 @@ fn an_error_names_the_first_bad_step() {
     assert!(trainer.losses_blocking().unwrap()[0].is_finite());
 }
 
+/// Adam divides a rate by what is far below 1 at first: infinite, it would make NaN of every weight.
+#[test]
+fn a_rate_that_overflows_is_refused() {
+    let ctx = common::context();
+    for optimizer in [Optimizer::adam(), Optimizer::adamw()] {
+        let mut trainer = trainer(&ctx, &config(), optimizer);
+        let before = trainer.weights_blocking().unwrap();
+        let error = trainer.step(3e38).unwrap_err().to_string();
+        assert!(error.contains("learning_rate") && error.contains("3") && error.contains("inf"), "{error}");
+        assert!(trainer.weights_blocking().unwrap() == before && trainer.steps() == 0);
+    }
+}
+
 #[test]
 fn checkpoints_store_finite_numbers_and_the_count() {
     let ctx = common::context();

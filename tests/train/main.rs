@@ -3,6 +3,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod guard;
+mod half;
 mod pieces;
 mod pytorch;
 mod reference;

@@ -5,7 +5,7 @@ use tidegate::train::{
     Clip, ClipBuffers, Clipping, Embedding, EmbeddingBackward, EmbeddingForward, EmbeddingShape, IGNORE, Linear, LinearBackward,
     LinearForward, LinearShape, Loss, LossBuffers, LossShape, Objective, Optimizer, Pass, Update, UpdateBuffers,
 };
-use tidegate::{Error, Result};
+use tidegate::{DeviceBuffer, Error, Result};
 use wgpu::{Buffer, BufferBinding};
 
 use crate::common::{self, uniform};
@@ -15,17 +15,17 @@ fn whole(buffer: &Buffer) -> BufferBinding<'_> {
     buffer.as_entire_buffer_binding()
 }
 
-fn poisoned(ctx: &Context, bytes: u64) -> Buffer {
+fn poisoned(ctx: &Context, bytes: u64) -> DeviceBuffer {
     ctx.upload("poisoned", &vec![u32::MAX; (bytes / 4) as usize]).unwrap()
 }
 
 /// Values that f32 holds, on both sides.
-fn values(ctx: &Context, seed: u64, n: usize, bound: f64) -> (Vec<f64>, Buffer) {
+fn values(ctx: &Context, seed: u64, n: usize, bound: f64) -> (Vec<f64>, DeviceBuffer) {
     let narrow: Vec<f32> = uniform(seed, n, bound).into_iter().map(|x| x as f32).collect();
     (narrow.iter().copied().map(f64::from).collect(), ctx.upload("values", &narrow).unwrap())
 }
 
-fn tokens(ctx: &Context, seed: u64, n: usize, below: u32) -> (Vec<u32>, Buffer) {
+fn tokens(ctx: &Context, seed: u64, n: usize, below: u32) -> (Vec<u32>, DeviceBuffer) {
     let tokens: Vec<u32> = uniform(seed, n, 1.0).into_iter().map(|x| ((x + 1.0) / 2.0 * f64::from(below)) as u32).collect();
     let buffer = ctx.upload("tokens", &tokens).unwrap();
     (tokens, buffer)
@@ -213,8 +213,8 @@ fn updates() {
                 let buffers = UpdateBuffers {
                     params: whole(&params),
                     d_params: whole(&d_params),
-                    first_moment: kept[0].as_ref().map(whole),
-                    second_moment: kept[1].as_ref().map(whole),
+                    first_moment: kept[0].as_deref().map(whole),
+                    second_moment: kept[1].as_deref().map(whole),
                     hyper: whole(&hyper),
                 };
                 let rate = 0.01 * step as f64;

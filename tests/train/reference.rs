@@ -12,7 +12,8 @@ pub struct Chunk {
     pub labels: Vec<u32>,
     pub values: Vec<f64>,
     pub lengths: Option<Vec<u32>>,
-    /// Of every prediction, with nothing past a length.
+    pub hold: Option<Vec<u32>>,
+    /// Loss of every prediction, with nothing past a length or held.
     pub counted: Vec<bool>,
 }
 
@@ -128,7 +129,7 @@ pub fn step(
         None => chunk.features.clone(),
     };
     let mut seq = Sequence::new(shape, &input);
-    seq.lengths = chunk.lengths.as_deref();
+    (seq.lengths, seq.hold) = (chunk.lengths.as_deref(), chunk.hold.as_deref());
     seq.initial_state = state;
     let own = &params[rnn..rnn + rnn_len];
     let trace = forward(cell, network, own, &seq, Mode::Training).unwrap();

@@ -3,7 +3,7 @@
 use tidegate::train::{
     Batch, Checkpoint, Clip, Inputs, Layout, Objective, Optimizer, Readout, Targets, TrainConfig, Trainer, Weights, schedule,
 };
-use tidegate::{Cell, Context, Dtype, Gru, Lstm, Result, Rnn, RnnConfig, SeqShape, Tuning};
+use tidegate::{Cell, Context, Gru, Lstm, Params, Result, Rnn, RnnConfig, SeqShape, Sequence, Tuning};
 
 use crate::close;
 use crate::common::{self, uniform};
@@ -11,6 +11,11 @@ use crate::reference::{self, Chunk};
 
 const SHAPE: SeqShape = SeqShape { seq_len: 7, batch_size: 5 };
 const VOCABULARY: usize = 13;
+
+/// All (t, b).
+fn steps() -> impl Iterator<Item = (usize, usize)> {
+    (0..SHAPE.seq_len).flat_map(|t| (0..SHAPE.batch_size).map(move |b| (t, b)))
+}
 
 /// A model and a chunk for it.
 struct Model<C> {
@@ -27,17 +32,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
         };
         let narrow = |values: Vec<f64>| values.into_iter().map(|x| f64::from(x as f32)).collect();
         let lengths = config.ragged.then(|| words(seed, SHAPE.batch_size, SHAPE.seq_len).iter().map(|n| n + 1).collect());
+        let lengths: Option<Vec<u32>> = lengths;
+        let hold: Option<Vec<u32>> = config.holds.then(|| words(seed + 5, SHAPE.rows(), 2));
         let mut counted = vec![true; config.predictions()];
-        if let (Some(lengths), Readout::EveryStep) = (&lengths, config.readout) {
-            let lengths: &Vec<u32> = lengths;
-            for (row, counted) in counted.iter_mut().enumerate() {
-                let first = self.network.batch_first;
-                let (t, b) = if first {
-                    (row % SHAPE.seq_len, row / SHAPE.seq_len)
-                } else {
-                    (row / SHAPE.batch_size, row % SHAPE.batch_size)
-                };
-                *counted = t < lengths[b] as usize;
+        if config.readout == Readout::EveryStep {
+            for (t, b) in steps() {
+                let within = lengths.as_ref().is_none_or(|lengths| t < lengths[b] as usize);
+                let held = hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0);
+                counted[self.row(t, b)] = within && !held;
             }
         }
         Chunk {
@@ -46,8 +48,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
             labels: words(seed + 3, config.predictions(), config.out_features),
             values: narrow(uniform(seed + 4, config.predictions() * config.out_features, 1.0)),
             lengths,
+            hold,
             counted,
         }
+    }
+
+    /// Of data in the order of the inputs.
+    fn row(&self, t: usize, b: usize) -> usize {
+        if self.network.batch_first { b * SHAPE.seq_len + t } else { t * SHAPE.batch_size + b }
     }
 
     fn rnn(&self, ctx: &Context) -> Rnn {
@@ -65,14 +73,14 @@ impl<C: Cell + Clone + 'static> Model<C> {
         let (mut features, values) = (narrow(&chunk.features), narrow(&chunk.values));
         let mut tokens = chunk.tokens.clone();
         // Past a length anything may stand.
-        if let Some(lengths) = &chunk.lengths {
-            for t in 0..SHAPE.seq_len {
-                for (b, &length) in lengths.iter().enumerate().filter(|(_, length)| t >= **length as usize) {
-                    assert!(length > 0);
-                    let row = if self.network.batch_first { b * SHAPE.seq_len + t } else { t * SHAPE.batch_size + b };
-                    tokens[row] = 1_000_000;
-                    features[row * self.network.input_size] = f32::NAN;
-                }
+        for (t, b) in steps() {
+            let row = self.row(t, b);
+            let past = chunk.lengths.as_ref().is_some_and(|lengths| t >= lengths[b] as usize);
+            if past {
+                tokens[row] = 1_000_000;
+            }
+            if past || chunk.hold.as_ref().is_some_and(|hold| hold[t * SHAPE.batch_size + b] != 0) {
+                features[row * self.network.input_size] = f32::NAN;
             }
         }
         let inputs = if self.config.vocabulary.is_some() { Inputs::Tokens(&tokens) } else { Inputs::Features(&features) };
@@ -80,7 +88,7 @@ impl<C: Cell + Clone + 'static> Model<C> {
             Objective::CrossEntropy => Targets::Labels(&chunk.labels),
             Objective::MeanSquaredError => Targets::Values(&values),
         };
-        let batch = Batch { lengths: chunk.lengths.as_deref(), ..Batch::new(inputs, targets) };
+        let batch = Batch { lengths: chunk.lengths.as_deref(), hold: chunk.hold.as_deref(), ..Batch::new(inputs, targets) };
         trainer.write_batch(&batch).unwrap();
     }
 
@@ -150,8 +158,14 @@ fn gradients_agree_with_float64_and_its_differences() {
     let values = TrainConfig::new(SHAPE, Objective::MeanSquaredError, 4).with_head_bias(false);
     let config = values.clone().with_carry_state(true);
     Model { cell: Lstm::default(), network: RnnConfig::new(3, 6).with_num_layers(2), config }.check(&ctx);
+    let projected = RnnConfig::new(3, 6).with_num_layers(2).with_proj_size(4);
+    Model { cell: Lstm::default(), network: projected, config: values.clone().with_carry_state(true) }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_batch_first(true);
     Model { cell: Gru::reset_before(), network, config: values.clone().with_ragged(true) }.check(&ctx);
+    let config = tokens.clone().with_ragged(true).with_holds(true);
+    Model { cell: Gru::default(), network: both.clone().with_batch_first(true), config }.check(&ctx);
+    let config = classes.with_readout(Readout::Final).with_holds(true);
+    Model { cell: Lstm::default(), network: both.clone(), config }.check(&ctx);
     let network = RnnConfig::new(3, 6).with_direction(tidegate::Direction::Reverse);
     Model { cell: Lstm::default(), network, config: values.with_readout(Readout::Final) }.check(&ctx);
 }
@@ -355,8 +369,6 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
         let layout = Layout::new(rnn, config).unwrap();
         message(Trainer::new(rnn, config, Optimizer::adam(), &Weights::init(&layout, 1)))
     };
-    let half = rnn.clone().with_dtype(Dtype::F16).unwrap();
-    assert!(build(&half, &model.config).contains("dtype f32, this one is f16"));
     let both = Rnn::new(&ctx, Gru::default(), RnnConfig::new(5, 9).with_bidirectional(true)).unwrap();
     assert!(build(&both, &model.config).contains("`carry_state` needs direction Forward, the network has Bidirectional"));
     assert!(build(&rnn, &model.config.clone().with_log_len(0)).contains("`log_len`: 0 is outside 1..=1048576"));
@@ -381,6 +393,7 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
         (good.with_mask(&short), "`mask`: expected 35 values, got 34"),
         (good.with_reset(&short), "`reset`: expected 35 values, got 34"),
         (good.with_lengths(&[1; 5]), "need a config that is ragged"),
+        (good.with_hold(&[0; 35]), "needs a config with `holds`"),
     ] {
         let error = message(trainer.write_batch(&batch));
         assert!(error.contains(what), "{what}: {error}");
@@ -401,15 +414,52 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
     assert!(message(pollster::block_on(trainer.state())).contains("`carry_state`"));
 }
 
-/// PyTorch's CosineAnnealingLR(T_max = 10, eta_min = 0.1) and StepLR(step_size = 3, gamma = 0.5) from 1.0.
+/// What PyTorch's schedulers give from 1.0 (2.0 for the last two): tests/fixtures/train/schedules.py prints them.
 #[test]
 fn schedules_are_pytorchs() {
+    let check = |what: &str, expected: &[f64], rate: &dyn Fn(u64) -> f64| {
+        for (step, expected) in expected.iter().enumerate() {
+            assert!((rate(step as u64) - expected).abs() < 1e-12, "{what}, step {step}: {} for {expected}", rate(step as u64));
+        }
+    };
     let cosine = [1.0, 0.9779754323328192, 0.9140576474687263, 0.8145033635316129, 0.6890576474687263, 0.55];
-    for (step, rate) in cosine.into_iter().enumerate() {
-        assert!((schedule::warmup_cosine(step as u64, 0, 10, 1.0, 0.1) - rate).abs() < 1e-12, "{step}");
-    }
+    check("warm-up and cosine", &cosine, &|step| schedule::warmup_cosine(step, 0, 10, 1.0, 0.1));
+    check("CosineAnnealingLR", &cosine, &|step| schedule::cosine_annealing_lr(step, 1.0, 10, 0.1));
+    let around = [1.0, 0.55, 0.1, 0.55, 1.0, 0.55];
+    check("CosineAnnealingLR", &around, &|step| schedule::cosine_annealing_lr(step, 1.0, 2, 0.1));
     assert_eq!([10, 11, 99].map(|step| schedule::warmup_cosine(step, 0, 10, 1.0, 0.1)), [0.1; 3]);
     assert_eq!([0, 1, 3, 4].map(|step| schedule::warmup_cosine(step, 4, 10, 2.0, 0.0)), [0.5, 1.0, 2.0, 2.0]);
-    assert_eq!([0, 2, 3, 6].map(|step| schedule::step_decay(step, 1.0, 0.5, 3)), [1.0, 1.0, 0.5, 0.25]);
-    assert_eq!(schedule::step_decay(9, 0.3, 0.5, 0), 0.3);
+    check("StepLR", &[1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.25], &|step| schedule::step_lr(step, 1.0, 3, 0.5));
+    assert_eq!(schedule::step_lr(9, 0.3, 0, 0.5), 0.3);
+    check("MultiStepLR", &[1.0, 1.0, 0.1, 0.1, 0.1, 0.01], &|step| schedule::multi_step_lr(step, 1.0, &[2, 5], 0.1));
+    check("ExponentialLR", &[2.0, 1.8, 1.62, 1.458], &|step| schedule::exponential_lr(step, 2.0, 0.9));
+    check("LinearLR", &[0.5, 0.875, 1.25, 1.625, 2.0, 2.0], &|step| schedule::linear_lr(step, 2.0, 0.25, 1.0, 4));
+}
+
+/// Predictions are the head's output without dropout, and no weights move; an orthogonal start and a gate's bias go in.
+#[test]
+fn predictions_are_the_heads_output() {
+    let ctx = common::context();
+    for (readout, rows) in [(Readout::EveryStep, 5 * 2), (Readout::Final, 2)] {
+        let shape = SeqShape::new(5, 2);
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(3, 4).with_num_layers(2).with_dropout(0.5)).unwrap();
+        let config = TrainConfig::new(shape, Objective::CrossEntropy, 6).with_readout(readout);
+        let own = Params::uniform(rnn.param_layout(), 3).with_orthogonal_weights(3).with_gate_bias(rnn.cell(), "f", 1.0).unwrap();
+        let weights = Weights::init(&Layout::new(&rnn, &config).unwrap(), 1).with_rnn_params(&own).unwrap();
+        let mut trainer = Trainer::new(&rnn, &config, Optimizer::adam(), &weights).unwrap();
+        let input: Vec<f32> = uniform(2, 5 * 2 * 3, 1.0).into_iter().map(|x| x as f32).collect();
+        let found = trainer.predict_blocking(Inputs::Features(&input), None).unwrap();
+        let outputs = rnn.forward_blocking(&rnn.upload(&own).unwrap(), &Sequence::new(shape, &input)).unwrap().output;
+        let features = &outputs[outputs.len() - rows * 4..];
+        let (weight, bias) = (weights.get("head.weight").unwrap(), weights.get("head.bias").unwrap());
+        assert_eq!(found.len(), rows * 6);
+        for (i, found) in found.iter().enumerate() {
+            let (row, class) = (&features[i / 6 * 4..][..4], i % 6);
+            let expected: f32 = bias[class] + row.iter().zip(&weight[class * 4..]).map(|(x, w)| x * w).sum::<f32>();
+            assert!((found - expected).abs() < 1e-6, "{i}: {found} for {expected}");
+        }
+        assert_eq!(trainer.weights_blocking().unwrap(), weights);
+        let error = trainer.predict_blocking(Inputs::Features(&input[1..]), None).unwrap_err().to_string();
+        assert!(error.contains("`features`: expected 30 values, got 29"), "{error}");
+    }
 }

@@ -4,9 +4,8 @@ use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use js_sys::{Float32Array, Object, Promise};
-use tidegate::{Context, Output, OutputGradients, Params, Rnn, SeqShape};
+use tidegate::{Context, DeviceBuffer, Output, OutputGradients, Params, Rnn, SeqShape};
 use wasm_bindgen::prelude::*;
-use wgpu::Buffer;
 
 use crate::Result;
 use crate::arrays::{bytes, f32s, object};
@@ -25,7 +24,7 @@ pub struct Network {
 struct Shared {
     rnn: Rnn,
     params: RefCell<Params>,
-    buffer: Buffer,
+    buffer: DeviceBuffer,
 }
 
 impl Network {

@@ -11,7 +11,7 @@ use crate::arrays::{bytes, f32s, object, set};
 use crate::fields::Fields;
 use crate::options::{self, CALL, Call, NETWORK, SHAPE};
 
-/// A network in float64 on the CPU: what all results are held against. It needs no WebGPU.
+/// A network in float64 on the CPU: what all results are checked against. It needs no WebGPU.
 #[wasm_bindgen]
 pub struct Reference {
     network: options::Network,

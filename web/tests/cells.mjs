@@ -1,4 +1,4 @@
-// Every cell under every strategy, forward and backward, each tensor held against the float64 reference by `Device.check`.
+// Every cell under every strategy, forward and backward, each tensor checked against the float64 reference by `Device.check`.
 
 import { assert, random } from "./harness.mjs";
 

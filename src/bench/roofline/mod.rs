@@ -5,11 +5,12 @@ mod kernels;
 
 use serde::Serialize;
 use web_time::Instant;
-use wgpu::{BindGroup, BindGroupLayout, Buffer, BufferUsages, ComputePipeline, Features};
+use wgpu::{BindGroup, BindGroupLayout, BufferUsages, ComputePipeline, Features};
 
 use super::clock::{self, milliseconds};
 use super::workload::Workload;
 use crate::error::{Error, Result};
+use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::gpu::owned::OwnedBuffers;
@@ -38,7 +39,7 @@ pub struct Roofline {
 
 /// What one run should take, so that its start and end do not count; well within any watchdog.
 const ENOUGH_MS: f64 = 20.0;
-/// The best of so many is taken: all that disturbs makes it slower.
+/// The best of this many runs counts: any disturbance makes one slower.
 const RUNS: usize = 5;
 /// Bytes of each buffer, as far as the device has them: more than four times any GPU's cache.
 const BYTES: u64 = 1 << 30;
@@ -102,7 +103,7 @@ impl Roofline {
         [arithmetic, workload.bytes() / gbytes].map(|time| time * 1e-6)
     }
 
-    /// Of the time that a run took, the part that the device's peaks would have taken.
+    /// The part of a run's time that the device's peaks would have taken.
     pub(super) fn fraction(&self, workload: &Workload, cooperative: bool, ms: f64) -> f64 {
         let [arithmetic, memory] = self.least_ms(workload, cooperative);
         arithmetic.max(memory) / ms
@@ -115,7 +116,7 @@ struct Peaks<'a> {
     _owned: OwnedBuffers,
     layout: BindGroupLayout,
     group: BindGroup,
-    rounds: Buffer,
+    rounds: DeviceBuffer,
     bytes: u64,
     groups: u32,
     warm_up: WarmUp,
@@ -203,7 +204,7 @@ impl<'a> Peaks<'a> {
         }
     }
 
-    /// FLOP/s · 10⁻⁹ of a kernel that does so many FLOPs a round.
+    /// FLOP/s · 10⁻⁹ of a kernel, from its FLOPs a round.
     async fn rate(&self, kernel: &ComputePipeline, flops: f64) -> Result<f64> {
         // Not counted: a first dispatch may compile.
         self.time(kernel, [16, 0], self.groups, 1).await?;
@@ -262,7 +263,7 @@ impl<'a> Peaks<'a> {
         Ok(best)
     }
 
-    /// Milliseconds of so many dispatches, one after the other.
+    /// Milliseconds of a number of dispatches, one after the other.
     async fn time(&self, kernel: &ComputePipeline, sizes: [u32; 2], groups: u32, passes: u32) -> Result<f64> {
         self.ctx.queue().write_buffer(&self.rounds, 0, bytemuck::cast_slice(&sizes));
         let mut encoder = self.ctx.device().create_command_encoder(&Default::default());
@@ -281,7 +282,7 @@ impl<'a> Peaks<'a> {
 }
 
 /// Two buffers, as large as are wanted and to be had.
-fn buffers(ctx: &Context) -> Result<[Buffer; 2]> {
+fn buffers(ctx: &Context) -> Result<[DeviceBuffer; 2]> {
     let limits = ctx.device().limits();
     let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
     let mut bytes = (if ctx.is_software() { BYTES_ON_CPU } else { BYTES }).min(most) / 16 * 16;

@@ -1,12 +1,11 @@
 //! `tidegate devices`.
 
-use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use serde::Serialize;
 use tidegate::bench::Description;
 use wgpu::{Adapter, Features};
 
 use crate::args::device;
+use crate::args::text::wrap;
 use crate::{Result, print};
 
 #[derive(Debug, clap::Args)]
@@ -66,7 +65,7 @@ impl Listed {
         let (info, features, limits) = (adapter.get_info(), adapter.features(), adapter.limits());
         Self {
             id: number.to_string(),
-            description: Description::adapter(&info),
+            description: Description { api_version: device::api_version(adapter), ..Description::adapter(&info) },
             software: info.device_type == wgpu::DeviceType::Cpu,
             default,
             features: Some(FeatureList {
@@ -88,6 +87,20 @@ impl Listed {
         }
     }
 
+    /// What `--device` takes and the name, and below it what there is to know.
+    fn text(&self) -> String {
+        let Description { device: name, backend, driver, api_version, device_type } = &self.description;
+        let default = if self.default { " (default)" } else { "" };
+        let api_version = api_version.as_deref().map_or_else(String::new, |version| format!(" {version}"));
+        let lines = [
+            format!("{}{default}: {name}", self.id),
+            format!("  {device_type}, {backend}{api_version}, {driver}"),
+            format!("  {}", self.features()),
+            format!("  {}", self.limits()),
+        ];
+        lines.iter().filter(|line| !line.trim().is_empty()).map(|line| wrap(line)).collect()
+    }
+
     fn features(&self) -> String {
         let Some(features) = &self.features else { return "float64".into() };
         let named = [
@@ -96,17 +109,17 @@ impl Listed {
             (features.f16, "f16"),
             (features.subgroups, "subgroups"),
         ];
-        named.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect::<Vec<_>>().join("\n")
+        named.iter().filter(|(has, _)| *has).map(|(_, name)| *name).collect::<Vec<_>>().join(", ")
     }
 
     fn limits(&self) -> String {
         let Some(limits) = &self.limits else { return String::new() };
         format!(
-            "buffer {}\nbinding {}\nworkgroup memory {}\nworkgroup {} invocations\nsubgroup {} to {}",
+            "buffers of {}, bindings of {}, workgroups of {} threads and {}, subgroups of {} to {}",
             bytes(limits.max_buffer_size),
             bytes(limits.max_storage_buffer_binding_size),
-            bytes(limits.max_compute_workgroup_storage_size.into()),
             limits.max_compute_invocations_per_workgroup,
+            bytes(limits.max_compute_workgroup_storage_size.into()),
             limits.subgroup_min_size,
             limits.subgroup_max_size,
         )
@@ -136,13 +149,6 @@ pub fn run(args: &Args) -> Result<()> {
         let listing = Listing { schema: 1, tidegate_version: env!("CARGO_PKG_VERSION"), devices };
         return print(&format!("{}\n", serde_json::to_string_pretty(&listing)?));
     }
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(["--device", "name", "type", "backend", "driver", "features", "limits"]);
-    for device in &devices {
-        let id = if device.default { format!("{} (default)", device.id) } else { device.id.clone() };
-        let Description { device: name, backend, driver, device_type } = device.description.clone();
-        table.add_row([id, name, device_type.into(), backend, driver, device.features(), device.limits()]);
-    }
-    print(&format!("{table}\n"))?;
+    print(&devices.iter().map(Listed::text).collect::<String>())?;
     if adapters.is_empty() { print(&format!("{}\n", device::GET_ADAPTER)) } else { Ok(()) }
 }

@@ -63,8 +63,9 @@ fn of_model(model: &Model) -> String {
     let direction = format!("{:?}", config.direction).to_lowercase();
     let (cell, layers) = (model.cell.name(), config.num_layers);
     let bias = if config.bias { "with" } else { "without" };
+    let projected = if config.proj_size > 0 { format!(" projected to {}", config.proj_size) } else { String::new() };
     format!(
-        "{cell}, input {}, hidden {}, {layers} layer{}, {direction}, {bias} bias, {} parameters",
+        "{cell}, input {}, hidden {}{projected}, {layers} layer{}, {direction}, {bias} bias, {} parameters",
         config.input_size,
         config.hidden_size,
         if layers == 1 { "" } else { "s" },

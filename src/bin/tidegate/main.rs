@@ -10,21 +10,18 @@ mod html;
 mod inspect;
 mod run;
 
-use std::io::{ErrorKind, Write};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use args::exit;
-
-/// What ends a command: its text is the one line that the user sees.
-type Failure = Box<dyn std::error::Error>;
-type Result<T, E = Failure> = std::result::Result<T, E>;
+pub(crate) use args::{Failure, Result, complain, print};
 
 /// Recurrent networks on any GPU.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -50,10 +47,12 @@ enum Command {
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        // Nothing was asked, so nothing is wrong.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            return finish(print(&help.to_string()));
+        }
         Err(error) if error.use_stderr() => {
-            // clap's message ends at the first blank line; usage and hints follow.
-            let text = error.to_string();
-            complain(text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: "));
+            complain(&usage_error(&error));
             return ExitCode::from(2);
         }
         Err(help) => return finish(print(&help.to_string())),
@@ -75,6 +74,23 @@ fn main() -> ExitCode {
     }))
 }
 
+/// What is wrong with a command line, and what was probably meant.
+fn usage_error(error: &clap::Error) -> String {
+    // clap's message ends at the first blank line; usage and hints follow.
+    let text = error.to_string();
+    let text = text.split("\n\n").next().unwrap_or_default().trim_start_matches("error: ");
+    let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let meant = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(one) => Some(one.as_str()),
+        ContextValue::Strings(some) => some.first().map(String::as_str),
+        _ => None,
+    });
+    match meant {
+        Some(meant) => format!("{text}; did you mean {}?", meant.trim()),
+        None => text.into(),
+    }
+}
+
 fn finish(result: Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -82,21 +98,5 @@ fn finish(result: Result<()>) -> ExitCode {
             complain(&failure.to_string());
             exit::code(&failure)
         }
-    }
-}
-
-/// One line on stderr, whatever names from files or texts from drivers hold.
-fn complain(text: &str) {
-    let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    let line: String = line.chars().filter(|c| !c.is_control()).collect();
-    // There is nobody left to tell if this fails.
-    let _ = writeln!(std::io::stderr(), "tidegate: {line}");
-}
-
-/// Writes to stdout. A reader that has seen enough, such as `head`, is no failure.
-fn print(text: &str) -> Result<()> {
-    match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot write to stdout: {error}").into()),
-        _ => Ok(()),
     }
 }

@@ -1,16 +1,11 @@
 //! A node on host data: ONNX's shapes and names in, [`Sequence`]s to run, ONNX's shapes and names out.
 
-use std::collections::BTreeMap;
-
 use super::node::Node;
 use super::operator::Attributes;
-use super::tensor::Tensor;
+use super::tensor::{Tensor, Tensors};
 use crate::error::{Error, Result, check_len};
 use crate::import::Model;
 use crate::network::sequence::{Output, SeqShape, Sequence, state_len};
-
-/// Tensors under the graph's names.
-pub type Tensors = BTreeMap<String, Tensor>;
 
 /// What a node is to do on some tensors: run its [`parts`](Call::parts), each a network on its [`sequence`](Call::sequence), by
 /// [`Rnn::forward`](crate::Rnn::forward) or by the reference; [`outputs`](Call::outputs) then gives the node's own.
@@ -22,6 +17,7 @@ pub struct Call {
     parts: Vec<Part>,
     attributes: Attributes,
     /// ONNX's name and the graph's.
+    inputs: Vec<(&'static str, String)>,
     outputs: Vec<(&'static str, String)>,
 }
 
@@ -70,7 +66,8 @@ impl Node<'_> {
             state.check_shape(name, &state_shape)?;
             states.push(Some(state.floats(name)?.to_vec()));
         }
-        let mut call = Call { shape, input, lengths, parts: Vec::new(), outputs: Vec::new(), attributes };
+        let mut call = Call { shape, input, lengths, parts: Vec::new(), inputs: Vec::new(), outputs: Vec::new(), attributes };
+        call.inputs = taken.into_iter().map(|(role, name)| (role, name.to_string())).collect();
         call.outputs = self.outputs().into_iter().map(|(role, name)| (role, name.to_string())).collect();
         let mut first = 0;
         for model in models {
@@ -158,6 +155,16 @@ impl Call {
         self.lengths.as_deref()
     }
 
+    /// The graph's name of an input, by ONNX's.
+    pub(super) fn input_name(&self, role: &str) -> Option<&str> {
+        self.inputs.iter().find(|(known, _)| *known == role).map(|(_, name)| &**name)
+    }
+
+    /// ONNX's name of each output and the graph's.
+    pub(super) fn output_names(&self) -> &[(&'static str, String)] {
+        &self.outputs
+    }
+
     /// The graph's name of `Y`.
     pub(super) fn y_name(&self) -> Option<&str> {
         self.outputs.iter().find(|(role, _)| *role == "Y").map(|(_, name)| &**name)
@@ -179,14 +186,14 @@ impl Call {
     }
 
     /// `[S, D, B, H]` of the directions from `first` on that a model has, out of the node's `initial_h` and `initial_c`.
-    fn state_block(&self, model: &Model, first: usize, states: &[Option<Vec<f32>>]) -> Vec<f32> {
+    pub(super) fn state_block(&self, model: &Model, first: usize, states: &[Option<impl AsRef<[f32]>>]) -> Vec<f32> {
         let hidden = model.config.hidden_size;
         let mut block = Vec::with_capacity(state_len_of(model, self.shape));
         for state in &states[..model.cell.spec().states.len()] {
             for d in first..first + model.config.num_directions() {
                 for b in 0..self.shape.batch_size {
                     match state {
-                        Some(state) => block.extend_from_slice(&state[self.state_row(d, b) * hidden..][..hidden]),
+                        Some(state) => block.extend_from_slice(&state.as_ref()[self.state_row(d, b) * hidden..][..hidden]),
                         None => block.resize(block.len() + hidden, 0.0),
                     }
                 }
@@ -196,7 +203,7 @@ impl Call {
     }
 
     /// Row of H values in the node's states.
-    fn state_row(&self, d: usize, b: usize) -> usize {
+    pub(super) fn state_row(&self, d: usize, b: usize) -> usize {
         if self.attributes.layout { b * self.attributes.num_directions() + d } else { d * self.shape.batch_size + b }
     }
 }

@@ -17,7 +17,7 @@ impl Files {
         Self(Some(folder.unwrap_or(Path::new(".")).into()))
     }
 
-    /// The data of a tensor that lie in a file, of which so many bytes are expected. None but these are read.
+    /// The data of a tensor in a file, `expected` bytes of it; nothing else is read.
     pub fn read(&self, name: &str, proto: &TensorProto, expected: usize) -> Result<Vec<u8>> {
         let wrong = |what: String| Error::Onnx(format!("`{name}`: {what}"));
         let entry = |key: &str| proto.external_data.iter().find(|entry| entry.key == key).map(|entry| &*entry.value);

@@ -19,9 +19,13 @@
 
 mod call;
 mod external;
+mod gradients;
 mod host;
+mod models;
+mod names;
 mod node;
 mod operator;
+mod progress;
 mod proto;
 mod quantized;
 mod run;
@@ -36,13 +40,15 @@ use std::sync::Arc;
 use prost::Message;
 use prost::bytes::Bytes;
 
-pub use call::{Call, Part, Tensors};
+pub use call::{Call, Part};
+pub use gradients::PartGradients;
 pub use node::Node;
-pub use tensor::{Tensor, Values};
+pub use tensor::{Tensor, Tensors, Values};
 
 use crate::error::{Error, Result};
 use external::Files;
-use proto::{AttributeProto, GraphProto, ModelProto, NodeProto, ValueInfo};
+use names::{describe, describe_input, is_onnx};
+use proto::{AttributeProto, GraphProto, ModelProto};
 use scope::{Scope, Setting};
 
 /// Since 7 RNN, LSTM and GRU compute the same; 14 added `layout`, 22 a type. LAST_OPSET is the latest that was looked at.
@@ -78,7 +84,7 @@ impl Graph {
         let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
         if !(FIRST_IR..=LAST_IR).contains(&model.ir_version) {
             let version = model.ir_version;
-            return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are known here")));
+            return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are supported")));
         }
         let mut versions = model.opset_import.iter().filter(|opset| is_onnx(&opset.domain));
         match versions.next().map(|opset| opset.version) {
@@ -87,7 +93,7 @@ impl Graph {
                 Ok(Self { graph, opset, files: Files::default(), bytes: bytes.len() })
             }
             Some(version) => {
-                Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are known here")))
+                Err(Error::Onnx(format!("opset {version} is imported; {FIRST_OPSET} to {LAST_OPSET} are supported")))
             }
             None => Err(Error::Onnx("no opset of ai.onnx is imported".into())),
         }
@@ -144,7 +150,7 @@ impl Graph {
         }
         let made: BTreeSet<&str> = node.outputs().iter().map(|(_, name)| *name).collect();
         if let Some(name) = self.outputs().find(|name| !made.contains(name)) {
-            return Err(Error::Onnx(format!("the graph's output `{name}` is none of its node's")));
+            return Err(Error::Onnx(format!("the graph's output `{name}` is not an output of its node")));
         }
         Ok(node)
     }
@@ -192,31 +198,4 @@ fn check_names(graph: &GraphProto) -> Result<()> {
     }
     let attributes = graph.node.iter().flat_map(|node| &node.attribute);
     attributes.flat_map(AttributeProto::subgraphs).try_for_each(check_names)
-}
-
-/// Whether a domain is that of ONNX's own operators.
-fn is_onnx(domain: &str) -> bool {
-    matches!(domain, "" | "ai.onnx")
-}
-
-fn describe_input(value: &ValueInfo) -> String {
-    let Some(tensor) = value.r#type.as_ref().and_then(|declared| declared.tensor_type.as_ref()) else {
-        return format!("`{}`", value.name);
-    };
-    let size = |dim: &proto::Dimension| match dim.dim_value {
-        Some(size) => size.to_string(),
-        None if dim.dim_param.is_empty() => "?".into(),
-        None => dim.dim_param.clone(),
-    };
-    let shape = tensor.shape.as_ref().map(|shape| shape.dim.iter().map(size).collect::<Vec<_>>().join(", "));
-    let shape = shape.map_or(String::new(), |shape| format!(" [{shape}]"));
-    format!("`{}` {}{shape}", value.name, proto::type_name(tensor.elem_type))
-}
-
-/// A node in words: its operator, with its domain unless that is ONNX's own, and its name if it has one.
-fn describe(node: &NodeProto) -> String {
-    let domain = if is_onnx(&node.domain) { String::new() } else { format!("{}.", node.domain) };
-    let name = if node.name.is_empty() { String::new() } else { format!(" `{}`", node.name) };
-    // Names may hold anything; a message is one line.
-    format!("{domain}{}{name}", node.op_type).escape_debug().to_string()
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prost::bytes::Bytes;
 
-use super::is_onnx;
+use super::names::is_onnx;
 use super::proto::{ATTRIBUTE_TYPES, AttributeProto, NodeProto, TensorProto};
 use crate::cell::activation::Activation;
 use crate::cell::{Cell, Elman, Gru, Lstm};
@@ -141,7 +141,7 @@ impl Attributes {
                 ("input_forget", operator) if operator.is_lstm() => attributes.input_forget = flag(attribute)?,
                 // "when linear_before_reset != 0".
                 ("linear_before_reset", Operator::Gru) => attributes.linear_before_reset = int(attribute)? != 0,
-                _ => return Err(wrong(name, &format!("is none of {}", node.op_type))),
+                _ => return Err(wrong(name, &format!("is not an attribute of {}", node.op_type))),
             }
         }
         attributes.activations = activations(operator, attributes.num_directions(), names, alpha, beta)?;
@@ -152,7 +152,7 @@ impl Attributes {
         if self.direction == Direction::Bidirectional { 2 } else { 1 }
     }
 
-    /// Of `initial_h` and the other states.
+    /// Shape of `initial_h` and the other states.
     pub fn state_shape(&self, batch_size: usize, hidden_size: usize) -> [usize; 3] {
         let directions = self.num_directions();
         if self.layout { [batch_size, directions, hidden_size] } else { [directions, batch_size, hidden_size] }

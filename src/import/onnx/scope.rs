@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use super::external::Files;
 use super::host::{self, Array, Budget};
+use super::names::describe;
 use super::proto::{GraphProto, NodeProto, TensorProto, ValueInfo};
-use super::{describe, operator, tensor};
+use super::{operator, tensor};
 use crate::error::{Error, Result};
 
 /// What all graphs of a model share.
@@ -53,7 +54,7 @@ impl Blocked<'_> {
         let text = match self {
             Self::Input(name) => format!("the graph's input `{name}`"),
             Self::Node(node) => describe(node),
-            Self::Cycle(name) => format!("`{name}`, which hangs on itself: the graph has a cycle"),
+            Self::Cycle(name) => format!("`{name}`, which depends on itself: the graph has a cycle"),
             Self::Nothing(name) => {
                 format!("`{name}`, which is neither an initializer nor an input of the graph, and no node makes it")
             }
@@ -72,7 +73,7 @@ pub struct Step<'a> {
 impl<'a> Scope<'a> {
     pub fn new(graph: &'a GraphProto, parent: Option<Arc<Self>>, setting: Setting<'a>) -> Arc<Self> {
         let mut defined = HashMap::new();
-        // Of several the last stands: an input rather than its default, either rather than a node's output.
+        // If there are several the last one counts: an input rather than its default, either rather than a node's output.
         for node in graph.node.iter().rev() {
             defined.extend(node.output.iter().filter(|name| !name.is_empty()).map(|name| (&**name, Source::Node(node))));
         }
@@ -221,7 +222,7 @@ impl<'a> Step<'a> {
         for name in &self.node.input {
             let input = if name.is_empty() { None } else { values.get(&self.scope, name, budget)? };
             if input.is_none() && !name.is_empty() {
-                return Err(Error::Onnx(format!("{}: its input `{name}` is not there", describe(self.node))));
+                return Err(Error::Onnx(format!("{}: its input `{name}` is missing", describe(self.node))));
             }
             inputs.push(input);
         }

@@ -3,18 +3,16 @@
 use std::collections::HashSet;
 use std::slice;
 
-use super::call::{Call, Part, Tensors};
+use super::call::{Call, Part};
 use super::host::{Array, Budget, Data};
 use super::node::Node;
-use super::run::{Run, needs};
+use super::progress::{Run, WINDOW, needs};
 use super::scope::{Step, Values};
-use super::tensor::{Tensor, Values as TensorValues};
+use super::tensor::{Tensor, Tensors, Values as TensorValues};
 use crate::error::Result;
 use crate::import::Model;
 use crate::{Output, ParamLayout, Params, Sequence};
 
-/// Most steps that are looked at at a time.
-pub const WINDOW: usize = 1000;
 /// Most values of an output that is followed to the next layer: as floats their places are exact.
 const MOST: usize = 1 << 24;
 

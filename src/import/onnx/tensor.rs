@@ -1,6 +1,7 @@
 //! Tensors, as the file holds them and as callers give and get them.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use half::{bf16, f16};
 
@@ -10,7 +11,10 @@ use super::proto::{
     BFLOAT16, BOOL, DOUBLE, FLOAT, FLOAT16, INT8, INT16, INT32, INT64, TensorProto, UINT8, UINT16, UINT32, UINT64, type_name,
 };
 use crate::error::{Error, Result};
-use crate::import::MAX_DIMENSIONS;
+use crate::import::safetensors::MAX_DIMENSIONS;
+
+/// Tensors under the graph's names.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// A tensor on the host, row-major.
 #[derive(Debug, Clone, PartialEq)]

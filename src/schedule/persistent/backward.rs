@@ -12,6 +12,11 @@ use super::emit::{self, Staging};
 use super::layout::Layout;
 use super::tile::Tile;
 
+/// How the shader sends a gate's gradient, and how it does where the exchange goes by fours.
+pub(super) const SEND: &str = "atomicStore(&exchange[exchange_index(step, direction, b, gate_row)], encode(value));";
+pub(super) const SEND_BY_FOURS: &str =
+    "let at = exchange_index(step, direction, b, gate_row);\n    exchange[at / 4u][at % 4u] = encode(value);";
+
 /// Workgroup memory and the entry point, to stand behind `recurrence/persistent_backward` and the cell.
 pub(super) fn text(layout: &Layout, in_turn: bool) -> String {
     let mut w = String::new();
@@ -126,10 +131,14 @@ if finishes {{ x = before(step, direction, b, unit); }}",
     /// from the dispatch before.
     fn stage(self, w: &mut String, phase: usize, number: u32) {
         let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
-        let staging = Staging { tile, prefix: "s", start: "0u", per_word: 1 };
+        let per_word = if self.layout.vectors { 4 } else { 1 };
+        let staging = Staging { tile, prefix: "s", start: "0u", per_word };
+        let of_word = if self.layout.vectors { " / 4u" } else { "" };
         let valid = |row: &str, k: &str| format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates);
-        let from = |step: &str| format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden);\n", part.first);
-        let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden + {k}");
+        let from = |step: &str| {
+            format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden){of_word};\n", part.first)
+        };
+        let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
         if number == 2 {
             w.push_str(&from("step"));
             staging.wait(w, at, valid, None);
@@ -156,7 +165,14 @@ mod tests {
     use crate::schedule::persistent::{PersistentTarget, persistent_kernels};
 
     fn backward(cell: &str, subgroup_min: u32) -> String {
-        let target = PersistentTarget { vendor: "nvidia", subgroup_min, threads: 1024, memory: 48 << 10, workgroups: 132 };
+        let target = PersistentTarget {
+            vendor: "nvidia",
+            subgroup_min,
+            threads: 1024,
+            memory: 48 << 10,
+            workgroups: 132,
+            by_fours: false,
+        };
         let cell = cell::by_name(cell).expect("a cell");
         let kernels = persistent_kernels(&*cell, target, 512, 16).expect("a vendor");
         kernels.into_iter().find(|kernel| kernel.backward).expect("a layout").wgsl

@@ -29,7 +29,7 @@ pub(super) struct Staging<'a> {
     pub prefix: &'a str,
     /// Expression of where in `staged` it begins.
     pub start: &'a str,
-    /// Numbers in a word: 1, or 2 for f16.
+    /// Numbers in a word: 1, or 2 for f16, or 4 where the exchange goes by fours.
     pub per_word: u32,
 }
 
@@ -95,13 +95,17 @@ impl Staging<'_> {
                 let valid = mine.as_ref().map_or(valid.clone(), |mine| format!("({mine}) & {valid}"));
                 let _ = writeln!(w, "let {p}at{i} = select(idle, {}, {valid});", at(row, k));
             }
+            let by_four = self.per_word == 4;
+            let load = |i| if by_four { format!("exchange[{p}at{i}]") } else { format!("atomicLoad(&exchange[{p}at{i}])") };
             for i in 0..words.len() {
-                let _ = writeln!(w, "var {p}v{i} = atomicLoad(&exchange[{p}at{i}]);");
+                let _ = writeln!(w, "var {p}v{i} = {};", load(i));
             }
-            let all: Vec<_> = (0..words.len()).map(|i| format!("({p}v{i} != 0u)")).collect();
+            let is_there = |i| if by_four { format!("all({p}v{i} != vec4u())") } else { format!("({p}v{i} != 0u)") };
+            let all: Vec<_> = (0..words.len()).map(is_there).collect();
             let _ = writeln!(w, "var {p}polls = 0u;\nloop {{\nif gave_up || ({}) {{ break; }}", all.join(" & "));
             for i in 0..words.len() {
-                let _ = writeln!(w, "if {p}v{i} == 0u {{ {p}v{i} = atomicLoad(&exchange[{p}at{i}]); }}");
+                let lacks = if by_four { format!("any({p}v{i} == vec4u())") } else { format!("{p}v{i} == 0u") };
+                let _ = writeln!(w, "if {lacks} {{ {p}v{i} = {}; }}", load(i));
             }
             let _ = writeln!(w, "{p}polls++;\nif in_vain({p}polls) {{ gave_up = true; }}\n}}");
             for (i, word) in words.iter().enumerate() {
@@ -130,7 +134,10 @@ impl Staging<'_> {
                 let _ = writeln!(w, "var {p}n{i}_{n} = 0.0;\nif {valid} {{ {p}n{i}_{n} = {}; }}", value(row, k));
             }
             let values: Vec<_> = (0..numbers.len()).map(|n| format!("{p}n{i}_{n}")).collect();
-            let value = if self.per_word == 1 { values[0].clone() } else { format!("vec2f({})", values.join(", ")) };
+            let value = match self.per_word {
+                1 => values[0].clone(),
+                n => format!("vec{n}f({})", values.join(", ")),
+            };
             let cut = cut.map(|cut| cut(row));
             self.put(w, word, &value, false, cut.as_deref());
         }
@@ -139,18 +146,18 @@ impl Staging<'_> {
     fn put(&self, w: &mut String, Word { row, k, mine }: &Word, value: &str, coded: bool, cut: Option<&str>) {
         let (start, quads) = (self.start, self.tile.k() / 4);
         let at = format!("staged[{start} + {row} * {quads}u + {k} / 4u]");
-        let halves = self.per_word == 2;
-        let value = match (coded, halves) {
+        let value = match (coded, self.per_word) {
             (false, _) => value.into(),
-            (true, false) => format!("decode({value})"),
-            (true, true) => format!("decode_halves({value})"),
+            (true, 2) => format!("decode_halves({value})"),
+            (true, 4) => format!("bitcast<vec4f>({value} - vec4u(1u))"),
+            (true, _) => format!("decode({value})"),
         };
-        let zero = if halves { "vec2f()" } else { "0.0" };
+        let zero = ["0.0", "vec2f()", "vec4f()"][self.per_word as usize / 2];
         let value = cut.map_or(value.clone(), |cut| format!("select({value}, {zero}, {cut})"));
-        let put = if halves {
-            format!("let pair = {value}; {at}[{k} % 4u] = pair.x; {at}[{k} % 4u + 1u] = pair.y;")
-        } else {
-            format!("{at}[{k} % 4u] = {value};")
+        let put = match self.per_word {
+            2 => format!("let pair = {value}; {at}[{k} % 4u] = pair.x; {at}[{k} % 4u + 1u] = pair.y;"),
+            4 => format!("{at} = {value};"),
+            _ => format!("{at}[{k} % 4u] = {value};"),
         };
         let _ = match mine {
             Some(mine) => writeln!(w, "if {mine} {{ {put} }}"),

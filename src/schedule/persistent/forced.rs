@@ -1,23 +1,27 @@
 //! Layouts other than the formula's, and those of another vendor's devices: for tests, and for `tidegate bench` to compare.
 
+use std::fmt;
 use std::str::FromStr;
 
-use super::device::{Device, Vendor};
 use super::layout::Layout;
-use crate::error::{Error, Result};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// What is forced; the rest is the formula's. Its text is such as `vendor=nvidia workgroups=128 units=8 back-units=16`: what begins
 /// with `back-` is backward's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub(crate) struct Forced {
     pub vendor: Option<Vendor>,
     pub workgroups: Option<u32>,
-    directions: [Numbers; 2],
+    /// Whether the exchange goes by fours, where H is a multiple of four.
+    pub vectors: bool,
+    pub(super) directions: [Numbers; 2],
 }
 
 /// 0 where the formula's stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Numbers {
+pub(super) struct Numbers {
     threads: u32,
     units: u32,
     along: u32,
@@ -25,7 +29,7 @@ struct Numbers {
     teams: u32,
 }
 
-const KEYS: &str = "vendor, workgroups, and with or without `back-` threads, units, along, rows, teams";
+const KEYS: &str = "vendor, workgroups, exchange, and with or without `back-` threads, units, along, rows, teams";
 
 fn unknown(kind: &'static str, name: &str, known: &str) -> Error {
     Error::UnknownName { kind, name: name.into(), known: known.into() }
@@ -40,6 +44,11 @@ impl FromStr for Forced {
             let (key, value) = word.split_once('=').ok_or_else(|| unknown("layout", word, KEYS))?;
             if key == "vendor" {
                 forced.vendor = Some(Vendor::by_name(value)?);
+                continue;
+            }
+            if key == "exchange" {
+                let known = [("words", false), ("vectors", true)].into_iter().find(|(name, _)| *name == value);
+                forced.vectors = known.ok_or_else(|| unknown("exchange", value, "words, vectors"))?.1;
                 continue;
             }
             let number = value.parse().ok().filter(|&number| number > 0);
@@ -65,13 +74,70 @@ impl FromStr for Forced {
     }
 }
 
+impl Numbers {
+    fn named(self) -> [(&'static str, u32); 5] {
+        let Self { threads, units, along, rows, teams } = self;
+        [("threads", threads), ("units", units), ("along", along), ("rows", rows), ("teams", teams)]
+    }
+}
+
+impl fmt::Display for Forced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = Vec::new();
+        words.extend(self.vendor.map(|vendor| format!("vendor={}", vendor.name())));
+        words.extend(self.workgroups.map(|count| format!("workgroups={count}")));
+        words.extend(self.vectors.then(|| "exchange=vectors".to_string()));
+        for (numbers, prefix) in self.directions.iter().zip(["", "back-"]) {
+            let forced = numbers.named().into_iter().filter(|(_, number)| *number > 0);
+            words.extend(forced.map(|(key, number)| format!("{prefix}{key}={number}")));
+        }
+        f.write_str(&words.join(" "))
+    }
+}
+
+impl TryFrom<String> for Forced {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Forced> for String {
+    fn from(forced: Forced) -> Self {
+        forced.to_string()
+    }
+}
+
 impl Forced {
-    pub(in crate::schedule) fn device(self, device: Device) -> Device {
-        Device { vendor: self.vendor.unwrap_or(device.vendor), ..device }
+    #[cfg(test)]
+    pub const NONE: Self = Self {
+        vendor: None,
+        workgroups: None,
+        vectors: false,
+        directions: [Numbers { threads: 0, units: 0, along: 0, rows: 0, teams: 0 }; 2],
+    };
+
+    /// Everything of these layouts, one of a direction of time.
+    pub(super) fn to(layouts: &[Layout]) -> Self {
+        let mut forced = Self::default();
+        for &Layout { threads, units, along, rows, teams, backward, .. } in layouts {
+            forced.directions[usize::from(backward)] = Numbers { threads, units, along, rows, teams };
+        }
+        forced
+    }
+
+    pub(in crate::schedule) fn device(self, device: DeviceProfile) -> DeviceProfile {
+        DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
     /// A layout with these numbers for H and B, refused where they contradict each other.
-    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: Device) -> Result<Layout> {
+    pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: DeviceProfile) -> Result<Layout> {
+        if self.vectors && !device.decorations {
+            let limit = Limit::Feature("coherent and volatile buffers for `exchange=vectors`");
+            return Err(Error::Limit { limit, needed: 1, actual: 0 });
+        }
+        let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             return Ok(layout);
@@ -103,7 +169,7 @@ impl Forced {
         ];
         for (limit, needed, actual) in limits {
             if needed > actual {
-                return Err(Error::Limit { limit: limit.into(), needed, actual });
+                return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
         }
         match forced.tile(0, device.in_turn).fault() {
@@ -122,7 +188,12 @@ mod tests {
         let forced: Forced = "vendor=amd workgroups=128 units=8 back-units=16".parse().unwrap();
         assert_eq!((forced.vendor, forced.workgroups), (Some(Vendor::Amd), Some(128)));
         assert_eq!(forced.directions.map(|numbers| numbers.units), [8, 16]);
-        for (text, part) in [("vendor=intl", "intl"), ("units=0", "0"), ("unit=3", "unit"), ("units", "units")] {
+        for text in ["vendor=amd workgroups=128 units=8 back-units=16", "exchange=vectors threads=256 back-rows=2", ""] {
+            assert_eq!(text.parse::<Forced>().unwrap().to_string(), text);
+        }
+        for (text, part) in
+            [("vendor=intl", "intl"), ("exchange=fours", "fours"), ("units=0", "0"), ("unit=3", "unit"), ("units", "units")]
+        {
             let error = text.parse::<Forced>().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

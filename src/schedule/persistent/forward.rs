@@ -25,7 +25,7 @@ impl<'a> Body<'a> {
     pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool) -> Self {
         let one_turn = layout.team_rows <= layout.rows;
         let body = Self { cell, layout, in_turn, one_turn, halves: false };
-        Self { halves: halves && body.pairs(), ..body }
+        Self { halves: halves && !layout.vectors && body.pairs(), ..body }
     }
 
     /// Whether two neighbouring units are finished by lanes that may shuffle.
@@ -274,6 +274,8 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
             }
             let _ = writeln!(w, "}}\nvar cut{slot} = false;\nif sizes.has_reset == 1u {{");
             let _ = writeln!(w, "if on{slot} {{ cut{slot} = enters_cut(direction, t, b{slot}); }}\n}}");
+            let _ = writeln!(w, "var link{slot} = 0u;\nif sizes.has_hold != 0u {{");
+            let _ = writeln!(w, "if on{slot} {{ link{slot} = marks[link_index(direction, t, b{slot})]; }}\n}}");
             if !self.one_turn && phase.number == 2 {
                 for gate in 0..phase.first {
                     let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");
@@ -322,10 +324,11 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
     /// `state` before the chunk.
     fn stage(&self, w: &mut String, phase: &Phase) {
         let tile = self.tile();
-        let staging = Staging { tile, prefix: "p", start: "stage", per_word: if self.halves { 2 } else { 1 } };
+        let per_word = self.per_word();
+        let staging = Staging { tile, prefix: "p", start: "stage", per_word };
         let valid = |row: &str, k: &str| format!("(row + {row} < row_end) & ({k} < sizes.hidden)");
         let (base, stride) = ("base", self.stride());
-        let number = |k: &str| if self.halves { format!("{k} / 2u") } else { k.into() };
+        let number = |k: &str| if per_word > 1 { format!("{k} / {per_word}u") } else { k.into() };
         let at = |row: &str, k: &str| format!("{base} + {row} * {stride} + {}", number(k));
         if phase.number == 2 {
             let _ = writeln!(w, "let base = {};", self.exchange_row("step", 1, "row"));
@@ -346,9 +349,22 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
         w.push_str("}\n");
     }
 
-    /// Words of a row of the exchange.
+    /// Numbers of a word of the exchange.
+    fn per_word(&self) -> u32 {
+        match (self.layout.vectors, self.halves) {
+            (true, _) => 4,
+            (false, true) => 2,
+            (false, false) => 1,
+        }
+    }
+
+    /// Words of a row of the exchange; by fours H is a multiple of four.
     fn stride(&self) -> &'static str {
-        if self.halves { "((sizes.hidden + 1u) / 2u)" } else { "sizes.hidden" }
+        match self.per_word() {
+            4 => "(sizes.hidden / 4u)",
+            2 => "((sizes.hidden + 1u) / 2u)",
+            _ => "sizes.hidden",
+        }
     }
 
     /// `exchange` is [chunk, slots, D, B, words of H].
@@ -407,16 +423,21 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
     }
 
     fn finish_step(&self, w: &mut String, phase: &Phase, slot: u32, arguments: &str) {
-        let _ = writeln!(w, "let result = cell_forward({arguments});\nlet alive = t < length{slot};");
+        let _ = writeln!(
+            w,
+            "let result = cell_forward({arguments});\nlet within = t < length{slot};\n\
+             let alive = within & !is_held(link{slot});\nlet shown = alive | (within & repeats(link{slot}));"
+        );
         for i in 0..self.states() {
-            let _ = writeln!(w, "s{slot}_{i} = select(s{slot}_{i}, result.next[{i}], alive);");
+            let kept = format!("select(s{slot}_{i}, 0.0, cut{slot})");
+            let _ = writeln!(w, "s{slot}_{i} = select({kept}, result.next[{i}], alive);");
         }
         let _ = writeln!(w, "made{slot} = s{slot}_0;");
         self.publish(w, phase, slot);
         let _ = writeln!(
             w,
             "let at_row = row_of(t, b{slot});
-store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, alive));
+store_output(at_row * sizes.directions * sizes.hidden + direction * sizes.hidden + u{slot}, select(0.0, s{slot}_0, shown));
 if sizes.has_reserve == 1u {{"
         );
         let (saved, states) = (self.cell.saved as u32, self.states());
@@ -442,10 +463,12 @@ if sizes.has_reserve == 1u {{"
 
     /// What is exchanged goes first of all that is stored: the others wait for it.
     fn publish(&self, w: &mut String, phase: &Phase, slot: u32) {
-        if !self.halves {
-            let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
-            let _ = writeln!(w, "atomicStore(&exchange[{at} + u{slot}], encode(made{slot}));");
-        }
+        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
+        let _ = match self.per_word() {
+            4 => writeln!(w, "exchange[{at} + u{slot} / 4u][u{slot} % 4u] = encode(made{slot});"),
+            1 => writeln!(w, "atomicStore(&exchange[{at} + u{slot}], encode(made{slot}));"),
+            _ => Ok(()),
+        };
     }
 
     /// The same by pairs, which all lanes must reach.

@@ -4,8 +4,8 @@
 //! `across` ways and K `along` ways; inside a subgroup K runs over the lanes, four numbers at a time. K of forward is H for each
 //! gate; K of backward is all gates' H, and a workgroup keeps its units' columns.
 
-use super::device::{Device, Vendor};
 use super::tile::Tile;
+use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// Most rows staged at a time.
 const ROWS: u32 = 8;
@@ -35,6 +35,11 @@ pub(in crate::schedule) struct Profile {
     pub registers: u32,
     /// Most rows at a time, forward and backward.
     pub rows: [u32; 2],
+    /// vec4f of weights that a thread of a step kernel asks for at the start of a step, at most.
+    pub quads_of_step: u32,
+    /// Whether kernels of strategies resident and stepwise read the weights that do not stay in a loop, a few at a time: compilers
+    /// that ask for all of them early run out of registers.
+    pub loops: bool,
     /// As in `Tile`.
     pub rolled: bool,
 }
@@ -47,19 +52,33 @@ struct Registers {
     rows: [u32; 2],
     threads: u32,
     most_threads: u32,
+    quads_of_step: u32,
+    loops: bool,
     rolled: bool,
 }
 
 impl Registers {
     fn of(vendor: Vendor) -> Self {
+        // Of an H200, whose compiler does not spill.
+        let most = Self {
+            weights: 128,
+            all: 200,
+            rows: [ROWS; 2],
+            threads: 256,
+            most_threads: 512,
+            quads_of_step: 64,
+            loops: false,
+            rolled: false,
+        };
+        let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 8, loops: true, ..most };
         match vendor {
-            Vendor::Nvidia => Self { weights: 128, all: 200, rows: [ROWS; 2], threads: 256, most_threads: 512, rolled: false },
-            Vendor::Amd => Self { weights: 128, all: 200, rows: [4, 2], threads: 256, most_threads: 512, rolled: false },
-            Vendor::Intel => Self { weights: 64, all: 96, rows: [2, 1], threads: 256, most_threads: 256, rolled: false },
-            Vendor::Apple => Self { weights: 64, all: 96, rows: [1, 1], threads: 256, most_threads: 256, rolled: false },
-            Vendor::Software => Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true },
-            Vendor::Qualcomm | Vendor::Other => {
-                Self { weights: 32, all: 48, rows: [1, 1], threads: 256, most_threads: 256, rolled: false }
+            Vendor::Nvidia => most,
+            Vendor::Amd => Self { rows: [4, 2], ..most },
+            Vendor::Intel => Self { rows: [2, 1], ..few },
+            Vendor::Apple => Self { rows: [1, 1], ..few },
+            Vendor::Qualcomm | Vendor::Other => Self { weights: 32, all: 48, rows: [1, 1], ..few },
+            Vendor::Software => {
+                Self { weights: 2048, all: 2304, rows: [4, 4], threads: 1024, most_threads: 1024, rolled: true, ..most }
             }
         }
     }
@@ -68,7 +87,7 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, threads: wanted, most_threads, rolled } = Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled } = Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
@@ -80,13 +99,15 @@ impl Profile {
             weights,
             registers: all,
             rows,
+            quads_of_step,
+            loops,
             rolled,
         }
     }
 }
 
-impl From<Device> for Profile {
-    fn from(device: Device) -> Self {
+impl From<DeviceProfile> for Profile {
+    fn from(device: DeviceProfile) -> Self {
         let subgroup = if device.shuffles { device.subgroup_min } else { 0 };
         Self::new(device.vendor, subgroup, device.threads, device.memory)
     }
@@ -110,7 +131,7 @@ impl Work {
         [(0, self.first_phase_gates), (self.first_phase_gates, self.gates - self.first_phase_gates)]
     }
 
-    /// Length of the vector that a phase of so many gates multiplies.
+    /// Length of the vector that a phase of `gates` gates multiplies.
     fn k(&self, gates: u32) -> u32 {
         if self.backward { gates * self.hidden } else { self.hidden }
     }
@@ -153,6 +174,8 @@ pub(super) struct Layout {
     pub phases: [Part; 2],
     pub backward: bool,
     pub rolled: bool,
+    /// Whether the exchange goes by fours, without atomics.
+    pub vectors: bool,
 }
 
 /// What a device lacks for any layout.
@@ -167,11 +190,29 @@ impl Layout {
     /// Teams before members: members just enough to hold the weights, then as many teams as `workgroups` allow.
     pub fn new(profile: Profile, workgroups: u32, work: Work) -> Result<Self, Shortage> {
         let share = (workgroups / work.directions).max(1);
-        let layout = Self::of_one_row(profile, share, work)?;
-        let teams = (share / layout.members).clamp(1, work.batch);
+        Ok(Self::of_one_row(profile, share, work)?.with_teams(profile, share, work))
+    }
+
+    /// The same with so many units of a member, if they fit.
+    pub fn with_units(profile: Profile, workgroups: u32, work: Work, units: u32) -> Option<Self> {
+        let share = (workgroups / work.directions).max(1);
+        let layout = Self::shaped(profile, profile.threads, units, work);
+        let fits = units > 0 && layout.shortage(profile).is_none() && layout.members <= share;
+        fits.then(|| layout.with_teams(profile, share, work))
+    }
+
+    /// The same with half the rows at a time.
+    pub fn with_fewer_rows(self, profile: Profile) -> Option<Self> {
+        let layout = Self { rows: self.rows / 2, ..self };
+        (self.rows > 1 && layout.shortage(profile).is_none()).then_some(layout)
+    }
+
+    /// As many teams as a direction's `share` of the workgroups allows.
+    fn with_teams(self, profile: Profile, share: u32, work: Work) -> Self {
+        let teams = (share / self.members).clamp(1, work.batch);
         let team_rows = work.batch.div_ceil(teams);
-        let layout = Self { teams: work.batch.div_ceil(team_rows), team_rows, ..layout }.with_rows(profile, work);
-        Ok(layout.with_more_threads(profile, work).unwrap_or(layout))
+        let layout = Self { teams: work.batch.div_ceil(team_rows), team_rows, ..self }.with_rows(profile, work);
+        layout.with_more_threads(profile, work).unwrap_or(layout)
     }
 
     /// As many units as a workgroup can hold, with one row at a time.
@@ -229,6 +270,7 @@ impl Layout {
             phases,
             backward: work.backward,
             rolled: profile.rolled,
+            vectors: false,
         }
     }
 
@@ -297,7 +339,7 @@ impl Layout {
         lacking.map(|(what, needed, has)| Shortage { what, needed, has })
     }
 
-    /// A phase's product. `in_turn` as in `Device`.
+    /// A phase's product. `in_turn` as in `DeviceProfile`.
     pub fn tile(&self, phase: usize, in_turn: bool) -> Tile {
         Tile {
             threads: self.threads,

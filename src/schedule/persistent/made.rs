@@ -1,6 +1,5 @@
 //! Kernels for devices that aren't there, for tests of their vendors' compilers.
 
-use super::device::{Device, Vendor};
 use super::forced::Forced;
 use super::layout::Layout;
 use super::{Exchange, StepSizes, backward_source, forward_body, forward_source, layout};
@@ -8,6 +7,7 @@ use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::schedule::layer::{backward_bindings, forward_bindings};
 
 /// What kernels of [`Strategy::Persistent`](crate::Strategy::Persistent) are laid out for.
@@ -23,6 +23,8 @@ pub struct PersistentTarget {
     pub memory: u32,
     /// Workgroups that run side by side.
     pub workgroups: u32,
+    /// Whether the exchange goes by fours, through a buffer that is coherent and volatile.
+    pub by_fours: bool,
 }
 
 /// A kernel and what it asks of a workgroup.
@@ -53,7 +55,7 @@ impl PersistentKernel {
 pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32, batch: u32) -> Result<Vec<PersistentKernel>> {
     let cell = &ShaderCell::new(cell);
     let shuffles = target.subgroup_min >= 8;
-    let device = Device {
+    let device = DeviceProfile {
         vendor: Vendor::by_name(target.vendor)?,
         shuffles,
         subgroup_min: target.subgroup_min,
@@ -62,15 +64,17 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
         memory: target.memory,
         workgroups: target.workgroups,
         in_turn: !shuffles || target.subgroup_min == 8,
+        decorations: target.by_fours,
     };
+    let forced = Forced { vectors: target.by_fours, ..Forced::default() };
     let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);
     let mut kernels = Vec::new();
     let halves = Exchange::new(false, f32) == Exchange::States { halves: true };
-    if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) {
+    if let Ok(body) = forward_body(device, forced, cell, &sizes, halves) {
         kernels.push(PersistentKernel::new(&body.layout, forward_source(&body, step, forward_bindings([f32; 2]))));
     }
-    if let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true) {
+    if let Ok(layout) = layout(device, forced, cell, &sizes, true) {
         let bindings = backward_bindings([f32; 3], Access::Read);
         kernels.push(PersistentKernel::new(&layout, backward_source(cell, &layout, device.in_turn, step, bindings)));
     }

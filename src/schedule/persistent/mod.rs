@@ -2,7 +2,7 @@
 //! through atomics; behind it the resident kernel, which runs only if that failed.
 
 mod backward;
-pub(super) mod device;
+mod candidates;
 mod emit;
 mod forced;
 mod forward;
@@ -11,7 +11,6 @@ mod made;
 mod tile;
 mod unroll;
 
-use device::Device;
 pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
@@ -19,15 +18,18 @@ pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
 use unroll::Counts;
 
 use crate::cell::ShaderCell;
-use crate::error::{Error, Result};
-use crate::gpu::context::{Context, MOST_STORAGE_BUFFERS};
+use crate::error::{Error, Limit, Result};
+use crate::gpu::capabilities::MOST_STORAGE_BUFFERS;
+use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::profile::DeviceProfile;
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
-use crate::product::elementwise;
-use crate::schedule::interface::{Layer, Schedule, Scratch};
+use crate::network::sequence::Mode;
+use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
 use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
-use crate::schedule::options::ScheduleOptions;
+use crate::schedule::options::Scheduling;
 use crate::schedule::resident;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
@@ -74,49 +76,51 @@ fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
-    // One word more is never 0.
-    let fitting = ((most - 1) / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
+    // Up to seven words more: see `exchange_words`.
+    let fitting = ((most - 7) / words_per_step(cell, sizes, exchange)).clamp(1, u32::MAX.into()) as u32;
     resident::chunk(ctx, r.dispatch_flops, cell, sizes, exchange.is_backward()).min(fitting)
 }
 
 /// Refuses a device that cannot run this strategy at all.
 pub(crate) fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
-        return Err(Error::Limit { limit: "indirect dispatches for strategy persistent".into(), needed: 1, actual: 0 });
+        return Err(Error::Limit { limit: Limit::Feature("indirect dispatches for strategy persistent"), needed: 1, actual: 0 });
     }
     let (needed, actual) = (STORAGE_BUFFERS, ctx.limits().max_storage_buffers_per_shader_stage);
     if actual < needed {
-        let limit = "max_storage_buffers_per_shader_stage for strategy persistent".into();
+        let limit = Limit::Device("max_storage_buffers_per_shader_stage", "for strategy persistent".into());
         return Err(Error::Limit { limit, needed: needed.into(), actual: actual.into() });
     }
     Ok(())
 }
 
-/// Parts of the workgroups that run side by side which a tuning tries, and the least of them that are worth it.
-const PARTS: [u32; 4] = [8, 4, 2, 1];
-const LEAST_WORKGROUPS: u32 = 4;
-
-/// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: Device, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+/// What a layer asks of the layout, in one direction of time.
+fn work(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Work {
     let StepSizes { hidden, batch, directions, .. } = *sizes;
     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
-    let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
+    Work { hidden, batch, directions, gates, first_phase_gates, backward }
+}
+
+/// How the device wants one direction of time laid out, or what is missing for that.
+fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+    let work = work(cell, sizes, backward);
+    let Work { hidden, batch, .. } = work;
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
-        let limit = format!("{what} for strategy persistent at hidden_size {hidden}{backward}");
+        let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
         Error::Limit { limit, needed, actual: has }
     })?;
     forced.layout(layout, hidden, batch, device)
 }
 
 /// Elements of exchange that a layer needs.
-fn exchange_words(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
-    // The last is never 0.
-    u64::from(steps) * words_per_step(cell, sizes, exchange) + 1
+    // The last four are never 0.
+    (u64::from(steps) * words_per_step(cell, sizes, exchange)).next_multiple_of(4) + 4
 }
 
 /// Elements of a snapshot of one layer's states.
@@ -134,7 +138,7 @@ fn clear_source() -> KernelSource {
     KernelSource::new("prologue/clear_exchange", &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// What makes ready for a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
+/// The dispatch that prepares a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
@@ -160,17 +164,25 @@ fn clear(
 }
 
 /// The buffers that the workgroups work together by.
-fn together() -> [Binding; 3] {
-    [Binding::write("exchange").of_atomics(), Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
+fn together(layout: &Layout) -> [Binding; 3] {
+    let exchange = Binding::write("exchange");
+    let exchange = if layout.vectors { exchange.of_shared_quads() } else { exchange.of_atomics() };
+    [exchange, Binding::write("control").of_atomics(), Binding::write("status").of_atomics()]
 }
 
 /// The forward kernel of a cell, as the device wants it laid out.
-fn forward_body<'a>(device: Device, forced: Forced, cell: &'a ShaderCell, sizes: &StepSizes, halves: bool) -> Result<Body<'a>> {
+fn forward_body<'a>(
+    device: DeviceProfile,
+    forced: Forced,
+    cell: &'a ShaderCell,
+    sizes: &StepSizes,
+    halves: bool,
+) -> Result<Body<'a>> {
     Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
 }
 
 fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
-    let bindings = [&bindings[..], &together()].concat();
+    let bindings = [&bindings[..], &together(&body.layout)].concat();
     let source = KernelSource::new("recurrence/persistent_forward", &[], &bindings, step, StepSizes::WGSL);
     source.with_cell(body.cell).with_text(&body.wgsl())
 }
@@ -178,7 +190,7 @@ fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> K
 /// The sizes of both kernels, once the layout and the chunk are known.
 fn shared_sizes(
     ctx: &Context,
-    r: ScheduleOptions,
+    r: Scheduling,
     [members, team_rows]: [u32; 2],
     chunk: u32,
     status: Slot,
@@ -189,9 +201,9 @@ fn shared_sizes(
     StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
 }
 
-fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
@@ -210,15 +222,18 @@ fn forward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSiz
 }
 
 fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
-    let bindings = [&bindings[..], &together()].concat();
+    let bindings = [&bindings[..], &together(layout)].concat();
     let mut source = KernelSource::new("recurrence/persistent_backward", &[], &bindings, step, StepSizes::WGSL);
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
+    if layout.vectors {
+        source = source.with_lines(backward::SEND, backward::SEND_BY_FOURS);
+    }
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(Device::new(ctx, r.workgroups));
+    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
@@ -236,7 +251,7 @@ fn backward(ctx: &Context, r: ScheduleOptions, cell: &ShaderCell, sizes: &StepSi
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
-    let [gpu, cpu, bare] = Device::samples();
+    let [gpu, cpu, bare] = DeviceProfile::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
     {
         let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
@@ -269,8 +284,10 @@ impl Schedule for Persistent {
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         check(layer.ctx)?;
         let forced = layer.options.layout;
-        let device = forced.device(Device::new(layer.ctx, layer.options.workgroups));
-        layout(device, forced, layer.cell, layer.sizes, backward).map(drop)
+        let device = forced.device(DeviceProfile::new(layer.ctx, layer.options.workgroups));
+        layout(device, forced, layer.cell, layer.sizes, backward)?;
+        // The repair's.
+        check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))
     }
 
     /// What workgroups exchange, and a snapshot for the repair.
@@ -292,17 +309,20 @@ impl Schedule for Persistent {
         sources(cell, step)
     }
 
-    /// On Vulkan alone: all workgroups that run side by side, and parts of them, as fewer members or teams wait for fewer others. A CPU
-    /// adapter's are its threads.
-    fn candidates(&self, ctx: &Context, _: usize) -> Vec<u32> {
-        match (ctx.adapter_info().backend, self.check_device(ctx)) {
-            (wgpu::Backend::Vulkan, Ok(())) if ctx.is_software() => vec![ctx.side_by_side()],
-            (wgpu::Backend::Vulkan, Ok(())) => {
-                let most = ctx.side_by_side();
-                let counts = PARTS.map(|part| most / part);
-                counts.into_iter().filter(|&count| count >= LEAST_WORKGROUPS || count == most).collect()
-            }
-            _ => Vec::new(),
+    /// On Vulkan alone. What the app forces is tried alone, and on a CPU adapter the formula's layout for its threads.
+    fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
+        let Layer { ctx, options, cell, sizes, element } = *layer;
+        if ctx.adapter_info().backend != wgpu::Backend::Vulkan || self.check_device(ctx).is_err() {
+            return Vec::new();
         }
+        let workgroups = options.layout.workgroups.unwrap_or_else(|| ctx.side_by_side());
+        if ctx.is_software() || options.layout != Forced::default() {
+            return vec![(workgroups, options.layout)];
+        }
+        let device = DeviceProfile::new(ctx, workgroups);
+        let works = [false, true].map(|backward| work(cell, sizes, backward));
+        let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
+        let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);
+        candidates::candidates(device.into(), workgroups, works, by_fours)
     }
 }

@@ -23,7 +23,7 @@ pub(crate) struct Tile {
     pub quads: u32,
     /// Whether weights lie in an array that loops reach, as a CPU's do: else each is a value of its own, and stays in a register.
     pub rolled: bool,
-    /// Whether subgroups run one after another up to a barrier, see `Device::in_turn`.
+    /// Whether subgroups run one after another up to a barrier, see `DeviceProfile::in_turn`.
     pub in_turn: bool,
 }
 

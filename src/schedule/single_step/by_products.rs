@@ -1,4 +1,4 @@
-//! The dispatches of a single step (T = 1 in inference) of so many rows that products over all of them pay: per layer x·W_ihᵀ,
+//! The dispatches of a single step (T = 1 in inference) with enough rows for products over all of them to pay off: per layer x·W_ihᵀ,
 //! h·W_hhᵀ, then the cell on every row.
 
 use std::ops::Range;
@@ -8,13 +8,12 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::program::elementwise;
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
-use crate::plan::buffers::Options;
-use crate::plan::memory::Dims;
-use crate::plan::{Network, Plan};
-use crate::product::{Matrix, Product, Splits, elementwise, matmuls};
+use crate::product::{Matrix, Product, Splits, matmuls};
 use crate::schedule::layer::StepSizes;
-use crate::schedule::single_step::fused::phases;
+use crate::schedule::network::{Dims, Network};
+use crate::schedule::single_step::call::{StepCall, StepSlots, phases};
 
 /// Workspace beside the forward map's `input_part`.
 #[derive(Debug, Clone, Copy)]
@@ -79,62 +78,48 @@ pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     variants.flat_map(sources).collect()
 }
 
-impl Plan {
-    pub(crate) fn products_step_program(&self, map: ProductsMap, options: Options) -> Result<Vec<Segment>> {
-        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+impl ProductsMap {
+    /// The dispatches of a layer behind its product of the input, which `input_part` holds.
+    pub fn layer(&self, call: &StepCall<'_>, layer: usize, input_part: Slot, sizes: &StepSizes) -> Result<Vec<Segment>> {
+        let StepCall { ctx, network, dims, slots: StepSlots { params, reset, output, final_state, .. }, .. } = *call;
         let cell = &network.cell;
-        let user = self.user(options);
-        let output = self.maps.forward.unpacked.or(user.output);
-        let input_part = self.maps.forward.input_part;
-        // One buffer cannot be bound both for reading and for writing: in place, the kernel reads the state where it writes it.
-        let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
-        let slots = [user.params, input_part, map.state_part, map.mid, initial, user.reset, output, user.final_state];
+        let slots = [params, input_part, self.state_part, self.mid, call.bound_initial(), reset, output, final_state];
+        let first = cell.first_phase_gates as u64 * dims.hidden;
+        let state_product = |operand: Matrix, rows: Range<u64>| {
+            let block = network.layout.block(layer, 0);
+            let weights = Matrix::rows(params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
+            let c = Matrix::rows(self.state_part, dims.gate_rows).at(rows.start).stacked(dims.batch * dims.gate_rows);
+            let product = Product {
+                m: dims.batch,
+                n: rows.end - rows.start,
+                k: dims.hidden,
+                batches: dims.directions,
+                a: operand.stacked(dims.batch * dims.hidden),
+                b: weights.transposed().stacked(block.len as u64),
+                c,
+                bias: None,
+                accumulate: false,
+                splits: Splits::NONE,
+            };
+            matmuls(ctx, call.tiles, &product)
+        };
+        let run = |phase| -> Result<Segment> {
+            let variant = Variant { phase, has_initial: call.has_initial(), in_place: call.in_place };
+            let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
+            let kernel = ctx.kernel(source(cell, variant, [params.element, output.element]));
+            Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, sizes, groups)?))
+        };
         let mut program = Vec::new();
-        for layer in 0..network.config.num_layers {
-            let mut sizes = dims.step_sizes(network, layer, options.reset);
-            sizes.part_len = 1;
-            sizes.has_final = options.final_state.into();
-            // A layer's kernel reads its input no more, so its output takes that place.
-            let input = if layer == 0 { user.input } else { output };
-            self.input_product(&dims, layer, input, &sizes, &mut program)?;
-
-            let first = cell.first_phase_gates as u64 * dims.hidden;
-            let state_product = |operand: Matrix, rows: Range<u64>| {
-                let block = network.layout.block(layer, 0);
-                let weights = Matrix::rows(user.params, dims.hidden).at(block.weight_hh as u64 + rows.start * dims.hidden);
-                let c = Matrix::rows(map.state_part, dims.gate_rows).at(rows.start).stacked(dims.batch * dims.gate_rows);
-                let product = Product {
-                    m: dims.batch,
-                    n: rows.end - rows.start,
-                    k: dims.hidden,
-                    batches: dims.directions,
-                    a: operand.stacked(dims.batch * dims.hidden),
-                    b: weights.transposed().stacked(block.len as u64),
-                    c,
-                    bias: None,
-                    accumulate: false,
-                    splits: Splits::NONE,
-                };
-                matmuls(ctx, self.options.tiles, &product)
-            };
-            let run = |phase| -> Result<Segment> {
-                let variant = Variant { phase, has_initial: options.initial_state, in_place: options.in_place };
-                let groups = elementwise(ctx, dims.directions * dims.batch * dims.hidden);
-                let kernel = ctx.kernel(source(cell, variant, [user.params.element, output.element]));
-                Ok(Segment::from(Dispatch::new(ctx, kernel, &slots, &sizes, groups)?))
-            };
-            if options.initial_state {
-                let h = Matrix::rows(user.initial_state, dims.hidden).at(u64::from(sizes.layer) * dims.batch * dims.hidden);
-                program.extend(state_product(h, 0..first)?);
-            }
-            for phase in phases(cell) {
-                if phase == 2 {
-                    program.extend(state_product(Matrix::rows(map.mid, dims.hidden), first..dims.gate_rows)?);
-                }
-                program.push(run(phase)?);
-            }
+        if call.has_initial() {
+            let h = Matrix::rows(call.slots.initial_state, dims.hidden);
+            program.extend(state_product(h.at(u64::from(sizes.layer) * dims.batch * dims.hidden), 0..first)?);
         }
-        program.extend(self.pack_output(output, user.output)?);
+        for phase in phases(cell) {
+            if phase == 2 {
+                program.extend(state_product(Matrix::rows(self.mid, dims.hidden), first..dims.gate_rows)?);
+            }
+            program.push(run(phase)?);
+        }
         Ok(program)
     }
 }

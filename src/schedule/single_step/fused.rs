@@ -5,13 +5,13 @@ use std::ops::Range;
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::WORKGROUP_BYTES;
+use crate::gpu::capabilities::WORKGROUP_BYTES;
+use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
-use crate::plan::buffers::Options;
-use crate::plan::memory::{Dims, unpacked};
-use crate::plan::{Network, Plan};
+use crate::schedule::network::{Dims, Network};
+use crate::schedule::single_step::call::{StepCall, StepSlots, phases};
 
 sizes! {
     FusedSizes {
@@ -90,18 +90,13 @@ fn source(cell: &ShaderCell, tile: Tile, in_place: bool, [params, input, output]
     .with_cell(cell)
 }
 
-/// The phases of a single step, as the kernels number them: 0 is that of a cell of one.
-pub(crate) fn phases(cell: &ShaderCell) -> Range<u32> {
-    if cell.has_two_phases() { 1..3 } else { 0..1 }
-}
-
 /// Workspace of a single step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct FusedMap {
     /// See the shader.
     scratch: Slot,
     /// As in the forward map.
-    unpacked: Slot,
+    pub unpacked: Slot,
     /// Whether one workgroup makes a whole step of its rows.
     whole: bool,
 }
@@ -111,7 +106,14 @@ impl FusedMap {
         let cell = &network.cell;
         let kept = if cell.has_two_phases() { 1 + cell.gates.len() + cell.first_phase_gates } else { 0 };
         let scratch = 2 * dims.batch * dims.output + dims.directions * dims.batch * dims.hidden * kept as u64;
-        Self { scratch: arena.alloc(scratch), unpacked: unpacked(network, dims, arena), whole }
+        Self { scratch: arena.alloc(scratch), unpacked: arena.alloc(dims.unpacked(network)), whole }
+    }
+
+    /// Whether a grid has room for all rows.
+    pub fn fits(ctx: &Context, network: &Network, dims: &Dims) -> bool {
+        let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
+        let rows = |whole| Tile::new(dims.batch as usize, network.cell.gates.len() as u32, whole, false).rows;
+        [false, true].into_iter().all(|whole| dims.batch.div_ceil(rows(whole).into()) <= most)
     }
 
     pub fn slots(&self) -> [Slot; 2] {
@@ -129,20 +131,18 @@ pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     variants.flat_map(sources).collect()
 }
 
-impl Plan {
-    pub(crate) fn fused_step_program(&self, map: FusedMap, options: Options) -> Result<Vec<Segment>> {
-        let (ctx, network, dims) = (&self.ctx, &*self.network, Dims::new(&self.network, self.shape)?);
+impl FusedMap {
+    /// The dispatches of a step.
+    pub fn program(&self, call: &StepCall<'_>) -> Result<Vec<Segment>> {
+        let StepCall { ctx, network, dims, slots, in_place, .. } = *call;
         let cell = &network.cell;
-        let user = self.user(options);
-        let output = map.unpacked.or(user.output);
-        // One buffer cannot be bound both for reading and for writing: the kernel reads the state where it writes it.
-        let initial = if options.in_place { Slot::EMPTY } else { user.initial_state };
-        let (small, layers) = (map.whole, network.config.num_layers);
+        let StepSlots { params, input, reset, output, final_state, .. } = slots;
+        let (small, layers) = (self.whole, network.config.num_layers);
         let quads = network.config.input_size.is_multiple_of(4) && network.config.hidden_size.is_multiple_of(4);
-        let tile = Tile::new(self.shape.batch_size, cell.gates.len() as u32, small, quads);
-        let stored = [user.params, user.input, output].map(|slot| slot.element);
-        let kernel = ctx.kernel(source(cell, tile, options.in_place, stored));
-        let slots = [user.params, user.input, initial, user.reset, output, user.final_state, map.scratch];
+        let tile = Tile::new(dims.batch as usize, cell.gates.len() as u32, small, quads);
+        let stored = [params, input, output].map(|slot| slot.element);
+        let kernel = ctx.kernel(source(cell, tile, in_place, stored));
+        let slots = [params, input, call.bound_initial(), reset, output, final_state, self.scratch];
         let len = |layer: usize| network.layout.block(layer, 0).len as u32;
         let sizes = FusedSizes {
             input: network.config.input_size as u32,
@@ -153,9 +153,9 @@ impl Plan {
             first_len: len(0),
             other_len: if layers > 1 { len(1) } else { 0 },
             has_bias: network.config.bias.into(),
-            has_initial: options.initial_state.into(),
-            has_final: options.final_state.into(),
-            has_reset: options.reset.into(),
+            has_initial: call.has_initial().into(),
+            has_final: call.has_final().into(),
+            has_reset: call.has_reset().into(),
             reverse: network.config.runs_back(0).into(),
             ..Default::default()
         };
@@ -182,7 +182,6 @@ impl Plan {
                 }
             }
         }
-        program.extend(self.pack_output(output, user.output)?);
         Ok(program)
     }
 }

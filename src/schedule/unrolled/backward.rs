@@ -155,13 +155,9 @@ pub(super) fn step(
     KernelSource::new("recurrence/stepwise_unrolled_backward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
 }
 
-/// Numbers that a thread asks for before it stages the first of them.
-const AT_ONCE: u32 = 16;
-
 /// The gates' gradients that a step's phase multiplies: none before the first step.
 fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
-    let (k, threads) = (share.k(work, 0), share.threads());
-    let all = share.rows * k;
+    let k = share.k(work, 0);
     if phase.number == 2 {
         w.push_str("let t_from = time_of(step, direction);\nlet sent = true;\n");
     } else {
@@ -169,25 +165,14 @@ fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
         w.push_str("let t_from = time_before(max(step, 1u), direction);\nlet sent = step > 0u;\n");
     }
     let _ = writeln!(w, "let k_end = {}u * sizes.hidden;", phase.count);
-    let turns: Vec<_> = (0..all.div_ceil(threads)).collect();
-    for (n, turns) in turns.chunks(AT_ONCE as usize).enumerate() {
-        w.push_str("{\n");
-        for (i, turn) in turns.iter().enumerate() {
-            let _ = writeln!(
-                w,
-                "let n{i} = thread + {}u;\nlet k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
-                 let there{i} = sent & (k{i} < k_end) & (b{i} < sizes.batch);\n\
-                 let from{i} = gate_index(direction, row_of(t_from, min(b{i}, sizes.batch - 1u)), {}u, 0u);\n\
-                 let value{i} = d_rows[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
-                turn * threads,
-                phase.first
-            );
-        }
-        for (i, turn) in turns.iter().enumerate() {
-            let guard = if (turn + 1) * threads > all { format!("if n{i} < {all}u ") } else { String::new() };
-            let _ = writeln!(w, "{guard}{{ staged[n{i}] = select(0.0, value{i}, there{i}); }}");
-        }
-        let _ = writeln!(w, "}} // {n}");
-    }
-    w.push_str("workgroupBarrier();\n");
+    let ask = |i: u32| {
+        format!(
+            "let k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
+             let there{i} = sent & (k{i} < k_end) & (b{i} < sizes.batch);\n\
+             let from{i} = gate_index(direction, row_of(t_from, min(b{i}, sizes.batch - 1u)), {}u, 0u);\n\
+             let value{i} = d_rows[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
+            phase.first
+        )
+    };
+    emit::stage(w, share, share.rows * k, ask, |i| [String::new(), format!("staged[n{i}] = select(0.0, value{i}, there{i});")]);
 }

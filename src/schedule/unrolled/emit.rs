@@ -4,6 +4,7 @@
 //! `sums` in workgroup memory.
 
 use std::fmt::Write;
+use std::ops::Range;
 
 use super::share::{Share, Work};
 
@@ -23,6 +24,29 @@ pub(super) fn parts(work: &Work) -> Vec<Part> {
         vec![Part { index: 0, first: work.first, count: one }, Part { index: 1, first: work.first + one, count: two }];
     parts.retain(|part| part.count > 0);
     parts
+}
+
+/// Numbers that a thread asks for before it stages the first of them.
+const AT_ONCE: usize = 16;
+
+/// Stages `all` numbers: number `n{i}` is asked for by the text that `ask` gives for i, and put by that of `put`, of which the
+/// second part is for numbers that are there.
+pub(super) fn stage(w: &mut String, share: &Share, all: u32, ask: impl Fn(u32) -> String, put: impl Fn(u32) -> [String; 2]) {
+    let threads = share.threads();
+    let turns: Vec<_> = (0..all.div_ceil(threads)).collect();
+    for (n, turns) in turns.chunks(AT_ONCE).enumerate() {
+        w.push_str("{\n");
+        for (i, turn) in (0..).zip(turns) {
+            let _ = writeln!(w, "let n{i} = thread + {}u;\n{}", turn * threads, ask(i));
+        }
+        for (i, turn) in (0..).zip(turns) {
+            let guard = if (turn + 1) * threads > all { format!("if n{i} < {all}u ") } else { String::new() };
+            let [before, put] = put(i);
+            let _ = writeln!(w, "{before}{guard}{{ {put} }}");
+        }
+        let _ = writeln!(w, "}} // {n}");
+    }
+    w.push_str("workgroupBarrier();\n");
 }
 
 /// Where a thread is, and the functions that read weights.
@@ -94,6 +118,7 @@ pub(super) fn place(w: &mut String, share: &Share, work: &Work) {
 #[derive(Debug, Clone, Copy)]
 struct Quad {
     part: Part,
+    /// By number; in a loop from the turn's first on.
     block: u32,
     /// Forward a unit and its gate, backward four units.
     column: u32,
@@ -106,39 +131,43 @@ impl Quad {
         if part.index == 0 { format!("w{column}_{gate}_{block}") } else { format!("v{column}_{gate}_{block}") }
     }
 
-    fn load(self, share: &Share, work: &Work) -> String {
+    /// `turn` is what a loop adds to where its block begins.
+    fn load(self, share: &Share, work: &Work, turn: &str) -> String {
         let Self { part, block, column, gate } = self;
         let p = part.index;
         let k = block * share.lanes;
         if work.backward {
-            format!("let {} = weights(start{p}, part{p} + {k}u, end{p}, at{column});\n", self.name())
+            format!("let {} = weights(start{p}, part{p} + {k}u{turn}, end{p}, at{column});\n", self.name())
         } else {
-            format!("let {} = weights(at{column} + {gate}u * gate_size, (part{p} + {k}u) * 4u);\n", self.name())
+            format!("let {} = weights(at{column} + {gate}u * gate_size, (part{p} + {k}u{turn}) * 4u);\n", self.name())
         }
     }
 }
 
-/// All quads of a thread in the order in which they are used: the first `share.held` of them stay.
-fn quads(share: &Share, work: &Work) -> Vec<Quad> {
+/// The quads of some blocks of a phase, in the order in which they are used.
+fn quads(share: &Share, work: &Work, part: Part, blocks: Range<u32>) -> Vec<Quad> {
     let mut quads = Vec::new();
-    for part in parts(work) {
-        for block in 0..share.blocks[part.index] {
-            if work.backward {
-                quads.extend((0..share.each / 4).map(|column| Quad { part, block, column, gate: 0 }));
-            } else {
-                let gates = part.first..part.first + part.count;
-                let unit = |column| gates.clone().map(move |gate| Quad { part, block, column, gate });
-                quads.extend((0..share.each).flat_map(unit));
-            }
+    for block in blocks {
+        if work.backward {
+            quads.extend((0..share.each / 4).map(|column| Quad { part, block, column, gate: 0 }));
+        } else {
+            let gates = part.first..part.first + part.count;
+            let unit = |column| gates.clone().map(move |gate| Quad { part, block, column, gate });
+            quads.extend((0..share.each).flat_map(unit));
         }
     }
     quads
 }
 
+/// All quads of a thread: the first `share.held` of them stay.
+fn all_quads(share: &Share, work: &Work) -> Vec<Quad> {
+    parts(work).into_iter().flat_map(|part| quads(share, work, part, 0..share.blocks[part.index])).collect()
+}
+
 /// Loads the weights that stay.
 pub(super) fn hold(w: &mut String, share: &Share, work: &Work) {
-    for quad in quads(share, work).into_iter().take(share.held as usize) {
-        w.push_str(&quad.load(share, work));
+    for quad in all_quads(share, work).into_iter().take(share.held as usize) {
+        w.push_str(&quad.load(share, work, ""));
     }
 }
 
@@ -156,19 +185,16 @@ pub(super) fn products(w: &mut String, share: &Share, work: &Work, part: Part, [
             let _ = writeln!(w, "var {} = {zero};", sum(column, row, gate));
         }
     }
-    let held = share.held as usize;
-    let all = quads(share, work);
-    let of_part: Vec<_> = all.iter().enumerate().filter(|(_, quad)| quad.part.index == p).collect();
-    for block in 0..share.blocks[p] {
+    let block = |w: &mut String, block: u32, held: usize, turn: &str| {
         w.push_str("{\n");
-        let of_block: Vec<_> = of_part.iter().filter(|(_, quad)| quad.block == block).collect();
-        for (_, quad) in of_block.iter().filter(|(i, _)| *i >= held) {
-            w.push_str(&quad.load(share, work));
+        let quads = quads(share, work, part, block..block + 1);
+        for quad in quads.iter().skip(held) {
+            w.push_str(&quad.load(share, work, turn));
         }
         for row in 0..rows {
-            let _ = writeln!(w, "let x{row} = staged[{from} + {row}u * {stride} + part{p} + {}u];", block * lanes);
+            let _ = writeln!(w, "let x{row} = staged[{from} + {row}u * {stride} + part{p} + {}u{turn}];", block * lanes);
         }
-        for (_, quad) in of_block {
+        for quad in quads {
             let name = quad.name();
             for row in 0..rows {
                 let a = sum(quad.column, row, quad.gate);
@@ -179,6 +205,21 @@ pub(super) fn products(w: &mut String, share: &Share, work: &Work, part: Part, [
                     let _ = writeln!(w, "{}", ['x', 'y', 'z', 'w'].map(fma).join(" "));
                 }
             }
+        }
+        w.push_str("}\n");
+    };
+    let (of_turn, held_blocks) = (share.blocks_of_turn(work, p), share.held_blocks(work, p));
+    let straight = if of_turn > 0 { held_blocks } else { share.blocks[p] };
+    for n in 0..straight {
+        block(w, n, share.held_of_block(work, p, n) as usize, "");
+    }
+    if of_turn > 0 {
+        // The bound is the device's to read, so that no compiler writes the loop out.
+        let (first, step, width) = (held_blocks * lanes, of_turn * lanes, work.wide() * share.along);
+        let length = if work.backward { format!("end{p}") } else { "sizes.hidden".into() };
+        let _ = writeln!(w, "for (var turn = {first}u; turn * {width}u < {length}; turn += {step}u) {{");
+        for n in 0..of_turn {
+            block(w, n, 0, " + turn");
         }
         w.push_str("}\n");
     }

@@ -222,41 +222,28 @@ pub(super) fn step(
     KernelSource::new("recurrence/stepwise_unrolled_forward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
 }
 
-/// Numbers that a thread asks for before it stages the first of them.
-const AT_ONCE: u32 = 16;
-
 /// The operand of a step's phase from the state: h, 0 where an edge is cut, or mid.
 fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
-    let (k, threads) = (share.k(work, 0), share.threads());
-    let all = share.rows * k;
-    let turns: Vec<_> = (0..all.div_ceil(threads)).collect();
-    for (n, turns) in turns.chunks(AT_ONCE as usize).enumerate() {
-        w.push_str("{\n");
-        for (i, turn) in turns.iter().enumerate() {
-            let _ = writeln!(
-                w,
-                "let n{i} = thread + {}u;\nlet k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
-                 let there{i} = (k{i} < sizes.hidden) & (b{i} < sizes.batch);",
-                turn * threads
-            );
-            let (b, k) = (format!("min(b{i}, sizes.batch - 1u)"), format!("min(k{i}, sizes.hidden - 1u)"));
-            let at = if phase.number == 2 {
-                format!("mid_index(direction, {b}, {k})")
-            } else {
-                format!("h_index(step, direction, {b}, {k})")
-            };
-            let _ = writeln!(w, "let value{i} = state[{at}];");
+    let k = share.k(work, 0);
+    let ask = |i: u32| {
+        let (b, k_at) = (format!("min(b{i}, sizes.batch - 1u)"), format!("min(k{i}, sizes.hidden - 1u)"));
+        let at = if phase.number == 2 {
+            format!("mid_index(direction, {b}, {k_at})")
+        } else {
+            format!("h_index(step, direction, {b}, {k_at})")
+        };
+        format!(
+            "let k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
+             let there{i} = (k{i} < sizes.hidden) & (b{i} < sizes.batch);\nlet value{i} = state[{at}];"
+        )
+    };
+    let put = |i: u32| {
+        let (mut cut, mut there) = (String::new(), format!("there{i}"));
+        if phase.number != 2 {
+            cut = format!("let cut{i} = enters_cut(direction, time_of(step, direction), min(b{i}, sizes.batch - 1u));\n");
+            there += &format!(" & !cut{i}");
         }
-        for (i, turn) in turns.iter().enumerate() {
-            let mut there = format!("there{i}");
-            if phase.number != 2 {
-                let _ = writeln!(w, "let cut{i} = enters_cut(direction, time_of(step, direction), min(b{i}, sizes.batch - 1u));");
-                there = format!("there{i} & !cut{i}");
-            }
-            let guard = if (turn + 1) * threads > all { format!("if n{i} < {all}u ") } else { String::new() };
-            let _ = writeln!(w, "{guard}{{ staged[n{i} / 4u][n{i} % 4u] = select(0.0, value{i}, {there}); }}");
-        }
-        let _ = writeln!(w, "}} // {n}");
-    }
-    w.push_str("workgroupBarrier();\n");
+        [cut, format!("staged[n{i} / 4u][n{i} % 4u] = select(0.0, value{i}, {there});")]
+    };
+    emit::stage(w, share, share.rows * k, ask, put);
 }

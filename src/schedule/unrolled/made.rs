@@ -6,8 +6,8 @@ use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::schedule::layer::{StepSizes, backward_bindings, call_bindings, forward_bindings, phases};
-use crate::schedule::persistent::device::{Device, Vendor};
 use crate::schedule::persistent::layout::Profile;
 use crate::schedule::persistent::{PersistentKernel, PersistentTarget};
 
@@ -26,7 +26,7 @@ pub fn unrolled_kernels(
     batch: u32,
 ) -> Result<Vec<(&'static str, PersistentKernel)>> {
     let cell = &ShaderCell::new(cell);
-    let profile = Profile::from(Device {
+    let profile = Profile::from(DeviceProfile {
         vendor: Vendor::by_name(target.vendor)?,
         shuffles: target.subgroup_min >= 8,
         subgroup_min: target.subgroup_min,
@@ -35,6 +35,7 @@ pub fn unrolled_kernels(
         memory: target.memory,
         workgroups: target.workgroups,
         in_turn: false,
+        decorations: false,
     });
     let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);

@@ -14,15 +14,15 @@ use share::{Share, Work};
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::WORKGROUP_BYTES;
+use crate::gpu::capabilities::WORKGROUP_BYTES;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::gpu::program::Dispatch;
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::{
     BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, call_bindings, phases, step_index,
 };
-use crate::schedule::persistent::device::{Device, Vendor};
 use crate::schedule::persistent::layout::Profile;
 
 /// Quads of weights of a thread up to which all steps in one workgroup beat a dispatch for each: on an H200 1.1 µs a step at H 128,
@@ -31,7 +31,7 @@ const FAST_QUADS: u32 = 128;
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
 fn profile(layer: &Layer<'_>) -> Option<Profile> {
-    let device = layer.options.layout.device(Device::new(layer.ctx, 1));
+    let device = layer.options.layout.device(DeviceProfile::new(layer.ctx, 1));
     (device.vendor != Vendor::Software).then(|| Profile::from(device))
 }
 
@@ -46,6 +46,10 @@ impl AllSteps {
     pub fn new(layer: &Layer<'_>, backward: bool) -> Option<Self> {
         let work = Work::new(layer.cell, layer.sizes, backward);
         Some(Self { share: Share::resident(&profile(layer)?, &work)?, work })
+    }
+
+    pub fn groups(&self) -> [u64; 3] {
+        self.share.groups(&self.work)
     }
 
     /// Whether it makes a step faster than a dispatch of its own would.
@@ -110,6 +114,12 @@ pub(super) fn step_backward(layer: &Layer<'_>, phase: Phase, s: &BackwardSlots) 
     let bindings = by_quads(&share, s.bindings(), s.params.element);
     let kernel = ctx.kernel(backward::step(cell, &share, &work, phase, step_index(ctx), &bindings));
     Dispatch::new(ctx, kernel, &s.slots(), sizes, share.groups(&work)).map(Some)
+}
+
+/// The grid of [`step_forward`] or [`step_backward`].
+pub(super) fn step_groups(layer: &Layer<'_>, phase: Phase, backward: bool) -> Option<[u64; 3]> {
+    let work = Work::of_phase(layer.cell, layer.sizes, phase, backward);
+    Some(Share::step(&profile(layer)?, &work)?.groups(&work))
 }
 
 /// Devices and shapes that validation tries without one: the registers of several vendors, and a device without shuffles and with
@@ -193,7 +203,13 @@ mod tests {
                 let step = step.split("\nif end < sizes.seq_len").next().unwrap();
                 let step = step.split("// --- ").next().unwrap();
                 assert_eq!(step.matches("workgroupBarrier()").count(), barriers, "{told}");
-                assert_eq!(step.matches("= weights(").count() as u32, share.weights(&work) - share.held, "{told}");
+                // A loop names those of one turn.
+                let again = if share.loops {
+                    [0, 1].map(|phase| share.blocks_of_turn(&work, phase) * share.of_block(&work, phase)).iter().sum()
+                } else {
+                    share.weights(&work) - share.held
+                };
+                assert_eq!(step.matches("= weights(").count() as u32, again, "{told}");
                 assert_eq!(head.matches("= weights(").count() as u32, share.held, "{told}");
                 assert!(!source.wgsl.contains("var<private>"), "{told}");
             }

@@ -10,8 +10,8 @@ use crate::schedule::persistent::layout::Profile;
 
 /// vec4f of weights that the text of a kernel spells out for one thread.
 const MOST_QUADS: u32 = 256;
-/// The same where a thread asks for all of them at the start of a step.
-const MOST_QUADS_OF_STEP: u32 = 64;
+/// The same that a turn of a loop reads again.
+const QUADS_OF_TURN: u32 = 8;
 /// Most sums of a thread.
 const MOST_SUMS: u32 = 64;
 /// Clocks of a barrier and what waits for it.
@@ -97,6 +97,8 @@ pub(crate) struct Share {
     pub exact: bool,
     /// Whether weights can be read by fours.
     pub quads: bool,
+    /// Whether those that do not stay are read in a loop.
+    pub loops: bool,
 }
 
 impl Share {
@@ -105,7 +107,7 @@ impl Share {
         let exact = (0..2).all(|phase| work.k(phase) == blocks[phase] * work.wide() * lanes * along);
         let shuffles = profile.shuffles || lanes == 1;
         let quads = work.hidden.is_multiple_of(4);
-        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads }
+        Self { lanes, shuffles, across, along, each, rows, blocks, held: 0, exact, quads, loops: false }
     }
 
     pub fn threads(&self) -> u32 {
@@ -162,14 +164,46 @@ impl Share {
 
     /// Quads of weights of a thread, in all phases.
     pub fn weights(&self, work: &Work) -> u32 {
-        let of = |phase: usize| self.blocks[phase] * if work.backward { self.each / 4 } else { self.each * work.gates[phase] };
+        let of = |phase: usize| self.blocks[phase] * self.of_block(work, phase);
         of(0) + of(1)
     }
 
+    /// Quads of weights of a thread in one block of a phase.
+    pub fn of_block(&self, work: &Work, phase: usize) -> u32 {
+        if work.backward { self.each / 4 } else { self.each * work.gates[phase] }
+    }
+
+    /// Quads of a phase that stay: those of the first phase come first.
+    fn held_of_phase(&self, work: &Work, phase: usize) -> u32 {
+        let before = if phase == 0 { 0 } else { self.blocks[0] * self.of_block(work, 0) };
+        self.held.saturating_sub(before).min(self.blocks[phase] * self.of_block(work, phase))
+    }
+
+    /// Quads of one block of a phase that stay.
+    pub fn held_of_block(&self, work: &Work, phase: usize, block: u32) -> u32 {
+        let of_block = self.of_block(work, phase);
+        self.held_of_phase(work, phase).saturating_sub(block * of_block).min(of_block)
+    }
+
+    /// Blocks of a phase of which all quads stay.
+    pub fn held_blocks(&self, work: &Work, phase: usize) -> u32 {
+        self.held_of_phase(work, phase) / self.of_block(work, phase).max(1)
+    }
+
+    /// Blocks of a phase that one turn of the loop over the others reads again; 0 where there is no loop.
+    pub fn blocks_of_turn(&self, work: &Work, phase: usize) -> u32 {
+        let left = self.blocks[phase] - self.held_blocks(work, phase);
+        let most = (QUADS_OF_TURN / self.of_block(work, phase).max(1)).max(1);
+        if self.loops && left > 0 { (1..=most).rev().find(|turn| left.is_multiple_of(*turn)).unwrap_or(1) } else { 0 }
+    }
+
     fn fits(&self, profile: &Profile, work: &Work, resident: bool) -> bool {
-        let most_quads = if resident { MOST_QUADS } else { MOST_QUADS_OF_STEP };
-        let most = profile.threads;
-        self.threads() <= most
+        let most_quads = match (resident, self.loops) {
+            (true, _) => MOST_QUADS,
+            (false, true) => u32::MAX,
+            (false, false) => profile.quads_of_step,
+        };
+        self.threads() <= profile.threads
             && 4 * (self.staged(work, resident) + self.sums(work)) <= profile.bytes
             && self.weights(work) <= most_quads
             && self.pairs() * work.most_values() <= MOST_SUMS
@@ -218,18 +252,31 @@ impl Share {
     fn holding(self, profile: &Profile, work: &Work) -> Self {
         // Besides sums: biases, the input's parts of two steps, states and addresses.
         let others = self.pairs() * work.most_values() + 3 * work.all_gates + 8;
-        let held = profile.registers.saturating_sub(others) / 4;
-        Self { held: held.min(self.weights(work)), ..self }
+        let held = (profile.registers.saturating_sub(others) / 4).min(self.weights(work));
+        if held == self.weights(work) || !profile.loops {
+            return Self { held, ..self };
+        }
+        // Room for those that the loop reads.
+        self.looping(work, held.saturating_sub(QUADS_OF_TURN))
+    }
+
+    /// Keeps whole blocks, of so many quads at most, and reads the others in a loop.
+    fn looping(self, work: &Work, most: u32) -> Self {
+        let share = Self { held: most.min(self.weights(work)), loops: true, ..self };
+        let whole = [0, 1].map(|phase| share.held_blocks(work, phase) * share.of_block(work, phase));
+        Self { held: whole[0] + whole[1], ..share }
     }
 
     /// A slice of the units and rows of one step.
     pub fn step(profile: &Profile, work: &Work) -> Option<Self> {
         let rows = work.batch.next_power_of_two().min(ROWS_OF_STEP).min(profile.rows[usize::from(work.backward)].max(1));
         let rows = std::iter::successors(Some(rows), |rows| (*rows > 1).then_some(rows / 2));
-        rows.into_iter().find_map(|rows| Self::step_of_rows(profile, work, rows))
+        let of_rows = |loops| rows.clone().find_map(|rows| Self::step_of_rows(profile, work, rows, loops));
+        of_rows(false).or_else(|| if profile.loops { of_rows(true) } else { None })
     }
 
-    fn step_of_rows(profile: &Profile, work: &Work, rows: u32) -> Option<Self> {
+    /// With all weights asked for at the start of the step, or some of them in a loop.
+    fn step_of_rows(profile: &Profile, work: &Work, rows: u32, loops: bool) -> Option<Self> {
         let slices = work.batch.div_ceil(rows) * work.directions;
         let mut units = if work.backward { 8 } else { 4 };
         while units < UNITS_OF_STEP && work.hidden.div_ceil(units) * slices > WORKGROUPS_OF_STEP {
@@ -246,7 +293,8 @@ impl Share {
                 along *= 2;
             }
             let share = Self::new(profile, work, [lanes, across, along], each, rows);
-            let share = Self { held: share.weights(work), ..share };
+            let share =
+                if loops { share.looping(work, profile.quads_of_step) } else { Self { held: share.weights(work), ..share } };
             if share.fits(profile, work, false) {
                 return Some(share);
             }
@@ -264,7 +312,7 @@ impl Share {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::schedule::persistent::device::Vendor;
+    use crate::gpu::profile::Vendor;
 
     fn profiles() -> [Profile; 4] {
         [
@@ -321,6 +369,32 @@ mod tests {
         }
     }
 
+    /// Vendors with few registers keep whole blocks, and a loop's turns share out the rest.
+    #[test]
+    fn loops_end_where_the_blocks_do() {
+        let [_, intel, apple, other] = profiles();
+        let mut loops = 0;
+        for profile in [intel, apple, other] {
+            for (hidden, gates, backward) in
+                [(128, [4, 0], false), (128, [4, 0], true), (128, [2, 1], false), (128, [2, 1], true), (200, [1, 0], false)]
+            {
+                let work = work(hidden, 1, gates, backward);
+                let Some(share) = Share::resident(&profile, &work) else { continue };
+                let mut held = 0;
+                for phase in [0, 1] {
+                    let (blocks, turn) = (share.held_blocks(&work, phase), share.blocks_of_turn(&work, phase));
+                    let left = share.blocks[phase] - blocks;
+                    assert!(if turn > 0 { left.is_multiple_of(turn) } else { left == 0 }, "{share:?}");
+                    assert!(turn * share.of_block(&work, phase) <= QUADS_OF_TURN.max(share.of_block(&work, phase)), "{share:?}");
+                    held += blocks * share.of_block(&work, phase);
+                    loops += turn.min(1);
+                }
+                assert_eq!(held, share.held, "{share:?}");
+            }
+        }
+        assert!(loops > 8, "{loops}");
+    }
+
     /// What the study found best on an H200, and what keeps an LSTM of 128 in registers there.
     #[test]
     fn shares_of_an_h200() {
@@ -334,5 +408,41 @@ mod tests {
             let share = Share::resident(&h200, &work).unwrap();
             assert!(!share.has_parts() && share.weights(&work) == 64 && share.held >= 40, "{share:?}");
         }
+    }
+
+    /// What an H200 was measured with: lanes, groups across and along, units and rows of a group, blocks, quads that stay.
+    #[test]
+    fn measured_shares_stay_as_they_are() {
+        let [h200, ..] = profiles();
+        let numbers = |share: Share| {
+            assert!(!share.loops);
+            let Share { lanes, across, along, each, rows, blocks, held, .. } = share;
+            [lanes, across, along, each, rows, blocks[0], held]
+        };
+        let resident = |hidden, backward| Share::resident(&h200, &work(hidden, 1, [4, 0], backward)).map(numbers);
+        let step = |hidden, batch, backward| Share::step(&h200, &work(hidden, batch, [4, 0], backward)).map(numbers);
+        let found = [
+            resident(64, false),
+            resident(64, true),
+            resident(128, false),
+            resident(128, true),
+            resident(256, false),
+            step(256, 1, false),
+            step(1024, 1, false),
+            step(512, 16, false),
+            step(512, 16, true),
+        ];
+        let expected = [
+            [4, 32, 1, 2, 1, 4, 32],
+            [16, 8, 1, 8, 1, 16, 32],
+            [4, 64, 1, 2, 1, 8, 43],
+            [16, 16, 1, 8, 1, 32, 43],
+            [4, 64, 1, 4, 1, 16, 41],
+            [32, 4, 1, 1, 1, 2, 8],
+            [32, 4, 2, 1, 1, 4, 16],
+            [32, 4, 2, 1, 8, 2, 8],
+            [32, 2, 4, 4, 4, 16, 16],
+        ];
+        assert_eq!(found, expected.map(Some));
     }
 }

@@ -34,6 +34,28 @@ pub fn adapters() -> Vec<Adapter> {
     pollster::block_on(Context::instance().enumerate_adapters(wgpu::Backends::PRIMARY))
 }
 
+/// The version of the API that an adapter has: of Vulkan, which alone tells.
+pub fn api_version(adapter: &Adapter) -> Option<String> {
+    #[cfg(not(target_vendor = "apple"))]
+    {
+        #[expect(unsafe_code, reason = "wgpu does not tell it otherwise")]
+        // SAFETY: nothing is destroyed, nothing but a property is read.
+        let vulkan = unsafe { adapter.as_hal::<wgpu::hal::api::Vulkan>() }?;
+        let version = vulkan.physical_device_capabilities().properties().api_version;
+        Some(format!("{}.{}.{}", version >> 22 & 0x7f, version >> 12 & 0x3ff, version & 0xfff))
+    }
+    #[cfg(target_vendor = "apple")]
+    {
+        let _ = adapter;
+        None
+    }
+}
+
+/// The same of the first adapter that says all that `info` does.
+pub fn api_version_of(info: &AdapterInfo) -> Option<String> {
+    api_version(adapters().iter().find(|adapter| adapter.get_info() == *info)?)
+}
+
 /// The adapter that runs if none is named.
 pub fn preferred() -> Option<AdapterInfo> {
     let options = wgpu::RequestAdapterOptions { power_preference: wgpu::PowerPreference::HighPerformance, ..Default::default() };

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use crate::Failure;
 
-/// A measured case was slower than what it was held against.
+/// A measured case was slower than what it was compared with.
 pub const SLOWER: u8 = 3;
 /// Ended by Ctrl-C, as shells say it: 128 and the number of SIGINT.
 pub const INTERRUPTED: u8 = 130;

@@ -25,7 +25,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     }
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = folder.join(format!(".tidegate-{}.tmp", std::process::id()));
-    let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(|error| at(&temporary, error))?;
+    let mut file = OpenOptions::new().write(true).create_new(true).open(&temporary).map_err(|error| at(path, error))?;
     let written = file.write_all(bytes).and_then(|()| fs::rename(&temporary, &target));
     written.map_err(|error| {
         let _ = fs::remove_file(&temporary);
@@ -47,7 +47,9 @@ mod tests {
             assert_eq!(read(&path).unwrap(), text.as_bytes());
         }
         assert!(write(&folder, b"three").unwrap_err().to_string().ends_with("not a regular file"));
-        assert!(write(&folder.join("none/a"), b"four").is_err());
+        // What is named is what was asked for, not the file beside it.
+        let error = write(&folder.join("none/a"), b"four").unwrap_err().to_string();
+        assert!(error.contains("none/a: ") && !error.contains(".tmp"), "{error}");
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
         fs::remove_dir_all(&folder).unwrap();
     }

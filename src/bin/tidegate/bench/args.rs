@@ -7,6 +7,7 @@ use tidegate::bench::{Kind, Products, Suite, Workload};
 use tidegate::cell::by_name;
 use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy, Tile};
 
+use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::compare::Tolerance;
 use crate::{Result, complain};
@@ -16,13 +17,13 @@ pub struct Args {
     /// Workloads to run [default: quick, unless --cell describes one]
     #[arg(long, conflicts_with = "cell")]
     suite: Option<Suite>,
-    /// Of the suite, the workloads alone whose line in --list contains this
+    /// Run only the workloads of the suite whose line in --list contains this
     #[arg(long, value_name = "TEXT", conflicts_with = "cell")]
     filter: Option<String>,
     /// Print the workloads and their GFLOP a run, and run none
     #[arg(long)]
     pub list: bool,
-    /// Start no workload after these
+    /// Start no new workload after this many seconds
     #[arg(long, value_name = "SECONDS")]
     pub budget: Option<u64>,
     /// `all` adapters, `cpu`, or the number or a part of the name of an adapter (see `tidegate devices`); may be given several times
@@ -45,6 +46,9 @@ pub struct Args {
     /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
     #[arg(long)]
     pub no_peaks: bool,
+    /// Show every column, wider than 80
+    #[arg(long)]
+    pub wide: bool,
     /// Also print what tuning tried for each row
     #[arg(short, long)]
     pub verbose: bool,
@@ -67,8 +71,7 @@ pub struct Args {
     /// How much slower is no failure: 10% or 0.1
     #[arg(long, value_name = "PART", default_value = "10%", requires = "fail_if_slower_than")]
     pub tolerance: Tolerance,
-    /// Cell of a workload of your own: lstm, gru, gru_reset_before, rnn_tanh, rnn_relu, rnn_linear, binary_gate
-    #[arg(long, requires_all = ["input", "hidden", "seq", "batch"])]
+    #[arg(long, help = cell_help("Cell of a workload of your own"), requires_all = ["input", "hidden", "seq", "batch"])]
     cell: Option<String>,
     /// Features of a step
     #[arg(long, value_name = "I", requires = "cell")]

@@ -2,16 +2,17 @@
 
 mod args;
 mod clocks;
+mod columns;
 mod output;
 mod session;
-pub mod table;
+mod table;
 mod targets;
 pub mod tunings;
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use tidegate::bench::{Report, Workload};
+use tidegate::bench::{Phase, Report, Workload};
 
 use crate::args::exit::{self, Exit};
 use crate::args::interrupt;
@@ -41,6 +42,7 @@ pub fn run(args: &Args) -> Result<()> {
         has_peaks: !args.no_peaks,
         keeps_runs: args.all_runs,
         is_verbose: args.verbose,
+        is_wide: args.wide,
         budget: args.budget.map(Duration::from_secs),
         now: &|| origin.elapsed(),
         stop: &interrupt::requested,
@@ -50,6 +52,7 @@ pub fn run(args: &Args) -> Result<()> {
     terminal.progress.finish_and_clear();
     // Ctrl-C leaves what there is, the page too.
     output::write(args, &report, None)?;
+    print(&output::written(args, &report))?;
     let own = output::source(&report)?;
     print(&crossover(&Comparison::new(std::slice::from_ref(&own))).iter().map(|line| format!("{line}\n")).collect::<String>())?;
     let verdict = base.map(|(path, base)| Verdict::new(&own, &base, &path.display().to_string(), args.tolerance));
@@ -63,7 +66,7 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// How a run of so many rows ends: interrupted, with failures, or with a verdict if one was asked for.
+/// How a run ends: interrupted, with failures, or with a verdict if one was asked for.
 fn end(
     report: &Report,
     [failed, unopened]: [usize; 2],
@@ -86,8 +89,10 @@ fn end(
 struct Terminal<'a> {
     args: &'a Args,
     progress: ProgressBar,
-    /// Of all devices that began.
+    /// Reports of all devices that were started.
     rows: usize,
+    /// The one that runs, and its number.
+    row: String,
 }
 
 /// Steps of the bar: by work, not by rows, of which the last may take longer than all others.
@@ -96,8 +101,8 @@ const STEPS: u64 = 10_000;
 impl<'a> Terminal<'a> {
     fn new(args: &'a Args) -> Result<Self> {
         let progress = ProgressBar::new(STEPS);
-        progress.set_style(ProgressStyle::with_template("{bar:30} {eta} left: {msg}")?);
-        Ok(Self { args, progress, rows: 0 })
+        progress.set_style(ProgressStyle::with_template("{bar:20} {eta} left, {wide_msg}")?);
+        Ok(Self { args, progress, rows: 0, row: String::new() })
     }
 }
 
@@ -106,8 +111,14 @@ impl Watcher for Terminal<'_> {
         if done == 0 {
             self.rows += of;
         }
+        self.row = format!("{}/{of} {row}", done + 1);
         self.progress.set_position((part * STEPS as f64) as u64);
-        self.progress.set_message(format!("{}/{of} {row}", done + 1));
+        self.progress.set_message(self.row.clone());
+        self.progress.tick();
+    }
+
+    fn phase(&self, phase: Phase) {
+        self.progress.set_message(format!("{} {}", phase.name(), self.row));
         self.progress.tick();
     }
 
@@ -119,7 +130,7 @@ impl Watcher for Terminal<'_> {
         output::write_json(self.args, report, None)
     }
 
-    fn device(&mut self, text: &str) -> Result<()> {
+    fn prints(&mut self, text: &str) -> Result<()> {
         self.progress.suspend(|| print(text))
     }
 }

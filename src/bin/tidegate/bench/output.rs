@@ -14,7 +14,7 @@ use crate::html::report::Page;
 struct File<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    /// Of `--fail-if-slower-than`.
+    /// The verdict of `--fail-if-slower-than`.
     against: Option<&'a Verdict>,
 }
 
@@ -37,4 +37,12 @@ pub fn write(args: &Args, report: &Report, against: Option<&Verdict>) -> Result<
 /// As if it had been read from the JSON file.
 pub fn source(report: &Report) -> Result<Source> {
     Source::new("this run", &serde_json::to_value(report)?)
+}
+
+/// What was written, for people.
+pub fn written(args: &Args, report: &Report) -> String {
+    let rows = report.results.len();
+    let json = args.json.iter().map(|path| format!("wrote {}: {rows} rows\n", path.display()));
+    let html = args.html.iter().map(|path| format!("wrote {}: the page of them\n", path.display()));
+    json.chain(html).collect()
 }

@@ -3,11 +3,22 @@
 
 use std::time::Duration;
 
-use tidegate::bench::{Description, Entry, Host, Limits, Mark, Measured, Peaks, Report, Score, Scored, Series, Suite, Workload};
+use tidegate::bench::{
+    Description, Entry, Host, Limits, Mark, Measured, Peaks, Phase, Report, Score, Scored, Series, Suite, Workload,
+};
 use tidegate::{Error, Strategy, Tried};
 
-use super::table::{left_out, table, tried};
+use super::columns::Rows;
+use super::table::{Lines, left_out, title, tried, verified};
 use crate::Result;
+use crate::args::text::short;
+
+/// A workload, and whether it runs by what tuning finds.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    pub workload: &'a Workload,
+    pub tuned: bool,
+}
 
 /// Where workloads run: an adapter, the reference, or in tests a device that is not there.
 pub trait Target {
@@ -22,8 +33,13 @@ pub trait Target {
     /// Nothing where there is none to measure.
     fn limits(&mut self) -> Result<Option<Limits>, Error>;
 
-    /// Measures by what tuning finds, or without it; gives what tuning tried, too.
-    fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error>;
+    /// Measures, and may build what `next` needs meanwhile; gives what tuning tried, too.
+    fn measure(&mut self, job: Job<'_>, next: Option<Job<'_>>, phase: &dyn Fn(Phase)) -> Result<(Measured, Vec<Tried>), Error>;
+
+    /// What was tuned, before or now, and where that is kept; empty if nothing was.
+    fn tunings(&self) -> String {
+        String::new()
+    }
 
     /// Megahertz that it runs at, those that it can, and watts, as far as the system tells.
     fn clocks(&self) -> [Option<f64>; 3] {
@@ -36,14 +52,17 @@ pub trait Watcher {
     /// A row begins: its name, how many rows are done, how many there are, and the part of all work that is done.
     fn begins(&mut self, row: &str, done: [usize; 2], part: f64);
 
+    /// What that row is at now.
+    fn phase(&self, phase: Phase);
+
     /// Something failed.
     fn fails(&mut self, text: &str);
 
     /// A row is done.
     fn ran(&mut self, report: &Report) -> Result<()>;
 
-    /// A device is done: what it came to.
-    fn device(&mut self, text: &str) -> Result<()>;
+    /// Lines for people: what stands above a device's rows, each row when it is done, what stands below them.
+    fn prints(&mut self, text: &str) -> Result<()>;
 }
 
 /// What to run, and until when.
@@ -57,13 +76,15 @@ pub struct Session<'a> {
     /// Whether the report keeps every run's time.
     pub keeps_runs: bool,
     pub is_verbose: bool,
+    /// Whether the table shows every column.
+    pub is_wide: bool,
     /// No row begins after this.
     pub budget: Option<Duration>,
     pub now: &'a dyn Fn() -> Duration,
     pub stop: &'a dyn Fn() -> bool,
 }
 
-/// A row costs about as much as so many FLOPs beside its own: compiling, warming up, verifying.
+/// What a row costs beside its own FLOPs, in FLOPs: compiling, warming up, verifying.
 const FLOPS_OF_A_ROW: f64 = 1e10;
 
 impl Session<'_> {
@@ -86,7 +107,7 @@ impl Session<'_> {
         !(self.stop)() && self.budget.is_none_or(|budget| (self.now)() - start < budget)
     }
 
-    /// All on the device of that number among so many; gives how many rows failed.
+    /// Runs all rows on one device of several; returns how many failed.
     fn on(
         &self,
         target: &mut dyn Target,
@@ -99,62 +120,116 @@ impl Session<'_> {
         let description = target.description();
         let most_flops = self.suite.filter(|_| target.runs_on_cpu()).map_or(f64::INFINITY, Suite::most_flops_on_cpu);
         let (runnable, too_much): (Vec<&Workload>, Vec<&Workload>) = self.workloads.iter().partition(|w| w.flops() <= most_flops);
+        watcher.prints(&title(&description, self.is_wide))?;
         let limits = if self.has_peaks { target.limits() } else { Ok(None) };
         let limits = limits.unwrap_or_else(|error| {
             watcher.fails(&format!("{}, peaks: {error}", description.device));
             None
         });
         report.rooflines.extend(limits.map(|limits| Peaks { description: description.clone(), limits }));
-        let (first, mut failed) = (report.results.len(), 0);
         let tuned = if target.tunes() { self.tuned } else { &[true] };
-        let rows: Vec<(&Workload, bool)> = runnable.iter().flat_map(|&w| tuned.iter().map(move |&tuned| (w, tuned))).collect();
-        let weight = |rows: &[(&Workload, bool)]| rows.iter().map(|(w, _)| FLOPS_OF_A_ROW + w.flops()).sum::<f64>();
-        for (done, &(workload, tuned)) in rows.iter().enumerate() {
+        let jobs: Vec<Job> =
+            runnable.iter().flat_map(|&workload| tuned.iter().map(move |&tuned| Job { workload, tuned })).collect();
+        let rows = Rows {
+            workloads: &runnable,
+            description: &description,
+            has_peaks: limits.is_some(),
+            has_untuned: tuned.contains(&false),
+            is_wide: self.is_wide,
+        };
+        let lines = Lines::new(rows);
+        let (first, mut failed) = (report.results.len(), 0);
+        let weight = |jobs: &[Job]| jobs.iter().map(|job| FLOPS_OF_A_ROW + job.workload.flops()).sum::<f64>();
+        for (done, &job) in jobs.iter().enumerate() {
             if !self.goes_on(start) {
                 break;
             }
-            let part = (at as f64 + weight(&rows[..done]) / weight(&rows)) / devices as f64;
-            watcher.begins(&format!("{}, {workload}", description.device), [done, rows.len()], part);
-            let measured = target.measure(workload, tuned);
+            let part = (at as f64 + weight(&jobs[..done]) / weight(&jobs)) / devices as f64;
+            let name = format!("{}, {}", description.device, job.workload);
+            watcher.begins(&name, [done, jobs.len()], part);
+            let measured = target.measure(job, jobs.get(done + 1).copied(), &|phase| watcher.phase(phase));
             if let Err(failure) = &measured {
                 failed += 1;
-                watcher.fails(&format!("{}, {workload}: {failure}", description.device));
+                watcher.fails(&format!("{name}: {failure}"));
             }
-            let (measured, tried) = measured.map_or((None, Vec::new()), |(measured, tried)| (Some(measured), tried));
-            let kept = measured.as_ref().filter(|_| self.keeps_runs);
-            let runs_ms = kept.map_or_else(Vec::new, |measured| measured.times.runs_ms().to_vec());
-            let mut entry = Entry::new(&description, workload, self.strategy, measured, limits.as_ref());
-            [entry.clock_mhz, entry.max_clock_mhz, entry.power_watts] = target.clocks();
-            (entry.untuned, entry.tried, entry.runs_ms) = (!tuned, tried, runs_ms);
-            entry.marks.extend(busy.filter(|_| entry.ms_median.is_some()));
+            let entry = self.entry(&description, job, measured, limits.as_ref(), target.clocks(), busy);
+            let header = if done == 0 { lines.header() } else { String::new() };
+            watcher.prints(&(header + &lines.row(&entry)))?;
+            if self.is_verbose {
+                watcher.prints(&tried(&entry))?;
+            }
             report.results.push(entry);
             watcher.ran(report)?;
         }
         let entries = &report.results[first..];
-        let score = Score::new(entries.iter().filter(|e| !e.untuned).filter_map(|e| Some((&e.name, e.us_per_step()?))));
-        let mut text = score.line() + &table(&description, entries);
-        if self.is_verbose {
-            text.extend(entries.iter().map(tried));
-        }
-        text += &limits.map_or_else(String::new, |limits| limits.lines());
+        // Tuned rows, or where nothing was tuned, the others.
+        let is_tuned = tuned.contains(&true);
+        let counting = || jobs.iter().zip(entries).filter(|(job, _)| job.tuned == is_tuned);
+        let score = Score::new(counting().filter_map(|(_, e)| Some((&e.name, e.us_per_step()?))));
+        let ran = counting().filter_map(|(job, e)| Some((job.workload, e.ms_median?, e.strategy)));
+        let series = self.series(&description, &ran.collect::<Vec<_>>());
+        let paragraphs = [verified(entries), score.line(), cost_of_the_default(entries), target.tunings()];
+        let mut text: String =
+            paragraphs.into_iter().filter(|text| !text.is_empty()).map(|text| lines.wrap(text.trim_end())).collect();
+        text += &if entries.is_empty() { String::new() } else { lines.footer(entries) };
+        text.extend(limits.iter().flat_map(|limits| limits.lines().lines().map(|line| lines.wrap(line)).collect::<Vec<_>>()));
         text += &left_out("too many FLOPs for a CPU", &too_much, self.workloads.len());
         let why = if (self.stop)() { "interrupted" } else { "out of time" };
-        let left: Vec<&Workload> = rows[entries.len()..].iter().map(|&(workload, _)| workload).collect();
-        text += &left_out(why, &left, rows.len());
-        if matches!(self.suite, Some(Suite::Scaling | Suite::Recurrence)) {
-            let ran = rows.iter().zip(entries).filter(|((_, tuned), _)| *tuned);
-            let ran: Vec<_> = ran.filter_map(|(&(w, _), e)| Some((w, e.ms_median?, e.strategy))).collect();
-            let series = match self.suite {
-                Some(Suite::Recurrence) => Series::along_t(&description, &ran).into_iter().collect(),
-                _ => Series::along_axes(&description, &ran),
-            };
-            text.extend(series.iter().map(|series| series.line() + "\n"));
-            report.scaling.extend(series);
-        }
+        let left: Vec<&Workload> = jobs[entries.len()..].iter().map(|job| job.workload).collect();
+        text += &left_out(why, &left, jobs.len());
+        text.extend(series.iter().map(|series| lines.wrap(&series.line())));
+        report.scaling.extend(series);
         report.scores.push(Scored { description, score });
-        watcher.device(&text)?;
+        watcher.prints(&(text + "\n"))?;
         Ok(failed)
     }
+
+    /// What the report keeps of a row.
+    fn entry(
+        &self,
+        description: &Description,
+        Job { workload, tuned }: Job<'_>,
+        measured: Result<(Measured, Vec<Tried>), Error>,
+        limits: Option<&Limits>,
+        clocks: [Option<f64>; 3],
+        busy: Option<Mark>,
+    ) -> Entry {
+        let error = measured.as_ref().err().map(ToString::to_string);
+        let (measured, tried) = measured.map_or((None, Vec::new()), |(measured, tried)| (Some(measured), tried));
+        let kept = measured.as_ref().filter(|_| self.keeps_runs);
+        let runs_ms = kept.map_or_else(Vec::new, |measured| measured.times.runs_ms().to_vec());
+        let mut entry = Entry::new(description, workload, self.strategy, measured, limits);
+        [entry.clock_mhz, entry.max_clock_mhz, entry.power_watts] = clocks;
+        (entry.untuned, entry.tried, entry.runs_ms, entry.error) = (!tuned, tried, runs_ms, error);
+        entry.marks.extend(busy.filter(|_| entry.ms_median.is_some()));
+        entry
+    }
+
+    /// How time grows with a size, of the suites that double one.
+    fn series(&self, description: &Description, ran: &[(&Workload, f64, &'static str)]) -> Vec<Series> {
+        match self.suite {
+            Some(Suite::Scaling) => Series::along_axes(description, ran),
+            Some(Suite::Recurrence) => Series::along_t(description, ran).into_iter().collect(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// What it costs not to tune, over the rows that ran both ways; empty if none did.
+fn cost_of_the_default(entries: &[Entry]) -> String {
+    let untuned = entries.iter().filter(|entry| entry.untuned);
+    let pairs = untuned.filter_map(|entry| {
+        let tuned = entries.iter().find(|other| !other.untuned && other.name == entry.name)?;
+        Some((entry.ms_median? / tuned.ms_median?, &entry.name))
+    });
+    let pairs: Vec<_> = pairs.collect();
+    let Some((most, name)) = pairs.iter().max_by(|a, b| a.0.total_cmp(&b.0)) else { return String::new() };
+    let mean = (pairs.iter().map(|(ratio, _)| ratio.ln()).sum::<f64>() / pairs.len() as f64).exp();
+    let (mean, most) = (short(mean), short(*most));
+    format!(
+        "the default costs: without tuning {mean} times the tuned time in the geometric mean of {} rows, at most {most} ({name})",
+        pairs.len()
+    )
 }
 
 /// A report of this machine and command line.

@@ -1,131 +1,153 @@
-//! What `bench` found, as a table for people.
+//! What `bench` found, as a table for people: 80 columns wide, or all that there is. Rows are printed as they are done, so widths follow
+//! from what will run, not from what was found.
 
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
-use comfy_table::{CellAlignment, Table, TableComponent};
-use tidegate::bench::{Description, Entry, Workload};
+use tidegate::bench::{Description, Entry, Mark, Workload};
 use tidegate::{Strategy, Tried};
 
-/// A header, and what stands below it for one entry.
-type Column = (&'static str, fn(&Entry) -> Option<String>);
+use super::columns::{COLUMNS, Column, Rows, Shown, network, workload_name};
+use crate::args::text::{WIDTH, short, wrap};
 
-/// `first` is the first run, with building pipelines; `±` half the 95 % confidence interval of the median; `host` a step of a
-/// stream from input on the host to output on the host; `of peak` what the roofline allows over the median; `launches` what
-/// a submit and as many empty dispatches take, over the median; `bound by` whichever of launches, round trips, memory and arithmetic
-/// takes the most time at best, over the median;
-/// `V100 cuDNN 7.6` published milliseconds.
-const COLUMNS: [Column; 27] = [
-    ("network", |e| Some(network(e))),
-    ("T", |e| Some(e.seq_len.to_string())),
-    ("B", |e| Some(e.batch_size.to_string())),
-    ("mode", |e| Some(if e.stream { "stream" } else { e.mode }.into())),
-    ("dtype", |e| (e.dtype == "f16").then(|| e.dtype.into())),
-    ("strategy", |e| Some(e.strategy.into())),
-    ("tuning", |e| e.untuned.then(|| "without".into())),
-    ("dispatches", |e| e.dispatches.map(|dispatches| dispatches.to_string())),
-    ("repaired", |e| e.repairs.filter(|&repairs| repairs > 0).map(|repairs| repairs.to_string())),
-    ("first ms", |e| e.first_ms.map(short)),
-    ("median ms", |e| e.ms_median.map(short)),
-    // Where p99 stands, it tells more of how times vary.
-    ("±", |e| e.ms_median_spread.filter(|_| e.us_per_step_p99.is_none()).map(|spread| format!("{:.1} %", spread * 100.0))),
-    ("min ms", |e| e.ms_min.filter(|_| e.us_per_step_p99.is_none()).map(short)),
-    ("GPU ms", |e| e.gpu_ms_median.map(short)),
-    ("GFLOP/s", |e| e.gflops.map(short)),
-    ("of peak", |e| e.roofline_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
-    ("launches", |e| e.launch_fraction.map(|fraction| format!("{:.1} %", fraction * 100.0))),
-    ("bound by", |e| Some(format!("{} {:.0} %", e.bound_by?, e.bound_fraction? * 100.0))),
-    ("µs/step p50", |e| e.us_per_step_p50.map(short)),
-    ("p99", |e| e.us_per_step_p99.map(short)),
-    ("host p50", |e| e.us_per_step_host_p50.map(short)),
-    ("host p99", |e| e.us_per_step_host_p99.map(short)),
-    ("V100 cuDNN 7.6", |e| e.published_ms.filter(|_| !e.includes_input).map(short)),
-    ("H200 cuDNN 9.19", |e| e.published_ms.filter(|_| e.includes_input).map(short)),
-    ("runs", |e| Some(e.runs.to_string())),
-    ("error", |e| verification(e)),
-    ("doubts", |e| (!e.marks.is_empty()).then(|| e.marks.iter().map(|mark| mark.name()).collect::<Vec<_>>().join(", "))),
-];
-
-fn network(entry: &Entry) -> String {
-    let mut network = format!("{} {}→{}", entry.cell, entry.input_size, entry.hidden_size);
-    if entry.num_layers > 1 {
-        network += &format!(" ×{}", entry.num_layers);
-    }
-    if entry.num_directions > 1 {
-        network += " both ways";
-    }
-    if !entry.includes_input {
-        network += ", recurrence";
-    }
-    network
+/// The lines of one device's table.
+pub struct Lines<'a> {
+    rows: Rows<'a>,
+    columns: Vec<(&'static Column, usize)>,
+    /// Width of the first column.
+    network: usize,
 }
 
-/// The error, with the shape at which it was found if that is not the whole.
-fn verification(entry: &Entry) -> Option<String> {
-    if !entry.verified {
-        return Some("FAILED".into());
+impl<'a> Lines<'a> {
+    pub fn new(rows: Rows<'a>) -> Self {
+        let longest = |text: fn(&Workload) -> String| rows.workloads.iter().map(|w| text(w).chars().count()).max().unwrap_or(0);
+        let width = |column: &Column| {
+            let values = match column.header {
+                "T" => longest(|w| w.shape.seq_len.to_string()),
+                "B" => longest(|w| w.shape.batch_size.to_string()),
+                "mode" if rows.any(Workload::is_stream) => 6,
+                "mode" if rows.any(|w| w.dtype != tidegate::Dtype::F32) => 9,
+                "strategy" if !rows.has_untuned => 10,
+                "error" if rows.is_wide => 22,
+                _ => column.width,
+            };
+            values.max(column.header.chars().count())
+        };
+        let is_shown = |column: &&Column| match (column.shown)(&rows) {
+            Shown::Never => false,
+            Shown::Wide => rows.is_wide,
+            Shown::Always => true,
+        };
+        let columns: Vec<_> = COLUMNS.iter().filter(is_shown).map(|column| (column, width(column))).collect();
+        let others: usize = columns.iter().map(|(_, width)| width + 1).sum();
+        let longest = longest(workload_name).max("network".len());
+        // A longer name gets a line of its own.
+        let network = if rows.is_wide { longest } else { longest.min(WIDTH.saturating_sub(others)) };
+        Self { rows, columns, network }
     }
-    let (error, t, b) = (entry.max_rel_err?, entry.verified_seq_len?, entry.verified_batch_size?);
-    match (t, b) == (entry.seq_len, entry.batch_size) {
-        _ if entry.description.device_type == "cpu-reference" => None,
-        true => Some(format!("{error:.1e}")),
-        false => Some(format!("{error:.1e} at T={t} B={b}")),
-    }
-}
 
-/// Three digits.
-pub fn short(value: f64) -> String {
-    let digits = 2 - value.abs().log10().floor().clamp(-3.0, 2.0) as i32;
-    format!("{value:.*}", digits as usize)
-}
+    /// What stands above the rows.
+    pub fn header(&self) -> String {
+        let line = self.line("network", |column| Some(column.header.into()));
+        format!("{line}{}\n", "─".repeat(line.trim_end().chars().count()))
+    }
 
-/// All results of one device, under its name. A column in which nothing stands is left out.
-pub fn table(description: &Description, entries: &[Entry]) -> String {
-    let Description { device, backend, driver, device_type } = description;
-    let columns = COLUMNS.iter().map(|&(header, text)| (header, entries.iter().map(text).collect::<Vec<_>>()));
-    let columns: Vec<_> = columns.filter(|(_, texts)| texts.iter().any(Option::is_some)).collect();
-    let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY).set_header(columns.iter().map(|&(header, _)| header));
-    for line in [TableComponent::HorizontalLines, TableComponent::MiddleIntersections] {
-        table.remove_style(line);
+    /// A row, and below it why it is doubted. That others were at work is true of all rows, and stands below the table.
+    pub fn row(&self, entry: &Entry) -> String {
+        let row = self.line(&network(entry), |column| (column.text)(entry, self.rows.is_wide));
+        let marks: Vec<&str> = entry.marks.iter().filter(|&&mark| mark != Mark::Busy).map(|m| m.name()).collect();
+        let doubts = if marks.is_empty() { String::new() } else { format!("  doubted: {}\n", marks.join(", ")) };
+        row + &doubts
     }
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    for row in 0..entries.len() {
-        table.add_row(columns.iter().map(|(_, texts)| texts[row].as_deref().unwrap_or("-")));
-    }
-    let note =
-        if *device_type == "software" { "a software adapter: it runs on the CPU and tells nothing of a GPU\n" } else { "" };
-    format!("{device} ({device_type}, {backend}, {driver})\n{note}{table}\n{}", sentences(entries))
-}
 
-/// What the marks of these rows mean, each once, and whether a row was measured again.
-fn sentences(entries: &[Entry]) -> String {
-    let mut marks = Vec::new();
-    for mark in entries.iter().flat_map(|entry| &entry.marks) {
-        if !marks.contains(mark) {
-            marks.push(*mark);
+    fn line(&self, network: &str, text: impl Fn(&Column) -> Option<String>) -> String {
+        let mut line = network.to_string();
+        if network.chars().count() > self.network {
+            line += &format!("\n{:1$}", "", self.network);
+        } else {
+            line += &" ".repeat(self.network - network.chars().count());
         }
+        for &(column, width) in &self.columns {
+            let text = text(column).unwrap_or_else(|| "-".into());
+            let is_left = ["mode", "strategy"].contains(&column.header);
+            line += &if is_left { format!(" {text:width$}") } else { format!(" {text:>width$}") };
+        }
+        format!("{}\n", line.trim_end())
     }
-    let mut text: String = marks.iter().map(|mark| format!("{}: {}\n", mark.name(), mark.sentence())).collect();
-    let again = entries.iter().filter(|entry| entry.measured_again).count();
-    if again > 0 {
-        text += &format!("{again} of {} rows were measured again, for their first times were not of one speed\n", entries.len());
+
+    /// What the columns tell, and what the marks of these rows mean.
+    pub fn footer(&self, entries: &[Entry]) -> String {
+        let published = entries.iter().find_map(|entry| entry.published_by).unwrap_or_default();
+        let about = |&(column, _): &(&'static Column, usize)| {
+            let Column { header, about, .. } = column;
+            let of = if *header == "cuDNN" { format!(" {published}") } else { String::new() };
+            (!about.is_empty()).then(|| format!("{header}: {about}{of}"))
+        };
+        let mut parts: Vec<String> = self.columns.iter().filter_map(about).collect();
+        if self.rows.any(|w| !w.includes_input()) {
+            parts.push("alone: the recurrence, without the input's product".into());
+        }
+        if entries.iter().any(|entry| entry.untuned) {
+            parts.push("*: without what tuning finds".into());
+        }
+        if !self.rows.is_wide {
+            parts.push("--wide shows more".into());
+        }
+        let mut text = self.wrap(&parts.join("; "));
+        let mut marks = Vec::new();
+        for mark in entries.iter().flat_map(|entry| &entry.marks) {
+            if !marks.contains(mark) {
+                marks.push(*mark);
+            }
+        }
+        text.extend(marks.iter().map(|mark| self.wrap(&format!("{}: {}", mark.name(), mark.sentence()))));
+        let again = entries.iter().filter(|entry| entry.measured_again).count();
+        if again > 0 {
+            let of = entries.len();
+            text += &self.wrap(&format!("{again} of {of} rows were measured again, for their first times were not of one speed"));
+        }
+        text
     }
-    text
+
+    /// Lines as wide as the table may be; further ones of a paragraph are indented.
+    pub fn wrap(&self, text: &str) -> String {
+        if self.rows.is_wide { format!("{text}\n") } else { wrap(text) }
+    }
+}
+
+/// A device, as it stands above its table.
+pub fn title(description: &Description, is_wide: bool) -> String {
+    let Description { device, backend, driver, api_version, device_type } = description;
+    let backend = [Some(backend), api_version.as_ref()].into_iter().flatten().map(String::as_str).collect::<Vec<_>>().join(" ");
+    let title = format!("{device} ({device_type}, {backend}, {driver})");
+    let note = "a software adapter: it runs on the CPU and tells nothing of a GPU\n";
+    let note = if *device_type == "software" { note } else { "" };
+    if is_wide { format!("{title}\n{note}") } else { wrap(&title) + note }
+}
+
+/// How many rows were right, of so many that ran; empty of the reference, which is what they are checked against.
+pub fn verified(entries: &[Entry]) -> String {
+    if entries.iter().all(|entry| entry.description.device_type == "cpu-reference") {
+        return String::new();
+    }
+    let count = entries.iter().filter(|entry| entry.verified).count();
+    let is_part = |e: &&Entry| e.verified && (e.verified_seq_len, e.verified_batch_size) != (Some(e.seq_len), Some(e.batch_size));
+    let parts = entries.iter().filter(is_part).count();
+    let of_fewer = if parts > 0 { format!(", {parts} of them at fewer steps or sequences") } else { String::new() };
+    format!("{count} of {} verified against the float64 reference{of_fewer}", entries.len())
 }
 
 /// What tuning tried for a row.
 pub fn tried(entry: &Entry) -> String {
     let line = |tried: &Tried| {
-        let workgroups = if tried.strategy == Strategy::Persistent { format!(" of {}", tried.workgroups) } else { String::new() };
+        let layout = if tried.layout.is_empty() { String::new() } else { format!(" ({})", tried.layout) };
+        let workgroups =
+            if tried.strategy == Strategy::Persistent { format!(" of {}{layout}", tried.workgroups) } else { String::new() };
         let time = tried.ms.map_or_else(|| tried.error.clone().unwrap_or_default(), |ms| format!("{} ms", short(ms)));
-        format!("  {}{workgroups}: {time}\n", tried.strategy.name())
+        wrap(&format!("    {}{workgroups}: {time}", tried.strategy.name()))
     };
     if entry.tried.is_empty() {
         return String::new();
     }
     let lines: String = entry.tried.iter().map(line).collect();
-    format!("tried for {}:\n{lines}", entry.name)
+    format!("  tried:\n{lines}")
 }
 
 /// Names some of what did not run, and says how many there are.
@@ -134,7 +156,7 @@ pub fn left_out(why: &str, workloads: &[&Workload], of: usize) -> String {
     if workloads.is_empty() {
         return String::new();
     }
-    let line = |workload: &&Workload| format!("  {workload}, {:.0} GFLOP a run\n", workload.flops() * 1e-9);
+    let line = |workload: &&Workload| format!("  {workload}, {} GFLOP a run\n", short(workload.flops() * 1e-9));
     let named: String = workloads.iter().take(NAMED).map(line).collect();
     let others = workloads.len().saturating_sub(NAMED);
     let others = if others > 0 { format!("  and {others} others\n") } else { String::new() };
@@ -143,46 +165,92 @@ pub fn left_out(why: &str, workloads: &[&Workload], of: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use tidegate::bench::{Kind, Workload};
+    use tidegate::bench::{Kind, Suite};
     use tidegate::cell::by_name;
-    use tidegate::{Dtype, Mode, RnnConfig, SeqShape, Strategy};
+    use tidegate::{Dtype, Mode, RnnConfig, SeqShape};
 
     use super::*;
 
-    /// One that failed, until it is filled in.
-    fn entry(kind: Kind) -> Entry {
+    fn workload(kind: Kind) -> Workload {
         let (config, shape) = (RnnConfig::new(3, 5), SeqShape { seq_len: 4, batch_size: 1 });
-        let workload = Workload { cell: by_name("gru").unwrap(), config, shape, mode: Mode::Inference, kind, dtype: Dtype::F32 };
-        Entry::new(&Description::cpu(), &workload, Strategy::Stepwise, None, None)
+        Workload { cell: by_name("gru").unwrap(), config, shape, mode: Mode::Inference, kind, dtype: Dtype::F32 }
+    }
+
+    /// Numbers as wide as they get.
+    fn entry(workload: &Workload, description: &Description) -> Entry {
+        let entry = Entry::new(description, workload, Strategy::Persistent, None, None);
+        let steps = matches!(workload.kind, Kind::Latency | Kind::Stream);
+        Entry {
+            dispatches: Some(32_770),
+            ms_median: Some(workload.shape.seq_len as f64 * 1.2345),
+            ms_median_spread: Some(0.123),
+            gflops: Some(47_123.0),
+            roofline_fraction: Some(1.234),
+            max_rel_err: Some(7.3e-7),
+            verified: true,
+            verified_seq_len: Some(1),
+            verified_batch_size: Some(1),
+            us_per_step_p99: steps.then_some(12_345.6),
+            us_per_step_host_p50: steps.then_some(0.000_123),
+            runs: 12,
+            ..entry
+        }
+    }
+
+    /// Every suite, on a GPU and on the reference.
+    #[test]
+    fn tables_fit_a_terminal() {
+        let suites = [Suite::Quick, Suite::Deepbench, Suite::Latency, Suite::Scaling, Suite::Recurrence, Suite::Product];
+        for suite in suites {
+            let workloads = suite.workloads().unwrap();
+            let workloads: Vec<&Workload> = workloads.iter().collect();
+            let gpu = Description { device_type: "discrete-gpu", ..Description::cpu() };
+            for (description, is_wide) in [(&gpu, false), (&Description::cpu(), false), (&gpu, true)] {
+                let rows =
+                    Rows { workloads: &workloads, description, has_peaks: true, has_untuned: suite.runs_untuned_too(), is_wide };
+                let lines = Lines::new(rows);
+                let entries: Vec<Entry> = workloads.iter().map(|w| entry(w, description)).collect();
+                let rows: String = entries.iter().map(|entry| lines.row(entry)).collect();
+                let text = title(description, is_wide) + &lines.header() + &rows + &lines.footer(&entries);
+                let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+                assert_eq!(longest > WIDTH, is_wide, "{suite:?}: {text}");
+                // A row a line: nothing was too long for its column.
+                assert_eq!(rows.lines().count(), workloads.len(), "{rows}");
+                let ends: Vec<usize> = rows.lines().map(|line| line.chars().count()).collect();
+                assert!(is_wide || ends.iter().all(|end| *end == ends[0]), "{rows}");
+            }
+        }
     }
 
     #[test]
-    fn has_the_columns_that_have_something() {
-        let ran = |kind| Entry { dispatches: Some(6), ms_median: Some(2.0), runs: 3, verified: true, ..entry(kind) };
-        let in_steps = || {
-            let [p50, host] = [500.0, 750.0].map(Some);
-            Entry { us_per_step_p50: p50, us_per_step_host_p50: host, ..ran(Kind::Stream) }
-        };
-        let [throughput, stream] = [ran(Kind::Throughput), in_steps()].map(|entry| table(&Description::cpu(), &[entry]));
-        for text in ["strategy", "stepwise", "dispatches", " 6 ", "median ms", "2.00"] {
-            assert!(throughput.contains(text) && stream.contains(text), "{text} in {throughput}{stream}");
+    fn a_row_says_what_failed_and_what_is_doubted() {
+        let (workload, gpu) = (workload(Kind::Throughput), Description { device_type: "other", ..Description::cpu() });
+        let workloads = [&workload];
+        let rows = Rows { workloads: &workloads, description: &gpu, has_peaks: false, has_untuned: true, is_wide: false };
+        let lines = Lines::new(rows);
+        let failed = Entry::new(&gpu, &workload, Strategy::Stepwise, None, None);
+        assert!(lines.row(&failed).ends_with(" FAILED\n") && lines.row(&failed).starts_with("gru 3→5"), "{}", lines.row(&failed));
+        let doubted = Entry { marks: vec![Mark::Spread, Mark::Busy], untuned: true, ..entry(&workload, &gpu) };
+        let row = lines.row(&doubted);
+        assert!(row.contains(" persistent* ") && row.ends_with("\n  doubted: noisy\n"), "{row}");
+        let both = [doubted, failed];
+        assert_eq!(verified(&[Entry::new(&Description::cpu(), &workload, Strategy::Auto, None, None)]), "");
+        let footer = lines.footer(&both);
+        for text in ["noisy: the median's", "busy: the machine's", "*: without what tuning finds", "±: half its 95 % interval"] {
+            assert!(footer.split_whitespace().collect::<Vec<_>>().join(" ").contains(text), "{text} in {footer}");
         }
-        assert!(stream.contains("stream") && stream.contains("µs/step p50") && stream.contains("750"), "{stream}");
-        assert!(
-            !throughput.contains("µs/step") && !throughput.contains("GPU ms") && throughput.contains("infer"),
-            "{throughput}"
-        );
-        // One that failed leaves gaps in the columns of the others.
-        let both = table(&Description::cpu(), &[in_steps(), entry(Kind::Stream)]);
-        assert!(both.contains("µs/step p50") && both.contains("FAILED"), "{both}");
+        assert_eq!(verified(&both), "1 of 2 verified against the float64 reference, 1 of them at fewer steps or sequences");
     }
 
+    /// A name that leaves no room for the rest.
     #[test]
-    fn three_digits() {
-        let cases =
-            [(0.0001234, "0.00012"), (0.1234, "0.123"), (1.234, "1.23"), (12.34, "12.3"), (123.4, "123"), (12345.6, "12346")];
-        for (value, text) in cases {
-            assert_eq!(short(value), text);
-        }
+    fn long_names_have_a_line_of_their_own() {
+        let mut workload = workload(Kind::Throughput);
+        workload.cell = by_name("gru_reset_before").unwrap();
+        workload.config = RnnConfig::new(65_536, 131_072).with_num_layers(1000).with_bidirectional(true);
+        let (workloads, description) = ([&workload], Description { device_type: "other", ..Description::cpu() });
+        let rows = Rows { workloads: &workloads, description: &description, has_peaks: true, has_untuned: false, is_wide: false };
+        let row = Lines::new(rows).row(&entry(&workload, &description));
+        assert!(row.lines().count() == 2 && row.lines().all(|line| line.chars().count() <= WIDTH), "{row}");
     }
 }

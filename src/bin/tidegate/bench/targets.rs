@@ -1,12 +1,12 @@
 //! What workloads run on: an adapter, by what is known of it, and the reference.
 
 use pollster::block_on;
-use tidegate::bench::{self, Description, Limits, Measured, Products, Runner, Workload, on_cpu};
-use tidegate::{Context, Error, Strategy, Tried};
+use tidegate::bench::{self, Description, Hooks, Limits, Measured, Next, Phase, Products, Runner, on_cpu};
+use tidegate::{Context, Error, Rnn, Strategy, Tried};
 
-use super::session::Target;
+use super::session::{Job, Target};
 use super::{Args, clocks};
-use crate::args::device::Device;
+use crate::args::device::{self, Device};
 use crate::args::interrupt;
 use crate::bench::tunings::Tunings;
 
@@ -37,8 +37,9 @@ impl Target for OnCpu {
         Ok(None)
     }
 
-    fn measure(&mut self, workload: &Workload, _: bool) -> Result<(Measured, Vec<Tried>), Error> {
-        block_on(on_cpu(workload, &interrupt::requested)).map(|measured| (measured, Vec::new()))
+    fn measure(&mut self, job: Job<'_>, _: Option<Job<'_>>, phase: &dyn Fn(Phase)) -> Result<(Measured, Vec<Tried>), Error> {
+        phase(Phase::Timing);
+        block_on(on_cpu(job.workload, &interrupt::requested)).map(|measured| (measured, Vec::new()))
     }
 }
 
@@ -49,19 +50,41 @@ struct OnGpu {
     products: Products,
     /// Read when the first workload asks.
     tunings: Option<Tunings>,
+    api_version: Option<String>,
     runner: Runner,
 }
 
 impl OnGpu {
     fn new(ctx: Context, strategy: Strategy, products: Products) -> Self {
-        let runner = Runner::new(&ctx, products);
-        Self { ctx, strategy, products, tunings: None, runner }
+        let (runner, api_version) = (Runner::new(&ctx, products), device::api_version_of(ctx.adapter_info()));
+        Self { ctx, strategy, products, tunings: None, api_version, runner }
+    }
+
+    fn loaded(&mut self) -> &mut Tunings {
+        self.tunings.get_or_insert_with(|| Tunings::load(&self.ctx))
+    }
+
+    /// The network as built, and whether tuning has a say in it.
+    fn rnn(&self, Job { workload, tuned }: Job<'_>) -> Result<(Rnn, bool), Error> {
+        Ok((self.products.apply(bench::rnn(&self.ctx, workload, self.strategy)?)?, tuned && self.tunes()))
+    }
+
+    /// What can be built of what comes next; what cannot will say so in its turn.
+    fn next(&mut self, job: Job<'_>) -> Option<Next> {
+        let (rnn, is_tuned) = self.rnn(job).ok()?;
+        let workload = job.workload.clone();
+        if !is_tuned {
+            return Some(Next { rnn, workload, tunes: false });
+        }
+        let tunings = self.loaded();
+        let tunes = !tunings.is_known(&rnn, &workload);
+        Some(Next { rnn: if tunes { rnn } else { tunings.apply(rnn).ok()? }, workload, tunes })
     }
 }
 
 impl Target for OnGpu {
     fn description(&self) -> Description {
-        Description::adapter(self.ctx.adapter_info())
+        Description { api_version: self.api_version.clone(), ..Description::adapter(self.ctx.adapter_info()) }
     }
 
     fn runs_on_cpu(&self) -> bool {
@@ -77,19 +100,26 @@ impl Target for OnGpu {
         block_on(Limits::measure(&self.ctx)).map(Some)
     }
 
-    fn measure(&mut self, workload: &Workload, tuned: bool) -> Result<(Measured, Vec<Tried>), Error> {
-        let mut rnn = self.products.apply(bench::rnn(&self.ctx, workload, self.strategy)?)?;
-        let (is_tuned, mut tried) = (tuned && self.tunes(), Vec::new());
-        let tunings = self.tunings.get_or_insert_with(|| Tunings::load(&self.ctx));
+    fn measure(&mut self, job: Job<'_>, next: Option<Job<'_>>, phase: &dyn Fn(Phase)) -> Result<(Measured, Vec<Tried>), Error> {
+        let ((mut rnn, is_tuned), mut tried) = (self.rnn(job)?, Vec::new());
         if is_tuned {
-            tried = tunings.tune(&rnn, workload)?;
+            let tunings = self.loaded();
+            if !tunings.is_known(&rnn, job.workload) {
+                phase(Phase::Tuning);
+            }
+            tried = tunings.tune(&rnn, job.workload)?;
             rnn = tunings.apply(rnn)?;
         }
-        let measured = block_on(self.runner.measure(&rnn, workload, &interrupt::requested))?;
+        let hooks = Hooks { stop: &interrupt::requested, phase, next: next.and_then(|next| self.next(next)) };
+        let measured = block_on(self.runner.measure_with(&rnn, job.workload, hooks))?;
         if is_tuned {
-            tunings.record(measured.repairs);
+            self.loaded().record(measured.repairs);
         }
         Ok((measured, tried))
+    }
+
+    fn tunings(&self) -> String {
+        self.tunings.as_ref().map_or_else(String::new, Tunings::summary)
     }
 
     fn clocks(&self) -> [Option<f64>; 3] {

@@ -57,7 +57,7 @@ impl Case {
         Some(self.workload(dtype)?.bytes())
     }
 
-    /// Of a cell that has a name here, and sizes that make sense.
+    /// Only for a cell that has a name here, and sizes that make sense.
     fn workload(&self, dtype: &str) -> Option<Workload> {
         let sizes = [self.input_size, self.hidden_size, self.num_layers, self.seq_len, self.batch_size];
         if sizes.iter().any(|size| !(1..=LARGEST).contains(size)) {

@@ -6,8 +6,9 @@ use serde_json::Value;
 use tidegate::bench::Score;
 
 use super::case::Case;
+use super::column::Column;
 use super::labels;
-use super::read::{self, Host, Peaks, Place, Recorded, Row};
+use super::read::{self, Place, Recorded, Row};
 use crate::Result;
 use crate::args::files;
 
@@ -31,33 +32,11 @@ impl Source {
     }
 }
 
-/// One program on one device of one file.
-#[derive(Debug, Clone)]
-pub struct Column {
-    pub label: String,
-    pub file: String,
-    pub program: String,
-    pub place: Place,
-    pub host: Host,
-    pub peaks: Option<Peaks>,
-}
-
-impl Column {
-    /// Whether it is a CPU, used as such.
-    pub fn is_cpu(&self) -> bool {
-        ["cpu", "cpu-reference"].contains(&&*self.place.device_type)
-    }
-
-    pub fn is_software(&self) -> bool {
-        self.place.device_type == "software"
-    }
-}
-
 #[derive(Debug)]
 pub struct Comparison {
     pub columns: Vec<Column>,
     pub cases: Vec<Case>,
-    /// Of each case what each column found.
+    /// For each case what each column found.
     pub rows: Vec<Vec<Option<Row>>>,
 }
 
@@ -76,7 +55,7 @@ impl Comparison {
                     });
                     let len = all.columns.len().max(all.rows[at].len());
                     all.rows[at].resize_with(len, || None);
-                    // Of a case that stands in a file twice the last that ran counts.
+                    // If a case stands in a file twice, the last that ran counts.
                     if row.ms_median.is_some() || all.rows[at][column].is_none() {
                         all.rows[at][column] = Some(row.clone());
                     }
@@ -170,10 +149,11 @@ impl Comparison {
     }
 }
 
-/// Whether two medians differ by no more than both vary. What has no interval is exact.
+/// Whether two medians differ by no more than both vary, as factors: however wide an interval is, it ends above 0. What has none is
+/// exact.
 pub fn is_noise([ms, base_ms]: [f64; 2], spreads: [Option<f64>; 2]) -> bool {
-    let [spread, base_spread] = spreads.map(Option::unwrap_or_default);
-    (ms - base_ms).abs() <= spread * ms + base_spread * base_ms
+    let [factor, base_factor] = spreads.map(|spread| 1.0 + spread.unwrap_or_default());
+    (ms / base_ms).max(base_ms / ms) <= factor * base_factor
 }
 
 #[cfg(test)]
@@ -185,6 +165,7 @@ mod tests {
         assert!(is_noise([1.10, 1.00], [Some(0.06), Some(0.04)]));
         assert!(is_noise([1.00, 1.10], [Some(0.04), Some(0.06)]));
         assert!(!is_noise([1.12, 1.00], [Some(0.06), Some(0.04)]));
+        assert!(is_noise([4.0, 1.0], [Some(1.5), Some(1.0)]) && !is_noise([1000.0, 1.0], [Some(1.5), Some(1.0)]));
         assert!(!is_noise([1.01, 1.00], [None, None]) && is_noise([1.01, 1.00], [Some(0.02), None]));
     }
 }

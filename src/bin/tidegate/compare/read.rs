@@ -10,7 +10,7 @@ use crate::Result;
 /// What one program found in one go on one machine.
 #[derive(Debug)]
 pub struct Recorded {
-    /// Of a peer its name.
+    /// A peer's name.
     pub program: String,
     pub host: Host,
     pub results: Vec<(Place, Case, Row)>,
@@ -23,6 +23,8 @@ pub struct Place {
     pub device: String,
     pub backend: String,
     pub driver: String,
+    /// Version of the backend's API.
+    pub api_version: Option<String>,
     pub device_type: String,
     pub dtype: String,
     /// Whether it ran without tuning, beside another that ran with it.
@@ -37,8 +39,10 @@ pub struct Host {
     pub cpu: Option<String>,
     pub cpus: Option<u64>,
     pub load_average: Option<f64>,
-    /// Of the program, and of what it stands on.
+    /// Versions of the program and of what it builds on.
     pub version: String,
+    /// What it was built from, where it knew.
+    pub commit: Option<String>,
     /// When it was measured.
     pub unix_time: Option<u64>,
 }
@@ -83,7 +87,7 @@ pub struct Row {
     /// Whether the FLOPs are those of the recurrence alone.
     pub recurrence: bool,
     pub note: Option<String>,
-    /// Of one run: what it computes and what it has to move.
+    /// What one run computes and what it has to move.
     pub flops: Option<f64>,
     pub bytes: Option<f64>,
 }
@@ -144,6 +148,7 @@ impl Place {
             device: entry.required("device", entry.text("device")?)?.into(),
             backend: text("backend")?,
             driver: text("driver")?,
+            api_version: entry.text("api_version")?.map(str::to_string),
             device_type: text("device_type")?,
             dtype: entry.text("dtype")?.unwrap_or("f32").into(),
             untuned: entry.flag("untuned")?.unwrap_or(false),
@@ -163,7 +168,8 @@ impl Host {
         let versions = versions.filter_map(|(name, value)| Some(format!("{name} {}", version(value)?)));
         let own = report.text("tidegate_version")?.map(|version| format!("tidegate {version}"));
         let version = own.into_iter().chain(versions).collect::<Vec<_>>().join(", ");
-        let Some(host) = report.object("host")? else { return Ok(Self { version, ..Self::default() }) };
+        let (commit, unix_time) = (report.text("commit")?.map(str::to_string), report.whole("unix_time")?);
+        let Some(host) = report.object("host")? else { return Ok(Self { version, commit, unix_time, ..Self::default() }) };
         let here = if place.is_empty() { "host".into() } else { format!("{place}.host") };
         let host = Fields::new(&here, host)?;
         let text = |name| Ok::<_, crate::Failure>(host.text(name)?.map(str::to_string));
@@ -174,7 +180,8 @@ impl Host {
             cpus: host.whole("cpus")?,
             load_average: host.number("load_average")?,
             version,
-            unix_time: report.whole("unix_time")?,
+            commit,
+            unix_time,
         })
     }
 }
@@ -202,7 +209,7 @@ impl Row {
     fn read(entry: Fields<'_>, case: &Case, dtype: &str) -> Result<Self> {
         let (ms_median, gflops) = (entry.positive("ms_median")?, entry.positive("gflops")?);
         let recurrence = entry.flag("includes_input")? == Some(false);
-        // Of a recurrence alone, and of bulk products, it is not the case's.
+        // For a recurrence alone and for bulk products it is not the case's.
         let flops = gflops.zip(ms_median).map(|(gflops, ms)| gflops * ms * 1e6).or_else(|| case.flops());
         Ok(Self {
             ms_median,
@@ -223,7 +230,7 @@ impl Row {
             verified: entry.flag("verified")?.unwrap_or(false),
             max_rel_err: entry.number("max_rel_err")?,
             recurrence,
-            note: entry.text("note")?.map(str::to_string),
+            note: entry.text("note")?.or(entry.text("error")?).map(str::to_string),
             flops,
             bytes: case.bytes(dtype),
         })

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::table::times;
 use super::{Case, Column, Comparison, Source, is_noise};
 use crate::Result;
-use crate::bench::table::short;
+use crate::args::text::short;
 
 /// How much slower is still no failure, as a part of the base's time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -48,7 +48,7 @@ pub struct Verdict {
     pub slower: Vec<Slower>,
     /// Cases that the base has no time of.
     unmatched: Vec<String>,
-    /// Of the base, on devices that ran now.
+    /// The base's cases on devices that ran now.
     not_run: usize,
 }
 

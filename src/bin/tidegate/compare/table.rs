@@ -4,10 +4,11 @@ use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
 use comfy_table::{CellAlignment, Table, TableComponent};
 
 use super::Comparison;
-use crate::bench::table::short;
+use crate::args::text::{WIDTH, short, wrap};
 
-/// Below the columns' names, the medians of each case, and what they are of the base's.
-pub fn table(all: &Comparison, base: usize) -> String {
+/// Below the columns' names, the medians of each case, and what they are of the base's: as many columns beside each other as fit a
+/// terminal, the others below, or all of them in a wide table.
+pub fn table(all: &Comparison, base: usize, is_wide: bool) -> String {
     let mut text = String::new();
     for (index, column) in all.columns.iter().enumerate() {
         let note = if index == base { " (base)" } else { "" };
@@ -16,11 +17,37 @@ pub fn table(all: &Comparison, base: usize) -> String {
         text += &format!("{index}{note}: {}; {}: {}\n", column.label, column.file, facts.join(", "));
         let score = all.score(index).line();
         if !score.is_empty() {
-            text += &format!("   {score}");
+            text += &wrap(&format!("   {score}"));
         }
     }
-    let mut table = Table::new();
     let others: Vec<usize> = (0..all.columns.len()).filter(|&column| column != base).collect();
+    for block in blocks(all, base, &others, is_wide) {
+        text += &block;
+    }
+    text += &wrap("ratio: a median over the base's; above 1 is slower; equal: they differ by no more than both vary");
+    for column in others {
+        let label = &all.columns[column].label;
+        text += &match all.mean_ratio(column, base) {
+            Some((mean, 1)) => format!("{label}: {} in the one case that both ran\n", times(mean)),
+            Some((mean, cases)) => format!("{label}: {} in the geometric mean of {cases} cases that both ran\n", times(mean)),
+            None => format!("{label}: no case in common with the base\n"),
+        };
+    }
+    text
+}
+
+/// The largest tables that fit; one column beside the base has to.
+fn blocks(all: &Comparison, base: usize, others: &[usize], is_wide: bool) -> Vec<String> {
+    let of = |size: usize| -> Vec<String> {
+        let chunks: Vec<&[usize]> = if others.is_empty() { vec![&[]] } else { others.chunks(size).collect() };
+        chunks.into_iter().map(|others| block(all, base, others)).collect()
+    };
+    let fits = |blocks: &Vec<String>| is_wide || blocks.iter().flat_map(|b| b.lines()).all(|line| line.chars().count() <= WIDTH);
+    (1..=others.len().max(1)).rev().map(of).find(fits).unwrap_or_else(|| of(1))
+}
+
+fn block(all: &Comparison, base: usize, others: &[usize]) -> String {
+    let mut table = Table::new();
     let header = others.iter().flat_map(|column| [format!("{column}: ms"), "ratio".into()]);
     table.load_preset(UTF8_HORIZONTAL_ONLY);
     table.set_header(["case".into(), format!("{base}: ms")].into_iter().chain(header));
@@ -39,17 +66,7 @@ pub fn table(all: &Comparison, base: usize) -> String {
         let cells = others.iter().flat_map(|&column| [ms(column), ratio(column)]);
         table.add_row([case.to_string(), ms(base)].into_iter().chain(cells));
     }
-    text +=
-        &format!("{table}\nratio: a median over the base's; above 1 is slower; equal: they differ by no more than both vary\n");
-    for column in others {
-        let label = &all.columns[column].label;
-        text += &match all.mean_ratio(column, base) {
-            Some((mean, 1)) => format!("{label}: {} in the one case that both ran\n", times(mean)),
-            Some((mean, cases)) => format!("{label}: {} in the geometric mean of {cases} cases that both ran\n", times(mean)),
-            None => format!("{label}: no case in common with the base\n"),
-        };
-    }
-    text
+    format!("{table}\n")
 }
 
 pub fn times(ratio: f64) -> String {

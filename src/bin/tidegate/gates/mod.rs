@@ -7,14 +7,14 @@ mod window;
 use std::path::{Path, PathBuf};
 
 use tidegate::gates::{maps, passes};
-use tidegate::import::Model;
+use tidegate::import::{Family, Model, Reading};
 use tidegate::reference::device::{check_memory, widen};
 use tidegate::{Error, Mode, Sequence, reference};
 
-use crate::Result;
 use crate::args::files;
 use crate::run::onnx;
 use crate::run::tensors::Call;
+use crate::{Result, print};
 use page::{Group, Page};
 use window::{Steps, Window};
 
@@ -40,13 +40,24 @@ pub struct Args {
     /// Cell, instead of the one that the shapes tell, as of `tidegate run`
     #[arg(long)]
     cell: Option<String>,
+    /// Who laid out the model's tensors, as of `tidegate run`
+    #[arg(long)]
+    from: Option<Family>,
+    /// What stands before the names of the one network of a larger checkpoint, as of `tidegate run`
+    #[arg(long)]
+    prefix: Option<String>,
     /// Take the input as [B,T,...] instead of [T,B,...]
     #[arg(long)]
     batch_first: bool,
 }
 
 pub fn run(args: &Args) -> Result<()> {
-    let not_onnx = [("--cell", args.cell.is_some()), ("--batch-first", args.batch_first)];
+    let not_onnx = [
+        ("--cell", args.cell.is_some()),
+        ("--from", args.from.is_some()),
+        ("--prefix", args.prefix.is_some()),
+        ("--batch-first", args.batch_first),
+    ];
     if onnx::is_model(&args.model, &not_onnx)? {
         let graph = onnx::open(&args.model)?;
         let node = graph.only_node().map_err(|e| files::at(&args.model, e))?;
@@ -55,8 +66,8 @@ pub fn run(args: &Args) -> Result<()> {
         let parts = call.parts().iter().map(|part| (&part.model, call.sequence(part)));
         return draw(args, &parts.collect::<Vec<_>>());
     }
-    let mut model =
-        Model::from_weights(&files::read(&args.model)?, args.cell.as_deref()).map_err(|e| files::at(&args.model, e))?;
+    let reading = Reading::default().with_cell(args.cell.as_deref()).with_prefix(args.prefix.as_deref()).with_family(args.from);
+    let mut model = Model::read(&files::read(&args.model)?, &reading).map_err(|e| files::at(&args.model, e))?;
     model.config.batch_first = args.batch_first;
     let call = Call::read(&files::read(&args.input)?, &model, false).map_err(|e| files::at(&args.input, e))?;
     draw(args, &[(&model, call.sequence())])
@@ -78,8 +89,10 @@ fn draw(args: &Args, networks: &[(&Model, Sequence<'_>)]) -> Result<()> {
     }
     let title = format!("{} on {}", file_name(&args.model), file_name(&args.input));
     let formula = model.cell.spec().formula.into_owned();
-    let page = Page { title, window, units: model.config.hidden_size, formula, groups };
-    files::write(&args.html, page.html()?.as_bytes())
+    let units = model.config.hidden_size;
+    let page = Page { title, window, units, formula, groups };
+    files::write(&args.html, page.html()?.as_bytes())?;
+    print(&format!("wrote {}: {maps} maps of {units} units\n", args.html.display()))
 }
 
 fn count_maps(model: &Model) -> usize {
@@ -99,6 +112,7 @@ fn run_network(model: &Model, seq: &Sequence<'_>, window: &Window) -> Result<Vec
     let (params, input) = (widen(model.params.values()), widen(seq.input));
     let initial_state = seq.initial_state.map(widen);
     let wide = Sequence::new(seq.shape, &input);
+    let wide = Sequence { reset: seq.reset, hold: seq.hold, ..wide };
     let wide = Sequence { initial_state: initial_state.as_deref(), lengths: seq.lengths, ..wide };
     let trace = reference::forward(cell, config, &params, &wide, Mode::Training)?;
 

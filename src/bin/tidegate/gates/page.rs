@@ -16,7 +16,7 @@ pub struct Page {
     pub window: Window,
     /// H.
     pub units: usize,
-    /// Of the cell.
+    /// Formula of the cell.
     pub formula: String,
     pub groups: Vec<Group>,
 }

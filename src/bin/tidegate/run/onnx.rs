@@ -5,10 +5,10 @@ use std::path::Path;
 use safetensors::Dtype;
 use tidegate::import::onnx::{Graph, Node, Part, Tensor, Tensors, Values};
 use tidegate::import::{open_safetensors, values_of};
-use tidegate::{Error, Output, Sequence};
+use tidegate::{Error, Output, OutputGradients, Sequence};
 
 use crate::args::files;
-use crate::run::tensors::{integers, to_safetensors};
+use crate::run::tensors::{Results, integers, to_safetensors};
 use crate::{Result, complain};
 
 /// Whether the file's name is that of an ONNX model; if so, refuses options that were given and are for others alone.
@@ -50,12 +50,76 @@ impl<'a> Job<'a> {
         Ok(Self::Whole(graph))
     }
 
+    /// The same with gradients, which are those of one node: that one, or the only one of a graph that is nothing else.
+    pub fn with_gradients(graph: &'a Graph, node: Option<&str>) -> Result<Self> {
+        if let Some(wanted) = node {
+            let node = find(graph, wanted)?;
+            return match node.is_quantized() {
+                true => Err(format!("`{}` has no gradients: its weights are integers", node.name()).into()),
+                false => Ok(Self::Alone(node)),
+            };
+        }
+        graph.only_node().map(Self::Alone).map_err(|reason| {
+            let nodes = graph.nodes();
+            let choose = match nodes.len() {
+                0 => String::new(),
+                _ => format!("; choose one by --node: {}", listed(&nodes)),
+            };
+            format!("--backward goes through one recurrent node alone. {reason}{choose}").into()
+        })
+    }
+
     /// The tensors of INPUT.
     pub fn read(&self, bytes: &[u8]) -> Result<Tensors> {
         match self {
             Self::Whole(graph) => read(bytes, "the graph's inputs", &graph.inputs().collect::<Vec<_>>()),
             Self::Alone(node) => read_node(node, bytes),
         }
+    }
+
+    /// The same with the gradients of the node's outputs, each behind `d_`.
+    pub fn read_with_gradients(&self, bytes: &[u8]) -> Result<(Tensors, Tensors)> {
+        let node = self.alone()?;
+        let open: Vec<&str> = node.open_inputs().into_iter().map(|(_, name)| name).collect();
+        let of_loss: Vec<String> = node.outputs().into_iter().map(|(_, name)| format!("d_{name}")).collect();
+        if let Some(name) = of_loss.iter().find(|name| open.contains(&name.as_str())) {
+            return Err(format!("`{name}` is an input of `{}` and would be the gradient of an output too", node.name()).into());
+        }
+        let known: Vec<&str> = open.into_iter().chain(of_loss.iter().map(String::as_str)).collect();
+        let whose = format!("the inputs of `{}` and the gradients of its outputs", node.name());
+        let (d, given): (Tensors, Tensors) =
+            read(bytes, &whose, &known)?.into_iter().partition(|(name, _)| of_loss.contains(name));
+        if d.is_empty() {
+            return Err(format!("missing tensor: --backward needs one at least of {}", of_loss.join(", ")).into());
+        }
+        Ok((given, d.into_iter().map(|(name, tensor)| (name["d_".len()..].to_string(), tensor)).collect()))
+    }
+
+    fn alone(&self) -> Result<&Node<'a>> {
+        match self {
+            Self::Alone(node) => Ok(node),
+            Self::Whole(_) => Err("--backward goes through one recurrent node alone".into()),
+        }
+    }
+
+    /// The node's outputs, and the gradients of its inputs, each behind `d_`.
+    pub fn run_back(
+        &self,
+        (given, d): &(Tensors, Tensors),
+        mut backward: impl FnMut(&Part, &Sequence<'_>, OutputGradients<'_>) -> Result<Results>,
+    ) -> Result<Tensors> {
+        let call = self.alone()?.call(given)?;
+        let d = call.output_gradients(d)?;
+        let results = call.parts().iter().zip(&d).map(|(part, d)| backward(part, &call.sequence(part), d.as_output_gradients()));
+        let (outputs, gradients): (Vec<_>, Vec<_>) = results.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        let gradients: Vec<_> = gradients.into_iter().flatten().collect();
+        let mut tensors = call.outputs(&outputs)?;
+        for (name, tensor) in call.input_gradients(&gradients)? {
+            if tensors.insert(format!("d_{name}"), tensor).is_some() {
+                return Err(format!("`d_{name}` is an output of the graph and would be the gradient of `{name}` too").into());
+            }
+        }
+        Ok(tensors)
     }
 
     pub fn run(&self, given: &Tensors, mut forward: impl FnMut(&Part, &Sequence<'_>) -> Result<Output>) -> Result<Tensors> {

@@ -16,18 +16,21 @@ pub struct Call {
     pub lengths: Option<Vec<u32>>,
     /// `[T, B]`, whatever the order of the input.
     pub reset: Option<Vec<u32>>,
+    /// `[T, B]`, whatever the order of the input: not 0 where Keras' mask is.
+    pub hold: Option<Vec<u32>>,
     /// Present if backward is to run.
     pub d_output: Option<Vec<f32>>,
     pub d_final_state: Option<Vec<f32>>,
 }
 
 /// Every tensor that INPUT may hold, whether only backward takes it, and how many states the cell must have for it.
-const INPUTS: [(&str, bool, usize); 8] = [
+const INPUTS: [(&str, bool, usize); 9] = [
     ("input", false, 1),
     ("h0", false, 1),
     ("c0", false, 2),
     ("lengths", false, 1),
     ("reset", false, 1),
+    ("mask", false, 1),
     ("d_output", true, 1),
     ("d_hn", true, 1),
     ("d_cn", true, 2),
@@ -66,6 +69,7 @@ impl Call {
             initial_state: file.states(&initial, model, batch_size)?,
             lengths: file.lengths(shape)?,
             reset: file.reset(shape)?,
+            hold: file.hold(shape, model.config.batch_first)?,
             d_output,
             d_final_state: file.states(&d_final, model, batch_size)?,
         })
@@ -78,6 +82,7 @@ impl Call {
             initial_state: self.initial_state.as_deref(),
             lengths: self.lengths.as_deref(),
             reset: self.reset.as_deref(),
+            hold: self.hold.as_deref(),
             ..seq
         }
     }
@@ -87,9 +92,11 @@ fn missing(name: &str) -> Error {
     Error::MissingTensor { name: name.into() }
 }
 
-/// [L·D, B, H].
-fn state_shape(model: &Model, batch_size: usize) -> [usize; 3] {
-    [model.config.num_layers * model.config.num_directions(), batch_size, model.config.hidden_size]
+/// [L·D, B, H] of a state by its index; a projected h has P values a row.
+fn state_shape(model: &Model, batch_size: usize, state: usize) -> [usize; 3] {
+    let config = &model.config;
+    let size = if state == 0 { config.h_size() } else { config.hidden_size };
+    [config.num_layers * config.num_directions(), batch_size, size]
 }
 
 struct InputFile<'data>(SafeTensors<'data>);
@@ -134,16 +141,14 @@ impl InputFile<'_> {
 
     /// The cell's states one behind the other, zeros for one that is not given; nothing if none is.
     fn states(&self, names: &[String], model: &Model, batch_size: usize) -> Result<Option<Vec<f32>>, Error> {
-        let shape = state_shape(model, batch_size);
-        let given = names[..model.cell.spec().states.len()]
-            .iter()
-            .map(|name| self.values(name, &shape))
-            .collect::<Result<Vec<_>, _>>()?;
+        let shape = |state| state_shape(model, batch_size, state);
+        let names = names[..model.cell.spec().states.len()].iter().enumerate();
+        let given = names.map(|(state, name)| self.values(name, &shape(state))).collect::<Result<Vec<_>, _>>()?;
         if given.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let zeros = vec![0.0; shape.iter().product()];
-        Ok(Some(given.into_iter().flat_map(|state| state.unwrap_or_else(|| zeros.clone())).collect()))
+        let zeros = |state| vec![0.0; shape(state).iter().product()];
+        Ok(Some(given.into_iter().enumerate().flat_map(|(at, state)| state.unwrap_or_else(|| zeros(at))).collect()))
     }
 
     fn lengths(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
@@ -158,15 +163,30 @@ impl InputFile<'_> {
 
     fn reset(&self, shape: SeqShape) -> Result<Option<Vec<u32>>> {
         let Some(tensor) = self.tensor("reset", &[shape.seq_len, shape.batch_size])? else { return Ok(None) };
-        let words = match tensor.dtype() {
-            Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| byte.into()).collect(),
-            _ => integers("reset", &tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
-        };
-        Ok(Some(words))
+        Ok(Some(flags("reset", &tensor)?))
+    }
+
+    /// From Keras' mask, `[B, T]` if batch-first, which is not 0 where a step counts.
+    fn hold(&self, shape: SeqShape, batch_first: bool) -> Result<Option<Vec<u32>>> {
+        let SeqShape { seq_len, batch_size } = shape;
+        let order = if batch_first { [batch_size, seq_len] } else { [seq_len, batch_size] };
+        let Some(tensor) = self.tensor("mask", &order)? else { return Ok(None) };
+        let counts = flags("mask", &tensor)?;
+        let row = |t, b| if batch_first { b * seq_len + t } else { t * batch_size + b };
+        let steps = (0..seq_len).flat_map(|t| (0..batch_size).map(move |b| row(t, b)));
+        Ok(Some(steps.map(|row| u32::from(counts[row] == 0)).collect()))
     }
 }
 
-/// Of I32 or I64.
+/// 1 where an element of BOOL, U8, I32 or I64 is not 0.
+fn flags(name: &str, tensor: &TensorView<'_>) -> Result<Vec<u32>, Error> {
+    Ok(match tensor.dtype() {
+        Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| u32::from(byte != 0)).collect(),
+        _ => integers(name, tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
+    })
+}
+
+/// Values of an I32 or I64 tensor.
 pub fn integers(name: &str, tensor: &TensorView<'_>) -> Result<Vec<i64>, Error> {
     match tensor.dtype() {
         Dtype::I32 => Ok(tensor.data().as_chunks().0.iter().map(|&word| i32::from_le_bytes(word).into()).collect()),
@@ -207,7 +227,14 @@ fn split_states<'a>(
     shape: SeqShape,
     block: &'a [f32],
     names: [String; STATES.len()],
-) -> impl Iterator<Item = (String, Vec<usize>, &'a [f32])> + use<'a> {
-    let shape = state_shape(model, shape.batch_size);
-    names.into_iter().zip(block.chunks(shape.iter().product())).map(move |(name, state)| (name, shape.to_vec(), state))
+) -> Vec<(String, Vec<usize>, &'a [f32])> {
+    let mut rest = block;
+    let states = names.into_iter().take(model.cell.spec().states.len()).enumerate();
+    let split = states.map(|(state, name)| {
+        let shape = state_shape(model, shape.batch_size, state);
+        let (values, behind) = rest.split_at(shape.iter().product());
+        rest = behind;
+        (name, shape.to_vec(), values)
+    });
+    split.collect()
 }

@@ -1,7 +1,8 @@
 //! Arithmetic: on shapes, and on the constants that weights are made of.
 
+use super::array::{Array, Data};
 use super::number::{self, Binary};
-use super::{Array, Data, Op, broadcast, expanded};
+use super::op::{Op, broadcast, expanded};
 use crate::error::{Error, Result};
 use crate::import::onnx::proto;
 
@@ -55,7 +56,7 @@ pub fn choose(op: &Op<'_>) -> Result<Vec<Array>> {
         ($($variant:ident),*) => {
             match (a.data(), b.data()) {
                 $(((Data::$variant(a), at), (Data::$variant(b), bt)) => Data::$variant(pick(chosen, &a[at], &b[bt])),)*
-                _ => return Err(Error::Onnx(format!("a choice of {} and {} is not done here", a.type_name(), b.type_name()))),
+                _ => return Err(Error::Onnx(format!("a choice of {} and {} is not supported", a.type_name(), b.type_name()))),
             }
         };
     }

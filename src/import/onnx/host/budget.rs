@@ -21,7 +21,7 @@ struct Bytes {
 }
 
 impl Budget {
-    /// That of a model of so many bytes.
+    /// The budget of a model of `bytes` bytes.
     pub fn new(bytes: usize) -> Self {
         let budget = Self::default();
         budget.0.limit.store(BASE, Ordering::Relaxed);
@@ -35,7 +35,7 @@ impl Budget {
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// Takes so many values of so many bytes, until the claim is dropped.
+    /// Claims room for this many values of this many bytes each, until the claim is dropped.
     pub fn claim(&self, values: usize, width: usize) -> Result<Claim> {
         let (taken, limit) = (self.0.taken.load(Ordering::Relaxed), self.0.limit.load(Ordering::Relaxed));
         let bytes = values.checked_mul(width).filter(|bytes| taken.checked_add(*bytes).is_some_and(|sum| sum <= limit));

@@ -1,7 +1,10 @@
 //! Operators that make tensors of attributes, and casts.
 
-use super::{Array, Data, Op, number, operator, sizes};
+use super::array::{Array, Data};
+use super::number;
+use super::op::{Op, sizes};
 use crate::error::{Error, Result};
+use crate::import::onnx::operator;
 use crate::import::onnx::proto::data_type;
 
 pub fn constant(op: &Op<'_>) -> Result<Vec<Array>> {

@@ -5,6 +5,7 @@ mod array;
 mod budget;
 mod constant;
 mod number;
+mod op;
 mod pick;
 mod shape;
 
@@ -14,10 +15,10 @@ pub(super) use array::{Array, Data};
 pub(super) use budget::Budget;
 pub(super) use number::to_f32;
 
-use super::operator;
+use super::names::{describe, is_onnx};
 use super::proto::{AttributeProto, NodeProto};
-use super::{describe, is_onnx};
 use crate::error::{Error, Result};
+use op::Op;
 
 /// An operator as it is in some opsets.
 struct Operator {
@@ -84,16 +85,6 @@ pub fn runs(node: &NodeProto, opset: i64) -> bool {
     find(node, opset).is_some()
 }
 
-/// A node with what it is to run on.
-pub struct Op<'a> {
-    node: &'a NodeProto,
-    /// As many as the node names; an empty name is an absent input.
-    inputs: Vec<Option<Array>>,
-    budget: &'a Budget,
-    /// Reads a tensor among the attributes.
-    read: &'a dyn Fn(&AttributeProto) -> Result<Array>,
-}
-
 /// Runs a node; gives as many tensors as it has outputs.
 pub fn run(
     node: &NodeProto,
@@ -106,7 +97,7 @@ pub fn run(
         Error::Onnx(what) => Error::Onnx(format!("{}: {what}", describe(node))),
         other => Error::Onnx(format!("{}: {other}", describe(node))),
     };
-    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not run here".into()))) };
+    let Some(operator) = find(node, opset) else { return Err(at(Error::Onnx("is not supported".into()))) };
     let count = |what: &str, actual: usize, expected: &RangeInclusive<usize>| match expected.contains(&actual) {
         true => Ok(()),
         false if actual < *expected.start() => Err(format!("has {actual} {what}, expected at least {}", expected.start())),
@@ -117,7 +108,7 @@ pub fn run(
     for (index, attribute) in node.attribute.iter().enumerate() {
         let name = &*attribute.name;
         if !operator.attributes.contains(&name) {
-            return Err(at(Error::Onnx(format!("attribute `{name}` is none of its in opset {opset}"))));
+            return Err(at(Error::Onnx(format!("has no attribute `{name}` in opset {opset}"))));
         }
         if node.attribute[..index].iter().any(|earlier| earlier.name == name) {
             return Err(at(Error::Onnx(format!("attribute `{name}` is there twice"))));
@@ -129,92 +120,4 @@ pub fn run(
         return Err(at(Error::Onnx(format!("makes {made} outputs, but {named} are named"))));
     }
     Ok(made)
-}
-
-impl Op<'_> {
-    fn name(&self, index: usize) -> &str {
-        self.node.input.get(index).map_or("", |name| name)
-    }
-
-    fn optional(&self, index: usize) -> Option<&Array> {
-        self.inputs.get(index)?.as_ref()
-    }
-
-    fn input(&self, index: usize) -> Result<&Array> {
-        self.optional(index).ok_or_else(|| Error::Onnx(format!("has no input {index}")))
-    }
-
-    /// Integers of an input, such as axes or a shape.
-    fn integers(&self, index: usize) -> Result<Option<Vec<i64>>> {
-        let Some(array) = self.optional(index) else { return Ok(None) };
-        if array.shape().len() > 1 {
-            return Err(Error::Onnx(format!("`{}`: expected one dimension, got shape {:?}", self.name(index), array.shape())));
-        }
-        array.to_integers(self.name(index), crate::import::MAX_DIMENSIONS).map(Some)
-    }
-
-    fn attribute(&self, name: &str) -> Option<&AttributeProto> {
-        self.node.attribute.iter().find(|attribute| attribute.name == name)
-    }
-
-    fn int(&self, name: &str, default: i64) -> Result<i64> {
-        self.attribute(name).map_or(Ok(default), operator::int)
-    }
-
-    fn ints(&self, name: &str) -> Result<Option<&[i64]>> {
-        self.attribute(name).map(operator::ints).transpose()
-    }
-
-    /// The dimension that a number from -rank on means.
-    fn axis(&self, axis: i64, rank: usize) -> Result<usize> {
-        let from_end = if axis < 0 { axis.checked_add(rank as i64) } else { Some(axis) };
-        from_end
-            .and_then(|axis| usize::try_from(axis).ok())
-            .filter(|&axis| axis < rank)
-            .ok_or_else(|| Error::Onnx(format!("axis {axis} is none of {rank} dimensions")))
-    }
-
-    /// Which of the dimensions are meant, each at most once.
-    fn axes(&self, axes: &[i64], rank: usize) -> Result<Vec<usize>> {
-        let axes = axes.iter().map(|&axis| self.axis(axis, rank)).collect::<Result<Vec<_>>>()?;
-        match axes.iter().enumerate().find(|(at, axis)| axes[..*at].contains(axis)) {
-            Some((_, axis)) => Err(Error::Onnx(format!("axis {axis} is named twice"))),
-            None => Ok(axes),
-        }
-    }
-}
-
-/// A shape out of integers, none of them negative.
-fn sizes(what: &str, values: &[i64]) -> Result<Vec<usize>> {
-    let size =
-        |&value: &i64| usize::try_from(value).map_err(|_| Error::Onnx(format!("{what}: {value} of {values:?} is not a size")));
-    values.iter().map(size).collect()
-}
-
-fn product(shape: &[usize]) -> Result<usize> {
-    let product = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-    product.ok_or_else(|| Error::Onnx(format!("shape {shape:?} has more values than memory can hold")))
-}
-
-/// The shape that two broadcast to.
-fn broadcast(a: &[usize], b: &[usize]) -> Result<Vec<usize>> {
-    let rank = a.len().max(b.len());
-    let size = |shape: &[usize], dim: usize| (dim + shape.len()).checked_sub(rank).map_or(1, |dim| shape[dim]);
-    (0..rank)
-        .map(|dim| match (size(a, dim), size(b, dim)) {
-            (a, b) if a == b || b == 1 => Ok(a),
-            (1, b) => Ok(b),
-            _ => Err(Error::Onnx(format!("shapes {a:?} and {b:?} do not broadcast"))),
-        })
-        .collect()
-}
-
-/// A view that repeats dimensions of size 1 as often as the shape says.
-fn expanded(array: &Array, shape: &[usize]) -> Result<Array> {
-    let added = shape.len() - array.shape().len();
-    let stride = |(dim, &size): (usize, &usize)| match dim.checked_sub(added) {
-        Some(own) if array.shape()[own] == size => array.strides()[own],
-        _ => 0,
-    };
-    array.view(shape.to_vec(), shape.iter().enumerate().map(stride).collect(), array.offset())
 }

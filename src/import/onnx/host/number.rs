@@ -25,7 +25,7 @@ macro_rules! integers {
             fn widen(self) -> Wide {
                 Wide::Int(self.into())
             }
-            // Of integers the low bits stay, of floats what is before the point, at most the largest.
+            // Integers keep their low bits, floats what is before the point, saturated.
             fn narrow(value: Wide) -> Self {
                 match value {
                     Wide::Float(value) => value as Self,
@@ -94,7 +94,7 @@ pub fn cast(from: &Array, data_type: i32, budget: &Budget) -> Result<Array> {
         proto::INT64 => Data::I64(converted(data, range)),
         proto::UINT64 => Data::U64(converted(data, range)),
         proto::BOOL => Data::Bool(converted(data, range)),
-        other => return Err(Error::Onnx(format!("a cast to {} is not done here", proto::type_name(other)))),
+        other => return Err(Error::Onnx(format!("a cast to {} is not supported", proto::type_name(other)))),
     };
     Ok(Array::new(from.shape().to_vec(), data, Some(claim)))
 }
@@ -166,7 +166,7 @@ fn zipped<T: Arithmetic>(op: Binary, a: &[T], b: &[T]) -> Vec<T> {
     a.iter().zip(b).map(|(&a, &b)| a.binary(op, b)).collect()
 }
 
-/// Of two tensors of one shape. Two kinds of floats, of which one is FLOAT, are FLOAT: inputs of 16 bits are given as floats.
+/// Both operands have one shape. Two kinds of floats, of which one is FLOAT, are FLOAT: inputs of 16 bits are given as floats.
 pub fn binary(op: Binary, a: &Array, b: &Array, budget: &Budget) -> Result<Array> {
     let (a, b) = alike(a, b, budget)?;
     let (a, b) = (a.contiguous(budget)?, b.contiguous(budget)?);
@@ -213,7 +213,7 @@ pub fn negated(from: &Array, budget: &Budget) -> Result<Array> {
         ($($variant:ident),*) => {
             match data {
                 $(Data::$variant(values) => Data::$variant(values[range].iter().map(|value| value.negated()).collect()),)*
-                other => return Err(Error::Onnx(format!("arithmetic on {} is not done here", other.type_name()))),
+                other => return Err(Error::Onnx(format!("arithmetic on {} is not supported", other.type_name()))),
             }
         };
     }
@@ -233,7 +233,7 @@ pub fn alike(a: &Array, b: &Array, budget: &Budget) -> Result<(Array, Array)> {
 }
 
 fn types(what: &str, a: &Array, b: &Array) -> Error {
-    Error::Onnx(format!("{what} on {} and {} is not done here", a.type_name(), b.type_name()))
+    Error::Onnx(format!("{what} on {} and {} is not supported", a.type_name(), b.type_name()))
 }
 
 fn to_i64(data: &Data, range: std::ops::Range<usize>) -> Vec<i64> {

@@ -1,8 +1,9 @@
 //! Operators that take parts of tensors, or put them together.
 
-use super::array::{Data, alike, each};
-use super::{Array, Op, product};
+use super::array::{Array, Data, alike, each};
+use super::op::{Op, product, sizes as shape_of};
 use crate::error::{Error, Result};
+use crate::import::onnx::operator;
 
 pub fn slice(op: &Op<'_>) -> Result<Vec<Array>> {
     let x = op.input(0)?;
@@ -32,7 +33,7 @@ pub fn slice(op: &Op<'_>) -> Result<Vec<Array>> {
         if count > 0 {
             offset = offset.wrapping_add_signed(x.strides()[dim].wrapping_mul(start as isize));
         }
-        // Of one value the stride means nothing, and a step may be anything.
+        // For a single value the stride means nothing, and a step may be anything.
         strides[dim] = if count > 1 { x.strides()[dim].wrapping_mul(steps[k] as isize) } else { 0 };
     }
     Ok(vec![x.view(shape, strides, offset)?])
@@ -70,7 +71,7 @@ pub fn split(op: &Op<'_>) -> Result<Vec<Array>> {
         None => op.integers(1)?,
     };
     let sizes = match given {
-        Some(sizes) => super::sizes("split", &sizes)?,
+        Some(sizes) => shape_of("split", &sizes)?,
         None => {
             // The last may be smaller.
             let each = size.div_ceil(outputs);
@@ -97,7 +98,7 @@ pub fn concat(op: &Op<'_>) -> Result<Vec<Array>> {
     let mut parts = (0..op.inputs.len()).map(|index| op.input(index).cloned()).collect::<Result<Vec<_>>>()?;
     let shape_of_first = parts[0].shape().to_vec();
     let Some(attribute) = op.attribute("axis") else { return Err(Error::Onnx("has no attribute `axis`".into())) };
-    let axis = op.axis(super::operator::int(attribute)?, shape_of_first.len())?;
+    let axis = op.axis(operator::int(attribute)?, shape_of_first.len())?;
     let mut total = 0usize;
     for (index, part) in parts.iter().enumerate() {
         let fits = part.shape().len() == shape_of_first.len()
@@ -111,7 +112,7 @@ pub fn concat(op: &Op<'_>) -> Result<Vec<Array>> {
         };
         total = sum;
     }
-    // Of one kind of float.
+    // Made one kind of float.
     for index in 1..parts.len() {
         (parts[0], parts[index]) = super::number::alike(&parts[0], &parts[index], op.budget)?;
     }

@@ -1,6 +1,7 @@
 //! Operators that change shapes and nothing else: views where they can be.
 
-use super::{Array, Data, Op, broadcast, expanded, product, sizes};
+use super::array::{Array, Data};
+use super::op::{Op, broadcast, expanded, product, sizes};
 use crate::error::{Error, Result};
 
 pub fn identity(op: &Op<'_>) -> Result<Vec<Array>> {
@@ -141,6 +142,6 @@ pub fn size(op: &Op<'_>) -> Result<Vec<Array>> {
 }
 
 fn check_rank(rank: usize) -> Result<()> {
-    let most = crate::import::MAX_DIMENSIONS;
+    let most = crate::import::safetensors::MAX_DIMENSIONS;
     if rank <= most { Ok(()) } else { Err(Error::Onnx(format!("{rank} dimensions, at most {most}"))) }
 }

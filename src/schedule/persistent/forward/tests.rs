@@ -1,12 +1,12 @@
-use super::super::device::Device;
 use super::super::layout::{Layout, Work};
 use super::*;
 use crate::cell::registry;
+use crate::gpu::profile::DeviceProfile;
 
 fn bodies(check: impl Fn(&Body<'_>, &str)) {
-    let [gpu, ..] = Device::samples();
+    let [gpu, ..] = DeviceProfile::samples();
     for subgroup in [32, 64] {
-        let device = Device { subgroup_min: subgroup, subgroup_max: 64, ..gpu };
+        let device = DeviceProfile { subgroup_min: subgroup, subgroup_max: 64, ..gpu };
         for cell in registry().iter().map(|cell| ShaderCell::new(&**cell)) {
             for (hidden, batch) in [(64, 1), (256, 1), (256, 16), (512, 16), (512, 64), (1024, 1)] {
                 for halves in [false, true] {

@@ -9,6 +9,8 @@ const H200: Profile = Profile {
     weights: 128,
     registers: 200,
     rows: [8, 8],
+    quads_of_step: 64,
+    loops: false,
     rolled: false,
 };
 const H200_WORKGROUPS: u32 = 132;
@@ -269,5 +271,70 @@ fn vendors_get_what_their_registers_hold() {
             let [held, rows] = weights(vendor, backward);
             assert!(held <= most[0] && held * 2 > most[0] / 2 && rows <= most[1], "{vendor:?}: {held} weights, {rows} rows");
         }
+    }
+}
+
+/// µs a step that an H200 should take, from what its parts were measured to take: see benches/NOTES.md.
+fn predicted(layout: &Layout, work: Work) -> (u32, u32, f64, f64) {
+    let groups = layout.groups(work.directions);
+    // A word to the others and back, by how many there are; the cell.
+    let latency = [(49, 0.95), (9, 0.70), (0, 0.55)].into_iter().find(|(least, _)| groups >= *least).map_or(0.0, |found| found.1);
+    let (mut step, mut fmas, mut shuffles, mut megabytes) = (0.0, 0, 0, 0.0);
+    let turns = layout.team_rows.div_ceil(layout.rows);
+    for part in layout.phases.iter().filter(|part| part.gates > 0) {
+        let each = layout.units_of_subgroup();
+        let gates = if work.backward { 1 } else { part.gates };
+        let of_phase = each * gates * part.chunks * 4 * layout.rows;
+        let mut values = each * part.padded * layout.rows;
+        let mut of_lanes = 0;
+        for _ in 0..layout.subgroup.ilog2() {
+            values = (values / 2).max(1);
+            of_lanes += values;
+        }
+        let words = (layout.rows * layout.along * part.chunks * 4 * layout.subgroup).div_ceil(layout.threads);
+        // Subgroups of 32 at a time: four multiply in a clock, one shuffles or polls, and a quarter of one reads 16 bytes.
+        let clocks = layout.threads / 32 * (of_phase / 4 + of_lanes + words + 4 * part.chunks * layout.rows);
+        let barriers = if layout.has_parts() { 2.0 } else { 1.0 };
+        step += latency + 0.2 + f64::from(turns) * (f64::from(clocks) / 1980.0 + 0.05 * barriers);
+        megabytes += f64::from(groups * layout.team_rows * work.k(part.gates)) * 4e-6;
+        fmas += of_phase;
+        shuffles += of_lanes;
+    }
+    (fmas, shuffles, megabytes, step + megabytes / 5.0)
+}
+
+/// The table of benches/NOTES.md: `cargo test --lib predictions_for_an_h200 -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a table"]
+fn predictions_for_an_h200() {
+    println!(
+        "| cell, H, B | teams x members, units, threads | parts of K, rows, turns | words | FMAs | shuffles | MB | µs a step |"
+    );
+    for (name, gates, first) in [("lstm", 4, 4), ("gru", 3, 3), ("gru_reset_before", 3, 2), ("rnn_tanh", 1, 1)] {
+        let shapes = [(128, 1), (256, 1), (512, 1), (1024, 1), (256, 16), (512, 16), (768, 16), (1024, 16), (512, 64)];
+        for (hidden, batch) in shapes.into_iter().filter(|shape| gates == 4 || *shape == (512, 16)) {
+            for backward in [false, true] {
+                let work = Work { hidden, batch, directions: 1, gates, first_phase_gates: first, backward };
+                let Ok(layout) = Layout::new(H200, H200_WORKGROUPS, work) else { continue };
+                let (fmas, shuffles, megabytes, step) = predicted(&layout, work);
+                let Layout { teams, members, units, threads, along, rows, .. } = layout;
+                let (turns, words) = (layout.team_rows.div_ceil(rows), layout.words());
+                let back = if backward { ", back" } else { "" };
+                println!(
+                    "| {name} {hidden}, {batch}{back} | {teams} x {members}, {units}, {threads} | {along}, {rows}, {turns} | {words} | {fmas} | \
+                     {shuffles} | {megabytes:.2} | {step:.2} |"
+                );
+            }
+        }
+    }
+}
+
+/// 768 units are not padded: 96 workgroups of 8, K in whole blocks, forward and backward.
+#[test]
+fn three_times_a_power_of_two_is_not_padded() {
+    for backward in [false, true] {
+        let work = lstm(768, 16, backward);
+        let layout = Layout::new(H200, H200_WORKGROUPS, work).expect("workgroups enough");
+        assert_eq!((layout.members * layout.units, layout.k_padded(0)), (768, work.k(4)), "{layout:?}");
     }
 }

@@ -26,7 +26,8 @@ function digits(value) {
 
 // For the lines of a grid, which are round.
 function tickText(value) {
-  return value >= 1e6 || (value < 1e-3 && value > 0) ? value.toExponential(0).replace("+", "") : String(Number(value.toPrecision(3)));
+  if (value >= 1e6 || (value < 1e-3 && value > 0)) return value.toExponential(0).replace("+", "");
+  return String(Number.isInteger(value) ? value : Number(value.toPrecision(3)));
 }
 
 function seriesStyle(index) {
@@ -195,35 +196,71 @@ function lineChart(container, chart) {
   });
 }
 
-// Groups of lying bars. chart: { title, unit, series: [{ name, index }], groups: [{ name, bars: [{ index, value, text }] }] }. The axis
-// starts at 0, or where sizes differ by more than a hundred times it is logarithmic and says so.
+// One value or several of each of some groups: as bars from 0 where they compare, or where sizes differ by more than a hundred times as
+// dots over a logarithmic axis, of which a length would tell nothing. chart: { title, unit, series: [{ name, index }],
+// groups: [{ name, bars: [{ index, value, text }] }], hint: what stands below the title, if not the unit }.
 function barChart(container, chart) {
   const values = chart.groups.flatMap((group) => group.bars.map((bar) => bar.value));
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const log = high / low > 100;
-  const hint = log ? `${chart.unit}, logarithmic: lengths do not compare` : chart.unit;
+  const hint = [chart.hint ?? chart.unit, log && "logarithmic"].filter(Boolean).join("; ");
   const label = `${chart.title}: ${chart.unit} of ${chart.groups.length} cases.`;
-  chartFrame(container, { title: chart.title, hint, label, legend: chart.series }, (picture, width) => {
-    const [bar, name, gap, right] = [13, 17, 9, 56];
-    const rows = chart.groups.map((group) => name + group.bars.length * bar + gap);
-    const height = rows.reduce((sum, row) => sum + row, 4);
-    picture.setAttribute("height", height);
-    picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    const start = low / 2;
-    const length = (value) => (log ? Math.log(value / start) / Math.log(high / start) : value / high) * (width - right);
-    const spots = [];
-    let y = 0;
-    for (const group of chart.groups) {
-      picture.append(svg("text", { class: "name", x: 0, y: y + name - 4 }, group.name));
-      y += name;
-      for (const { index, value, text } of group.bars) {
-        const mark = svg("rect", { class: "mark", style: seriesStyle(index), x: 0, y: y + 1, width: Math.max(1, length(value)).toFixed(1), height: bar - 2 });
-        picture.append(mark, svg("text", { x: length(value) + 5, y: y + bar - 3 }, digits(value)));
-        spots.push({ x: length(value) / 2, y: y + bar / 2, text, mark });
-        y += bar;
-      }
-      y += gap;
+  const drawn = log ? (picture, width) => dots(picture, width, chart, [low, high]) : (picture, width) => bars(picture, width, chart, high);
+  chartFrame(container, { title: chart.title, hint, label, legend: chart.series }, drawn);
+}
+
+function bars(picture, width, chart, high) {
+  const [bar, name, gap, right] = [13, 17, 9, 56];
+  const rows = chart.groups.map((group) => name + group.bars.length * bar + gap);
+  const height = rows.reduce((sum, row) => sum + row, 4);
+  picture.setAttribute("height", height);
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const length = (value) => (value / high) * (width - right);
+  const spots = [];
+  let y = 0;
+  for (const group of chart.groups) {
+    picture.append(svg("text", { class: "name", x: 0, y: y + name - 4 }, group.name));
+    y += name;
+    for (const { index, value, text } of group.bars) {
+      const mark = svg("rect", { class: "mark", style: seriesStyle(index), x: 0, y: y + 1, width: Math.max(1, length(value)).toFixed(1), height: bar - 2 });
+      picture.append(mark, svg("text", { x: length(value) + 5, y: y + bar - 3 }, digits(value)));
+      spots.push({ x: length(value) / 2, y: y + bar / 2, text, mark });
+      y += bar;
     }
-    return spots;
+    y += gap;
+  }
+  return spots;
+}
+
+// A row a group, with its name before it, or above it where there is little room.
+function dots(picture, width, chart, [low, high]) {
+  const longest = Math.max(...chart.groups.map((group) => group.name.length)) * 6.6 + 12;
+  const beside = width - longest > 320;
+  const [name, row, top] = [beside ? 0 : 17, beside ? 20 : 16, 20];
+  const height = top + chart.groups.length * (name + row) + 4;
+  picture.setAttribute("height", height);
+  picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  const one = chart.groups.every((group) => group.bars.length === 1);
+  const [left, right] = [beside ? longest : 6, width - (one ? 52 : 8)];
+  const [start, end] = [low / (high / low) ** 0.03, high * (high / low) ** 0.03];
+  const across = (value) => left + (Math.log(value / start) / Math.log(end / start)) * (right - left);
+  for (const tick of logTicks(start, end)) {
+    const x = across(tick);
+    picture.append(svg("line", { class: "grid", x1: x, x2: x, y1: top - 4, y2: height }));
+    picture.append(svg("text", { x, y: top - 8, "text-anchor": "middle" }, tickText(tick)));
+  }
+  const spots = [];
+  chart.groups.forEach((group, at) => {
+    const y = top + at * (name + row) + name + row / 2;
+    picture.append(svg("text", { class: "name", x: 0, y: beside ? y + 4 : y - row / 2 - 3 }, group.name));
+    picture.append(svg("line", { class: "grid", x1: left, x2: right, y1: y, y2: y }));
+    for (const { index, value, text } of group.bars) {
+      const x = across(value);
+      const mark = seriesMark(index, x, y);
+      picture.append(mark);
+      if (one) picture.append(svg("text", { x: x + 9, y: y + 4 }, digits(value)));
+      spots.push({ x, y, text, mark });
+    }
   });
+  return spots;
 }

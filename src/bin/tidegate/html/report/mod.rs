@@ -1,7 +1,7 @@
 //! A comparison as one page: facts, charts and tables.
 
 use serde::Serialize;
-use tidegate::bench::Mark;
+use tidegate::bench::{Mark, REFERENCE, Score};
 
 use crate::Result;
 use crate::compare::{Case, Column, Comparison, Host, Peaks, Row, crossover};
@@ -21,6 +21,8 @@ struct Data<'a> {
     columns: Vec<ColumnData<'a>>,
     cases: Vec<CaseData<'a>>,
     crossover: Vec<String>,
+    /// What has a score of 1.
+    reference: &'static str,
     /// What rows may be doubted for: a word, and a sentence.
     doubts: Vec<Doubt>,
 }
@@ -41,11 +43,12 @@ struct ColumnData<'a> {
     device: &'a str,
     backend: &'a str,
     driver: &'a str,
+    api_version: &'a Option<String>,
     device_type: &'a str,
     dtype: &'a str,
     host: &'a Host,
-    /// Beside the reference machine, in words.
-    score: String,
+    /// Beside the reference machine.
+    score: Score,
     peaks: &'a Option<Peaks>,
 }
 
@@ -63,14 +66,10 @@ impl Page<'_> {
         let Self { title, all, base } = *self;
         let data = Data {
             base,
-            columns: all
-                .columns
-                .iter()
-                .enumerate()
-                .map(|(at, of)| ColumnData { score: all.score(at).line(), ..column(of) })
-                .collect(),
+            columns: all.columns.iter().enumerate().map(|(at, of)| ColumnData { score: all.score(at), ..column(of) }).collect(),
             cases: all.cases.iter().zip(&all.rows).map(|(case, rows)| CaseData { name: case.to_string(), case, rows }).collect(),
             crossover: crossover(all),
+            reference: REFERENCE,
             doubts: Mark::ALL.map(|mark| Doubt { mark, name: mark.name(), sentence: mark.sentence() }).into(),
         };
         Ok(format!(
@@ -84,6 +83,7 @@ impl Page<'_> {
                 include_str!("charts.js"),
                 include_str!("tables.js"),
                 include_str!("series.js"),
+                include_str!("verdict.js"),
                 include_str!("report.js")
             ),
         ))
@@ -99,10 +99,11 @@ fn column(column: &Column) -> ColumnData<'_> {
         device: &place.device,
         backend: &place.backend,
         driver: &place.driver,
+        api_version: &place.api_version,
         device_type: &place.device_type,
         dtype: &place.dtype,
         host,
-        score: String::new(),
+        score: Score::default(),
         peaks,
     }
 }

@@ -1,4 +1,4 @@
-// The page: devices, controls, charts and tables, drawn anew when a control changes.
+// The page: a verdict, controls, charts and tables, drawn anew when a control changes; what is known of the devices at the end.
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const MOST_BARS = 40;
@@ -18,11 +18,11 @@
       known(peaks.peak_gbytes_write, "writing"), known(peaks.load_latency_ns, "ns a load from memory"), known(peaks.cached_load_latency_ns, "from a cache")];
     const join = (parts) => (parts || []).filter(Boolean).join(", ");
     return [
-      ["device", join([column.device_type, column.backend])], ["driver", column.driver], ["stored as", column.dtype],
-      ["score", column.score.replace(/^score: /, "")], ["peaks", join(limits)], ["costs", join(costs)],
+      ["device", join([column.device_type, [column.backend, column.api_version].filter(Boolean).join(" ")])], ["driver", column.driver], ["stored as", column.dtype],
+      ["score", join(CLASSES.map(([name, text]) => column.score[name] !== null && `${text} ${scored(column.score[name])}`))], ["peaks", join(limits)], ["costs", join(costs)],
       ["machine", join([host.cpu, host.cpus && `${host.cpus} CPUs`, host.os, host.arch])],
       ["load before", host.load_average === null ? "" : digits(host.load_average)],
-      ["by", host.version],
+      ["by", join([host.version, host.commit && `commit ${host.commit}`])],
       ["when", host.unix_time === null ? "" : new Date(host.unix_time * 1000).toISOString().slice(0, 16).replace("T", " ") + " UTC"],
       ["file", column.file],
     ].filter(([, text]) => text);
@@ -51,6 +51,8 @@
     return;
   }
   const several = data.columns.length > 1;
+  // On a phone what can be chosen waits behind its heading, so that something is to be seen first.
+  const chosen = element("details", { className: "choose", open: innerWidth > 640 }, element("summary", { textContent: "Choose" }));
   const form = element("form", { className: "controls" });
   form.addEventListener("submit", (event) => event.preventDefault());
   const bases = data.columns.map(({ label }, index) => [index, label]);
@@ -59,24 +61,30 @@
   const modes = [...new Set(data.cases.map((found) => (found.stream ? "stream" : found.mode)))];
   const mode = modes.length > 1 ? control("Mode", select([["", "all"], ...modes.map((name) => [name, name])])) : { value: "" };
   const filter = control("Cases with", element("input", { type: "search", placeholder: "lstm, T=64 ..", autocomplete: "off" }));
-  const measure = control("Bars", select(Object.entries(MEASURES).filter(([key]) => several || key !== "ratio").map(([key, { name }]) => [key, name])));
+  const measure = control("Show", select(Object.entries(MEASURES).filter(([key]) => several || key !== "ratio").map(([key, { name }]) => [key, name])));
 
   const slots = {};
-  function slot(name) {
+  const sections = {};
+  // Nothing stands above nothing: a section is hidden while there is nothing to show in it.
+  function slot(name, title, ...before) {
     slots[name] = element("div");
-    return slots[name];
+    sections[name] = section(title, ...before, slots[name]);
+    return sections[name];
   }
   const crossover = data.crossover.map((text) => element("li", { textContent: text }));
+  chosen.append(form);
   main.append(
+    element("section", { className: "verdict" }),
+    chosen,
+    slot("bars", "Times"),
+    slot("side", "Side by side"),
+    slot("lines", "Time per step"),
+    slot("work", "Time over work", ...(crossover.length ? [element("ul", {}, ...crossover)] : [])),
+    slot("roofline", "Roofline"),
+    slot("all", "All measurements"),
     section("Devices", element("div", { className: "devices" }, ...data.columns.map(device))),
-    form,
-    ...(several ? [section("Side by side", slot("side"))] : []),
-    section("Bars", slot("bars")),
-    section("Time per step", slot("lines")),
-    section("Time over work", ...(crossover.length ? [element("ul", {}, ...crossover)] : []), slot("work")),
-    section("Roofline", slot("roofline")),
-    section("All measurements", slot("all")),
   );
+  const short = main.querySelector(".verdict");
 
   function show() {
     data.base = base ? Number(base.value) : 0;
@@ -85,12 +93,13 @@
       const name = found.name.toLowerCase().split(" ");
       return (!mode.value || name.at(-1) === mode.value) && wanted.every((word) => name.some((part) => part.startsWith(word)));
     });
-    if (several) sideBySide(cases);
-    bars(cases);
-    lines(cases);
-    work(cases);
-    roofs(cases);
-    measurements(cases);
+    short.replaceChildren(...verdict(data, cases));
+    const drawn = { bars: bars(cases), side: several && sideBySide(cases), lines: lines(cases), work: work(cases), roofline: roofs(cases), all: measurements(cases) };
+    for (const [name, is] of Object.entries(drawn)) sections[name].hidden = !is;
+    if (cases.length === 0) {
+      sections.bars.hidden = false;
+      slots.bars.replaceChildren(element("p", { className: "note", textContent: "No case has all of these words." }));
+    }
   }
 
   function doubt(mark) {
@@ -99,14 +108,13 @@
 
   // As `Comparison::is_noise` has it.
   function isNoise(row, base) {
-    return Math.abs(row.ms_median - base.ms_median) <= (row.ms_median_spread ?? 0) * row.ms_median + (base.ms_median_spread ?? 0) * base.ms_median;
+    const ratio = row.ms_median / base.ms_median;
+    return Math.max(ratio, 1 / ratio) <= (1 + (row.ms_median_spread ?? 0)) * (1 + (base.ms_median_spread ?? 0));
   }
 
-  function nothing(container, text) {
-    container.replaceChildren(element("p", { className: "note", textContent: text }));
-  }
-
+  // Each of these says whether there is anything to see.
   function sideBySide(cases) {
+    if (cases.length === 0) return false;
     const columns = data.columns.flatMap(({ label }, index) => [
       { name: `${label}, ms`, number: true },
       ...(index === data.base ? [] : [{ name: "ratio", about: `time of ${label} over the base's`, number: true }]),
@@ -128,16 +136,19 @@
     });
     sortableTable(slots.side, "Medians of each case and device, and ratios to the base", [{ name: "case" }, ...columns], rows);
     slots.side.prepend(element("p", { className: "note", textContent: `ratio: a median over that of ${data.columns[data.base].label}; above 1 is slower; equal: they differ by no more than both vary. The fastest is bold.` }));
+    return true;
   }
 
   function bars(cases) {
     const groups = barGroups(data, cases, measure.value);
-    if (groups.length === 0) return nothing(slots.bars, "No case has a measurement of this.");
+    if (groups.length === 0) return false;
     const shown = groups.slice(0, MOST_BARS);
-    const series = data.columns.map(({ label }, index) => ({ name: label, index }));
-    const { name } = MEASURES[measure.value];
+    const used = new Set(shown.flatMap((group) => group.bars.map(({ index }) => index)));
+    const series = data.columns.map(({ label }, index) => ({ name: label, index })).filter(({ index }) => used.has(index));
+    const { name, faster } = MEASURES[measure.value];
     const title = shown.length < groups.length ? `${name}, the first ${shown.length} of ${groups.length} cases` : name;
-    barChart(slots.bars, { title, unit: name, series, groups: shown });
+    barChart(slots.bars, { title, unit: name, hint: `${faster} is faster`, series, groups: shown });
+    return true;
   }
 
   function lines(cases) {
@@ -153,20 +164,22 @@
       const more = panels.length > MOST_PANELS ? `, ${MOST_PANELS} of ${panels.length} sets of cases` : "";
       return [element("h3", { textContent: `Over ${axis}${more}` }), grid];
     });
-    if (parts.length === 0) return nothing(slots.lines, "No two cases differ in T, B or H alone: suites latency and scaling have such.");
     slots.lines.replaceChildren(...parts);
+    return parts.length > 0;
   }
 
   function work(cases) {
     const series = overFlops(data, cases);
-    if (series.length === 0) return nothing(slots.work, "No case has a time.");
+    if (series.length === 0) return false;
     lineChart(slots.work, { title: "Every case by its work", x: "GFLOP of a run", y: "ms per run", series });
+    return true;
   }
 
   function roofs(cases) {
     const series = roofline(data, cases);
-    if (series.length === 0) return nothing(slots.roofline, "No device here has measured its peaks.");
+    if (series.length === 0) return false;
     lineChart(slots.roofline, { title: "What the peaks allow, and what was reached", x: "FLOPs per byte of parameters, input and output", y: "GFLOP/s", series });
+    return true;
   }
 
   function measurements(cases) {
@@ -175,6 +188,9 @@
       { name: "device", text: (row, found, index) => data.columns[index].label },
       { name: "strategy", text: (row) => row.strategy },
       number("median ms", (row) => row.ms_median),
+      number("error", (row) => (row.max_rel_err ? row.max_rel_err : null), "largest relative error of any tensor against the reference"),
+      { ...number("dispatches", (row) => row.dispatches || null, "of a run"), whole: true },
+      { ...number("runs", (row) => row.runs || null, "that the median is of"), whole: true },
       number("± %", (row) => row.ms_median_spread !== null ? 100 * row.ms_median_spread : null, "half the 95 % confidence interval of the median"),
       number("min ms", (row) => row.ms_min),
       number("first ms", (row) => row.first_ms, "the first run, with the building of pipelines"),
@@ -186,25 +202,24 @@
       number("launches %", (row) => row.launch_fraction !== null ? 100 * row.launch_fraction : null, "what a submit and as many empty dispatches cost, over the median"),
       { name: "bound by", about: "launches, round trips, memory or arithmetic: whichever takes the most time at best, over the median",
         text: (row) => (row.bound_by ? `${row.bound_by} ${digits(100 * row.bound_fraction)} %` : null) },
-      number("dispatches", (row) => row.dispatches),
-      number("runs", (row) => row.runs),
-      number("error", (row) => (row.max_rel_err ? row.max_rel_err : null), "largest relative error of any tensor against the reference"),
       { name: "doubts", about: "why a row's times are to be doubted", text: (row) => row.marks.map(doubt).map(({ name }) => name).join(", ") || null },
     ];
     const found = data.doubts.filter(({ mark }) => cases.some(({ rows }) => rows.some((row) => row?.marks.includes(mark))));
     const rows = cases.flatMap((found) => found.rows.flatMap((row, index) => {
       if (!row) return [];
-      const cells = columns.map(({ number, text }) => {
+      const cells = columns.map(({ number, whole, text }) => {
         const value = text(row, found, index) ?? null;
-        return { text: value === null ? null : number ? digits(value) : value, value };
+        return { text: value === null ? null : number && !whole ? digits(value) : String(value), value, className: number ? "" : "text" };
       });
       if (row.ms_median === null) cells[2] = { text: row.note ?? "failed", value: null, className: "failed" };
       return [[{ text: found.name + (row.recurrence ? ", recurrence alone" : ""), value: found.name }, ...cells]];
     }));
     const shown = columns.map((_, at) => at < 3 || rows.some((row) => row[at + 1].value !== null));
     const keep = (row) => row.filter((_, at) => at === 0 || shown[at - 1]);
+    if (rows.length === 0) return false;
     sortableTable(slots.all, "All measurements", keep([{ name: "case" }, ...columns]), rows.map(keep));
     for (const { name, sentence } of found.reverse()) slots.all.prepend(element("p", { className: "warning", textContent: `${name}: ${sentence}.` }));
+    return true;
   }
 
   show();

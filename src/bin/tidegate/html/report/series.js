@@ -76,13 +76,14 @@ function roofline(data, cases) {
   return [...roofs, ...series];
 }
 
-// What the bars can show: name, value of a measurement, and whether there is one.
+// What the first chart can show: its name, which way is faster, and the value of a measurement.
 const MEASURES = {
-  step: { name: "µs per step", value: (data, found, column) => usPerStep(found, found.rows[column]) },
-  run: { name: "ms per run", value: (data, found, column) => found.rows[column].ms_median },
-  rate: { name: "GFLOP/s", value: (data, found, column) => found.rows[column].gflops },
+  step: { name: "µs per step", faster: "less", value: (data, found, column) => usPerStep(found, found.rows[column]) },
+  run: { name: "ms per run", faster: "less", value: (data, found, column) => found.rows[column].ms_median },
+  rate: { name: "GFLOP/s", faster: "more", value: (data, found, column) => found.rows[column].gflops },
   ratio: {
     name: "time over the base's",
+    faster: "less",
     value: (data, found, column) => found.rows[data.base]?.ms_median && found.rows[column].ms_median / found.rows[data.base].ms_median,
   },
 };

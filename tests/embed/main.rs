@@ -1,6 +1,8 @@
 //! What an app does with the library on its own device: plans, bindings, encoders, passes, streams.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod little;
 
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use tidegate::cell::{self, registry};
 use tidegate::check::Case;
 use tidegate::{
     BackwardBuffers, BinaryGate, Cell, Context, DropoutKey, Elman, Error, ForwardBuffers, Gru, Lstm, Mode, OutputGradients,
-    Params, Plan, Rnn, RnnConfig, SeqShape, Sequence, Strategy,
+    Params, Plan, Rnn, RnnConfig, ScheduleOptions, SeqShape, Sequence, Strategy,
 };
 use wgpu::{Buffer, BufferBinding, BufferUsages};
 
@@ -28,16 +30,16 @@ fn bits(values: &[f32]) -> Vec<u32> {
 
 /// Buffers of one plan, the written ones full of NaN.
 struct Buffers {
-    params: Buffer,
-    input: Buffer,
-    output: Buffer,
-    final_state: Buffer,
-    reserve: Buffer,
-    workspace: Buffer,
-    dropout_state: Buffer,
-    d_output: Buffer,
-    d_params: Buffer,
-    status: Buffer,
+    params: tidegate::DeviceBuffer,
+    input: tidegate::DeviceBuffer,
+    output: tidegate::DeviceBuffer,
+    final_state: tidegate::DeviceBuffer,
+    reserve: tidegate::DeviceBuffer,
+    workspace: tidegate::DeviceBuffer,
+    dropout_state: tidegate::DeviceBuffer,
+    d_output: tidegate::DeviceBuffer,
+    d_params: tidegate::DeviceBuffer,
+    status: tidegate::DeviceBuffer,
 }
 
 fn whole(buffer: &Buffer) -> BufferBinding<'_> {
@@ -336,7 +338,9 @@ fn auto_goes_by_the_shape() {
     let ctx = common::context();
     let plan = |hidden, seq_len, batch_size| {
         // Where workgroups were seen side by side it would be persistent.
-        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden)).unwrap().with_auto_persistent(false);
+        let rnn = Rnn::new(&ctx, Lstm::default(), RnnConfig::new(4, hidden))
+            .unwrap()
+            .with_schedule(ScheduleOptions::default().with_auto_persistent(false));
         rnn.plan(SeqShape { seq_len, batch_size }, Mode::Inference).unwrap()
     };
     for (hidden, seq_len, batch, strategy) in [
@@ -387,7 +391,7 @@ fn a_resident_layer_takes_three_dispatches() {
             assert_eq!(plan.bind_forward(&buffers.forward()).unwrap().dispatches(), 2 + packs, "{cell}, T {seq_len}");
         }
         // Packing and the product, then a dispatch for every step where one step is too much already.
-        let rnn = rnn.with_dispatch_flops(1);
+        let rnn = rnn.with_schedule(ScheduleOptions::default().with_dispatch_flops(1));
         let plan = rnn.plan(SHAPE, Mode::Training).unwrap();
         let forward = plan.bind_forward(&Buffers::new(&rnn, &plan, 1).forward()).unwrap();
         assert_eq!(forward.dispatches(), 1 + packs + SHAPE.seq_len, "{cell}");

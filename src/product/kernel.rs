@@ -1,0 +1,85 @@
+//! Which kernel makes a product, and its source.
+
+use crate::gpu::context::Context;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::product::cooperative::{self, Matrices};
+use crate::product::layout::{MatmulSizes, ProductLayout};
+use crate::product::operands::Product;
+use crate::product::tile::{Tile, Tiles};
+use crate::product::tiled::{self, Blocking};
+
+/// Rows and columns of C that a workgroup of `product/cpu.wgsl` makes.
+const CPU_TILE: [u32; 2] = [128, 32];
+
+/// Which kernel makes a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProductKernel {
+    /// `product/tiled.wgsl`, for GPUs.
+    Tiled(Blocking),
+    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have such matrices, where the app asks for it.
+    Cooperative(Matrices),
+    /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
+    Cpu { shuffle: bool },
+}
+
+impl ProductKernel {
+    /// `tile` is one that was chosen, `parts` the workgroups for each tile.
+    pub fn of(ctx: &Context, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
+        let vendor = ctx.adapter_info().vendor;
+        match tile {
+            Some(tile) => Self::Tiled(tile.blocking(vendor)),
+            None if ctx.is_software() => Self::Cpu { shuffle: ctx.subgroups() },
+            None => Self::Tiled(Tile::by_shape(vendor, m, n, parts).blocking(vendor)),
+        }
+    }
+
+    pub fn of_product(ctx: &Context, tiles: Tiles, p: &Product) -> Self {
+        match tiles.cooperative {
+            Some(size) if [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16) => {
+                let bytes = ctx.limits().max_compute_workgroup_storage_size;
+                Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], p.batches * p.splits.count, bytes))
+            }
+            _ => Self::of(ctx, tiles.of(p), [p.m, p.n], p.batches * p.splits.count),
+        }
+    }
+
+    /// Tiles of C, each of which one workgroup makes.
+    pub fn tiles(self, m: u64, n: u64) -> u64 {
+        let [rows, columns] = match self {
+            Self::Tiled(blocking) => blocking.tile,
+            Self::Cooperative(matrices) => matrices.tile,
+            Self::Cpu { .. } => CPU_TILE,
+        };
+        m.div_ceil(rows.into()) * n.div_ceil(columns.into())
+    }
+
+    /// The k that a workgroup takes at a time.
+    pub fn step(self) -> u64 {
+        match self {
+            Self::Tiled(blocking) => blocking.tile_k.into(),
+            Self::Cooperative(matrices) => matrices.tile_k.into(),
+            Self::Cpu { .. } => 1,
+        }
+    }
+
+    /// Whole steps of the kernel, so that only the last split has a ragged one.
+    pub fn k_per_split(self, p: &Product) -> u64 {
+        p.k.div_ceil(p.splits.count).next_multiple_of(self.step())
+    }
+
+    pub fn source(self, layout: ProductLayout) -> KernelSource {
+        let shuffle = match self {
+            Self::Tiled(blocking) => return tiled::source(blocking, layout),
+            Self::Cooperative(matrices) => return cooperative::source(matrices, layout),
+            Self::Cpu { shuffle } => shuffle,
+        };
+        let take = match shuffle {
+            true => "product/cpu_shuffle",
+            false => "product/cpu_memory",
+        };
+        let constants = [("TILE_M", CPU_TILE[0]), ("TILE_N", CPU_TILE[1])];
+        KernelSource::new("product/cpu", &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
+            .with_file(take)
+    }
+}

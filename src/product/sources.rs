@@ -1,0 +1,68 @@
+//! The sources of every product and sum, for validation without a device.
+
+use crate::gpu::element::{Access, Element};
+use crate::gpu::kernel::KernelSource;
+use crate::product::cooperative;
+use crate::product::kernel::ProductKernel;
+use crate::product::layout::ProductLayout;
+use crate::product::sums::{column_sum_source, reduce_source};
+use crate::product::tile::Tile;
+
+/// Every source that this module can ask for, but for combinations that tell nothing new, for validation without a device.
+pub(crate) fn sources() -> Vec<KernelSource> {
+    let mut sources = vec![column_sum_source(), reduce_source()];
+    let plain = ProductLayout {
+        along_k: [true; 2],
+        quads: [true; 3],
+        eights: [true; 2],
+        access: [Access::Read; 2],
+        elements: [Element::F32; 3],
+        whole_k: true,
+    };
+    let orientations = [[true, true], [true, false], [false, false]];
+    for tile in Tile::ALL {
+        for whole_k in [false, true] {
+            let source = |along_k| ProductKernel::Tiled(tile.blocking(0)).source(ProductLayout { along_k, whole_k, ..plain });
+            sources.extend(orientations.map(source));
+        }
+    }
+    for matrices in cooperative::all() {
+        for c in [Element::F32, Element::F16] {
+            let elements = [Element::F16, Element::F16, c];
+            for (eights, quads, whole_k) in [(true, true, true), (true, true, false), (false, true, false), (false, false, false)]
+            {
+                let (quads, eights) = ([quads; 3], [eights; 2]);
+                let source = |along_k| {
+                    ProductKernel::Cooperative(matrices).source(ProductLayout {
+                        along_k,
+                        quads,
+                        eights,
+                        elements,
+                        whole_k,
+                        ..plain
+                    })
+                };
+                sources.extend(orientations.map(source));
+            }
+        }
+    }
+    for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
+        for elements in [
+            [Element::F32; 3],
+            [Element::F16, Element::F16, Element::F32],
+            [Element::F32, Element::F16, Element::F16],
+            [Element::PackedF16, Element::PackedF16, Element::F32],
+        ] {
+            for quads in [[true; 3], [false; 3]] {
+                for along_k in orientations {
+                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
+                    sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
+                }
+            }
+            for shuffle in [false, true] {
+                sources.push(ProductKernel::Cpu { shuffle }.source(ProductLayout { access, elements, ..plain }));
+            }
+        }
+    }
+    sources
+}
