@@ -66,5 +66,5 @@ pub enum Error {
     Server(String),
 }
 
-/// A result with this crate's error.
-pub type Result<T> = std::result::Result<T, Error>;
+/// A result, with this crate's error if no other is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use burn::tensor::wgpu::wgpu;
-use tidegate::{Backward, BackwardBuffers, BufferSizes, Context, Forward, ForwardBuffers, Mode, Plan, Rnn, RnnConfig, SeqShape};
+use tidegate::{
+    Backward, BackwardBuffers, BufferSizes, Context, DeviceBuffer, Forward, ForwardBuffers, Mode, Plan, Rnn, RnnConfig, SeqShape,
+};
 use wgpu::{Buffer, BufferUsages};
 
 use crate::cell::Kind;
@@ -22,7 +24,7 @@ pub(crate) struct Network {
     ctx: Context,
     rnn: Rnn,
     pub pack: Arc<Pack>,
-    dropout_state: Buffer,
+    dropout_state: DeviceBuffer,
     /// Last used last.
     planned: Mutex<Vec<Arc<Planned>>>,
 }
@@ -37,7 +39,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn buffer(ctx: &Context, label: &str, size: u64) -> Result<Buffer> {
+fn buffer(ctx: &Context, label: &str, size: u64) -> Result<DeviceBuffer> {
     let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC | BufferUsages::COPY_DST;
     Ok(ctx.create_buffer(label, size, usage)?)
 }
@@ -72,31 +74,31 @@ pub(crate) struct Planned {
     pub ctx: Context,
     plan: Plan,
     pub pack: Arc<Pack>,
-    dropout_state: Buffer,
-    workspace: Buffer,
-    pub final_state: Buffer,
+    dropout_state: DeviceBuffer,
+    workspace: DeviceBuffer,
+    pub final_state: DeviceBuffer,
     gradients: Mutex<Option<Arc<Gradients>>>,
     free: Mutex<Vec<Slot>>,
 }
 
 /// What backward reads and writes.
 pub(crate) struct Gradients {
-    pub d_output: Buffer,
-    pub d_final_state: Buffer,
-    pub d_params: Buffer,
-    pub d_input: Buffer,
-    pub d_initial_state: Buffer,
+    pub d_output: DeviceBuffer,
+    pub d_final_state: DeviceBuffer,
+    pub d_params: DeviceBuffer,
+    pub d_input: DeviceBuffer,
+    pub d_initial_state: DeviceBuffer,
     pub unpack: PackBinding,
 }
 
 /// What lives from a forward to its backward.
 pub(crate) struct Slot {
-    pub params: Buffer,
-    pub input: Buffer,
-    pub output: Buffer,
-    pub initial_state: Buffer,
-    pub lengths: Buffer,
-    reserve: Option<Buffer>,
+    pub params: DeviceBuffer,
+    pub input: DeviceBuffer,
+    pub output: DeviceBuffer,
+    pub initial_state: DeviceBuffer,
+    pub lengths: DeviceBuffer,
+    reserve: Option<DeviceBuffer>,
     pub pack: PackBinding,
     forward: Vec<(Given, Forward)>,
     backward: Vec<((Given, Wanted), Backward)>,
@@ -191,7 +193,7 @@ impl Slot {
             final_state: Some(whole(&planned.final_state)),
             lengths: given.lengths.then(|| whole(&self.lengths)),
             dropout_state: Some(whole(&planned.dropout_state)),
-            reserve: self.reserve.as_ref().map(whole),
+            reserve: self.reserve.as_deref().map(whole),
             ..ForwardBuffers::new(whole(&self.params), whole(&self.input), whole(&self.output), whole(&planned.workspace))
         }
     }

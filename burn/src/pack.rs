@@ -1,7 +1,7 @@
 //! Burn's tensor for each gate, to and from tidegate's one block of parameters.
 
 use burn::tensor::wgpu::wgpu;
-use tidegate::{Context, ParamLayout};
+use tidegate::{Context, DeviceBuffer, ParamLayout};
 use wgpu::{BindGroup, Buffer, BufferUsages, CommandEncoder, ComputePipeline, Device};
 
 use crate::error::Result;
@@ -77,8 +77,8 @@ fn pieces(layout: &ParamLayout, hidden: usize, present: &Present) -> Vec<Piece> 
 
 /// How the weights of one network are packed.
 pub(crate) struct Pack {
-    table: Buffer,
-    staged: Buffer,
+    table: DeviceBuffer,
+    staged: DeviceBuffer,
     /// Byte offset and bytes in the staging buffer, by weight.
     places: Vec<(u64, u64)>,
     elements: u64,

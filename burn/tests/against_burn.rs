@@ -8,7 +8,7 @@ use burn::nn::activation::ActivationConfig;
 use burn::nn::{LstmState, RnnState};
 use burn::tensor::{Device, Tensor};
 
-use common::{Named, assert_close, tensor, weight_gradients, wgpu};
+use common::{Named, assert_close, read, tensor, weight_gradients, wgpu};
 
 /// Sizes with nothing in common but that no tile divides them.
 const I: usize = 3;
@@ -43,16 +43,16 @@ impl Data {
 
     /// Results and gradients of what a module gave: output, last h, last c.
     fn values(&self, module: &impl Module, output: Tensor<3>, hidden: Option<Tensor<3>>, cell: Option<Tensor<3>>) -> Vec<Named> {
-        let mut values = vec![("output".into(), output.to_data())];
+        let mut values = vec![("output".into(), read(output.clone()))];
         let mut loss = (output * self.d_output.clone()).sum();
         for (name, state, d) in [("hidden", hidden, &self.d_hidden), ("cell", cell, &self.d_cell)] {
             let Some(state) = state else { continue };
-            values.push((name.into(), state.to_data()));
+            values.push((name.into(), read(state.clone())));
             loss = loss + (state * d.clone()).sum();
         }
         let gradients = loss.backward();
         for (name, leaf) in [("d_input", &self.input), ("d_hidden", &self.hidden), ("d_cell", &self.cell)] {
-            values.extend(leaf.grad(&gradients).map(|gradient| (name.into(), gradient.to_data())));
+            values.extend(leaf.grad(&gradients).map(|gradient| (name.into(), read(gradient))));
         }
         values.extend(weight_gradients(module, &gradients));
         values
@@ -201,9 +201,9 @@ fn inference_and_records() {
     let theirs = nn::LstmConfig::new(I, H, true).init(&cpu).load_record(ours.clone().into_record());
     let (expected, _) = theirs.forward(tensor(1, [B, T, I], &cpu), None);
     let (actual, _) = ours.forward(tensor(1, [B, T, I], &gpu), None);
-    assert_close("inference", &[("y".into(), actual.to_data())], &[("y".into(), expected.to_data())]);
+    assert_close("inference", &[("y".into(), read(actual.clone()))], &[("y".into(), read(expected))]);
 
     let moved = tidegate_burn::Lstm::try_from(nn::Lstm::try_from(ours).unwrap()).unwrap();
     let (again, _) = moved.forward(tensor(1, [B, T, I], &gpu), None);
-    assert_eq!(again.to_data(), actual.to_data());
+    assert_eq!(read(again), read(actual));
 }

@@ -2,7 +2,7 @@
 
 mod common;
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::nn;
 use burn::nn::loss::{MseLoss, Reduction};
 use burn::optim::{AdamConfig, GradientsParams};
@@ -18,13 +18,13 @@ const B: usize = 4;
 const STEPS: usize = 50;
 
 #[derive(Module, Debug)]
-struct Model<L: Module> {
+struct Model<L: Module + ModuleDisplay> {
     embedding: nn::Embedding,
     lstm: L,
     head: nn::Linear,
 }
 
-impl<L: Module> Model<L> {
+impl<L: Module + ModuleDisplay> Model<L> {
     fn new(lstm: L, device: &Device) -> Self {
         let embedding = nn::EmbeddingConfig::new(VOCABULARY, E).init(device);
         Self { embedding, lstm, head: nn::LinearConfig::new(H, 1).init(device) }
@@ -32,7 +32,11 @@ impl<L: Module> Model<L> {
 }
 
 /// The losses of all steps; `forward` is the LSTM's.
-fn train<L: Module>(mut model: Model<L>, device: &Device, forward: impl Fn(&L, Tensor<3>) -> Tensor<3>) -> Vec<f64> {
+fn train<L: Module + ModuleDisplay>(
+    mut model: Model<L>,
+    device: &Device,
+    forward: impl Fn(&L, Tensor<3>) -> Tensor<3>,
+) -> Vec<f64> {
     let tokens: Vec<i32> = (0..B * T).map(|i| (i * i + 3 * i) as i32 % VOCABULARY as i32).collect();
     let tokens: Tensor<2, Int> = Tensor::from_data(TensorData::new(tokens, [B, T]), device);
     let targets: Tensor<3> = tensor(7, [B, T, 1], device);
