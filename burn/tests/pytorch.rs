@@ -17,6 +17,7 @@ use tidegate_burn::{
 use common::{assert_close_values, wgpu};
 
 /// The module of a case.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 enum Module {
     Lstm(Lstm),
     BiLstm(BiLstm),
