@@ -60,6 +60,7 @@ impl fmt::Debug for Saved {
 }
 
 /// Something to run on Burn's tensors, now or when its turn comes.
+#[cfg_attr(not(feature = "fusion"), expect(dead_code, reason = "fusion alone asks for names and shapes"))]
 pub(crate) trait Work: fmt::Debug + Send + Sync {
     /// For Burn's logs.
     fn name(&self) -> &'static str;
