@@ -34,9 +34,9 @@ pub enum Error {
     /// A tensor that the network needs and the file lacks, with what the file has.
     #[error("missing tensor `{name}`; the file has {found}")]
     NotInFile { name: String, found: String },
-    /// A file of another format than safetensors, told by its first bytes.
-    #[error("not a safetensors file but {format}; this Python converts it: {python}")]
-    OtherFormat { format: &'static str, python: &'static str },
+    /// A file of another format than the one that is read, told by its first bytes, and what to do with it.
+    #[error("not {expected} but {format}; {todo}")]
+    OtherFormat { expected: &'static str, format: &'static str, todo: &'static str },
     /// A tensor in the file that the network does not use.
     #[error("unused tensor `{name}`: the network has no such parameter")]
     UnusedTensor { name: String },
@@ -46,7 +46,7 @@ pub enum Error {
     )]
     OutsideNetwork { name: String, prefix: String },
     /// A tensor of a type that is not read here.
-    #[error("`{name}`: expected dtype {expected}, got {actual}")]
+    #[error("`{name}`: expected dtype {expected}, got {actual}: convert it before it is saved")]
     Dtype { name: String, expected: &'static str, actual: String },
     /// A tensor in the file that belongs to a feature which is not there yet.
     #[error("`{name}`: {feature} is not supported")]

@@ -81,6 +81,12 @@ fn an_ambiguous_file_must_say_whose_it_is() {
     let line = fail(run(&folder, "model.safetensors", &["--from", "caffe"]));
     assert!(line.contains("caffe") && line.contains("cudnn"), "{line}");
 
+    // An attribute `lstm_cell` of anybody's module is no path of Keras, whose paths have slashes.
+    let attribute = model.iter().map(|(name, tensor)| (format!("encoder.lstm_cell.{name}"), tensor.clone()));
+    write(&folder.path("attribute.safetensors"), &attribute.collect());
+    let line = fail(run(&folder, "attribute.safetensors", &[]));
+    assert!(line.contains("`keras`") && line.contains("`haste`"), "{line}");
+
     let views = model.iter().map(|(name, t)| (name, TensorView::new(t.dtype, t.shape.clone(), &t.bytes).unwrap()));
     let layout = HashMap::from([("layout".to_string(), "haste".to_string())]);
     fs::write(folder.path("told.safetensors"), safetensors::serialize(views, Some(layout)).unwrap()).unwrap();
@@ -219,12 +225,14 @@ fn flax_has_a_matrix_for_each_gate() {
         if input_biases.is_empty() {
             cell.bias_ih.fill(0.0);
         }
-        for separator in [".", "/"] {
+        // The newer modules (nnx) cannot call a gate `if`.
+        for (separator, keyword) in [(".", "f"), ("/", "f"), (".", "f_")] {
             let mut theirs = Tensors::new();
             for gate in 0..gates {
                 let rows = gate * H..(gate + 1) * H;
                 let name = |side: &str, what: &str| {
                     let gate = names.get(gate..gate + 1).unwrap_or("");
+                    let gate = if (side, gate) == ("i", "f") { keyword } else { gate };
                     format!("params{separator}cell{separator}{side}{gate}{separator}{what}")
                 };
                 theirs.insert(name("i", "kernel"), tensor(&transposed(&cell.ih[rows.clone()])));
@@ -239,6 +247,21 @@ fn flax_has_a_matrix_for_each_gate() {
             same_as_pytorch(&cell.pytorch(), &theirs, &[]);
             same_as_pytorch(&cell.pytorch(), &theirs, &["--from", "flax"]);
         }
+    }
+}
+
+/// nnx has one matrix for all gates of three cells, and one bias.
+#[test]
+fn flax_nnx_has_dense_layers() {
+    for (gates, bias) in [(4, "dense_h.bias"), (3, "dense_i.bias"), (1, "dense_i.bias")] {
+        let mut cell = Cell::new(gates);
+        let (kept, other) = (&mut cell.bias_hh, &mut cell.bias_ih);
+        let (kept, other) = if bias == "dense_h.bias" { (kept, other) } else { (other, kept) };
+        other.fill(0.0);
+        let bias = (format!("cell.{bias}"), vector(kept));
+        let [i, h] = [&cell.ih, &cell.hh].map(|rows| tensor(&transposed(rows)));
+        let theirs = Tensors::from([("cell.dense_i.kernel".into(), i), ("cell.dense_h.kernel".into(), h), bias]);
+        same_as_pytorch(&cell.pytorch(), &theirs, &[]);
     }
 }
 
@@ -273,21 +296,44 @@ fn mlx_and_equinox() {
 fn what_is_not_read_is_named() {
     let folder = Folder::new();
     write(&folder.path("input.safetensors"), &named([("input", Tensor::some(&[3, 2, I]))]));
-    for (name, parts) in [
-        ("lstm.input_gate.input_transform.weight", &["Burn"][..]),
-        ("indrnn.recurrent_scale", &["IndRNN"]),
-        ("dense.kernel", &["missing tensor `weight_ih_l0`", "`dense.kernel` [3, 2]"]),
+    for (names, parts) in [
+        (&["lstm.input_gate.input_transform.weight"][..], &["Burn's Lstm"][..]),
+        (&["gate.input_transform.weight"], &["Burn's Rnn"]),
+        (&["indrnn.recurrent_scale"], &["IndRNN"]),
+        (&["kernel", "recurrent_kernel", "bias", "recurrent_bias", "gamma"], &["LayerNormGRU", "no such cell"]),
+        (&["cell.if.kernel", "cell.in.kernel", "cell.hf.kernel", "cell.hn.kernel"], &["MGUCell"]),
+        (&["lstm/linear/w", "lstm/linear/b"], &["Haiku's LSTM", "i, g, f, o"]),
+        (&["lstm.w_ih", "lstm.w_hh", "lstm.b_ih", "lstm.b_hh"], &["tch", "weight_ih_l0"]),
+        (&["gru.w_i", "gru.w_h", "gru.b"], &["Haiku's GRU"]),
+        (&["rnn/basic_lstm_cell/kernel", "rnn/basic_lstm_cell/bias"], &["TensorFlow 1", "forget_bias"]),
+        (&["rnn/gru_cell/gates/kernel", "rnn/gru_cell/candidate/kernel"], &["GRUCell of TensorFlow 1"]),
+        (&["layers/lstm/cell/vars/0", "layers/lstm/cell/vars/1"], &["Keras 3", "numbers instead of names"]),
+        (&["layer/cell/kernel/.ATTRIBUTES/VARIABLE_VALUE"], &["TensorFlow checkpoint"]),
+        (&["dense.kernel"], &["missing tensor `weight_ih_l0`", "`dense.kernel` [3, 2]"]),
     ] {
-        write(&folder.path("model.safetensors"), &named([(name, Tensor::some(&[3, 2]))]));
+        let tensors = names.iter().map(|name| (name.to_string(), Tensor::some(&[3, 2])));
+        write(&folder.path("model.safetensors"), &tensors.collect());
         let line = fail(run(&folder, "model.safetensors", &[]));
         assert!(parts.iter().all(|part| line.contains(part)), "{line}");
     }
+    let line = fail(run(&folder, "model.safetensors", &["--prefix", "enc."]));
+    assert!(line.contains("begins with `enc.`; the file has `dense.kernel` [3, 2]"), "{line}");
     let lstm = |path: &str| named([(&*format!("{path}/lstm_cell/recurrent_kernel"), Tensor::some(&[2, 8]))]);
     write(&folder.path("model.safetensors"), &[lstm("lstm"), lstm("lstm_1")].into_iter().flatten().collect());
     let line = fail(run(&folder, "model.safetensors", &[]));
     assert!(line.contains("Keras' own paths") && line.contains("`lstm/lstm_cell/`, `lstm_1/lstm_cell/`"), "{line}");
-    fs::write(folder.path("model.onnx.data"), [0; 64]).unwrap();
-    assert!(fail(run(&folder, "model.onnx.data", &[])).contains(".onnx file beside it"));
+    for name in ["model.onnx.data", "model.onnx_data"] {
+        fs::write(folder.path(name), [0; 64]).unwrap();
+        assert!(fail(run(&folder, name, &[])).contains(".onnx file beside it"));
+    }
+    // Under the wrong name.
+    fs::copy(folder.path("model.safetensors"), folder.path("model.onnx")).unwrap();
+    let line = fail(run(&folder, "model.onnx", &[]));
+    assert!(line.contains("not an ONNX model but a safetensors file") && line.contains("does not end in .onnx"), "{line}");
+    fs::write(folder.path("model.onnx"), "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n").unwrap();
+    assert!(fail(run(&folder, "model.onnx", &[])).contains("git lfs pull"));
+    fs::write(folder.path("model.onnx"), "").unwrap();
+    assert!(fail(run(&folder, "model.onnx", &[])).contains("the file is empty"));
     fs::write(folder.path("model.pt"), [b"PK\x03\x04".as_slice(), &[0; 26], b"archive/data.pkl", &[0; 60]].concat()).unwrap();
     let line = fail(run(&folder, "model.pt", &[]));
     assert!(line.contains("PyTorch") && line.contains("torch.load"), "{line}");
@@ -345,6 +391,17 @@ fn inputs_of_other_types() {
     assert_eq!(lengths["hn"].values()[H..], [0.0; H]);
     // A reset before the last step of the first row: what follows is a sequence of its own.
     let reset = run_on(named([("input", input.clone()), ("reset", bools([0, 0, 0, 0, 1, 0]))]));
+    for (dtype, one) in
+        [(Dtype::I8, vec![1]), (Dtype::I16, vec![0, 1]), (Dtype::U32, vec![0, 0, 1, 0]), (Dtype::I64, vec![255; 8])]
+    {
+        let zeros = |steps: usize| vec![0; steps * one.len()];
+        let bytes = [zeros(4), one.clone(), zeros(1)].concat();
+        let other = run_on(named([("input", input.clone()), ("reset", Tensor { dtype, shape: vec![3, 2], bytes })]));
+        compare("resets of other types", &reset, &other, 0.0);
+    }
+    write(&folder.path("input.safetensors"), &named([("input", input.clone()), ("reset", Tensor::some(&[3, 2]))]));
+    let line = fail(run(&folder, "model.safetensors", &[]));
+    assert!(line.contains("`reset`: expected dtype BOOL or integers, got F32"), "{line}");
     let last = Tensor::f32(&[1, 2, I], input.values().into_iter().skip(4 * I).map(|value| value as f32));
     let alone = run_on(named([("input", last)]));
     assert_eq!(reset["output"].values()[4 * H..][..H], alone["output"].values()[..H]);

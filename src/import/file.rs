@@ -1,6 +1,6 @@
 //! A safetensors file as the readers of networks see it: with the names that its metadata tie to others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -28,14 +28,16 @@ impl<'data> TensorFile<'data> {
         let layout = metadata.remove("layout");
         let is_there = |name: &str| tensors.tensor(name).is_ok();
         let mut tied = BTreeMap::new();
-        for (name, kept) in metadata {
-            if is_there(&name) {
-                continue;
-            }
-            if is_there(&kept) {
-                tied.insert(name, kept);
-            } else if is_weight(&name) {
-                return Err(Error::Config(format!("`{name}`: the metadata say that it shares `{kept}`, which the file lacks")));
+        for (name, kept) in metadata.iter().filter(|(name, _)| !is_there(name)) {
+            match last_of_chain(&metadata, kept, is_there) {
+                Some(last) => drop(tied.insert(name.clone(), last.to_string())),
+                None if is_tie(name, kept) => {
+                    return Err(Error::Config(format!(
+                        "`{name}`: the metadata say that it shares `{kept}`, which the file lacks"
+                    )));
+                }
+                // Metadata of another kind.
+                None => {}
             }
         }
         Ok(Self { tensors, tied, layout })
@@ -55,6 +57,14 @@ impl<'data> TensorFile<'data> {
         self.get(name).ok_or_else(|| Error::NotInFile { name: name.into(), found: self.listed() })
     }
 
+    /// Refuses a prefix that no name has.
+    pub fn check_prefix(&self, prefix: &str) -> Result<()> {
+        if self.names().iter().any(|name| name.starts_with(prefix)) || prefix.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Config(format!("no tensor's name begins with `{prefix}`; the file has {}", self.listed())))
+    }
+
     /// Names and shapes, for an error.
     fn listed(&self) -> String {
         let names = self.names();
@@ -69,9 +79,24 @@ impl<'data> TensorFile<'data> {
     }
 }
 
-/// Whether a name is one that a network's parameters have.
-fn is_weight(name: &str) -> bool {
-    ["weight", "bias", "kernel"].iter().any(|part| name.contains(part))
+/// Most names that may share one after the other.
+const LONGEST_CHAIN: usize = 64;
+
+/// The tensor of the file at the end of a chain of names that share, if it ends at one.
+fn last_of_chain<'m>(
+    metadata: &'m HashMap<String, String>,
+    kept: &'m String,
+    is_there: impl Fn(&str) -> bool,
+) -> Option<&'m String> {
+    let chain = std::iter::successors(Some(kept), |name| metadata.get(*name));
+    chain.take(LONGEST_CHAIN).find(|name| is_there(name))
+}
+
+/// Whether metadata that lead to no tensor speak of one all the same: their name is one of a recurrent layer, or both are of parameters.
+fn is_tie(name: &str, kept: &str) -> bool {
+    let recurrent = ["weight_ih", "weight_hh", "weight_hr", "bias_ih", "bias_hh", "recurrent_kernel"];
+    let is_parameter = |name: &str| ["weight", "bias", "kernel"].iter().any(|part| name.contains(part));
+    recurrent.iter().any(|part| name.contains(part)) || (is_parameter(name) && is_parameter(kept))
 }
 
 #[cfg(test)]
@@ -107,6 +132,16 @@ mod tests {
         assert!(error.contains("missing tensor `weight_hh_l1`; the file has `weight_hh_l0` [2, 2], "), "{error}");
         let error = Model::from_weights(&file(&RNN, &[("weight_ih_l1", "gone")]), None).unwrap_err().to_string();
         assert!(error.contains("`weight_ih_l1`") && error.contains("`gone`"), "{error}");
+        // One may share what itself shares; a circle ends at nothing.
+        let chain = [("weight_ih_l2", "weight_ih_l1"), ("weight_hh_l2", "weight_hh_l1")];
+        let bytes = file(&RNN, &[&tied[..], &chain].concat());
+        assert_eq!(Model::from_weights(&bytes, None).unwrap().config.num_layers, 3);
+        let circle = [("weight_ih_l1", "weight_ih_l2"), ("weight_ih_l2", "weight_ih_l1")];
+        let error = Model::from_weights(&file(&RNN, &circle), None).unwrap_err().to_string();
+        assert!(error.contains("shares `weight_ih_l") && error.contains("lacks"), "{error}");
+        // Metadata that say something else.
+        let other = [("bias", "true"), ("weight_decay", "0.01"), ("kernel", "adamw"), ("weights", "of a model")];
+        assert_eq!(Model::from_weights(&file(&RNN, &other), None).unwrap().config.num_layers, 1);
         // A tied tensor that is no part of the network is unused as any other.
         let error = Model::from_weights(&file(&RNN, &[("fc.weight", "weight_ih_l0")]), None).unwrap_err().to_string();
         assert!(error.contains("unused tensor `fc.weight`"), "{error}");

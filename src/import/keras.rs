@@ -126,9 +126,10 @@ pub fn masked_steps(input: &[f32], config: &RnnConfig, shape: SeqShape, mask_val
 
 const RECURRENT_KERNEL: &str = "recurrent_kernel";
 
-/// Whether what stands before a layer's tensors is Keras': its own path, or the one that [`Model::from_keras`] names.
+/// Whether what stands before a layer's tensors is Keras': its own path, or the one that [`Model::from_keras`] names. Keras' paths have
+/// slashes: `lstm_cell.` is an attribute of anybody's module.
 pub(super) fn is_path(parent: &str) -> bool {
-    parent.split(['.', '/']).any(|part| part.contains("_cell")) || is_numbered(parent)
+    parent.split_inclusive('/').any(|part| part.contains("_cell") && part.ends_with('/')) || is_numbered(parent)
 }
 
 /// Whether it ends with `l0.` or `l0_reverse.`, of any layer.

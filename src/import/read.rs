@@ -20,6 +20,7 @@ impl Model {
     pub fn read(bytes: &[u8], reading: &Reading<'_>) -> Result<Self> {
         let file = TensorFile::open(bytes)?;
         let prefix = reading.prefix.unwrap_or("");
+        file.check_prefix(prefix)?;
         let family = reading.family.map_or_else(|| recognise::recognise(&file, prefix), Ok)?;
         match family {
             Family::PyTorch => Self::from_pytorch_file(&file, reading.prefix, reading.cell),

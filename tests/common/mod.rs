@@ -5,6 +5,7 @@ pub mod calls;
 #[cfg(feature = "cli")]
 pub mod command;
 pub mod covering;
+pub mod narrow;
 pub mod recorded;
 
 use std::path::PathBuf;

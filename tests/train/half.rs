@@ -185,6 +185,83 @@ fn the_scale_doubles_after_good_steps_and_a_bad_loss_leaves_it() {
     assert_eq!(trainer.skipped(), 7);
 }
 
+/// Powers of two do not round: each step's gradients are those of a scale that never moves, the embedding's too, whichever scale the
+/// step has and the next will have.
+#[test]
+fn a_scale_that_moves_leaves_gradients_as_they_are() {
+    let ctx = common::context();
+    for (cell, network, config) in models() {
+        let rnn = Rnn::new(&ctx, cell, network).unwrap();
+        let [mut still, mut moving] = [(4096.0, u32::MAX), (256.0, 1)].map(|(first, growth_interval)| {
+            let config = config.clone().with_loss_scale(LossScale { first, growth_interval });
+            trainer(rnn.clone(), &config, Dtype::F16, Optimizer::sgd(0.0))
+        });
+        for at in 0..6 {
+            let [a, b] = [&mut still, &mut moving].map(|trainer| {
+                step(trainer, 10 * at);
+                let [d_params] = pollster::block_on(ctx.download([trainer.d_params()])).unwrap();
+                d_params
+            });
+            for spec in still.layout().iter() {
+                let (a, b) = (&a[spec.range.clone()], &b[spec.range.clone()]);
+                let largest = a.iter().fold(0f32, |most, d| most.max(d.abs()));
+                let off = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
+                assert!(largest > 0.0 && off <= 2e-3 * largest, "step {at}, {}: off by {off} of {largest}", spec.name);
+            }
+            let scales = [&still, &moving].map(|trainer| trainer.loss_scale().unwrap());
+            assert_eq!(scales, [4096.0, 512.0 * 2f32.powi(at as i32)]);
+        }
+        assert_eq!([still.skipped(), moving.skipped()], [0; 2]);
+    }
+}
+
+/// g: a good step; !: its gradients overflow at any scale; n: its loss is NaN.
+#[test]
+fn the_scale_grows_and_backs_off_at_the_steps_of_grad_scaler() {
+    let events = "gg!gggg!!gngggng";
+    let expected = [16, 16, 8, 8, 8, 16, 16, 8, 4, 4, 4, 4, 8, 8, 8, 8].map(|scale| scale as f32);
+    let ctx = common::context();
+    let mut trainer = trainer(lstm(&ctx), &scaled(16.0, 3), Dtype::F16, Optimizer::sgd(0.0));
+    let inputs = narrow(uniform(9, SHAPE.rows() * 3, 1.0));
+    let mut skipped = 0;
+    for (at, (event, expected)) in events.chars().zip(expected).enumerate() {
+        let values = match event {
+            'g' => narrow(uniform(at as u64, SHAPE.rows(), 1.0)),
+            '!' => vec![1e17; SHAPE.rows()],
+            _ => vec![f32::NAN; SHAPE.rows()],
+        };
+        let before = trainer.weights_blocking().unwrap();
+        trainer.write_batch(&Batch::new(Inputs::Features(&inputs), Targets::Values(&values))).unwrap();
+        trainer.step(0.5).unwrap();
+        assert_eq!(trainer.losses_blocking().unwrap()[0].is_nan(), event == 'n');
+        let after = trainer.weights_blocking().unwrap();
+        skipped += u64::from(event != 'g');
+        assert_eq!((trainer.loss_scale(), trainer.skipped()), (Some(expected), skipped), "step {at} of {events}");
+        let [d_params] = pollster::block_on(ctx.download([trainer.d_params()])).unwrap();
+        for (i, (before, after)) in before.values().iter().zip(after.values()).enumerate() {
+            let expected = if event == 'g' { before - 0.5 * d_params[i] } else { *before };
+            assert!((after - expected).abs() <= 1e-6, "step {at} of {events}: weight {i} is {after}, not {expected}");
+        }
+    }
+}
+
+#[test]
+fn the_largest_scale_stays() {
+    let ctx = common::context();
+    let mut trainer = trainer(lstm(&ctx), &scaled(2f32.powi(63), 1), Dtype::F16, Optimizer::sgd(0.0));
+    let mut weights = trainer.weights_blocking().unwrap();
+    weights.set("head.weight", &[1e-20; 7]).unwrap();
+    trainer.set_weights(&weights).unwrap();
+    let mut scales = Vec::new();
+    for at in 0..3 {
+        write(&mut trainer, at);
+        trainer.step(0.0).unwrap();
+        trainer.losses_blocking().unwrap();
+        scales.push(trainer.loss_scale().unwrap());
+    }
+    assert_eq!((scales, trainer.skipped()), (vec![2f32.powi(64); 3], 0));
+}
+
 /// Where no scale is small enough the log says so, and the scale stays what can grow again.
 #[test]
 fn what_no_scale_mends_is_in_the_log() {

@@ -44,7 +44,10 @@ pub(in crate::import) fn read(file: &TensorFile<'_>, family: Family, reading: &R
         }
         (count, _) => {
             let listed: Vec<String> = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
-            return Err(Error::Config(format!("{count} networks in one file, behind {}: choose one", listed.join(", "))));
+            return Err(Error::Config(format!(
+                "{count} networks in one file, behind {}: read one by its prefix",
+                listed.join(", ")
+            )));
         }
     };
     let read = LayerReader { file, names: &behind, layer, prefix };

@@ -9,27 +9,97 @@ use crate::error::{Error, Result};
 use crate::import::file::TensorFile;
 use crate::import::keras;
 
-/// Names of tensors that tell a family of which nothing is read, what it is, and what to do.
-const REFUSED: [(&str, &str, &str); 5] = [
-    ("input_gate.input_transform.weight", "Burn's Lstm", "write its weights as PyTorch's: gates i, f, g, o one below the other"),
-    ("update_gate.input_transform.weight", "Burn's Gru", "write its weights as PyTorch's: gates r, z, n one below the other"),
-    ("recurrent_scale", "haste's IndRNN", "there is no such cell here"),
-    ("gamma_h", "haste's LayerNormLSTM", "there is no such cell here"),
-    ("weight_ih_l.0", "a list of layers' own modules", "read each by its prefix"),
+/// A layer of which nothing is read.
+struct Refused {
+    /// Names of tensors that tell it, behind one path.
+    told_by: &'static [&'static str],
+    family: &'static str,
+    todo: &'static str,
+}
+
+const fn refused(told_by: &'static [&'static str], family: &'static str, todo: &'static str) -> Refused {
+    Refused { told_by, family, todo }
+}
+
+const NO_CELL: &str = "there is no such cell here";
+
+const REFUSED: [Refused; 14] = [
+    refused(
+        &["input_gate.input_transform.weight"],
+        "Burn's Lstm",
+        "write its weights as PyTorch's: gates i, f, g, o one below the other",
+    ),
+    refused(
+        &["update_gate.input_transform.weight"],
+        "Burn's Gru",
+        "write its weights as PyTorch's: gates r, z, n one below the other",
+    ),
+    refused(&["gate.input_transform.weight"], "Burn's Rnn", "write its weights as PyTorch's, `[H, I]` and `[H, H]`"),
+    refused(&["recurrent_scale"], "haste's IndRNN", NO_CELL),
+    refused(&["gamma_h"], "haste's LayerNormLSTM", NO_CELL),
+    refused(&["recurrent_bias", "gamma"], "haste's LayerNormGRU", NO_CELL),
+    refused(&["hf.kernel", "hn.kernel"], "Flax' MGUCell", NO_CELL),
+    refused(&["ih.kernel", "hh.kernel"], "Flax' ConvLSTMCell", NO_CELL),
+    refused(
+        &["linear.w", "linear.b"],
+        "Haiku's LSTM",
+        "write its weights as PyTorch's: of its rows the inputs' come first, then the state's; its gates are i, g, f, o, and a 1 is \
+         added to f",
+    ),
+    refused(&["w_i", "w_h"], "Haiku's GRU", "write its weights as Flax' or Keras', whose GRU is the same as a formula says"),
+    refused(
+        &["gates.kernel", "candidate.kernel"],
+        "a GRUCell of TensorFlow 1",
+        "write its weights as Keras' with reset_after=False: of its rows the inputs' come first, then the state's; its gates are r, z",
+    ),
+    refused(
+        &["vars.0"],
+        "a .weights.h5 of Keras 3, whose tensors have numbers instead of names",
+        "load the model and write its layers' weights under their names",
+    ),
+    refused(&["w_ih", "w_hh"], "an older tch", "call w_ih weight_ih_l0, w_hh weight_hh_l0 and so on: all else is PyTorch's"),
+    refused(&["weight_ih_l.0"], "a list of layers' own modules", "read each by its prefix"),
 ];
+
+/// Refuses layers of which nothing is read, by their family's name.
+fn refuse(names: &BTreeSet<&str>) -> Result<()> {
+    let error = |name: &str, family: &str, todo: &str| Err(Error::Config(format!("`{name}`: {family}, not read: {todo}")));
+    for Refused { told_by, family, todo } in &REFUSED {
+        let mut found = names.iter().filter_map(|name| Some((*name, before(name, told_by[0])?)));
+        if let Some((name, _)) = found.find(|(_, parent)| told_by.iter().all(|told| own_name(names, parent, told).is_some())) {
+            return error(name, family, todo);
+        }
+    }
+    if let Some(name) = names.iter().find(|name| name.contains("/.ATTRIBUTES/VARIABLE_VALUE")) {
+        return error(name, "a TensorFlow checkpoint", "load the model and write its layers' weights under their names");
+    }
+    let is_joined = |parent: &str| {
+        let last = parent.trim_end_matches(['.', '/']).rsplit(['.', '/']).next().unwrap_or_default();
+        last.contains("_cell") && own_name(names, parent, "recurrent_kernel").is_none()
+    };
+    let joined = names.iter().find(|name| before(name, "kernel").is_some_and(is_joined));
+    joined.map_or(Ok(()), |name| {
+        error(
+            name,
+            "a cell of TensorFlow 1, one kernel for the inputs and the state",
+            "write its weights as PyTorch's: of its rows the inputs' come first, then the state's; an LSTM's gates are i, g, f, o, and \
+             its forget_bias, 1 by default, is added to f",
+        )
+    })
+}
 
 /// Who laid out the tensors behind `prefix`. Refuses families of which nothing is read, and names and shapes that two families have.
 pub(in crate::import) fn recognise(file: &TensorFile<'_>, prefix: &str) -> Result<Family> {
     if let Some(layout) = &file.layout {
-        return layout.parse();
+        let whose = |error| match error {
+            Error::UnknownName { name, known, .. } => Error::UnknownName { kind: "`layout` in the file's metadata", name, known },
+            other => other,
+        };
+        return layout.parse().map_err(whose);
     }
     let all = file.names();
     let names: BTreeSet<&str> = all.into_iter().filter(|name| name.starts_with(prefix)).collect();
-    for (told, family, todo) in REFUSED {
-        if let Some(name) = names.iter().find(|name| before(name, told).is_some()) {
-            return Err(Error::Config(format!("`{name}`: {family}, which is not read: {todo}")));
-        }
-    }
+    refuse(&names)?;
     let is_there = |told: &str| names.iter().any(|name| before(name, told).is_some());
     if names.iter().any(|name| name.ends_with("weight_ih_l0")) {
         return Ok(Family::PyTorch);

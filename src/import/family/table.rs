@@ -58,6 +58,9 @@ const RZN: &[usize] = &[0, 1, 2];
 const IFGO: &[usize] = &[0, 1, 2, 3];
 const IGFO: &[usize] = &[0, 2, 1, 3];
 
+/// Flax' newer modules (nnx) have one matrix for all gates.
+const DENSE: &[&str] = &["dense_i.kernel", "dense_h.kernel"];
+
 pub(super) const TABLE: &[Layer] = &[
     Layer {
         family: Family::Haste,
@@ -145,6 +148,36 @@ pub(super) const TABLE: &[Layer] = &[
             part("h.kernel", WeightHh, Columns, &[0]),
             part("i.bias", BiasIh, Vector, &[0]),
             part("h.bias", BiasHh, Vector, &[0]),
+        ],
+    },
+    Layer {
+        family: Family::Flax,
+        cell: "lstm",
+        told_by: DENSE,
+        parts: &[
+            part("dense_i.kernel", WeightIh, Columns, IFGO),
+            part("dense_h.kernel", WeightHh, Columns, IFGO),
+            part("dense_h.bias", BiasHh, Vector, IFGO),
+        ],
+    },
+    Layer {
+        family: Family::Flax,
+        cell: "gru",
+        told_by: DENSE,
+        parts: &[
+            part("dense_i.kernel", WeightIh, Columns, RZN),
+            part("dense_h.kernel", WeightHh, Columns, RZN),
+            part("dense_i.bias", BiasIh, Vector, RZN),
+        ],
+    },
+    Layer {
+        family: Family::Flax,
+        cell: "rnn_tanh",
+        told_by: DENSE,
+        parts: &[
+            part("dense_i.kernel", WeightIh, Columns, &[0]),
+            part("dense_h.kernel", WeightHh, Columns, &[0]),
+            part("dense_i.bias", BiasIh, Vector, &[0]),
         ],
     },
     Layer {

@@ -46,6 +46,7 @@ pub use node::Node;
 pub use tensor::{Tensor, Tensors, Values};
 
 use crate::error::{Error, Result};
+use crate::import::foreign;
 use external::Files;
 use names::{describe, describe_input, is_onnx};
 use proto::{AttributeProto, GraphProto, ModelProto};
@@ -80,8 +81,12 @@ impl Graph {
 
     /// Reads the messages; what they mean is checked by whoever asks for it. Data outside the model are refused.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        if let Some(error) = foreign::instead_of_onnx(bytes) {
+            return Err(error);
+        }
         let model = ModelProto::decode(Bytes::copy_from_slice(bytes)).map_err(|e| Error::Onnx(format!("not a model: {e}")))?;
-        let graph = model.graph.ok_or_else(|| Error::Onnx("the model has no graph".into()))?;
+        let none = if bytes.is_empty() { "the file is empty" } else { "the model has no graph" };
+        let graph = model.graph.ok_or_else(|| Error::Onnx(none.into()))?;
         if !(FIRST_IR..=LAST_IR).contains(&model.ir_version) {
             let version = model.ir_version;
             return Err(Error::Onnx(format!("ir_version is {version}; {FIRST_IR} to {LAST_IR} are supported")));

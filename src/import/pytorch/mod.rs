@@ -82,7 +82,10 @@ impl Model {
         let prefix = match (all.next(), all.next()) {
             (None, _) => "",
             (Some(prefix), None) => prefix,
-            _ => return Err(Error::Config(format!("{} networks in one file, behind {}", prefixes.len(), quoted(&prefixes)))),
+            _ => {
+                let (count, all) = (prefixes.len(), quoted(&prefixes));
+                return Err(Error::Config(format!("{count} networks in one file, behind {all}: read one by its prefix")));
+            }
         };
         let module = Module::at(file, prefix)?;
         let outside: BTreeSet<&str> = file.names().into_iter().filter(|name| !name.starts_with(prefix)).collect();

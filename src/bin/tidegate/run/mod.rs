@@ -25,7 +25,7 @@ pub struct Args {
     /// layer of Flax, MLX, Equinox, haste or Keras' cuDNN layers (see --from);
     /// or an ONNX model (*.onnx) of RNN, LSTM and GRU nodes and the shape operators that exporters put around them
     model: PathBuf,
-    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (I32, I64, U8 or BOOL:
+    /// Safetensors file with `input`, optional `h0`, `c0`, `lengths` [B] (I32 or I64, 0 to T), `reset` [T,B] (BOOL or integers:
     /// where not 0, the state is zero before that step), `mask` of the same types ([B,T] with --batch-first, else [T,B]: where 0, Keras
     /// masks the step: the state is kept), and `d_output`, `d_hn`, `d_cn` for --backward; numbers are F32, F16 or
     /// BF16. For an ONNX model, with its graph's inputs

@@ -14,7 +14,8 @@ use crate::{Result, complain};
 /// Whether the file's name is that of an ONNX model; if so, refuses options that were given and are for others alone.
 pub fn is_model(path: &Path, not_onnx: &[(&str, bool)]) -> Result<bool> {
     let is_model = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("onnx"));
-    if path.to_string_lossy().to_lowercase().ends_with(".onnx.data") {
+    let name = path.to_string_lossy().to_lowercase();
+    if [".onnx.data", ".onnx_data"].iter().any(|end| name.ends_with(end)) {
         return Err(files::at(path, "the weights of an ONNX model, which lie outside of it: give the .onnx file beside it"));
     }
     match not_onnx.iter().find(|(_, given)| *given) {

@@ -178,12 +178,16 @@ impl InputFile<'_> {
     }
 }
 
-/// 1 where an element of BOOL, U8, I32 or I64 is not 0.
+/// 1 where an element of BOOL or an integer type is not 0.
 fn flags(name: &str, tensor: &TensorView<'_>) -> Result<Vec<u32>, Error> {
-    Ok(match tensor.dtype() {
-        Dtype::BOOL | Dtype::U8 => tensor.data().iter().map(|&byte| u32::from(byte != 0)).collect(),
-        _ => integers(name, tensor)?.into_iter().map(|word| u32::from(word != 0)).collect(),
-    })
+    let size = match tensor.dtype() {
+        Dtype::BOOL | Dtype::U8 | Dtype::I8 => 1,
+        Dtype::U16 | Dtype::I16 => 2,
+        Dtype::U32 | Dtype::I32 => 4,
+        Dtype::U64 | Dtype::I64 => 8,
+        other => return Err(Error::Dtype { name: name.into(), expected: "BOOL or integers", actual: other.to_string() }),
+    };
+    Ok(tensor.data().chunks_exact(size).map(|bytes| bytes.iter().any(|&byte| byte != 0).into()).collect())
 }
 
 /// Values of an I32 or I64 tensor.
