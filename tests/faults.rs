@@ -240,6 +240,10 @@ fn small_devices() {
     refused(Rnn::new(&four, Lstm::default(), RnnConfig::new(3, 5)), &["max_storage_buffers_per_shader_stage", "8", "4"]);
     let little = device_with(|limits| limits.max_compute_workgroup_storage_size = 8192);
     refused(Rnn::new(&little, Lstm::default(), RnnConfig::new(3, 5)), &["workgroup_storage", "16384", "8192"]);
+    let narrow = device_with(|limits| limits.max_compute_workgroups_per_dimension = 256);
+    let rnn = Rnn::new(&narrow, Lstm::default(), RnnConfig::new(2, 8)).unwrap().with_strategy(Strategy::Resident);
+    let rows = rnn.plan(SeqShape { seq_len: 2, batch_size: 8192 }, Mode::Inference);
+    refused(rows, &["max_compute_workgroups_per_dimension", "in strategy resident; take fewer rows at a time", "has 256"]);
     let default = device_with(|_| {});
     let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
     let long = SeqShape { seq_len: 100_000, batch_size: 16 };

@@ -329,6 +329,8 @@ fn external_data_stay_in_their_folder() {
     // A file that is shorter than what the model says of it.
     fs::write(&beside, &data[..data.len() - 1]).unwrap();
     assert!(error().contains(&format!("has {}", data.len() - 1)), "{}", error());
+    fs::write(&beside, "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9\n").unwrap();
+    assert!(error().contains("is a pointer of Git LFS") && error().contains("git lfs pull"), "{}", error());
     fs::remove_file(&beside).unwrap();
     fs::create_dir(&beside).unwrap();
     assert!(error().contains("not a regular file"));

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use tidegate::{Error, Output};
 use tidegate::import::onnx::{Call, Graph, Node, Tensor, Tensors, Values};
+use tidegate::{Error, Output};
 
 /// Most values of an output that are worth making: two dimensions of a small file multiply to gigabytes.
 const MOST: usize = 1 << 20;
@@ -78,7 +78,9 @@ fn call(node: &Node<'_>) {
             if let Ok(call) = node.call(&given) {
                 check(&call);
             }
-            given.retain(|name, _| node.inputs().iter().any(|(role, known)| known == name && !["W", "R", "B", "P"].contains(role)));
+            given.retain(|name, _| {
+                node.inputs().iter().any(|(role, known)| known == name && !["W", "R", "B", "P"].contains(role))
+            });
         }
     }
 }

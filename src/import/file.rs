@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 /// Most names that an error lists.
 const LISTED: usize = 12;
 
+/// How often a file may hold its own bytes by tied names, so that no small file asks for much memory.
+const MOST_TIED: usize = 64;
+
 /// A file, and the names of tensors that share another's values: `safetensors.torch.save_model` writes such a tensor once, and the
 /// other names into the metadata.
 pub(super) struct TensorFile<'data> {
@@ -39,6 +42,12 @@ impl<'data> TensorFile<'data> {
                 // Metadata of another kind.
                 None => {}
             }
+        }
+        let tied_bytes: usize = tied.values().filter_map(|kept| Some(tensors.tensor(kept).ok()?.data().len())).sum();
+        if tied_bytes > MOST_TIED * bytes.len() {
+            let (most, names) = (MOST_TIED * bytes.len(), tied.len());
+            let what = format!("{names} tied names stand for {tied_bytes} bytes, at most {most} ({MOST_TIED} times the file's)");
+            return Err(Error::Config(what));
         }
         Ok(Self { tensors, tied, layout })
     }
@@ -77,6 +86,13 @@ impl<'data> TensorFile<'data> {
         }
         listed.join(", ")
     }
+}
+
+/// Names or prefixes, for an error.
+pub(super) fn quoted(names: &BTreeSet<&str>) -> String {
+    let listed: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    let more = names.len().saturating_sub(LISTED);
+    if more > 0 { format!("{} and {more} more", listed.join(", ")) } else { listed.join(", ") }
 }
 
 /// Most names that may share one after the other.
@@ -139,6 +155,16 @@ mod tests {
         let circle = [("weight_ih_l1", "weight_ih_l2"), ("weight_ih_l2", "weight_ih_l1")];
         let error = Model::from_weights(&file(&RNN, &circle), None).unwrap_err().to_string();
         assert!(error.contains("shares `weight_ih_l") && error.contains("lacks"), "{error}");
+        // A file that is small stays so.
+        let ties: Vec<(String, String)> = (1..200).map(|layer| (format!("weight_hh_l{layer}"), "big".into())).collect();
+        let ties: Vec<(&str, &str)> = ties.iter().map(|(name, kept)| (&**name, &**kept)).collect();
+        let error = Model::from_weights(&file(&[("big", &[32, 32])], &ties), None).unwrap_err().to_string();
+        assert!(error.contains("199 tied names stand for 815104 bytes, at most "), "{error}");
+        // Of many names an error lists some.
+        let many: Vec<(String, &[usize])> = (0..40).map(|k| (format!("n{k:02}.weight_ih_l0"), &[2usize, 2][..])).collect();
+        let many: Vec<(&str, &[usize])> = many.iter().map(|(name, shape)| (&**name, *shape)).collect();
+        let error = Model::from_weights(&file(&many, &[]), None).unwrap_err().to_string();
+        assert!(error.contains("40 networks in one file, behind `n00.`") && error.contains("`n11.` and 28 more"), "{error}");
         // Metadata that say something else.
         let other = [("bias", "true"), ("weight_decay", "0.01"), ("kernel", "adamw"), ("weights", "of a model")];
         assert_eq!(Model::from_weights(&file(&RNN, &other), None).unwrap().config.num_layers, 1);

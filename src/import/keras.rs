@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::family::names::{before, own_name};
-use super::file::TensorFile;
+use super::file::{TensorFile, quoted};
 use super::model::{Model, count_layers};
 use super::tensors::{check_shape, matrix, widen};
 use crate::cell::by_name;
@@ -153,15 +153,12 @@ fn single_layer<'f>(names: &BTreeSet<&'f str>, prefix: &str) -> Result<Vec<&'f s
     match parents[..] {
         [_] => Ok(parents),
         [back, ahead] if back.contains("backward") && ahead.contains("forward") => Ok(vec![ahead, back]),
-        _ => {
-            let listed: Vec<String> = parents.iter().map(|parent| format!("`{parent}`")).collect();
-            Err(Error::Config(format!(
-                "{} recurrent layers under Keras' own paths {}, which do not tell their order: name their tensors `l0.kernel`, \
+        _ => Err(Error::Config(format!(
+            "{} recurrent layers under Keras' own paths {}, which do not tell their order: name their tensors `l0.kernel`, \
                  `l0.recurrent_kernel`, `l0.bias`, `l1.kernel` .. (`l0_reverse.` of a backward direction), or read one by its prefix",
-                parents.len(),
-                listed.join(", ")
-            )))
-        }
+            parents.len(),
+            quoted(&parents.iter().copied().collect())
+        ))),
     }
 }
 

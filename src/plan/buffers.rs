@@ -190,11 +190,13 @@ impl<'a> BackwardBuffers<'a> {
     }
 }
 
+const FEWER_ROWS: &str = "; take fewer rows at a time";
+
 /// What to do about a run that is too long, of so many steps.
 fn shorter(mode: Mode, seq_len: usize, needed: u64, actual: u64) -> String {
     let longest = (seq_len as u128 * u128::from(actual) / u128::from(needed)) as u64;
     match (mode, longest) {
-        (_, 0) => "; take fewer rows at a time".into(),
+        (_, 0) => FEWER_ROWS.into(),
         (Mode::Training, longest) => format!("; at this B up to {longest} steps fit: train on chunks (truncated BPTT)"),
         (Mode::Inference, longest) => {
             format!("; at this B up to {longest} steps fit: go on in chunks, each from the state where the last ended")
@@ -224,7 +226,11 @@ impl BufferSizes {
         ];
         for (name, needed, grows) in all {
             if needed > actual {
-                let hint = if grows { shorter(mode, seq_len, needed, actual) } else { String::new() };
+                let hint = match (grows, name) {
+                    (true, _) => shorter(mode, seq_len, needed, actual),
+                    (false, "initial_state" | "workspace") => FEWER_ROWS.into(),
+                    (false, _) => String::new(),
+                };
                 return Err(Error::Limit { limit: Limit::Device(limit, format!("of `{name}`{hint}")), needed, actual });
             }
         }

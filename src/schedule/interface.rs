@@ -61,8 +61,8 @@ pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 
     if needed <= most {
         return Ok(());
     }
-    let limit =
-        Limit::Device("max_compute_workgroups_per_dimension", format!("for all rows of the batch in strategy {strategy}"));
+    let what = format!("for all rows of the batch in strategy {strategy}; take fewer rows at a time");
+    let limit = Limit::Device("max_compute_workgroups_per_dimension", what);
     Err(Error::Limit { limit, needed, actual: most })
 }
 

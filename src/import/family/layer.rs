@@ -9,7 +9,7 @@ use super::table::Target::{BiasHh, BiasIh, Biases, WeightHh, WeightIh};
 use super::table::{Layer, Part, TABLE, Target};
 use crate::cell::by_name;
 use crate::error::{Error, Result};
-use crate::import::file::TensorFile;
+use crate::import::file::{TensorFile, quoted};
 use crate::import::model::{Model, Reading};
 use crate::import::tensors::{check_shape, widen};
 use crate::network::config::RnnConfig;
@@ -43,10 +43,9 @@ pub(in crate::import) fn read(file: &TensorFile<'_>, family: Family, reading: &R
             return Err(Error::Config(format!("`{name}` {:?} and those beside it are no cell of {family}", view.shape())));
         }
         (count, _) => {
-            let listed: Vec<String> = prefixes.iter().map(|prefix| format!("`{prefix}`")).collect();
             return Err(Error::Config(format!(
                 "{count} networks in one file, behind {}: read one by its prefix",
-                listed.join(", ")
+                quoted(&prefixes)
             )));
         }
     };

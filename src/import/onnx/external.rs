@@ -38,7 +38,8 @@ impl Files {
         // Without a length they go to the end of the file.
         let length = length.unwrap_or(size.saturating_sub(offset));
         if offset.checked_add(length).is_none_or(|end| end > size) {
-            return Err(wrong(format!("its data are {length} bytes from {offset} on, but `{location}` has {size}")));
+            let hint = if is_pointer(&file) { " is a pointer of Git LFS (fetch the file itself: git lfs pull), it" } else { "" };
+            return Err(wrong(format!("its data are {length} bytes from {offset} on, but `{location}`{hint} has {size}")));
         }
         if length != expected as u64 {
             return Err(wrong(format!("its data in `{location}` are {length} bytes, its shape needs {expected}")));
@@ -71,4 +72,11 @@ impl Files {
         }
         Ok(path)
     }
+}
+
+/// Whether a file is what Git LFS leaves in the place of one.
+fn is_pointer(mut file: &std::fs::File) -> bool {
+    const START: &[u8] = b"version https://git-lfs";
+    let mut bytes = [0; START.len()];
+    file.read_exact(&mut bytes).is_ok() && bytes == START
 }

@@ -8,7 +8,7 @@ use safetensors::tensor::TensorView;
 
 use crate::cell::{Cell, Lstm, by_name};
 use crate::error::{Error, Result};
-use crate::import::file::TensorFile;
+use crate::import::file::{TensorFile, quoted};
 use crate::import::model::{Model, count_layers};
 use crate::import::tensors::{check_shape, matrix, widen};
 use crate::network::config::RnnConfig;
@@ -174,10 +174,6 @@ impl<'a, 'data> Module<'a, 'data> {
 /// Everything that stands before the name that a network begins with.
 fn prefixes<'a>(file: &'a TensorFile<'_>) -> BTreeSet<&'a str> {
     file.names().into_iter().filter_map(|name| FIRST.iter().find_map(|first| name.strip_suffix(first))).collect()
-}
-
-fn quoted(names: &BTreeSet<&str>) -> String {
-    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// What PyTorch writes such a tensor for, if it has no counterpart here.
