@@ -100,23 +100,25 @@ fn persistent_kernels_stay_in_registers() {
 /// Those of strategies resident and stepwise, at the sizes that resident is taken for and at some that only stepwise is.
 #[test]
 fn unrolled_kernels_stay_in_registers() {
+    stay_in_registers(unrolled);
+}
+
+fn unrolled(target: PersistentTarget) -> BTreeMap<String, PersistentKernel> {
     let full = std::env::var_os("TIDEGATE_FULL").is_some();
     let shapes = if full { &[(64, 1), (100, 1), (128, 1), (512, 1), (512, 16), (1024, 1)][..] } else { &[(128, 1), (512, 16)] };
-    stay_in_registers(|target| {
-        let mut kernels = BTreeMap::new();
-        for name in ["lstm", "gru_reset_before"].into_iter().take(if full { 2 } else { 1 }) {
-            let cell = tidegate::cell::by_name(name).unwrap();
-            for &(hidden, batch) in shapes {
-                for (i, (entry, kernel)) in unrolled_kernels(&*cell, target, hidden, batch).unwrap().into_iter().enumerate() {
-                    // What resident is not taken for is left out.
-                    if hidden <= 128 || !entry.starts_with("resident") {
-                        kernels.insert(format!("{name}-{entry}-{i}-H{hidden:04}-B{batch:02}"), kernel);
-                    }
+    let mut kernels = BTreeMap::new();
+    for name in ["lstm", "gru_reset_before"].into_iter().take(if full { 2 } else { 1 }) {
+        let cell = tidegate::cell::by_name(name).unwrap();
+        for &(hidden, batch) in shapes {
+            for (i, (entry, kernel)) in unrolled_kernels(&*cell, target, hidden, batch).unwrap().into_iter().enumerate() {
+                // What resident is not taken for is left out.
+                if hidden <= 128 || !entry.starts_with("resident") {
+                    kernels.insert(format!("{name}-{entry}-{i}-H{hidden:04}-B{batch:02}"), kernel);
                 }
             }
         }
-        kernels
-    });
+    }
+    kernels
 }
 
 fn stay_in_registers(kernels: impl Fn(PersistentTarget) -> BTreeMap<String, PersistentKernel>) {
@@ -178,7 +180,7 @@ fn compile() {
     driver::compile_all(&PathBuf::from(folder));
 }
 
-/// Direct3D's language, and SPIR-V by its own validator where that is installed.
+/// The languages of Direct3D and Metal, and SPIR-V by its own validator where that is installed.
 #[test]
 fn other_languages_can_say_it() {
     let mut written = 0;
@@ -187,14 +189,20 @@ fn other_languages_can_say_it() {
         println!("LEFT OUT: no spirv-val on PATH, SPIR-V is not validated");
     }
     let nvidia = target("nvidia", 32, 32 << 10, 64);
-    for target in [nvidia, PersistentTarget { by_fours: true, ..nvidia }, target("other", 0, 32 << 10, 64)] {
-        for (name, kernel) in kernels(target) {
+    let by_fours = PersistentTarget { by_fours: true, ..nvidia };
+    for target in [nvidia, by_fours, target("apple", 32, 32 << 10, 16), target("other", 0, 32 << 10, 64)] {
+        let persistent = kernels(target);
+        for (name, kernel) in &persistent {
             assert_eq!(kernel.wgsl.contains("@coherent @volatile"), target.by_fours, "{name}");
             assert_eq!(kernel.wgsl.contains("atomicLoad(&exchange"), !target.by_fours, "{name}");
+        }
+        for (name, kernel) in persistent.into_iter().chain(unrolled(target)) {
             let spirv = driver::spirv(&kernel.wgsl).unwrap_or_else(|e| panic!("{name}: {e}"));
             // Direct3D knows nothing of volatile buffers.
             let hlsl = driver::hlsl(&kernel.wgsl);
             assert!(hlsl.is_ok() || target.by_fours, "{name}: HLSL: {hlsl:?}");
+            let msl = driver::msl(&kernel.wgsl).unwrap_or_else(|e| panic!("{name}: MSL: {e}"));
+            assert!(msl.contains("kernel void"), "{name}: {msl}");
             if has_validator {
                 witness::validate(&name, &spirv);
             }

@@ -201,8 +201,8 @@ fn buffers() {
     refused(bound(&|f| f.input.size = wgpu::BufferSize::new(92)), &["input", "96", "92"]);
     let unusable = ForwardBuffers { input: no_storage.as_entire_buffer_binding(), ..b.forward() };
     refused(plan.bind_forward(&unusable), &["input", "STORAGE", "COPY_DST"]);
-    let aliased = ForwardBuffers { params: b.all[3].as_entire_buffer_binding(), ..b.forward() };
-    refused(plan.bind_forward(&aliased), &["params", "workspace"]);
+    let aliased = ForwardBuffers { input: b.all[3].as_entire_buffer_binding(), ..b.forward() };
+    refused(plan.bind_forward(&aliased), &["input", "workspace"]);
     let output = || b.all[2].as_entire_buffer_binding();
     let overlapping = ForwardBuffers { final_state: Some(output()), ..b.forward() };
     refused(plan.bind_forward(&overlapping), &["output", "final_state", "written"]);

@@ -9,7 +9,7 @@ fn read_gradients(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgro
         let t = row / sizes.row_t % sizes.seq_len;
         let b = row / sizes.row_b % sizes.batch;
         var value = 0.0;
-        if t < marks[b] {
+        if t < mask[b] {
             let link = link_of(i % columns / sizes.proj, t, b);
             if !is_held(link) || repeats(link) { value = d_output[i]; }
         }

@@ -8,6 +8,6 @@ fn clear_padding(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgrou
         let row = i / sizes.columns;
         let t = row / sizes.row_t % sizes.seq_len;
         let b = row / sizes.row_b % sizes.batch;
-        if t >= marks[b] || is_held(link_of(0u, t, b)) { store_dst(i, 0.0); }
+        if t >= mask[b] || is_held(link_of(0u, t, b)) { store_dst(i, 0.0); }
     }
 }

@@ -1,4 +1,4 @@
-// needs: shared/edges shared/marks
+// needs: shared/edges shared/mask
 // Brings the held steps into the workspace, once lengths and resets are there: see shared/holds. A workgroup takes a direction of a
 // row, 64 steps at a time: what a step leaves is known by the last of all events up to it, a cut edge or a step that is computed.
 
@@ -26,7 +26,7 @@ fn pack_hold(
             var held = true;
             if there {
                 if is_cut(t + u32(back), b) { entering = 2u * step + 1u; }
-                held = t >= marks[b] || hold[t * sizes.batch + b] != 0u;
+                held = t >= mask[b] || hold[t * sizes.batch + b] != 0u;
             }
             last[thread] = select(2u * step + 2u, entering, held);
             workgroupBarrier();
@@ -44,7 +44,7 @@ fn pack_hold(
                     let from_step = event / 2u - 1u;
                     link = FROM_STEP + select(from_step, sizes.seq_len - 1u - from_step, back);
                 }
-                marks[link_index(direction, t, b)] = link | select(0u, HELD, held);
+                mask[link_index(direction, t, b)] = link | select(0u, HELD, held);
             }
             before = max(before, last[THREADS - 1u]);
             workgroupBarrier();

@@ -19,7 +19,7 @@ fn prepare(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) gr
         let t = row / sizes.row_t % sizes.seq_len;
         let b = row / sizes.row_b % sizes.batch;
         var value = 0.0;
-        if t < marks[b] && !is_held(link_of(0u, t, b)) { value = load_src(i); }
+        if t < mask[b] && !is_held(link_of(0u, t, b)) { value = load_src(i); }
         if sizes.has_dropout == 1u {
             let index = (t * sizes.batch + b) * sizes.columns + i % sizes.columns;
             let hash = pcg4d(vec4u(index, header[0], header[1], header[2] ^ sizes.layer_key));

@@ -18,7 +18,7 @@ fn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32)
 // What the step before sent, at the start of a chunk.
 fn gradient_before(step: u32, direction: u32, b: u32, gate_row: u32) -> f32 {
     let row = row_of(time_before(step, direction), b);
-    return d_rows[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row];
+    return d_gates[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row];
 }
 
 // 0 past the end of the gates and for a unit that there is not. Without branches, so that all of a thread's loads are on their way

@@ -1,5 +1,5 @@
 // needs: shared/step_backward shared/restore
-// A whole chunk of BPTT in one dispatch, all weights in registers: a workgroup walks all its steps for sizes.team_rows batch
+// A whole chunk of BPTT in one dispatch, all weights in registers: a workgroup walks all its steps for sizes.group_rows batch
 // rows of one direction, one row after the other.
 //
 // It has GROUP x LANES threads, no less than H. Thread i multiplies for the COLUMNS units i % GROUP + c * GROUP, by its share of
@@ -88,14 +88,14 @@ fn resident_registers_backward(@builtin(workgroup_id) group: vec3u, @builtin(loc
     for (var k = thread; k < 4u * EXCHANGE; k += THREADS) { put(k, 0.0); }
     workgroupBarrier();
 
-    let row_end = min(sizes.batch, (group.y + 1u) * sizes.team_rows);
-    for (var b = group.y * sizes.team_rows; b < row_end; b++) {
-        restore(STATES, sizes.carry, direction, b, thread, THREADS);
+    let row_end = min(sizes.batch, (group.y + 1u) * sizes.group_rows);
+    for (var b = group.y * sizes.group_rows; b < row_end; b++) {
+        restore(STATES, sizes.d_state_at, direction, b, thread, THREADS);
         // What the chunk before made last.
         for (var i = thread; i < GATES * sizes.hidden; i += THREADS) {
             var value = 0.0;
             if start > 0u {
-                value = d_rows[sizes.d_rh + gate_index(direction, row_of(time_before(start, direction), b), 0u, 0u) + i];
+                value = d_gates[sizes.d_rh + gate_index(direction, row_of(time_before(start, direction), b), 0u, 0u) + i];
             }
             publish(start + 1u, direction, b, 0u, i, value);
         }

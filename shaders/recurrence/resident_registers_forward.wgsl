@@ -1,6 +1,6 @@
 // needs: shared/step_forward shared/restore
 // A whole chunk of the sequence in one dispatch, all weights in registers: a workgroup walks all its steps for
-// sizes.team_rows batch rows of one direction, one row after the other.
+// sizes.group_rows batch rows of one direction, one row after the other.
 //
 // It has GROUP x LANES threads, GROUP no less than H. Thread i multiplies for unit i % GROUP, by its share of K: the QUADS vec4f
 // from i / GROUP * QUADS on. The first thread of a unit keeps its h. The vectors that threads exchange are in workgroup memory,
@@ -91,8 +91,8 @@ fn resident_registers_forward(@builtin(workgroup_id) group: vec3u, @builtin(loca
     for (var k = thread; k < 4u * EXCHANGE; k += THREADS) { put(k, 0.0); }
     workgroupBarrier();
 
-    let row_end = min(sizes.batch, (group.y + 1u) * sizes.team_rows);
-    for (var b = group.y * sizes.team_rows; b < row_end; b++) {
+    let row_end = min(sizes.batch, (group.y + 1u) * sizes.group_rows);
+    for (var b = group.y * sizes.group_rows; b < row_end; b++) {
         restore(STATES + 1u, 0u, direction, b, thread, THREADS);
         var h = 0.0;
         if finishes {

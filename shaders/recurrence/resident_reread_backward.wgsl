@@ -2,7 +2,7 @@
 // A whole chunk of BPTT in one dispatch: a workgroup walks all its steps for ROWS batch rows of one direction.
 //
 // It has UNITS x LANES threads: UNITS hidden units at a time, LANES threads along K (rows of each gate) for each. The gates'
-// gradients that threads exchange, by step parity, are in workgroup memory if SHARED, else read from d_rows, whose rows no
+// gradients that threads exchange, by step parity, are in workgroup memory if SHARED, else read from d_gates, whose rows no
 // other workgroup touches. The weights are read again at every step; where they fit into registers, held_backward keeps them.
 // The step index counts chunks of sizes.chunk steps, of sizes.steps in all.
 
@@ -45,7 +45,7 @@ fn run_phase(step: u32, phase: u32, first: u32, count: u32, direction: u32, row0
                     if SHARED == 1u {
                         x = exchange[exchange_index(from_step, r, gate_row)];
                     } else if row0 + r < sizes.batch {
-                        x = d_rows[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
+                        x = d_gates[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
                     }
                     acc[r] += w * x;
                 }
@@ -78,7 +78,7 @@ fn resident_reread_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_
     let lane = local.y;
     let start = step_index.value * sizes.chunk;
     let end = min(sizes.steps, start + sizes.chunk);
-    restore(STATES, sizes.carry, direction, row0, lane * UNITS + local.x, LANES * UNITS);
+    restore(STATES, sizes.d_state_at, direction, row0, lane * UNITS + local.x, LANES * UNITS);
     if SHARED == 1u {
         // What the chunk before made last; rows past the batch stay 0.
         for (var i = lane * UNITS + local.x; i < 2u * ROWS * GATES * sizes.hidden; i += LANES * UNITS) {
@@ -91,7 +91,7 @@ fn resident_reread_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_
                 let r = i / (GATES * sizes.hidden);
                 let gate_row = i % (GATES * sizes.hidden);
                 if row0 + r < sizes.batch {
-                    let value = d_rows[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
+                    let value = d_gates[sizes.d_rh + gate_index(direction, row_of(t_from, row0 + r), 0u, 0u) + gate_row];
                     exchange[exchange_index(start - 1u, r, gate_row)] = value;
                 }
             }

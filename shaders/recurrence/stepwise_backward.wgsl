@@ -6,7 +6,7 @@
 var<workgroup> operand: array<f32, ROWS * TILE_K>;
 var<workgroup> sums: array<f32, LANES * ROWS * UNITS>;
 
-// The next dispatch reads d_rows.
+// The next dispatch reads d_gates.
 fn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}
 
 @compute @workgroup_size(UNITS, LANES)
@@ -28,7 +28,7 @@ fn stepwise_backward(@builtin(workgroup_id) group: vec3u, @builtin(local_invocat
             let k = k0 + i % TILE_K;
             var value = 0.0;
             if b < sizes.batch && k < k_total {
-                value = d_rows[sizes.d_rh + gate_index(direction, row_of(t_from, b), FIRST, 0u) + k];
+                value = d_gates[sizes.d_rh + gate_index(direction, row_of(t_from, b), FIRST, 0u) + k];
             }
             operand[i] = value;
         }

@@ -1,5 +1,5 @@
 // needs: shared/edges shared/holds
-// One unit's share of a forward step whose states are at hand, once its products with W_hh are there. Joined with shared/marks or
+// One unit's share of a forward step whose states are at hand, once its products with W_hh are there. Joined with shared/mask or
 // shared/call, which tell lengths, cut edges and links.
 
 fn state_index(direction: u32, b: u32, unit: u32) -> u32 {
@@ -28,12 +28,12 @@ fn fixed_of(direction: u32, unit: u32) -> Fixed {
     return fixed;
 }
 
-// Row of input_part, which holds the steps from sizes.first on, sizes.part_len of them, by ascending time.
+// Row of input_part, which holds the steps from sizes.first on, sizes.window_len of them, by ascending time.
 fn part_row(step: u32, direction: u32, b: u32) -> u32 {
-    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.part_len, runs_back(direction));
+    let first = select(sizes.first, sizes.seq_len - sizes.first - sizes.window_len, runs_back(direction));
     let t = time_of(step, direction) - first;
-    let row = select(t * sizes.batch + b, b * sizes.part_len + t, sizes.row_t == 1u && sizes.batch > 1u);
-    return direction * sizes.part_len * sizes.batch + row;
+    let row = select(t * sizes.batch + b, b * sizes.window_len + t, sizes.row_t == 1u && sizes.batch > 1u);
+    return direction * sizes.window_len * sizes.batch + row;
 }
 
 // What is there before a step's products are: the input's part, the states that the row holds, and its length.

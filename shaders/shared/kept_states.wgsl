@@ -1,4 +1,4 @@
-// needs: shared/edges shared/marks
+// needs: shared/edges shared/mask
 // What backward reads back of a step: the states before and after it. state starts with the initial states [S, L·D, B, H].
 
 fn state_index(direction: u32, b: u32, unit: u32) -> u32 {
@@ -28,7 +28,7 @@ fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
         if link >= FROM_STEP { return states_after(direction, link - FROM_STEP, b, unit); }
     } else {
         if is_cut(t + u32(back), b) { return State(); }
-        let first = select(t == 0u, t + 1u >= marks[b], back);
+        let first = select(t == 0u, t + 1u >= mask[b], back);
         if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
     }
     var initial = State();

@@ -1,5 +1,5 @@
 // needs: shared/holds
-// Links as `pack_hold` left them: marks holds them behind lengths [B] and resets [T, B], [D, T, B].
+// Links as `pack_hold` left them: the mask holds them behind lengths [B] and resets [T, B], [D, T, B].
 
 fn link_index(direction: u32, t: u32, b: u32) -> u32 {
     return sizes.batch + (1u + direction) * sizes.rows + t * sizes.batch + b;
@@ -7,5 +7,5 @@ fn link_index(direction: u32, t: u32, b: u32) -> u32 {
 
 fn link_of(direction: u32, t: u32, b: u32) -> u32 {
     if sizes.has_hold == 0u { return 0u; }
-    return marks[link_index(direction, t, b)];
+    return mask[link_index(direction, t, b)];
 }

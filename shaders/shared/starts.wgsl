@@ -1,4 +1,4 @@
-// needs: shared/edges shared/marks
+// needs: shared/edges shared/mask
 // Which step of a row the initial state enters: the first that is computed, if no edge before it is cut.
 
 const NO_STEP = 0xffffffffu;
@@ -12,10 +12,10 @@ fn start_of(direction: u32, b: u32, thread: u32) -> u32 {
     workgroupBarrier();
     let back = runs_back(direction);
     if sizes.has_hold == 0u {
-        let t = select(0u, max(marks[b], 1u) - 1u, back);
-        if thread == 0u && marks[b] > 0u && !is_cut(t + u32(back), b) { found = t; }
+        let t = select(0u, max(mask[b], 1u) - 1u, back);
+        if thread == 0u && mask[b] > 0u && !is_cut(t + u32(back), b) { found = t; }
     } else {
-        for (var t = thread; t < marks[b]; t += 64u) {
+        for (var t = thread; t < mask[b]; t += 64u) {
             // No two steps of a row have this link.
             if link_of(direction, t, b) == FROM_START { found = t; }
         }
@@ -26,7 +26,7 @@ fn start_of(direction: u32, b: u32, thread: u32) -> u32 {
 
 // Whether a row ends with its initial state, as it computes no step and no edge is cut.
 fn keeps_start(direction: u32, b: u32) -> bool {
-    if marks[b] == 0u { return true; }
-    let last = select(marks[b] - 1u, 0u, runs_back(direction));
+    if mask[b] == 0u { return true; }
+    let last = select(mask[b] - 1u, 0u, runs_back(direction));
     return link_of(direction, last, b) == (HELD | FROM_START);
 }

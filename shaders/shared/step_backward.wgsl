@@ -2,8 +2,8 @@
 // One unit's share of a backward step, once its product with W_hhᵀ is there. Shared by the kernels that walk a sequence; each
 // defines `publish(step, direction, b, r, gate_row, value)`, what it does with d_rh besides storing it.
 //
-// state: initial states, then from `carry` on the running gradient of the states, each [S, L·D, B, H].
-// d_rows: d_wx [D, rows, G, H], then d_rh if they differ, then the per-unit gradients [D, rows, UNIT_ROWS, H].
+// state: initial states, then from `d_state_at` on the running gradient of the states, each [S, L·D, B, H].
+// d_gates: d_wx [D, rows, G, H], then d_rh if they differ, then the per-unit gradients [D, rows, UNIT_ROWS, H].
 // A cell of one product has phase 0. A cell of two has phase 1 (the state's gradient, then the second phase's gates) and
 // phase 2 (the gradient of mid, then the rest). Step seq_len writes the initial states' gradient and nothing else.
 
@@ -28,7 +28,7 @@ fn time_before(step: u32, direction: u32) -> u32 {
 
 // Whether the gates of a step have a gradient.
 fn sends(direction: u32, t: u32, b: u32) -> bool {
-    return t < marks[b] && !is_held(link_of(direction, t, b));
+    return t < mask[b] && !is_held(link_of(direction, t, b));
 }
 
 // What is there before a step's product is: the running gradient, and what forward kept of the step.
@@ -44,14 +44,14 @@ fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
 fn carried(direction: u32, b: u32, unit: u32) -> State {
     let at = state_index(direction, b, unit);
     var d_next = State();
-    for (var s = 0u; s < STATES; s++) { d_next[s] = state[sizes.carry + s * sizes.block + at]; }
+    for (var s = 0u; s < STATES; s++) { d_next[s] = state[sizes.d_state_at + s * sizes.block + at]; }
     return d_next;
 }
 
 fn carry(direction: u32, b: u32, unit: u32, d_next: State) {
     let at = state_index(direction, b, unit);
     var values = d_next;
-    for (var s = 0u; s < STATES; s++) { state[sizes.carry + s * sizes.block + at] = values[s]; }
+    for (var s = 0u; s < STATES; s++) { state[sizes.d_state_at + s * sizes.block + at] = values[s]; }
 }
 
 // All of it but the running gradient.
@@ -59,7 +59,7 @@ fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = Before();
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
-    if t >= marks[b] { return x; }
+    if t >= mask[b] { return x; }
     let link = link_of(direction, t, b);
     x.valid = !is_held(link);
     if x.valid || repeats(link) {
@@ -83,15 +83,15 @@ fn store_gates(step: u32, direction: u32, b: u32, r: u32, unit: u32, from_gate: 
         let at = gate_index(direction, row, g, unit);
         // Others wait for it.
         publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);
-        d_rows[at] = d_wx[g];
-        if SPLIT_GRADIENTS == 1u { d_rows[sizes.d_rh + at] = d_rh[g]; }
+        d_gates[at] = d_wx[g];
+        if SPLIT_GRADIENTS == 1u { d_gates[sizes.d_rh + at] = d_rh[g]; }
     }
 }
 
 fn store_units(direction: u32, row: u32, unit: u32, d: Backward) {
     var d_unit = d.d_unit;
     for (var i = 0u; i < UNIT_ROWS; i++) {
-        d_rows[sizes.d_unit + ((direction * sizes.rows + row) * UNIT_ROWS + i) * sizes.hidden + unit] = d_unit[i];
+        d_gates[sizes.d_unit + ((direction * sizes.rows + row) * UNIT_ROWS + i) * sizes.hidden + unit] = d_unit[i];
     }
 }
 

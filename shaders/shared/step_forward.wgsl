@@ -1,4 +1,4 @@
-// needs: shared/marks shared/advance
+// needs: shared/mask shared/advance
 // One unit's share of a forward step, once its products with W_hh are there. Shared by the kernels that walk a sequence.
 //
 // state is h twice (ping, pong by step), then the other states, each [L·D, B, H], then for a cell of two phases mid [D, B, H]

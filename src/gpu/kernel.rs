@@ -9,18 +9,20 @@ use wgpu::{BindGroupLayout, ComputePipeline, Device, PipelineCache};
 use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::element::{Access, Element};
-use crate::gpu::shaders;
+use crate::gpu::shaders::{self, File, shader};
 
-/// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32.
+/// Declares the uniform that a kernel sees as `sizes`, once for Rust and for WGSL. All fields are u32. Those of a schedule begin with
+/// its layer's: `Name: LayerSizes { .. }` has them as the field `layer`, WGSL has all side by side.
 macro_rules! sizes {
-    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $field:ident,)* }) => {
+    ($(#[$meta:meta])* $name:ident $(: $base:ident)? { $($(#[$doc:meta])* $field:ident,)* }) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Debug, Clone, Copy, Default, bytemuck::Pod, bytemuck::Zeroable)]
-        pub(crate) struct $name { $($(#[$doc])* pub $field: u32,)* }
+        pub(crate) struct $name { $(pub layer: $base,)? $($(#[$doc])* pub $field: u32,)* }
 
         impl $name {
-            pub const WGSL: &str = concat!("struct Sizes { ", $(stringify!($field), ": u32, ",)* "}\n");
+            pub const OWN: &str = concat!($(stringify!($field), ": u32, ",)*);
+            pub const WGSL: &[&str] = &[$($base::OWN,)? Self::OWN];
         }
     };
 }
@@ -119,7 +121,7 @@ pub(crate) struct KernelSource {
     /// Whether all of it is this crate's own text, so that wgpu's runtime checks can be left out.
     trusted: bool,
     /// Files that are joined so far.
-    files: Vec<&'static str>,
+    files: Vec<File>,
     /// The cell in it and the lines of its own text, counted from 0.
     cell: Option<(String, Range<usize>)>,
 }
@@ -127,9 +129,9 @@ pub(crate) struct KernelSource {
 impl KernelSource {
     /// Joins a file, and those it needs, behind the generated part. Every kernel has its sizes in the uniform `sizes: Sizes`,
     /// which `sizes` declares.
-    pub fn new(name: &'static str, constants: &[(&str, u32)], bindings: &[Binding], step: StepIndex, sizes: &str) -> Self {
+    pub fn new(file: File, constants: &[(&str, u32)], bindings: &[Binding], step: StepIndex, sizes: &[&str]) -> Self {
         let enable = if bindings.iter().any(|binding| binding.is_f16()) { "enable f16;\n" } else { "" };
-        let mut wgsl = format!("{enable}// {name}\n");
+        let mut wgsl = format!("{enable}// {}\n", file.name);
         for (name, value) in constants {
             let _ = writeln!(wgsl, "const {name} = {value}u;");
         }
@@ -144,8 +146,9 @@ impl KernelSource {
                 "struct StepIndex { value: u32 }\n@group(1) @binding(0) var<uniform> step_index: StepIndex;\n"
             }
         });
-        wgsl.push_str(sizes);
-        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new(), cell: None }.with_file(name)
+        let _ = writeln!(wgsl, "struct Sizes {{ {}}}", sizes.concat());
+        let name = file.name;
+        Self { name, wgsl, bindings: bindings.to_vec(), step, trusted: true, files: Vec::new(), cell: None }.with_file(file)
     }
 
     /// The name of its entry point.
@@ -154,11 +157,11 @@ impl KernelSource {
     }
 
     /// Adds a file of `shaders/`, and those it needs, unless they are there.
-    pub fn with_file(mut self, name: &'static str) -> Self {
+    pub fn with_file(mut self, file: File) -> Self {
         let known = self.files.len();
-        shaders::add(&mut self.files, name);
-        for file in &self.files[known..] {
-            let _ = write!(self.wgsl, "\n// --- {file}\n{}", shaders::text(file));
+        shaders::add(&mut self.files, file);
+        for File { name, text } in &self.files[known..] {
+            let _ = write!(self.wgsl, "\n// --- {name}\n{text}");
         }
         self
     }
@@ -193,7 +196,7 @@ impl KernelSource {
     /// Adds a cell: its counts, the types that its functions take and give, the activations and its own WGSL.
     pub fn with_cell(mut self, cell: &ShaderCell) -> Self {
         self.wgsl.push_str(&cell_counts(cell));
-        self = self.with_file("shared/activations");
+        self = self.with_file(shader!("shared/activations"));
         let _ = write!(self.wgsl, "\n// --- cell {}\n", cell.name);
         let start = self.wgsl.lines().count();
         self.wgsl.push_str(&cell.wgsl);

@@ -9,6 +9,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::owned::OwnedBuffers;
 use crate::gpu::program::{Bound, Dispatch, Role, Slot};
+use crate::gpu::shaders::shader;
 
 /// What a plan counts on where nothing was measured: every GPU that runs the strategy at all has as many.
 const UNMEASURED: u32 = 8;
@@ -44,7 +45,7 @@ fn residency(@builtin(local_invocation_index) thread: u32) {{\n"
     let all: Vec<_> = (0..HELD).map(|i| format!("h{i}")).collect();
     let _ = writeln!(text, "if ({}) != 0u {{ atomicStore(&words[SINK], 1u); }}\n}}", all.join(" | "));
     let bindings = [Binding::write("words").of_atomics(), Binding::write("held").of_atomics()];
-    KernelSource::new("prologue/residency", &[], &bindings, StepIndex::None, RollCallSizes::WGSL).with_text(&text)
+    KernelSource::new(shader!("prologue/residency"), &[], &bindings, StepIndex::None, RollCallSizes::WGSL).with_text(&text)
 }
 
 /// For validation without a device.

@@ -31,7 +31,7 @@ impl<F> Output<F> {
         steps("output", &self.output, config, shape, config.output_size())
     }
 
-    /// The final state `[S, L·D, B, H]`.
+    /// The final state `[S, L·D, B, H]`. Refused where h is projected: then h is `[L·D, B, P]`, see `Rnn::state_of`.
     pub fn state_array(&self, config: &RnnConfig, shape: SeqShape) -> Result<ArrayView4<'_, F>> {
         states("final_state", &self.final_state, config, shape)
     }
@@ -58,6 +58,13 @@ fn steps<'a, F>(name: &str, values: &'a [F], config: &RnnConfig, shape: SeqShape
 
 fn states<'a, F>(name: &str, values: &'a [F], config: &RnnConfig, shape: SeqShape) -> Result<ArrayView4<'a, F>> {
     let (layers, b, h) = (config.num_layers * config.num_directions(), shape.batch_size, config.hidden_size);
+    if config.proj_size > 0 {
+        let p = config.proj_size;
+        let why = format!(
+            "`{name}`: h is [L·D, B, P] with P = {p}, the other states are [L·D, B, H] with H = {h}, which is no one array"
+        );
+        return Err(Error::Config(why + ": take each by `Rnn::state_of`"));
+    }
     let states = (values.len() / (layers * b * h).max(1)).max(1);
     check_len(name, states * layers * b * h, values.len())?;
     ArrayView4::from_shape((states, layers, b, h), values).map_err(|error| Error::Config(format!("`{name}`: {error}")))
@@ -95,6 +102,8 @@ mod tests {
             assert!(error.contains("as_standard_layout"), "{error}");
             let error = output.output_array(&config, SeqShape::new(t + 1, b)).unwrap_err().to_string();
             assert!(error.contains("`output`: expected 96 values, got 80"), "{error}");
+            let error = output.state_array(&config.with_proj_size(2), seq.shape).unwrap_err().to_string();
+            assert!(error.contains("`final_state`: h is [L·D, B, P] with P = 2"), "{error}");
         }
     }
 }

@@ -9,7 +9,8 @@ use crate::plan::memory::hold_mode;
 use crate::plan::projection::projected_block;
 use crate::plan::prologue::{Pack, PackSizes, pack, pack_halves, pack_hold, prepare};
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::schedule::layer::{CallSlots, ForwardSlots, StepSizes};
+use crate::schedule::interface::Room;
+use crate::schedule::layer::{CallSlots, ForwardSlots, LayerSizes};
 use crate::schedule::network::Dims;
 
 impl Plan {
@@ -27,53 +28,55 @@ impl Plan {
             d_final_state: Slot::EMPTY,
             dropout_state: Slot::whole(Role::DropoutState, 4).only_if(reserve.header != Slot::EMPTY),
             header: reserve.header,
-            marks: map.marks,
+            mask: map.mask,
             state: map.state,
         };
         let projected = projected_block(network, &dims);
         let mut program = Vec::new();
+        let room = Room { exchange: map.exchange, behind_state: map.behind_state, d_initial_state: false };
+        let prepared = if map.window == dims.seq_len { self.prepares(&dims, 0, false, room) } else { None };
         if !options.direct {
-            program.push(pack(ctx, &first, PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() })?.into());
+            let sizes = PackSizes { state_gap: dims.block as u32, projected, ..dims.pack_sizes() };
+            program.push(pack(ctx, &first, sizes, prepared)?.into());
         }
         if options.hold {
-            program.push(pack_hold(ctx, user.hold, map.marks, &dims.step_sizes(network, 0, options.reset))?.into());
+            program.push(pack_hold(ctx, user.hold, map.mask, &dims.layer_sizes(network, 0, options.reset))?.into());
         }
         let last = network.config.num_layers - 1;
         let schedule = self.options.strategy.schedule();
         let output_of = |layer| self.output_of(&dims, layer, output);
         for layer in 0..=last {
             let below = if layer == 0 { user.input } else { output_of(layer - 1) };
-            let mut sizes = dims.step_sizes(network, layer, options.reset);
+            let mut sizes = dims.layer_sizes(network, layer, options.reset);
             sizes.has_reserve = (self.mode == Mode::Training).into();
-            sizes.snapshot = map.snapshot as u32;
             sizes.has_final = options.final_state.into();
             sizes.has_hold = hold_mode(network, layer, options.hold);
-            let projection = |sizes| self.projection(&dims, &self.maps.projection, &user, options, (map.marks, layer), sizes);
+            let projection = |sizes| self.projection(&dims, &self.maps.projection, &user, options, (map.mask, layer), sizes);
             let mut input = below;
             if let Some(dropout) = self.dropout_below(layer) {
                 input = map.prepared;
-                program.push(prepare(ctx, &sizes, dims.output, [below, input, map.marks], Some(dropout))?.into());
+                program.push(prepare(ctx, &sizes, dims.output, [below, input, map.mask], Some(dropout))?.into());
             }
             let mut slots = ForwardSlots {
                 params: user.params,
                 input_part: map.input_part,
                 state: map.state,
-                marks: map.marks,
+                behind_state: map.behind_state,
+                mask: map.mask,
                 output: output_of(layer),
                 reserve: reserve.kept[layer],
                 final_state: user.final_state,
                 exchange: map.exchange,
                 status: user.status,
+                prepared: layer == 0 && prepared.is_some(),
                 call,
             };
-            sizes.has_lengths = options.lengths.into();
-            sizes.has_initial = options.initial_state.into();
             if let Some(projection) = projection(sizes) {
                 projection.begin(&mut slots, &mut sizes, self.mode == Mode::Training, &mut program)?;
             }
             for first in (0..dims.seq_len).step_by(map.window as usize) {
                 sizes.first = first as u32;
-                sizes.part_len = map.window.min(dims.seq_len - first) as u32;
+                sizes.window_len = map.window.min(dims.seq_len - first) as u32;
                 self.input_product(&dims, layer, input, &sizes, &mut program)?;
                 if let Some(projection) = projection(sizes) {
                     projection.enter_gates(map.input_part, &mut program)?;
@@ -113,14 +116,14 @@ impl Plan {
         dims: &Dims,
         layer: usize,
         input: Slot,
-        window: &StepSizes,
+        window: &LayerSizes,
         program: &mut Vec<Segment>,
     ) -> Result<()> {
         let network = &*self.network;
         let params = self.params();
         let columns = network.config.layer_input_size(layer) as u64;
         let block = network.layout.block(layer, 0);
-        let (first, len) = (u64::from(window.first), u64::from(window.part_len));
+        let (first, len) = (u64::from(window.first), u64::from(window.window_len));
         // The reverse direction is at the other end of the time.
         let start = |direction: u64| match network.config.runs_back(direction as usize) {
             true => dims.seq_len - first - len,
@@ -141,7 +144,7 @@ impl Plan {
             splits: Splits::NONE,
         };
         if len == dims.seq_len {
-            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.settings.tiles, &product)?);
             return Ok(());
         }
         // Else the directions read different rows, and batch-first those of every row of the batch lie apart.
@@ -157,7 +160,7 @@ impl Plan {
                 product.a = product.a.stacked(dims.seq_len * columns);
                 product.c = product.c.stacked(len * dims.gate_rows);
             }
-            program.extend(matmuls(&self.ctx, self.options.tiles, &product)?);
+            program.extend(matmuls(&self.ctx, self.options.settings.tiles, &product)?);
         }
         Ok(())
     }

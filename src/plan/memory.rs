@@ -85,12 +85,12 @@ impl Maps {
         let arena = |role| Arena::new(role, limits.min_storage_buffer_offset_alignment);
         let (mut reserve, mut workspace) = (arena(Role::Reserve), arena(Role::Workspace));
         let (mut of_step, mut of_backward) = (arena(Role::Workspace), arena(Role::Workspace));
-        let sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        let sizes = dims.layer_sizes(network, 0, false);
+        let layer = Layer { ctx, settings: &options.settings, cell: &network.cell, sizes: &sizes, element: network.element };
         let schedule = options.strategy.schedule();
         // The workspace holds other things too.
         let most = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size / 4);
-        let window = dims.window(options.window_bytes.min(most));
+        let window = dims.window(options.settings.window_bytes.min(most));
         let reserve_map = ReserveMap::new(network, dims, mode, &mut reserve);
         let forward = ForwardMap::new(network, dims, mode, window, schedule.scratch(&layer, false), &mut workspace);
         let projection = ProjectionMap::of_forward(network, dims, mode, &mut workspace, &mut reserve);
@@ -106,7 +106,7 @@ impl Maps {
             },
             backward: (mode == Mode::Training).then(|| {
                 let scratch = schedule.scratch(&layer, true);
-                let map = BackwardMap::new(ctx, network, dims, options.tiles, scratch, &mut of_backward);
+                let map = BackwardMap::new(ctx, network, dims, options.settings.tiles, scratch, &mut of_backward);
                 (map, ProjectionMap::of_backward(network, dims, &projection, &mut of_backward))
             }),
             projection,
@@ -117,9 +117,9 @@ impl Maps {
 
     /// The parts of reserve and workspace that are bound as a whole.
     pub(crate) fn slots(&self) -> Vec<Slot> {
-        let ForwardMap { marks, state, exchange, input_part, inner, prepared, unpacked, .. } = self.forward;
+        let ForwardMap { mask, state, exchange, input_part, inner, prepared, unpacked, .. } = self.forward;
         let mut slots = match self.step {
-            SingleStep::None => vec![marks, state, exchange, input_part, inner, prepared, unpacked],
+            SingleStep::None => vec![mask, state, exchange, input_part, inner, prepared, unpacked],
             SingleStep::Products(map) => [&[input_part, unpacked][..], &map.slots()].concat(),
             SingleStep::Fused(map) => map.slots().to_vec(),
         };
@@ -127,7 +127,7 @@ impl Maps {
         slots.extend(self.projection.slots());
         if let Some((map, projection)) = &self.backward {
             slots.extend(projection.slots());
-            slots.extend([map.marks, map.state, map.exchange, map.d_rows, map.operands, map.d_inner, map.prepared, map.partial]);
+            slots.extend([map.mask, map.state, map.exchange, map.d_gates, map.operands, map.d_inner, map.prepared, map.partial]);
         }
         slots
     }
@@ -154,10 +154,10 @@ pub(crate) struct ReserveMap {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ForwardMap {
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
-    /// Where a snapshot begins in the state, in elements; 0 if there is none.
-    pub snapshot: u64,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
     /// Words between the workgroups of strategy persistent.
     pub exchange: Slot,
     /// x·W_ih + b_ih of one layer and window of steps: `[D, window·B, G, H]`.
@@ -173,13 +173,13 @@ pub(crate) struct ForwardMap {
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BackwardMap {
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
     /// As in [`ForwardMap`].
-    pub snapshot: u64,
+    pub behind_state: u64,
     pub exchange: Slot,
     /// Gradients of the gates of one layer, see `shared/step_backward.wgsl`.
-    pub d_rows: Slot,
+    pub d_gates: Slot,
     /// Operands of the weight_hh gradient, see `prologue/previous_states.wgsl`.
     pub operands: Slot,
     /// Gradient of the output of the layer below.
@@ -214,9 +214,9 @@ impl ForwardMap {
         let state = (dims.states + 1) * dims.block + scratch;
         let inner = if stacked && mode == Mode::Inference && dims.directions > 1 { dims.rows * dims.output } else { 0 };
         Self {
-            marks: arena.alloc(dims.marks()),
+            mask: arena.alloc(dims.mask()),
             state: arena.alloc(state + extra.behind_state),
-            snapshot: if extra.behind_state > 0 { state } else { 0 },
+            behind_state: state,
             exchange: arena.alloc(extra.exchange),
             input_part: arena.alloc(dims.directions * window * dims.batch * dims.gate_rows),
             window,
@@ -236,20 +236,27 @@ impl BackwardMap {
         let widest = if stacked { dims.output.max(config.input_size as u64) } else { config.input_size as u64 };
         let partial = |layer| {
             let block = network.layout.block(layer, 0).len as u64;
-            block * dims.directions * weight_splits(ctx, network, dims, layer, tiles)
+            let count = weight_splits(ctx, network, dims, layer, tiles);
+            if sums_whole(network, count) { 0 } else { block * dims.directions * count }
         };
         Self {
-            marks: arena.alloc(dims.marks()),
+            mask: arena.alloc(dims.mask()),
             state: arena.alloc(2 * dims.states * dims.block + extra.behind_state),
-            snapshot: if extra.behind_state > 0 { 2 * dims.states * dims.block } else { 0 },
+            behind_state: 2 * dims.states * dims.block,
             exchange: arena.alloc(extra.exchange),
-            d_rows: arena.alloc(dims.d_unit_offset(network) + units),
+            d_gates: arena.alloc(dims.d_unit_offset(network) + units),
             operands: arena.alloc(dims.directions * dims.rows * dims.hidden * if two_phases { 2 } else { 1 }),
             d_inner: arena.alloc(if stacked { dims.rows * dims.output } else { 0 }),
             prepared: arena.alloc(dims.rows * widest),
             partial: arena.alloc((0..config.num_layers).map(partial).max().unwrap_or(0)),
         }
     }
+}
+
+/// Whether weight gradients go where they belong at once: sums that are not cut, but for those of a projected h, which are made of
+/// several.
+pub(crate) fn sums_whole(network: &Network, splits: u64) -> bool {
+    splits == 1 && network.config.proj_size == 0
 }
 
 /// How many parts the sum over T·B of a layer's weight gradients is cut into: parts of at least 64 rows, and partial results that

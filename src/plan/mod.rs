@@ -30,11 +30,12 @@ use crate::gpu::program::{Bound, Role, Segment, Slot, aliasing, kernels};
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::prologue::Dropout;
 use crate::schedule::choose::{Facts, Fits, Step, Tuned, choose};
-use crate::schedule::interface::Layer;
-use crate::schedule::layer::StepSizes;
+use crate::schedule::interface::{Layer, Prepared, Room};
+use crate::schedule::layer::LayerSizes;
 use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::Scheduling;
 use crate::schedule::persistent::Forced;
+use crate::schedule::settings::Settings;
 use crate::schedule::single_step::by_products::ProductsMap;
 use crate::schedule::single_step::fused::FusedMap;
 use crate::schedule::{STRATEGIES, Strategy, has_fast_resident, holds_weights};
@@ -94,8 +95,9 @@ impl Asked<'_> {
     /// Where everything lies and how large the buffers are, in the options' strategy; or what the device's limits do not let it do.
     fn maps(&self, step: Step) -> Result<(Maps, BufferSizes)> {
         let Self { ctx, network, dims, mode, options } = *self;
-        let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let layer_sizes = dims.layer_sizes(network, 0, false);
+        let layer =
+            Layer { ctx, settings: &options.settings, cell: &network.cell, sizes: &layer_sizes, element: network.element };
         let schedule = options.strategy.schedule();
         if step == Step::Sequence {
             schedule.check(&layer, false)?;
@@ -116,19 +118,24 @@ impl Asked<'_> {
     /// What the device has room for. `workgroups` is what persistent may count on, if that is known, and `layout` what it is laid out by.
     fn all_that_fits(&self, workgroups: Option<u32>, layout: Forced) -> Fits {
         let Self { ctx, network, dims, mode, options } = *self;
-        let step_sizes = dims.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &network.cell, sizes: &step_sizes, element: network.element };
+        let layer_sizes = dims.layer_sizes(network, 0, false);
+        let layer =
+            Layer { ctx, settings: &options.settings, cell: &network.cell, sizes: &layer_sizes, element: network.element };
         // What persistent may count on must be known, and the app must not forbid it.
         let tried = |&strategy: &Strategy| match strategy {
             Strategy::Persistent if !options.persistent => None,
-            Strategy::Persistent => Some(Scheduling { strategy, workgroups: workgroups?, layout, ..*options }),
+            Strategy::Persistent => {
+                let workgroups = workgroups?;
+                let settings = Settings { workgroups, layout, ..options.settings };
+                Some(Scheduling { strategy, settings, ..*options })
+            }
             _ => Some(Scheduling { strategy, ..*options }),
         };
         let fits = |strategy: &&Strategy| tried(strategy).is_some_and(|options| Asked { options: &options, ..*self }.fits());
         let wanted = if options.strategy == Strategy::Auto { &STRATEGIES[..] } else { &[] };
         Fits {
             able: wanted.iter().filter(fits).copied().collect(),
-            weights: holds_weights(ctx, &network.cell, &step_sizes),
+            weights: holds_weights(ctx, &network.cell, &layer_sizes),
             fast_resident: has_fast_resident(&layer, false) && (mode == Mode::Inference || has_fast_resident(&layer, true)),
             products_step: ProductsMap::fits(ctx, dims),
             fused_step: FusedMap::fits(ctx, network, dims),
@@ -151,13 +158,13 @@ impl Plan {
         let dims = Dims::new(network, shape)?;
         let asked = Asked { ctx, network, dims: &dims, mode, options: &options };
         // What the app says, else what is known of the device now.
-        let side_by_side =
-            ctx.measured_side_by_side().map(|found| if options.workgroups > 0 { options.workgroups } else { found });
+        let said = options.settings.workgroups;
+        let side_by_side = ctx.measured_side_by_side().map(|found| if said > 0 { said } else { found });
         let workgroups = tuned.map(|tuned| tuned.workgroups).or(side_by_side);
-        let layout = options.layout_or(tuned.map(|tuned| tuned.layout));
+        let layout = options.settings.layout_or(tuned.map(|tuned| tuned.layout));
         let choice = choose(&Facts {
             forced: options.strategy,
-            forced_tiles: options.tiles,
+            forced_tiles: options.settings.tiles,
             tuned,
             failures,
             hidden_size: network.config.hidden_size,
@@ -171,8 +178,7 @@ impl Plan {
             fits: asked.all_that_fits(workgroups, layout),
         });
         let chosen = options.chosen(&choice);
-        let workgroups = if chosen.workgroups > 0 { chosen.workgroups } else { ctx.side_by_side() };
-        let options = Scheduling { workgroups, ..chosen };
+        let options = Scheduling { settings: chosen.settings.with_known_workgroups(ctx), ..chosen };
         let (maps, sizes) = Asked { options: &options, ..asked }.maps(choice.step)?;
         let programs = Arc::default();
         let (ctx, network, step) = (ctx.clone(), network.clone(), choice.step);
@@ -184,8 +190,7 @@ impl Plan {
     /// Whether a shape is within the device's limits in the options' strategy, which is not `Auto`.
     #[cfg(feature = "tools")]
     pub(crate) fn fits(ctx: &Context, network: &Network, shape: SeqShape, mode: Mode, options: &Scheduling) -> bool {
-        let workgroups = if options.workgroups > 0 { options.workgroups } else { ctx.side_by_side() };
-        let options = &Scheduling { workgroups, ..*options };
+        let options = &Scheduling { settings: options.settings.with_known_workgroups(ctx), ..*options };
         let fits = |dims| Asked { ctx, network, dims: &dims, mode, options }.fits();
         Dims::new(network, shape).is_ok_and(fits)
     }
@@ -245,7 +250,7 @@ impl Plan {
     /// dropout.
     fn takes_the_call(&self) -> bool {
         let Ok(dims) = Dims::new(&self.network, self.shape) else { return false };
-        let sizes = dims.step_sizes(&self.network, 0, false);
+        let sizes = dims.layer_sizes(&self.network, 0, false);
         if self.network.config.proj_size > 0 {
             return false;
         }
@@ -253,9 +258,18 @@ impl Plan {
         whole && self.step == Step::Sequence && self.options.strategy.schedule().takes_the_call(&self.layer(&sizes))
     }
 
+    /// What the dispatch before the layer that runs first prepares for it.
+    fn prepares(&self, dims: &Dims, layer: usize, backward: bool, room: Room) -> Option<Prepared> {
+        if self.network.config.proj_size > 0 {
+            return None;
+        }
+        let sizes = dims.layer_sizes(&self.network, layer, false);
+        self.options.strategy.schedule().prepares(&self.layer(&sizes), backward, room)
+    }
+
     /// A layer of the network, as its schedule takes it.
-    fn layer<'a>(&'a self, sizes: &'a StepSizes) -> Layer<'a> {
-        Layer { ctx: &self.ctx, options: &self.options, cell: &self.network.cell, sizes, element: self.network.element }
+    fn layer<'a>(&'a self, sizes: &'a LayerSizes) -> Layer<'a> {
+        Layer { ctx: &self.ctx, settings: &self.options.settings, cell: &self.network.cell, sizes, element: self.network.element }
     }
 
     /// Dropout in front of a layer; only training has it.
@@ -272,11 +286,11 @@ impl Plan {
         map: &'a ProjectionMap,
         user: &'a UserSlots,
         options: Options,
-        (marks, layer): (Slot, usize),
-        sizes: StepSizes,
+        (mask, layer): (Slot, usize),
+        sizes: LayerSizes,
     ) -> Option<Projection<'a>> {
-        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.tiles);
-        let projection = Projection { ctx, network, dims, tiles, map, user, options, marks, layer, sizes };
+        let (ctx, network, tiles) = (&self.ctx, &*self.network, self.options.settings.tiles);
+        let projection = Projection { ctx, network, dims, tiles, map, user, options, mask, layer, sizes };
         (network.config.proj_size > 0).then_some(projection)
     }
 
@@ -432,7 +446,7 @@ mod tests {
                 },
             );
             let tuned = rnn.clone().with_tuning(&tuning).unwrap();
-            let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.tiles;
+            let tiles_of = |rnn: &Rnn| rnn.plan(shape, Mode::Inference).unwrap().options.settings.tiles;
             assert_eq!(tiles_of(&rnn), Tiles::default());
             assert_eq!(tiles_of(&tuned), tiles);
             assert_eq!(tiles_of(&tuned.clone().with_strategy(Strategy::Stepwise)), tiles);

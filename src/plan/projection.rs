@@ -9,10 +9,11 @@ use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot, elementwise};
+use crate::gpu::shaders::{File, shader};
 use crate::network::sequence::Mode;
 use crate::plan::buffers::{Options, UserSlots};
 use crate::product::{Matrix, Product, Splits, Tiles, matmuls};
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, LayerSizes};
 use crate::schedule::network::{Dims, Network};
 
 /// Workspace of a pass, and the reserve; all of it empty where h is not projected.
@@ -105,13 +106,13 @@ sizes! {
 sizes! {
     ProjectionSizes {
         seq_len, batch, rows, row_t, row_b, hidden, directions, reverse, layer, block, has_reset, has_hold,
-        proj, gate_rows, states, first, part_len, has_initial, has_d_final,
+        proj, gate_rows, states, first, window_len, has_initial, has_d_final,
     }
 }
 
 fn copy_source(access: Access, src: Element) -> KernelSource {
     let bindings = [Binding::new("src", access).stored(src), Binding::write("dst")];
-    KernelSource::new("projection/copy", &[], &bindings, StepIndex::None, CopySizes::WGSL)
+    KernelSource::new(shader!("projection/copy"), &[], &bindings, StepIndex::None, CopySizes::WGSL)
 }
 
 fn copy(ctx: &Context, src: Slot, dst: Slot, sizes: CopySizes) -> Result<Segment> {
@@ -120,46 +121,46 @@ fn copy(ctx: &Context, src: Slot, dst: Slot, sizes: CopySizes) -> Result<Segment
     Ok(Dispatch::new(ctx, ctx.kernel(copy_source(src.read_access(), src.element)), &[src, dst], &sizes, grid)?.into())
 }
 
-fn source(name: &'static str, bindings: &[Binding]) -> KernelSource {
-    KernelSource::new(name, &[], bindings, StepIndex::None, ProjectionSizes::WGSL)
+fn source(file: File, bindings: &[Binding]) -> KernelSource {
+    KernelSource::new(file, &[], bindings, StepIndex::None, ProjectionSizes::WGSL)
 }
 
 fn enter_gates_source() -> KernelSource {
-    let bindings = [Binding::write("marks").of_u32(), Binding::write("entered"), Binding::write("input_part")];
-    source("projection/enter_gates", &bindings)
+    let bindings = [Binding::write("mask").of_u32(), Binding::write("entered"), Binding::write("input_part")];
+    source(shader!("projection/enter_gates"), &bindings)
 }
 
 fn enter_operands_source() -> KernelSource {
-    let bindings = [Binding::write("marks").of_u32(), Binding::read("initial_state"), Binding::write("operands")];
-    source("projection/enter_operands", &bindings)
+    let bindings = [Binding::write("mask").of_u32(), Binding::read("initial_state"), Binding::write("operands")];
+    source(shader!("projection/enter_operands"), &bindings)
 }
 
 /// `units` lie in the workspace, or in training in the reserve.
 fn final_states_source(units: Access) -> KernelSource {
     let bindings = [
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::write("projected"),
         Binding::new("units", units),
         Binding::write("initial_h"),
         Binding::write("final_state"),
     ];
-    source("projection/final_states", &bindings)
+    source(shader!("projection/final_states"), &bindings)
 }
 
 fn initial_gradients_source() -> KernelSource {
     let bindings = [
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::write("sent"),
         Binding::write("d_final_h"),
         Binding::write("units"),
         Binding::write("d_initial_state"),
     ];
-    source("projection/initial_gradients", &bindings)
+    source(shader!("projection/initial_gradients"), &bindings)
 }
 
 fn read_gradients_source(access: Access) -> KernelSource {
-    let bindings = [Binding::write("marks").of_u32(), Binding::new("d_output", access), Binding::write("dst")];
-    source("projection/read_gradients", &bindings)
+    let bindings = [Binding::write("mask").of_u32(), Binding::new("d_output", access), Binding::write("dst")];
+    source(shader!("projection/read_gradients"), &bindings)
 }
 
 /// Every source of this module, for validation without a device.
@@ -181,10 +182,10 @@ pub(crate) struct Projection<'a> {
     pub map: &'a ProjectionMap,
     pub user: &'a UserSlots,
     pub options: Options,
-    pub marks: Slot,
+    pub mask: Slot,
     pub layer: usize,
     /// As the recurrence takes them.
-    pub sizes: StepSizes,
+    pub sizes: LayerSizes,
 }
 
 impl Projection<'_> {
@@ -236,7 +237,7 @@ impl Projection<'_> {
             gate_rows: self.dims.gate_rows as u32,
             states: self.dims.states as u32,
             first: s.first,
-            part_len: s.part_len,
+            window_len: s.window_len,
             has_initial: self.options.initial_state.into(),
             has_d_final: self.options.d_final_state.into(),
         }
@@ -263,7 +264,7 @@ impl Projection<'_> {
     pub fn begin(
         &self,
         slots: &mut ForwardSlots,
-        sizes: &mut StepSizes,
+        sizes: &mut LayerSizes,
         training: bool,
         program: &mut Vec<Segment>,
     ) -> Result<()> {
@@ -331,7 +332,7 @@ impl Projection<'_> {
     /// Adds that to a window's input products.
     pub fn enter_gates(&self, input_part: Slot, program: &mut Vec<Segment>) -> Result<()> {
         if self.options.initial_state {
-            let slots = [self.marks, self.map.entered, input_part];
+            let slots = [self.mask, self.map.entered, input_part];
             let kernel = self.ctx.kernel(enter_gates_source());
             program.push(Dispatch::new(self.ctx, kernel, &slots, &self.kernel_sizes(), self.by_rows())?.into());
         }
@@ -349,7 +350,7 @@ impl Projection<'_> {
             let last = Matrix::rows(map.final_units, hidden).at(self.first_row(hidden)).stacked(dims.batch * hidden);
             let projected = Matrix::rows(map.entered, proj).stacked(dims.batch * proj);
             program.extend(self.product([dims.batch, proj, hidden], [last, self.weight_hr().transposed(), projected])?);
-            let slots = [self.marks, map.entered, map.final_units, map.ends, self.user.final_state];
+            let slots = [self.mask, map.entered, map.final_units, map.ends, self.user.final_state];
             let kernel = ctx.kernel(final_states_source(map.final_units.read_access()));
             let grid = elementwise(ctx, directions * dims.batch * hidden);
             program.push(Dispatch::new(ctx, kernel, &slots, &self.kernel_sizes(), grid)?.into());
@@ -363,12 +364,12 @@ impl Projection<'_> {
         let (proj, hidden, directions) = (self.proj(), dims.hidden, dims.directions);
         let kernel = ctx.kernel(read_gradients_source(d_output.read_access()));
         let grid = elementwise(ctx, dims.rows * directions * proj);
-        program.push(Dispatch::new(ctx, kernel, &[self.marks, d_output, map.d_output], &self.kernel_sizes(), grid)?.into());
+        program.push(Dispatch::new(ctx, kernel, &[self.mask, d_output, map.d_output], &self.kernel_sizes(), grid)?.into());
         let d_units = Matrix::rows(map.d_units, directions * hidden).stacked(hidden);
         program.extend(self.product([dims.rows, hidden, proj], [self.d_output(), self.weight_hr(), d_units])?);
         if self.options.d_final_state {
-            let carry = u64::from(self.sizes.carry) + self.first_row(hidden);
-            let d_last = Matrix::rows(state, hidden).at(carry).stacked(dims.batch * hidden);
+            let d_state_at = u64::from(self.sizes.d_state_at) + self.first_row(hidden);
+            let d_last = Matrix::rows(state, hidden).at(d_state_at).stacked(dims.batch * hidden);
             program.extend(self.product([dims.batch, hidden, proj], [self.d_final_h(), self.weight_hr(), d_last])?);
         }
         Ok(())
@@ -392,7 +393,7 @@ impl Projection<'_> {
         let h = Matrix::rows(map.operands, proj).stacked(dims.rows * proj);
         program.extend(self.product([dims.rows, proj, hidden], [units, self.weight_hr().transposed(), h])?);
         if self.options.initial_state {
-            let slots = [self.marks, self.user.initial_state, map.operands];
+            let slots = [self.mask, self.user.initial_state, map.operands];
             let kernel = ctx.kernel(enter_operands_source());
             program.push(Dispatch::new(ctx, kernel, &slots, &self.kernel_sizes(), self.by_rows())?.into());
         }
@@ -435,7 +436,7 @@ impl Projection<'_> {
             program.extend(matmuls(ctx, self.tiles, &Product { k: dims.batch, a, b: last, splits, ..second })?);
         }
         if self.options.d_initial_state {
-            let slots = [self.marks, map.sent, map.ends, map.d_initial_units, self.user.d_initial_state];
+            let slots = [self.mask, map.sent, map.ends, map.d_initial_units, self.user.d_initial_state];
             let kernel = ctx.kernel(initial_gradients_source());
             program.push(Dispatch::new(ctx, kernel, &slots, &self.kernel_sizes(), self.by_rows())?.into());
         }

@@ -8,17 +8,22 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Slot};
+use crate::gpu::shaders::shader;
 use crate::network::dropout;
-use crate::schedule::layer::StepSizes;
+use crate::schedule::interface::Prepared;
+use crate::schedule::layer::LayerSizes;
 
 sizes! {
     PackSizes {
         seq_len, batch, states, block, state_gap,
         /// Where the final states' gradient goes in the state; 0 in forward.
-        carry,
+        d_state_at,
         has_lengths, has_reset, has_initial, has_d_final, has_dropout,
         /// Elements of the caller's states that are a projected h: the state 0 of the recurrence starts from 0 instead.
         projected,
+        /// Of the layer that runs first, where it asks for that: what is cleared, the grid of the repair, where the snapshot goes, and
+        /// the layer's part of a block.
+        words, repair_y, repair_z, snapshot, layer_at, layer_len,
     }
 }
 
@@ -32,26 +37,31 @@ pub(crate) struct Pack {
     pub dropout_state: Slot,
     /// Where the reserve keeps the dropout key of this call.
     pub header: Slot,
-    pub marks: Slot,
+    pub mask: Slot,
     pub state: Slot,
 }
 
-fn pack_source() -> KernelSource {
-    let bindings = [
+fn pack_source(clears: bool) -> KernelSource {
+    let mut bindings = vec![
         Binding::read("lengths").of_u32(),
         Binding::read("reset").of_u32(),
         Binding::read("initial_state"),
         Binding::read("d_final_state"),
         Binding::write("dropout_state").of_u32(),
         Binding::write("header").of_u32(),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::write("state"),
     ];
-    KernelSource::new("prologue/pack", &[], &bindings, StepIndex::None, PackSizes::WGSL)
+    let mut file = shader!("prologue/pack");
+    if clears {
+        bindings.extend([Binding::write("exchange").of_u32(), Binding::write("control").of_u32()]);
+        file = shader!("prologue/pack_and_clear");
+    }
+    KernelSource::new(file, &[], &bindings, StepIndex::None, PackSizes::WGSL)
 }
 
-/// `sizes` but for the flags, which follow from the slots.
-pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch> {
+/// `sizes` but for the flags, which follow from the slots, and for what the layer that runs first finds prepared.
+pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes, prepared: Option<Prepared>) -> Result<Dispatch> {
     let present = |slot: Slot| u32::from(slot != Slot::EMPTY);
     let sizes = PackSizes {
         has_lengths: present(p.lengths),
@@ -61,21 +71,28 @@ pub(crate) fn pack(ctx: &Context, p: &Pack, sizes: PackSizes) -> Result<Dispatch
         has_dropout: present(p.dropout_state),
         ..sizes
     };
-    let widest = [p.marks.size, p.state.size].into_iter().max().unwrap_or(0) / 4;
-    let slots = [p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.marks, p.state];
-    Dispatch::new(ctx, ctx.kernel(pack_source()), &slots, &sizes, elementwise(ctx, widest))
+    let mut widest = p.mask.size.max(p.state.size) / 4;
+    let mut slots = vec![p.lengths, p.reset, p.initial_state, p.d_final_state, p.dropout_state, p.header, p.mask, p.state];
+    let mut sizes = sizes;
+    if let Some(Prepared { exchange, repair: [repair_y, repair_z], snapshot, layer_at, layer_len }) = prepared {
+        let words = exchange.size / 4;
+        widest = widest.max(words);
+        slots.extend([exchange, Slot::CONTROL]);
+        sizes = PackSizes { words: words as u32, repair_y, repair_z, snapshot, layer_at, layer_len, ..sizes };
+    }
+    Dispatch::new(ctx, ctx.kernel(pack_source(prepared.is_some())), &slots, &sizes, elementwise(ctx, widest))
 }
 
 fn pack_hold_source() -> KernelSource {
-    let bindings = [Binding::read("hold").of_u32(), Binding::write("marks").of_u32()];
-    KernelSource::new("prologue/pack_hold", &[], &bindings, StepIndex::None, StepSizes::WGSL)
+    let bindings = [Binding::read("hold").of_u32(), Binding::write("mask").of_u32()];
+    KernelSource::new(shader!("prologue/pack_hold"), &[], &bindings, StepIndex::None, LayerSizes::WGSL)
 }
 
-/// Brings held steps into marks, where lengths and resets are.
-pub(crate) fn pack_hold(ctx: &Context, hold: Slot, marks: Slot, sizes: &StepSizes) -> Result<Dispatch> {
+/// Brings held steps into the mask, where lengths and resets are.
+pub(crate) fn pack_hold(ctx: &Context, hold: Slot, mask: Slot, sizes: &LayerSizes) -> Result<Dispatch> {
     let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
     let most = ctx.limits().max_compute_workgroups_per_dimension;
-    Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, marks], sizes, [rows.min(most.into()), 1, 1])
+    Dispatch::new(ctx, ctx.kernel(pack_hold_source()), &[hold, mask], sizes, [rows.min(most.into()), 1, 1])
 }
 
 sizes! {
@@ -95,18 +112,18 @@ fn prepare_source(access: Access, [src, dst]: [Element; 2]) -> KernelSource {
     let bindings = [
         Binding::new("src", access).stored(src),
         Binding::write("dst").stored(dst),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::read("header").of_u32(),
     ];
-    KernelSource::new("prologue/prepare", &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
+    KernelSource::new(shader!("prologue/prepare"), &[], &bindings, StepIndex::None, PrepareSizes::WGSL)
 }
 
 /// Copies rows with dropout, if any, and zeroes those past their length or held. `step` gives the row map.
 pub(crate) fn prepare(
     ctx: &Context,
-    step: &StepSizes,
+    step: &LayerSizes,
     columns: u64,
-    [src, dst, marks]: [Slot; 3],
+    [src, dst, mask]: [Slot; 3],
     dropout: Option<Dropout>,
 ) -> Result<Dispatch> {
     let mut sizes = PrepareSizes {
@@ -129,7 +146,7 @@ pub(crate) fn prepare(
     }
     let kernel = ctx.kernel(prepare_source(src.read_access(), [src.element, dst.element]));
     let elements = u64::from(step.rows) * columns;
-    Dispatch::new(ctx, kernel, &[src, dst, marks, header], &sizes, elementwise(ctx, elements))
+    Dispatch::new(ctx, kernel, &[src, dst, mask, header], &sizes, elementwise(ctx, elements))
 }
 
 sizes! {
@@ -137,12 +154,12 @@ sizes! {
 }
 
 fn clear_padding_source(dst: Element) -> KernelSource {
-    let bindings = [Binding::write("dst").stored(dst), Binding::write("marks").of_u32()];
-    KernelSource::new("prologue/clear_padding", &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
+    let bindings = [Binding::write("dst").stored(dst), Binding::write("mask").of_u32()];
+    KernelSource::new(shader!("prologue/clear_padding"), &[], &bindings, StepIndex::None, PaddingSizes::WGSL)
 }
 
 /// Zeroes the rows past their length or held. `step` gives the row map.
-pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst, marks]: [Slot; 2]) -> Result<Dispatch> {
+pub(crate) fn clear_padding(ctx: &Context, step: &LayerSizes, columns: u64, [dst, mask]: [Slot; 2]) -> Result<Dispatch> {
     let sizes = PaddingSizes {
         rows: step.rows,
         columns: columns as u32,
@@ -153,7 +170,7 @@ pub(crate) fn clear_padding(ctx: &Context, step: &StepSizes, columns: u64, [dst,
         has_hold: step.has_hold,
     };
     let grid = elementwise(ctx, u64::from(step.rows) * columns);
-    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, marks], &sizes, grid)
+    Dispatch::new(ctx, ctx.kernel(clear_padding_source(dst.element)), &[dst, mask], &sizes, grid)
 }
 
 sizes! {
@@ -162,7 +179,7 @@ sizes! {
 
 fn pack_halves_source() -> KernelSource {
     let bindings = [Binding::write("src"), Binding::write("dst").of_u32()];
-    KernelSource::new("prologue/pack_halves", &[], &bindings, StepIndex::None, PackHalvesSizes::WGSL)
+    KernelSource::new(shader!("prologue/pack_halves"), &[], &bindings, StepIndex::None, PackHalvesSizes::WGSL)
 }
 
 /// Brings `src` in workspace, f32, to where it is wanted as packed f16.
@@ -175,16 +192,16 @@ pub(crate) fn pack_halves(ctx: &Context, src: Slot, dst: Slot) -> Result<Dispatc
 fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
     let bindings = [
         Binding::write("state"),
-        Binding::write("marks").of_u32(),
+        Binding::write("mask").of_u32(),
         Binding::read("output").stored(output),
         Binding::read("reserve"),
         Binding::write("operands"),
     ];
-    KernelSource::new("prologue/previous_states", &[], &bindings, StepIndex::None, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("prologue/previous_states"), &[], &bindings, StepIndex::None, LayerSizes::WGSL).with_cell(cell)
 }
 
-/// Writes the second operand of the weight_hh gradient: `[state, marks, output, reserve, operands]`.
-pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slots: [Slot; 5]) -> Result<Dispatch> {
+/// Writes the second operand of the weight_hh gradient: `[state, mask, output, reserve, operands]`.
+pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;
     Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element)), &slots, sizes, elementwise(ctx, elements))
@@ -192,7 +209,7 @@ pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, slot
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
-    let mut sources = vec![pack_source(), pack_hold_source(), pack_halves_source()];
+    let mut sources = vec![pack_source(false), pack_source(true), pack_hold_source(), pack_halves_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));
         sources.push(prepare_source(Access::Read, [element, Element::F32]));

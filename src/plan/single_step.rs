@@ -24,8 +24,8 @@ impl Plan {
         let output = call.slots.output;
         let mut program = Vec::new();
         for layer in 0..self.network.config.num_layers {
-            let mut sizes = dims.step_sizes(&self.network, layer, options.reset);
-            sizes.part_len = 1;
+            let mut sizes = dims.layer_sizes(&self.network, layer, options.reset);
+            sizes.window_len = 1;
             sizes.has_final = options.final_state.into();
             // A layer's kernel reads its input no more, so its output takes that place.
             let input = if layer == 0 { user.input } else { output };
@@ -40,6 +40,13 @@ impl Plan {
     fn step_call<'a>(&'a self, dims: &'a Dims, user: &UserSlots, unpacked: Slot, options: Options) -> StepCall<'a> {
         let &UserSlots { params, input, initial_state, reset, final_state, .. } = user;
         let slots = StepSlots { params, input, initial_state, reset, output: unpacked.or(user.output), final_state };
-        StepCall { ctx: &self.ctx, network: &self.network, dims, tiles: self.options.tiles, slots, in_place: options.in_place }
+        StepCall {
+            ctx: &self.ctx,
+            network: &self.network,
+            dims,
+            tiles: self.options.settings.tiles,
+            slots,
+            in_place: options.in_place,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
@@ -154,7 +155,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
     let bindings = layout.bindings([quads[0], quads[1], false]);
-    let mut source = KernelSource::new("product/cooperative", &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
+    let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
     for (mark, lines) in [
         (
             "    // for every eight of a tile that the thread fetches: its place in memory and in the tile\n",

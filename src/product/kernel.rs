@@ -3,6 +3,7 @@
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::shaders::shader;
 use crate::product::cooperative::{self, Matrices};
 use crate::product::layout::{MatmulSizes, ProductLayout};
 use crate::product::operands::Product;
@@ -75,11 +76,11 @@ impl ProductKernel {
             Self::Cpu { shuffle } => shuffle,
         };
         let take = match shuffle {
-            true => "product/cpu_shuffle",
-            false => "product/cpu_memory",
+            true => shader!("product/cpu_shuffle"),
+            false => shader!("product/cpu_memory"),
         };
         let constants = [("TILE_M", CPU_TILE[0]), ("TILE_N", CPU_TILE[1])];
-        KernelSource::new("product/cpu", &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
+        KernelSource::new(shader!("product/cpu"), &constants, &layout.bindings([false; 3]), StepIndex::None, MatmulSizes::WGSL)
             .with_file(take)
     }
 }

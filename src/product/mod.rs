@@ -18,6 +18,6 @@ mod tiled;
 pub(crate) use matmul::{matmuls, splits};
 pub(crate) use operands::{Matrix, Product, Splits};
 pub(crate) use sources::sources;
-pub(crate) use sums::{column_sum, reduce};
+pub(crate) use sums::{ColumnSum, reduce};
 pub use tile::Tile;
 pub(crate) use tile::Tiles;

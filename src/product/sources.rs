@@ -5,12 +5,13 @@ use crate::gpu::kernel::KernelSource;
 use crate::product::cooperative;
 use crate::product::kernel::ProductKernel;
 use crate::product::layout::ProductLayout;
-use crate::product::sums::{column_sum_source, reduce_source};
+use crate::product::sums::{Sharing, column_sum_source, reduce_source};
 use crate::product::tile::Tile;
 
 /// Every source that this module can ask for, but for combinations that tell nothing new, for validation without a device.
 pub(crate) fn sources() -> Vec<KernelSource> {
-    let mut sources = vec![column_sum_source(), reduce_source()];
+    let mut sources = vec![reduce_source()];
+    sources.extend(Sharing::ALL.map(column_sum_source));
     let plain = ProductLayout {
         along_k: [true; 2],
         quads: [true; 3],

@@ -13,6 +13,7 @@ use crate::product::cooperative::Matrices;
 use crate::product::kernel::ProductKernel;
 use crate::product::matmul::matmul;
 use crate::product::operands::{Matrix, Product, Splits};
+use crate::product::sums::{ColumnSum, Sharing};
 use crate::product::tile::{Tile, Tiles};
 
 /// Row-major in memory: A transposed (as weight gradients have it), B transposed (as x·Wᵀ has it).
@@ -179,6 +180,43 @@ fn every_form_keeps_the_contract() {
                     println!("{form:?}: {case:?}");
                     case.check(&ctx, form);
                 }
+            }
+        }
+    }
+}
+
+/// A thread a column and eight of them, over stacks, parts of the rows that are ragged or empty, and a second place for each sum.
+#[test]
+fn columns_are_summed() {
+    let ctx = context();
+    let shapes = [(1, 1, 1, 1), (7, 33, 1, 1), (64, 32, 2, 1), (130, 70, 2, 3), (201, 65, 1, 4), (5, 40, 2, 7)];
+    for ((rows, columns, batches, count), (twin, accumulate)) in
+        shapes.into_iter().flat_map(|shape| [(false, false), (true, true), (true, false)].map(|flags| (shape, flags)))
+    {
+        let mut rng = ChaCha8Rng::seed_from_u64(rows);
+        let a = matrix(Role::Input, [rows, columns], batches, 0);
+        // Between the sums of a part lie their twins, between the parts three elements that nothing may write.
+        let c = Matrix::rows(Slot::whole(Role::Output, count * (2 * batches * columns + 3)), columns).stacked(2 * columns);
+        let splits = Splits { count, stride: 2 * batches * columns + 3 };
+        let sum = ColumnSum { rows, columns, batches, a, c, twin: if twin { columns } else { 0 }, accumulate, splits };
+        let values = Case::filled(&a, [rows, columns], batches, &mut rng);
+        let before: Vec<f32> = (0..c.slot.elements()).map(|i| (i % 16) as f32).collect();
+        let mut expected: Vec<f64> = before.iter().map(|&value| value.into()).collect();
+        let part = rows.div_ceil(count);
+        for (split, batch, column) in
+            (0..count).flat_map(|s| (0..batches).flat_map(move |b| (0..columns).map(move |column| (s, b, column))))
+        {
+            let of_part = (split * part).min(rows)..((split + 1) * part).min(rows);
+            let total: f64 = of_part.map(|row| f64::from(values[at(&a, batch, row, column)])).sum();
+            let to = (batch * c.batch + split * splits.stride + column) as usize;
+            for to in [to, to + columns as usize].into_iter().take(if twin { 2 } else { 1 }) {
+                expected[to] = total + if accumulate { expected[to] } else { 0.0 };
+            }
+        }
+        for sharing in Sharing::ALL {
+            let found = run(&ctx, sum.shared(&ctx, sharing).unwrap(), [&values, &[0.0], &before]);
+            for (i, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
+                assert!((f64::from(found) - expected).abs() <= 1e-4, "{sharing:?} {sum:?}: element {i}: {found} for {expected}");
             }
         }
     }

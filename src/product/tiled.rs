@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
 
 /// How the threads of a workgroup make a tile of C: see `product/tiled.wgsl`.
@@ -107,7 +108,8 @@ pub(super) fn source(blocking: Blocking, layout: ProductLayout) -> KernelSource 
         size: tile[i],
     };
     let operands = [operand(0), operand(1)];
-    let mut source = KernelSource::new("product/tiled", &constants, &layout.bindings(quads), StepIndex::None, MatmulSizes::WGSL);
+    let mut source =
+        KernelSource::new(shader!("product/tiled"), &constants, &layout.bindings(quads), StepIndex::None, MatmulSizes::WGSL);
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     for (mark, lines) in [
         (

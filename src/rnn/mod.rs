@@ -30,6 +30,7 @@ use crate::schedule::network::Dims;
 use crate::schedule::network::Network;
 use crate::schedule::options::{ScheduleOptions, Scheduling};
 use crate::schedule::persistent::{self, Forced};
+use crate::schedule::settings::Settings;
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
@@ -99,8 +100,8 @@ impl Rnn {
 
     /// Forces one tile for all bulk products; on a CPU adapter this also selects the kernel for GPUs, the only one with tiles.
     pub fn with_tile(self, tile: Tile) -> Self {
-        let tiles = Tiles { cooperative: self.options.tiles.cooperative, ..Tiles::all(tile) };
-        Self { options: Scheduling { tiles, ..self.options }, ..self }
+        let tiles = Tiles { cooperative: self.options.settings.tiles.cooperative, ..Tiles::all(tile) };
+        Self { options: self.options.set(|settings| settings.tiles = tiles), ..self }
     }
 
     /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
@@ -110,8 +111,7 @@ impl Rnn {
     /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.
     pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {
         let cooperative = if on { Some(self.ctx.cooperative_size()?) } else { None };
-        let tiles = Tiles { cooperative, ..self.options.tiles };
-        Ok(Self { options: Scheduling { tiles, ..self.options }, ..self })
+        Ok(Self { options: self.options.set(|settings| settings.tiles.cooperative = cooperative), ..self })
     }
 
     /// Forces numbers of strategy persistent's layout, or the vendor whose registers it is made for: `vendor=nvidia workgroups=128
@@ -119,23 +119,27 @@ impl Rnn {
     #[doc(hidden)]
     pub fn with_layout(self, layout: &str) -> Result<Self> {
         let layout: Forced = layout.parse()?;
-        let workgroups = layout.workgroups.unwrap_or(self.options.workgroups);
-        Ok(Self { options: Scheduling { layout, workgroups, ..self.options }, ..self })
+        let set = |settings: &mut Settings| {
+            settings.layout = layout;
+            settings.workgroups = layout.workgroups.unwrap_or(settings.workgroups);
+        };
+        Ok(Self { options: self.options.set(set), ..self })
     }
 
     /// Forces what a tuning tries.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn with_candidate(self, candidate: Candidate) -> Self {
         let Candidate { strategy, workgroups, layout } = candidate;
-        Self { options: Scheduling { strategy, workgroups, layout, ..self.options }, ..self }
+        let settings = Settings { workgroups, layout, ..self.options.settings };
+        Self { options: Scheduling { strategy, settings, ..self.options }, ..self }
     }
 
     /// What a tuning for this shape tries.
     #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn candidates(&self, shape: SeqShape, mode: Mode) -> Result<Vec<Candidate>> {
         let Self { ctx, network, options, .. } = self;
-        let sizes = Dims::new(network, shape)?.step_sizes(network, 0, false);
-        let layer = Layer { ctx, options, cell: &network.cell, sizes: &sizes, element: network.element };
+        let sizes = Dims::new(network, shape)?.layer_sizes(network, 0, false);
+        let layer = Layer { ctx, settings: &options.settings, cell: &network.cell, sizes: &sizes, element: network.element };
         Ok(Strategy::candidates(&layer, mode))
     }
 
@@ -255,7 +259,7 @@ impl Rnn {
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
     pub(crate) async fn measure_residency(&self) -> Result<()> {
-        let Scheduling { strategy, workgroups, .. } = self.options;
+        let Scheduling { strategy, settings: Settings { workgroups, .. }, .. } = self.options;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Persistent) && workgroups == 0;
         if asks && !self.ctx.is_software() && persistent::check(&self.ctx).is_ok() {
             self.ctx.measure_residency().await?;

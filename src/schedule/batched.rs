@@ -5,14 +5,15 @@ use crate::cell::ShaderCell;
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::network::sequence::Mode;
 use crate::product::{Matrix, Product, Splits, Tiles, matmuls, splits};
 use crate::schedule::interface::{Layer, Schedule, Scratch};
 use crate::schedule::layer::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+    BackwardSlots, ForwardSlots, LayerSizes, Phase, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
 use crate::schedule::persistent::Forced;
 
@@ -23,6 +24,13 @@ const LEAST_BATCH: usize = 3;
 /// Least terms of a part of a split sum, and most parts.
 const SPLIT_TERMS: u64 = 64;
 const SPLITS: u64 = 8;
+
+sizes! {
+    BatchedSizes: LayerSizes {
+        /// Offsets in the state: a step's product, its number of parts, and the operand of backward's.
+        part, splits, sent,
+    }
+}
 
 /// Where the product of a step and what backward's multiplies lie, in elements of the state.
 #[derive(Debug, Clone, Copy)]
@@ -35,7 +43,7 @@ struct Parts {
 
 impl Parts {
     /// From `start` on.
-    fn new(ctx: &Context, tiles: Tiles, cell: &ShaderCell, sizes: &StepSizes, backward: bool, start: u64) -> Self {
+    fn new(ctx: &Context, tiles: Tiles, cell: &ShaderCell, sizes: &LayerSizes, backward: bool, start: u64) -> Self {
         let rows = u64::from(sizes.directions) * u64::from(sizes.batch);
         let (hidden, gate_rows) = (u64::from(sizes.hidden), cell.gates.len() as u64 * u64::from(sizes.hidden));
         // Forward the sum is over H and gives the gates, backward the other way round.
@@ -51,13 +59,13 @@ impl Parts {
         Slot { offset: state.offset + 4 * self.part, size: 4 * self.splits * rows * n, ..state }
     }
 
-    fn sizes(&self, sizes: &StepSizes) -> StepSizes {
-        StepSizes { part: self.part as u32, splits: self.splits as u32, sent: self.sent as u32, ..*sizes }
+    fn sizes(&self, layer: &LayerSizes) -> BatchedSizes {
+        BatchedSizes { layer: *layer, part: self.part as u32, splits: self.splits as u32, sent: self.sent as u32 }
     }
 }
 
 /// Words of what forward's products multiply.
-fn operand_words(sizes: &StepSizes) -> u64 {
+fn operand_words(sizes: &LayerSizes) -> u64 {
     u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
 }
 
@@ -70,18 +78,19 @@ const START: Phase = Phase { number: 3, first: 0, count: 0 };
 
 fn forward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [Binding; 7], operand: Element) -> KernelSource {
     let bindings = [&bindings[..], &[Binding::write("operand").stored(operand)]].concat();
-    KernelSource::new("recurrence/batched_forward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("recurrence/batched_forward"), &constants(phase), &bindings, step, BatchedSizes::WGSL)
+        .with_cell(cell)
 }
 
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let tiles = layer.options.tiles;
-    let parts = Parts::new(ctx, tiles, cell, sizes, false, sizes.snapshot.into());
-    let sizes = parts.sizes(sizes);
+    let tiles = layer.settings.tiles;
+    let parts = Parts::new(ctx, tiles, cell, sizes, false, s.behind_state);
+    let with_parts = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let gate_rows = cell.gates.len() as u64 * hidden;
     let element = s.params.element.written();
-    let operand = Slot { size: element.dtype().size_of(operand_words(&sizes)), element, ..s.exchange };
+    let operand = Slot { size: element.dtype().size_of(operand_words(sizes)), element, ..s.exchange };
     let product = |phase: Phase| Product {
         m: batch,
         n: u64::from(phase.count) * hidden,
@@ -102,14 +111,14 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let slots = [&s.slots()[..], &[operand]].concat();
     let cell_dispatch = |phase| {
         let kernel = ctx.kernel(forward_source(cell, phase, step_index(ctx), s.bindings(), element));
-        Dispatch::new(ctx, kernel, &slots, &sizes, elementwise(ctx, operand_words(&sizes)))
+        Dispatch::new(ctx, kernel, &slots, &with_parts, elementwise(ctx, operand_words(sizes)))
     };
     let mut dispatches = Vec::new();
     for phase in phases(cell) {
         dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
         dispatches.push(cell_dispatch(phase)?);
     }
-    Ok(vec![cell_dispatch(START)?.into(), Segment { dispatches, steps: 0..sizes.part_len }])
+    Ok(vec![cell_dispatch(START)?.into(), Segment { dispatches, steps: 0..sizes.window_len }])
 }
 
 fn dispatches_of(segments: Vec<Segment>) -> impl Iterator<Item = Dispatch> {
@@ -117,14 +126,15 @@ fn dispatches_of(segments: Vec<Segment>) -> impl Iterator<Item = Dispatch> {
 }
 
 fn backward_source(cell: &ShaderCell, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
-    KernelSource::new("recurrence/batched_backward", &constants(phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("recurrence/batched_backward"), &constants(phase), &bindings, step, BatchedSizes::WGSL)
+        .with_cell(cell)
 }
 
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let tiles = layer.options.tiles;
-    let parts = Parts::new(ctx, tiles, cell, sizes, true, sizes.snapshot.into());
-    let sizes = parts.sizes(sizes);
+    let tiles = layer.settings.tiles;
+    let parts = Parts::new(ctx, tiles, cell, sizes, true, s.behind_state);
+    let with_parts = parts.sizes(sizes);
     let [batch, hidden, directions] = [sizes.batch, sizes.hidden, sizes.directions].map(u64::from);
     let (rows, gate_rows) = (directions * batch, cell.gates.len() as u64 * hidden);
     let sent = Slot { offset: s.state.offset + 4 * parts.sent, size: 4 * rows * gate_rows, ..s.state };
@@ -147,7 +157,7 @@ fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     for phase in phases(cell) {
         dispatches.extend(dispatches_of(matmuls(ctx, tiles, &product(phase))?));
         let kernel = ctx.kernel(backward_source(cell, phase, step_index(ctx), s.bindings()));
-        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), &sizes, elementwise(ctx, rows * hidden))?);
+        dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), &with_parts, elementwise(ctx, rows * hidden))?);
         if first.is_empty() {
             first.clone_from(&dispatches);
         }
@@ -182,7 +192,7 @@ impl Schedule for Batched {
     /// The operand of forward's products, and at the end of the state, wherever that is, what they make.
     fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
         let Layer { ctx, cell, sizes, .. } = *layer;
-        let end = Parts::new(ctx, layer.options.tiles, cell, sizes, backward, 0).end;
+        let end = Parts::new(ctx, layer.settings.tiles, cell, sizes, backward, 0).end;
         Scratch { exchange: if backward { 0 } else { operand_words(sizes) }, behind_state: end + ALIGNMENT }
     }
 
@@ -199,6 +209,6 @@ impl Schedule for Batched {
     }
 
     fn candidates(&self, layer: &Layer<'_>, _: Mode) -> Vec<(u32, Forced)> {
-        if layer.sizes.batch as usize >= LEAST_BATCH { vec![(1, layer.options.layout)] } else { Vec::new() }
+        if layer.sizes.batch as usize >= LEAST_BATCH { vec![(1, layer.settings.layout)] } else { Vec::new() }
     }
 }

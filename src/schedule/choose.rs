@@ -2,8 +2,8 @@
 
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
+use crate::schedule::Strategy;
 use crate::schedule::persistent::Forced;
-use crate::schedule::strategy::{Strategies, Strategy};
 
 /// Repaired runs after which strategy persistent is not chosen any more.
 pub(crate) const FAILURES: u32 = 2;
@@ -183,6 +183,33 @@ impl Step {
     /// both read and written by a single dispatch. A sequence goes through several.
     pub fn on_buffers(self, in_place: bool, shares_a_buffer: bool) -> Self {
         if (in_place && !self.works_in_place()) || shares_a_buffer { Self::Sequence } else { self }
+    }
+}
+
+/// A set of strategies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Strategies(u32);
+
+impl Strategies {
+    pub const NONE: Self = Self(0);
+
+    pub const fn with(self, strategy: Strategy) -> Self {
+        Self(self.0 | (1 << strategy as u32))
+    }
+
+    #[cfg(test)]
+    pub const fn without(self, strategy: Strategy) -> Self {
+        Self(self.0 & !(1 << strategy as u32))
+    }
+
+    pub fn contains(self, strategy: Strategy) -> bool {
+        self.0 & (1 << strategy as u32) != 0
+    }
+}
+
+impl FromIterator<Strategy> for Strategies {
+    fn from_iter<I: IntoIterator<Item = Strategy>>(strategies: I) -> Self {
+        strategies.into_iter().fold(Self::NONE, Self::with)
     }
 }
 

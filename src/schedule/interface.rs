@@ -7,11 +7,11 @@ use crate::error::{Error, Limit, Result};
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
-use crate::gpu::program::Segment;
+use crate::gpu::program::{Segment, Slot};
 use crate::network::sequence::Mode;
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes};
-use crate::schedule::options::Scheduling;
+use crate::schedule::layer::{BackwardSlots, ForwardSlots, LayerSizes};
 use crate::schedule::persistent::Forced;
+use crate::schedule::settings::Settings;
 
 /// A way to run the recurrence of a layer, all directions: all steps that its product of the input is there for.
 pub(crate) trait Schedule: Debug + Sync {
@@ -40,9 +40,15 @@ pub(crate) trait Schedule: Debug + Sync {
         Scratch::default()
     }
 
+    /// What the dispatch before the first layer may prepare for this layer, all of whose steps are there: then the slots say that it is.
+    fn prepares(&self, layer: &Layer<'_>, backward: bool, room: Room) -> Option<Prepared> {
+        let _ = (layer, backward, room);
+        None
+    }
+
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>>;
 
-    /// Fills `d_rows`.
+    /// Fills `d_gates`.
     fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>>;
 
     /// Sources that it can ask for, over a sample of the sizes that are baked in, for validation without a device.
@@ -51,7 +57,7 @@ pub(crate) trait Schedule: Debug + Sync {
     /// Workgroups and numbers of persistent's layout to try it with when a tuning is made; none if it is no candidate.
     fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
         let _ = mode;
-        vec![(1, layer.options.layout)]
+        vec![(1, layer.settings.layout)]
     }
 }
 
@@ -70,11 +76,33 @@ pub(crate) fn check_groups(limits: &wgpu::Limits, strategy: &str, groups: [u64; 
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layer<'a> {
     pub ctx: &'a Context,
-    pub options: &'a Scheduling,
+    pub settings: &'a Settings,
     pub cell: &'a ShaderCell,
-    pub sizes: &'a StepSizes,
+    pub sizes: &'a LayerSizes,
     /// How its parameters are stored.
     pub element: Element,
+}
+
+/// A layer's own room in the workspace.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Room {
+    pub exchange: Slot,
+    /// Where that behind the states begins, in elements.
+    pub behind_state: u64,
+    /// The backward recurrence makes a step more, for the gradient of the initial states.
+    pub d_initial_state: bool,
+}
+
+/// What strategy persistent finds prepared: its exchange cleared, the grid of the repair written, and a snapshot of the layer's states.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Prepared {
+    pub exchange: Slot,
+    /// Of the repair's grid, the second and third.
+    pub repair: [u32; 2],
+    /// Where the snapshot goes in the state, and the layer's part of each of its blocks.
+    pub snapshot: u32,
+    pub layer_at: u32,
+    pub layer_len: u32,
 }
 
 /// Elements of workspace.

@@ -8,7 +8,7 @@ use crate::gpu::program::{Role, Slot};
 
 sizes! {
     /// What every kernel that walks a sequence knows of one layer.
-    StepSizes {
+    LayerSizes {
         seq_len, batch, rows,
         /// Row of (t, b) is t·row_t + b·row_b.
         row_t, row_b,
@@ -23,23 +23,25 @@ sizes! {
         /// Offsets in the parameters, and from one direction to the next.
         weight, bias, unit, param_stride,
         /// Offset of the running gradient in the state.
-        carry,
-        /// Offsets in d_rows.
+        d_state_at,
+        /// Offsets in d_gates.
         d_rh, d_unit,
         /// Forward, the window: its first step, and its length, which input_part holds.
-        first, part_len,
-        /// Steps of a dispatch, and the step to end before, where one dispatch makes many.
-        chunk, steps,
-        /// Where the state holds what a repair starts from, or batched's room; 0 if there is none.
-        snapshot,
-        /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
-        members, team_rows, spin_limit, call_limit, has_status,
-        /// For strategy batched, offsets in the state: a step's product, its number of parts, and the operand of backward's.
-        part, splits, sent,
-        /// For a schedule that takes lengths and initial states from the call.
-        has_lengths, has_initial,
+        first, window_len,
         /// Whether steps may be held: 1 where they then repeat the output, 2 where it is 0.
         has_hold,
+    }
+}
+
+sizes! {
+    /// The same for a kernel that makes many steps in one dispatch.
+    ChunkSizes: LayerSizes {
+        /// Steps of a dispatch, and the step to end before.
+        chunk, steps,
+        /// Where the state holds what a repair starts from; 0 in all that is none.
+        snapshot,
+        /// Batch rows of a workgroup.
+        group_rows,
     }
 }
 
@@ -49,7 +51,9 @@ pub(crate) struct ForwardSlots {
     pub params: Slot,
     pub input_part: Slot,
     pub state: Slot,
-    pub marks: Slot,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
+    pub mask: Slot,
     pub output: Slot,
     pub reserve: Slot,
     pub final_state: Slot,
@@ -57,7 +61,9 @@ pub(crate) struct ForwardSlots {
     pub exchange: Slot,
     /// For strategy persistent alone.
     pub status: Slot,
-    /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `marks` hold it.
+    /// Whether what `Schedule::prepares` asked for is done.
+    pub prepared: bool,
+    /// What the call gives, for a schedule that takes it from there: see `Schedule::takes_the_call`. Else `state` and `mask` hold it.
     pub call: Option<CallSlots>,
 }
 
@@ -73,9 +79,11 @@ pub(crate) struct CallSlots {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct BackwardSlots {
     pub params: Slot,
-    pub d_rows: Slot,
+    pub d_gates: Slot,
     pub state: Slot,
-    pub marks: Slot,
+    /// Where the schedule's own room behind the states begins, in elements.
+    pub behind_state: u64,
+    pub mask: Slot,
     pub output: Slot,
     pub reserve: Slot,
     pub d_output: Slot,
@@ -83,6 +91,8 @@ pub(crate) struct BackwardSlots {
     /// For strategy persistent alone.
     pub exchange: Slot,
     pub status: Slot,
+    /// As in [`ForwardSlots`].
+    pub prepared: bool,
 }
 
 impl ForwardSlots {
@@ -92,7 +102,7 @@ impl ForwardSlots {
             (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
             (Binding::write("input_part"), self.input_part),
             (Binding::write("state"), self.state),
-            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::write("mask").of_u32(), self.mask),
             (Binding::write("output").stored(self.output.element), self.output),
             (Binding::write("reserve"), self.reserve),
             (Binding::write("final_state"), self.final_state),
@@ -107,7 +117,7 @@ impl ForwardSlots {
         self.pairs().map(|(_, slot)| slot)
     }
 
-    /// Without state and marks, but with what the call gives.
+    /// Without the state and the mask, but with what the call gives.
     fn call_pairs(&self, call: &CallSlots) -> [(Binding, Slot); 8] {
         let [params, input_part, _, _, output, reserve, final_state] = self.pairs();
         [
@@ -133,12 +143,14 @@ impl ForwardSlots {
             params: stored(params),
             input_part: Slot::EMPTY,
             state: Slot::EMPTY,
-            marks: Slot::EMPTY,
+            behind_state: 0,
+            mask: Slot::EMPTY,
             output: stored(output),
             reserve: Slot::EMPTY,
             final_state: Slot::EMPTY,
             exchange: Slot::EMPTY,
             status: Slot::EMPTY,
+            prepared: false,
             call: None,
         }
     }
@@ -149,9 +161,9 @@ impl BackwardSlots {
     fn pairs(&self) -> [(Binding, Slot); 8] {
         [
             (Binding::new("params", self.params.read_access()).stored(self.params.element), self.params),
-            (Binding::write("d_rows"), self.d_rows),
+            (Binding::write("d_gates"), self.d_gates),
             (Binding::write("state"), self.state),
-            (Binding::write("marks").of_u32(), self.marks),
+            (Binding::write("mask").of_u32(), self.mask),
             (Binding::read("output").stored(self.output.element), self.output),
             (Binding::read("reserve"), self.reserve),
             (Binding::new("d_output", self.d_output.read_access()).stored(self.d_output.element), self.d_output),
@@ -185,15 +197,17 @@ pub(super) fn backward_bindings([params, output, d_output]: [Element; 3], d_outp
     let role = if d_output_access == Access::Read { Role::DOutput } else { Role::Workspace };
     let slots = BackwardSlots {
         params: stored(Role::Params, params),
-        d_rows: Slot::EMPTY,
+        d_gates: Slot::EMPTY,
         state: Slot::EMPTY,
-        marks: Slot::EMPTY,
+        behind_state: 0,
+        mask: Slot::EMPTY,
         output: stored(Role::Output, output),
         reserve: Slot::EMPTY,
         d_output: stored(role, d_output),
         d_initial_state: Slot::EMPTY,
         exchange: Slot::EMPTY,
         status: Slot::EMPTY,
+        prepared: false,
     };
     slots.bindings()
 }

@@ -8,9 +8,9 @@ pub(crate) mod network;
 pub(crate) mod options;
 pub(crate) mod persistent;
 mod resident;
+pub(crate) mod settings;
 pub(crate) mod single_step;
 mod stepwise;
-mod strategy;
 pub(crate) mod unrolled;
 
 use std::fmt::{self, Display, Formatter};
@@ -22,9 +22,36 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::network::sequence::Mode;
 use interface::{Layer, Schedule};
-use layer::StepSizes;
+use layer::LayerSizes;
 use persistent::Forced;
-pub use strategy::Strategy;
+
+/// How the recurrence is scheduled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Strategy {
+    /// What a [`Tuning`](crate::Tuning) found fastest. Without one, or for shapes that it does not know: persistent for H above 64 and
+    /// B up to 64 on a GPU, natively on Vulkan, whose workgroups [`Context::measure_residency`](crate::Context::measure_residency) has
+    /// seen run side by side, unless [`with_auto_persistent`](crate::ScheduleOptions::with_auto_persistent) forbids it; else resident up to
+    /// H = 128 (GPU: a GRU's to H = 160; CPU adapter: wherever the weights fit into registers, an LSTM's to H = 336), else batched
+    /// from B = 64 (CPU adapter: 4) on, else stepwise. A single step: stepwise.
+    #[default]
+    Auto,
+    /// One fused dispatch per step (two for a cell of two phases). Any size, any device. In inference a single step, T = 1, of few
+    /// rows has the input's product in it too, and is one dispatch in all for a small network; of many rows it is products over all
+    /// of them, then the cell on each.
+    Stepwise,
+    /// One product a step over all rows of the batch, by the kernels of bulk products, then the cell on each row: two dispatches a
+    /// step (four for a cell of two phases). Any size, any device; best for large B and H.
+    Batched,
+    /// All steps in one dispatch, one workgroup per slice of the batch. Any size, any device; best for small H or many rows.
+    Resident,
+    /// All steps in one dispatch, the hidden units spread over workgroups that exchange through memory while they run side by
+    /// side. Nothing promises that they do: a run that fails is repaired on the GPU by resident, see `status` in
+    /// [`BufferSizes`](crate::BufferSizes). Needs more bindings than WebGPU's default, see
+    /// [`Context::wanted_limits`](crate::Context::wanted_limits).
+    Persistent,
+}
 
 /// Every schedule, under the strategy that asks for it and the name that the command uses.
 const TABLE: [(Strategy, &str, &dyn Schedule); 4] = [
@@ -101,7 +128,7 @@ impl FromStr for Strategy {
 }
 
 /// Whether strategy resident keeps all weights in registers, forward and backward.
-pub(crate) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
+pub(crate) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes) -> bool {
     resident::holds_weights(ctx, cell, sizes)
 }
 

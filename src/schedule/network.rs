@@ -8,7 +8,7 @@ use crate::gpu::element::Element;
 use crate::network::config::RnnConfig;
 use crate::network::params::ParamLayout;
 use crate::network::sequence::{SeqShape, state_len};
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::LayerSizes;
 
 /// A network without a shape: what `Rnn` and its plans share.
 #[derive(Debug, Clone)]
@@ -93,7 +93,7 @@ impl Dims {
         (bytes / step).clamp(1, self.seq_len)
     }
 
-    /// Where the per-unit gradients start in d_rows.
+    /// Where the per-unit gradients start in d_gates.
     pub(crate) fn d_unit_offset(&self, network: &Network) -> u64 {
         self.gate_elements() * if network.cell.split_gradients { 2 } else { 1 }
     }
@@ -115,14 +115,14 @@ impl Dims {
         bias + network.cell.unit_rows() as u64 * self.hidden
     }
 
-    /// Words of lengths, resets and links: see `shared/marks.wgsl`.
-    pub(crate) fn marks(&self) -> u64 {
+    /// Words of lengths, resets and links: see `shared/mask.wgsl`.
+    pub(crate) fn mask(&self) -> u64 {
         self.batch + (1 + self.directions) * self.rows
     }
 
-    pub(crate) fn step_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> StepSizes {
+    pub(crate) fn layer_sizes(&self, network: &Network, layer: usize, has_reset: bool) -> LayerSizes {
         let block = network.layout.block(layer, 0);
-        let sizes = StepSizes {
+        let sizes = LayerSizes {
             seq_len: self.seq_len as u32,
             batch: self.batch as u32,
             rows: self.rows as u32,
@@ -147,7 +147,7 @@ impl Dims {
         let bias = self.gate_rows * self.hidden;
         let unit = bias + if network.config.bias { self.gate_rows } else { 0 };
         let param_stride = self.inner_len(network) as u32;
-        StepSizes { weight: 0, bias: bias as u32, unit: unit as u32, param_stride, ..sizes }
+        LayerSizes { weight: 0, bias: bias as u32, unit: unit as u32, param_stride, ..sizes }
     }
 
     /// Elements of the output where no kernel can write it as it is stored, else 0.

@@ -5,9 +5,10 @@ use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::schedule::interface::{Layer, Schedule, check_groups};
 use crate::schedule::layer::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, phases, step_index,
+    BackwardSlots, ForwardSlots, LayerSizes, Phase, all_backward_bindings, all_forward_bindings, phases, step_index,
 };
 use crate::schedule::unrolled;
 
@@ -53,7 +54,7 @@ impl Tile {
     }
 
     /// Grid over units, batch rows and directions.
-    fn groups(self, sizes: &StepSizes) -> [u64; 3] {
+    fn groups(self, sizes: &LayerSizes) -> [u64; 3] {
         [sizes.hidden.div_ceil(self.units).into(), sizes.batch.div_ceil(self.rows).into(), sizes.directions.into()]
     }
 }
@@ -71,7 +72,8 @@ fn constants(tile: Tile, phase: Phase) -> [(&'static str, u32); 7] {
 }
 
 fn forward_source(cell: &ShaderCell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
-    KernelSource::new("recurrence/stepwise_forward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("recurrence/stepwise_forward"), &constants(tile, phase), &bindings, step, LayerSizes::WGSL)
+        .with_cell(cell)
 }
 
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
@@ -86,11 +88,12 @@ fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
         let kernel = ctx.kernel(forward_source(cell, tile, phase, step_index(ctx), s.bindings()));
         dispatches.push(Dispatch::new(ctx, kernel, &s.slots(), sizes, tile.groups(sizes))?);
     }
-    Ok(vec![Segment { dispatches, steps: 0..sizes.part_len }])
+    Ok(vec![Segment { dispatches, steps: 0..sizes.window_len }])
 }
 
 fn backward_source(cell: &ShaderCell, tile: Tile, phase: Phase, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
-    KernelSource::new("recurrence/stepwise_backward", &constants(tile, phase), &bindings, step, StepSizes::WGSL).with_cell(cell)
+    KernelSource::new(shader!("recurrence/stepwise_backward"), &constants(tile, phase), &bindings, step, LayerSizes::WGSL)
+        .with_cell(cell)
 }
 
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {

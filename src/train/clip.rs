@@ -8,6 +8,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::gpu::shaders::shader;
 
 /// A bound on gradients.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,21 +65,21 @@ const PARTIALS: u64 = 256;
 
 fn squares_source() -> KernelSource {
     let bindings = [Binding::read("gradients"), Binding::write("partial")];
-    KernelSource::new("train/squared_sums", &[], &bindings, StepIndex::None, ClipWords::WGSL)
+    KernelSource::new(shader!("train/squared_sums"), &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn norm_source() -> KernelSource {
     let bindings = [Binding::write("partial"), Binding::write("norm")];
-    KernelSource::new("train/norm_total", &[], &bindings, StepIndex::None, ClipWords::WGSL)
+    KernelSource::new(shader!("train/norm_total"), &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn scale_source() -> KernelSource {
     let bindings = [Binding::write("norm"), Binding::write("gradients")];
-    KernelSource::new("train/clip_norm", &[], &bindings, StepIndex::None, ClipWords::WGSL)
+    KernelSource::new(shader!("train/clip_norm"), &[], &bindings, StepIndex::None, ClipWords::WGSL)
 }
 
 fn value_source() -> KernelSource {
-    KernelSource::new("train/clip_value", &[], &[Binding::write("gradients")], StepIndex::None, ClipWords::WGSL)
+    KernelSource::new(shader!("train/clip_value"), &[], &[Binding::write("gradients")], StepIndex::None, ClipWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

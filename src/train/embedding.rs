@@ -8,6 +8,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::gpu::shaders::shader;
 
 /// Sizes of an [`Embedding`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,12 +78,12 @@ sizes! {
 
 fn forward_source() -> KernelSource {
     let bindings = [Binding::read("tokens").of_u32(), Binding::read("weight"), Binding::write("output")];
-    KernelSource::new("train/embedding_forward", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
+    KernelSource::new(shader!("train/embedding_forward"), &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 fn links_source() -> KernelSource {
     let bindings = [Binding::read("tokens").of_u32(), Binding::write("links").of_u32(), Binding::write("d_weight")];
-    KernelSource::new("train/embedding_links", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
+    KernelSource::new(shader!("train/embedding_links"), &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 fn backward_source() -> KernelSource {
@@ -92,7 +93,7 @@ fn backward_source() -> KernelSource {
         Binding::write("links").of_u32(),
         Binding::write("d_weight"),
     ];
-    KernelSource::new("train/embedding_backward", &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
+    KernelSource::new(shader!("train/embedding_backward"), &[], &bindings, StepIndex::None, EmbeddingWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

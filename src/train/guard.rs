@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Role, Slot};
+use crate::gpu::shaders::shader;
 
 sizes! {
     GuardWords {
@@ -24,7 +25,7 @@ pub(super) const STATE_BYTES: u64 = 16;
 
 fn source() -> KernelSource {
     let bindings = [Binding::write("norm"), Binding::write("loss"), Binding::write("hyper"), Binding::write("state").of_u32()];
-    KernelSource::new("train/guard", &[], &bindings, StepIndex::None, GuardWords::WGSL)
+    KernelSource::new(shader!("train/guard"), &[], &bindings, StepIndex::None, GuardWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

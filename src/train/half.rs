@@ -10,6 +10,7 @@ use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Dispatch, Role, Slot, elementwise};
+use crate::gpu::shaders::shader;
 
 sizes! {
     HalfWords { len, }
@@ -17,17 +18,17 @@ sizes! {
 
 fn to_source(scaled: bool) -> KernelSource {
     let bindings = [Binding::read("src"), Binding::read("state").of_u32(), Binding::write("dst").of_u32()];
-    KernelSource::new("train/to_halves", &[("SCALED", scaled.into())], &bindings, StepIndex::None, HalfWords::WGSL)
+    KernelSource::new(shader!("train/to_halves"), &[("SCALED", scaled.into())], &bindings, StepIndex::None, HalfWords::WGSL)
 }
 
 fn from_source(scaled: bool) -> KernelSource {
     let bindings = [Binding::read("src").stored(Element::PackedF16), Binding::read("state").of_u32(), Binding::write("dst")];
-    KernelSource::new("train/from_halves", &[("SCALED", scaled.into())], &bindings, StepIndex::None, HalfWords::WGSL)
+    KernelSource::new(shader!("train/from_halves"), &[("SCALED", scaled.into())], &bindings, StepIndex::None, HalfWords::WGSL)
 }
 
 fn unscale_source() -> KernelSource {
     let bindings = [Binding::read("state").of_u32(), Binding::write("gradients")];
-    KernelSource::new("train/unscale_gradients", &[], &bindings, StepIndex::None, HalfWords::WGSL)
+    KernelSource::new(shader!("train/unscale_gradients"), &[], &bindings, StepIndex::None, HalfWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

@@ -6,7 +6,7 @@ use super::pass::{Pass, elements, reads, writes};
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::program::{Role, Segment, Slot};
-use crate::product::{Matrix, Product, Splits, Tiles, column_sum, matmuls, reduce, splits};
+use crate::product::{ColumnSum, Matrix, Product, Splits, Tiles, matmuls, reduce, splits};
 
 /// Sizes of a [`Linear`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,7 +124,11 @@ impl Linear {
         let ctx = &self.ctx;
         let [rows, features, classes] = self.dims();
         let d_output = Matrix::rows(Slot::whole(Role::DOutput, self.output), classes);
-        let partial = Matrix::rows(Slot::whole(Role::Workspace, self.params * self.splits), features);
+        let d_params = Slot::whole(Role::DParams, self.params);
+        // A sum that is not cut goes where it belongs.
+        let whole = self.splits == 1;
+        let parts = if whole { d_params } else { Slot::whole(Role::Workspace, self.params * self.splits) };
+        let partial = Matrix::rows(parts, features);
         let splits = Splits { count: self.splits, stride: self.params };
         let weight = Product {
             m: classes,
@@ -140,11 +144,13 @@ impl Linear {
         };
         let mut program = matmuls(ctx, Tiles::default(), &weight)?;
         if self.shape.bias {
-            let bias = partial.at(classes * features);
-            program.push(column_sum(ctx, [rows, classes, 1], d_output, bias, splits)?.into());
+            let c = partial.at(classes * features);
+            let sum = ColumnSum { rows, columns: classes, batches: 1, a: d_output, c, twin: 0, accumulate: false, splits };
+            program.push(sum.dispatch(ctx)?.into());
         }
-        let d_params = Slot::whole(Role::DParams, self.params);
-        program.push(reduce(ctx, partial.slot, self.splits, d_params, 0..self.params, false)?.into());
+        if !whole {
+            program.push(reduce(ctx, partial.slot, self.splits, d_params, 0..self.params, false)?.into());
+        }
         if d_input {
             let product = Product {
                 m: rows,

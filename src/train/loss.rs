@@ -8,6 +8,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::gpu::shaders::{File, shader};
 
 /// Label of a row that does not count, as any that is not below the number of classes.
 pub const IGNORE: u32 = u32::MAX;
@@ -81,23 +82,23 @@ sizes! {
     LossWords { rows, features, has_mask, of_row, }
 }
 
-fn counted(objective: Objective) -> &'static str {
+fn counted(objective: Objective) -> File {
     match objective {
-        Objective::CrossEntropy => "train/counted_labels",
-        Objective::MeanSquaredError => "train/counted_rows",
+        Objective::CrossEntropy => shader!("train/counted_labels"),
+        Objective::MeanSquaredError => shader!("train/counted_rows"),
     }
 }
 
 fn count_source(objective: Objective) -> KernelSource {
     let bindings = [Binding::read("targets").of_u32(), Binding::read("mask").of_u32(), Binding::write("loss")];
-    KernelSource::new("train/loss_count", &[], &bindings, StepIndex::None, LossWords::WGSL).with_file(counted(objective))
+    KernelSource::new(shader!("train/loss_count"), &[], &bindings, StepIndex::None, LossWords::WGSL).with_file(counted(objective))
 }
 
 fn rows_source(objective: Objective, lanes: u32) -> KernelSource {
     let targets = Binding::read("targets");
     let (file, targets, constants) = match objective {
-        Objective::CrossEntropy => ("train/cross_entropy", targets.of_u32(), vec![("LANES", lanes)]),
-        Objective::MeanSquaredError => ("train/mean_squared_error", targets, Vec::new()),
+        Objective::CrossEntropy => (shader!("train/cross_entropy"), targets.of_u32(), vec![("LANES", lanes)]),
+        Objective::MeanSquaredError => (shader!("train/mean_squared_error"), targets, Vec::new()),
     };
     let bindings = [
         Binding::read("prediction"),
@@ -112,7 +113,7 @@ fn rows_source(objective: Objective, lanes: u32) -> KernelSource {
 
 fn total_source() -> KernelSource {
     let bindings = [Binding::write("row_loss"), Binding::write("loss")];
-    KernelSource::new("train/loss_total", &[], &bindings, StepIndex::None, LossWords::WGSL)
+    KernelSource::new(shader!("train/loss_total"), &[], &bindings, StepIndex::None, LossWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

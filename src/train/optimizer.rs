@@ -8,6 +8,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::gpu::shaders::shader;
 
 /// A rule by which gradients change parameters; PyTorch's `torch.optim` of that name, to its order of operations.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,7 +89,7 @@ sizes! {
 
 fn sgd_source(momentum: bool) -> KernelSource {
     let bindings = [Binding::read("gradients"), Binding::read("hyper"), Binding::write("params"), Binding::write("first_moment")];
-    KernelSource::new("train/sgd", &[("HAS_MOMENTUM", momentum.into())], &bindings, StepIndex::None, SgdWords::WGSL)
+    KernelSource::new(shader!("train/sgd"), &[("HAS_MOMENTUM", momentum.into())], &bindings, StepIndex::None, SgdWords::WGSL)
 }
 
 fn adam_source(decoupled: bool) -> KernelSource {
@@ -99,7 +100,7 @@ fn adam_source(decoupled: bool) -> KernelSource {
         Binding::write("first_moment"),
         Binding::write("second_moment"),
     ];
-    KernelSource::new("train/adam", &[("DECOUPLED", decoupled.into())], &bindings, StepIndex::None, AdamWords::WGSL)
+    KernelSource::new(shader!("train/adam"), &[("DECOUPLED", decoupled.into())], &bindings, StepIndex::None, AdamWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

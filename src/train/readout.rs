@@ -8,6 +8,7 @@ use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Role, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::network::config::RnnConfig;
 use crate::network::sequence::SeqShape;
 
@@ -40,12 +41,12 @@ sizes! {
 
 fn forward_source() -> KernelSource {
     let bindings = [Binding::read("lengths").of_u32(), Binding::read("output"), Binding::write("features")];
-    KernelSource::new("train/readout_forward", &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
+    KernelSource::new(shader!("train/readout_forward"), &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
 }
 
 fn backward_source() -> KernelSource {
     let bindings = [Binding::read("lengths").of_u32(), Binding::read("d_features"), Binding::write("d_output")];
-    KernelSource::new("train/readout_backward", &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
+    KernelSource::new(shader!("train/readout_backward"), &[], &bindings, StepIndex::None, ReadoutWords::WGSL)
 }
 
 pub(super) fn sources() -> Vec<KernelSource> {

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use ash::vk;
-use naga::back::{hlsl, spv};
+use naga::back::{hlsl, msl, spv};
 use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
 
 fn parse(wgsl: &str) -> Result<(naga::Module, ModuleInfo), String> {
@@ -41,6 +41,20 @@ pub fn hlsl(wgsl: &str) -> Result<String, String> {
     let mut text = String::new();
     hlsl::Writer::new(&mut text, &options, &Default::default()).write(&module, &info, None).map_err(|e| e.to_string())?;
     Ok(text)
+}
+
+pub fn msl(wgsl: &str) -> Result<String, String> {
+    let (module, info) = parse(wgsl)?;
+    // The first version with all of subgroups, and as wgpu asks for the crate's own kernels.
+    let options = msl::Options {
+        lang_version: (2, 4),
+        fake_missing_bindings: true,
+        zero_initialize_workgroup_memory: false,
+        force_loop_bounding: false,
+        ..Default::default()
+    };
+    let written = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default());
+    written.map(|(text, _)| text).map_err(|e| e.to_string())
 }
 
 /// Nanoseconds that this thread had a processor.

@@ -21,13 +21,13 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
+fn files_with(ending: &str, folder: &Path, found: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         if path.is_dir() && !SKIPPED.contains(&name) {
-            rust_files(&path, found);
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files_with(ending, &path, found);
+        } else if path.extension().is_some_and(|extension| extension == ending) {
             found.push(path);
         }
     }
@@ -36,7 +36,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn files_and_functions_are_short() {
     let mut files = Vec::new();
-    FOLDERS.iter().for_each(|folder| rust_files(&root().join(folder), &mut files));
+    FOLDERS.iter().for_each(|folder| files_with("rs", &root().join(folder), &mut files));
     assert!(files.len() > 200, "only {} files were found", files.len());
     let mut long = Vec::new();
     for file in files {
@@ -65,6 +65,22 @@ fn no_files_need_each_other_in_a_circle() {
         }));
     }
     assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+/// A shader that no file of Rust includes is dead.
+#[test]
+fn every_shader_is_included() {
+    let (mut rust, mut shaders) = (Vec::new(), Vec::new());
+    files_with("rs", &root().join("src"), &mut rust);
+    files_with("wgsl", &root().join("shaders"), &mut shaders);
+    assert!(shaders.len() > 60, "only {} shaders were found", shaders.len());
+    let text: String = rust.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+    for shader in shaders {
+        let file = shader.strip_prefix(root().join("shaders")).unwrap().to_str().unwrap();
+        let name = file.strip_suffix(".wgsl").unwrap();
+        let included = text.contains(&format!("shader!(\"{name}\")")) || text.contains(&format!("shaders/{file}"));
+        assert!(included, "no file of src/ includes shaders/{file}");
+    }
 }
 
 /// Only what every part of the crate may use lies loose in `src/`.

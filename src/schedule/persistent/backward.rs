@@ -205,9 +205,9 @@ mod tests {
     fn no_array_of_a_thread_is_indexed_by_a_variable() {
         let shared = [
             "params",
-            "d_rows",
+            "d_gates",
             "state",
-            "marks",
+            "mask",
             "output",
             "reserve",
             "d_output",

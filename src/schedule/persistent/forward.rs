@@ -211,7 +211,7 @@ let end = min(sizes.steps, start + sizes.chunk);
             let _ = writeln!(
                 w,
                 "let b{slot} = row + r{slot};\nlet on{slot} = mine{slot} & (b{slot} < row_end);
-var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
+var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
             );
         }
     }
@@ -275,7 +275,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = marks[b{slot}]; }}"
             let _ = writeln!(w, "}}\nvar cut{slot} = false;\nif sizes.has_reset == 1u {{");
             let _ = writeln!(w, "if on{slot} {{ cut{slot} = enters_cut(direction, t, b{slot}); }}\n}}");
             let _ = writeln!(w, "var link{slot} = 0u;\nif sizes.has_hold != 0u {{");
-            let _ = writeln!(w, "if on{slot} {{ link{slot} = marks[link_index(direction, t, b{slot})]; }}\n}}");
+            let _ = writeln!(w, "if on{slot} {{ link{slot} = mask[link_index(direction, t, b{slot})]; }}\n}}");
             if !self.one_turn && phase.number == 2 {
                 for gate in 0..phase.first {
                     let _ = writeln!(w, "var rh{slot}_{gate} = 0.0;");

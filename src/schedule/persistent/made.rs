@@ -2,7 +2,7 @@
 
 use super::forced::Forced;
 use super::layout::Layout;
-use super::{Exchange, StepSizes, backward_source, forward_body, forward_source, layout};
+use super::{Exchange, LayerSizes, backward_source, forward_body, forward_source, layout};
 use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
@@ -67,7 +67,7 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
         decorations: target.by_fours,
     };
     let forced = Forced { vectors: target.by_fours, ..Forced::default() };
-    let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+    let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);
     let mut kernels = Vec::new();
     let halves = Exchange::new(false, f32) == Exchange::States { halves: true };

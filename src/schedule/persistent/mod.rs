@@ -26,11 +26,14 @@ use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::profile::DeviceProfile;
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::network::sequence::Mode;
-use crate::schedule::interface::{Layer, Schedule, Scratch, check_groups};
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, backward_bindings, forward_bindings, step_index};
-use crate::schedule::options::Scheduling;
+use crate::schedule::interface::{Layer, Prepared, Room, Schedule, Scratch, check_groups};
+use crate::schedule::layer::{
+    BackwardSlots, ChunkSizes, ForwardSlots, LayerSizes, backward_bindings, forward_bindings, step_index,
+};
 use crate::schedule::resident;
+use crate::schedule::settings::Settings;
 
 /// Storage buffers of the widest kernel here, backward's: more than WebGPU's default.
 const STORAGE_BUFFERS: u32 = 11;
@@ -65,7 +68,7 @@ fn slots(cell: &ShaderCell) -> u32 {
 }
 
 /// Words of exchange of one step.
-fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn words_per_step(cell: &ShaderCell, sizes: &LayerSizes, exchange: Exchange) -> u64 {
     let hidden = u64::from(sizes.hidden);
     // Room for f32 even where two f16 go to a word: not every layout has pairs.
     let of_row = match exchange {
@@ -76,7 +79,7 @@ fn words_per_step(cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u
 }
 
 /// Steps of a chunk: as many as the repair may make in one dispatch, and as the exchange has room for.
-fn chunk(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u32 {
+fn chunk(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, exchange: Exchange) -> u32 {
     let limits = ctx.limits();
     let most = EXCHANGE_BYTES.min(limits.max_storage_buffer_binding_size).min(limits.max_buffer_size / 4) / 4;
     // Up to seven words more: see `exchange_words`.
@@ -98,14 +101,14 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
 }
 
 /// What a layer asks of the layout, in one direction of time.
-fn work(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Work {
-    let StepSizes { hidden, batch, directions, .. } = *sizes;
+fn work(cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Work {
+    let LayerSizes { hidden, batch, directions, .. } = *sizes;
     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
     Work { hidden, batch, directions, gates, first_phase_gates, backward }
 }
 
 /// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Result<Layout> {
+fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Result<Layout> {
     let work = work(cell, sizes, backward);
     let Work { hidden, batch, .. } = work;
     let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
@@ -117,16 +120,25 @@ fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &Step
 }
 
 /// Elements of exchange that a layer needs.
-fn exchange_words(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, exchange: Exchange) -> u64 {
+fn exchange_words(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, exchange: Exchange) -> u64 {
     let steps = chunk(ctx, r, cell, sizes, exchange).min(sizes.seq_len + u32::from(exchange.is_backward()));
     // The last four are never 0.
     (u64::from(steps) * words_per_step(cell, sizes, exchange)).next_multiple_of(4) + 4
 }
 
 /// Elements of a snapshot of one layer's states.
-fn snapshot_words(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> u64 {
+fn snapshot_words(cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> u64 {
     let copies = cell.states.len() as u64 + u64::from(!backward);
     copies * u64::from(sizes.directions) * u64::from(sizes.batch) * u64::from(sizes.hidden)
+}
+
+sizes! {
+    TeamSizes: LayerSizes {
+        /// Steps of a dispatch, and the step to end before.
+        chunk, steps,
+        /// Workgroups of a team, and its rows; most polls of one wait, and of the roll call.
+        members, team_rows, spin_limit, call_limit, has_status,
+    }
 }
 
 sizes! {
@@ -135,16 +147,17 @@ sizes! {
 
 fn clear_source() -> KernelSource {
     let bindings = [Binding::write("exchange").of_u32(), Binding::write("control").of_u32(), Binding::write("state")];
-    KernelSource::new("prologue/clear_exchange", &[], &bindings, StepIndex::None, ClearSizes::WGSL)
+    KernelSource::new(shader!("prologue/clear_exchange"), &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// The dispatch that prepares a chunk. `carry` is where backward's running gradients lie in the state, 0 forward.
+/// The dispatch that prepares a chunk. `d_state_at` is where backward's running gradients lie in the state, 0 forward, and
+/// `snapshot` where the repair finds what it starts from.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
-    sizes: &StepSizes,
+    sizes: &LayerSizes,
     [state, exchange]: [Slot; 2],
-    carry: u32,
+    [d_state_at, snapshot]: [u32; 2],
     repair: &Dispatch,
 ) -> Result<Dispatch> {
     let layer_len = sizes.directions * sizes.batch * sizes.hidden;
@@ -153,11 +166,11 @@ fn clear(
         words,
         repair_y: repair.groups[1],
         repair_z: repair.groups[2],
-        copies: cell.states.len() as u32 + u32::from(carry == 0),
+        copies: cell.states.len() as u32 + u32::from(d_state_at == 0),
         layer_len,
         block: sizes.block,
-        state_at: carry + sizes.layer * sizes.batch * sizes.hidden,
-        snapshot: sizes.snapshot,
+        state_at: d_state_at + sizes.layer * sizes.batch * sizes.hidden,
+        snapshot,
     };
     let widest = u64::from(sizes.words.max(sizes.copies * layer_len));
     Dispatch::new(ctx, ctx.kernel(clear_source()), &[exchange, Slot::CONTROL, state], &sizes, elementwise(ctx, widest))
@@ -175,7 +188,7 @@ fn forward_body<'a>(
     device: DeviceProfile,
     forced: Forced,
     cell: &'a ShaderCell,
-    sizes: &StepSizes,
+    sizes: &LayerSizes,
     halves: bool,
 ) -> Result<Body<'a>> {
     Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
@@ -183,47 +196,43 @@ fn forward_body<'a>(
 
 fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let bindings = [&bindings[..], &together(&body.layout)].concat();
-    let source = KernelSource::new("recurrence/persistent_forward", &[], &bindings, step, StepSizes::WGSL);
+    let source = KernelSource::new(shader!("recurrence/persistent_forward"), &[], &bindings, step, TeamSizes::WGSL);
     source.with_cell(body.cell).with_text(&body.wgsl())
 }
 
-/// The sizes of both kernels, once the layout and the chunk are known.
-fn shared_sizes(
-    ctx: &Context,
-    r: Scheduling,
-    [members, team_rows]: [u32; 2],
-    chunk: u32,
-    status: Slot,
-    sizes: StepSizes,
-) -> StepSizes {
+/// The sizes of both kernels, once the layout is known.
+fn team_sizes(ctx: &Context, r: Settings, layout: &Layout, status: Slot, chunks: &ChunkSizes) -> TeamSizes {
+    let (ChunkSizes { layer, chunk, steps, .. }, Layout { members, team_rows, .. }) = (*chunks, *layout);
     let call_limit = if ctx.is_software() { r.spin_limit } else { r.spin_limit.min(CALL_LIMIT) };
     let has_status = (status != Slot::EMPTY).into();
-    StepSizes { chunk, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status, ..sizes }
+    TeamSizes { layer, chunk, steps, members, team_rows, spin_limit: r.spin_limit, call_limit, has_status }
 }
 
-fn forward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
+fn forward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
-    let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.part_len);
-    let Layout { members, team_rows, .. } = body.layout;
-    let steps = sizes.first + sizes.part_len;
-    let sizes = shared_sizes(ctx, r, [members, team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
-    let repair = resident::forward_dispatch(ctx, cell, &sizes, s)?.indirect();
-    let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], 0, &repair)?;
+    let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.window_len);
+    let (steps, snapshot) = (sizes.first + sizes.window_len, s.behind_state as u32);
+    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
+    let repair = resident::forward_dispatch(ctx, cell, chunks, s)?.indirect();
+    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [0, snapshot], &repair);
+    let clear = if s.prepared { None } else { Some(clear()?) };
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
-    // Nothing of it may start from a snapshot.
-    let sizes = StepSizes { snapshot: 0, ..sizes };
     let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
-    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, groups)?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..sizes.part_len.div_ceil(chunk) }])
+    let team = team_sizes(ctx, r, &body.layout, s.status, &chunks);
+    let dispatch = Dispatch::new(ctx, kernel, &slots, &team, groups)?;
+    Ok(vec![Segment {
+        dispatches: clear.into_iter().chain([dispatch, repair]).collect(),
+        steps: 0..sizes.window_len.div_ceil(chunk),
+    }])
 }
 
 fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
     let bindings = [&bindings[..], &together(layout)].concat();
-    let mut source = KernelSource::new("recurrence/persistent_backward", &[], &bindings, step, StepSizes::WGSL);
+    let mut source = KernelSource::new(shader!("recurrence/persistent_backward"), &[], &bindings, step, TeamSizes::WGSL);
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
     if layout.vectors {
         source = source.with_lines(backward::SEND, backward::SEND_BY_FOURS);
@@ -231,21 +240,23 @@ fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: Step
     source.with_cell(cell).with_text(&backward::text(layout, in_turn))
 }
 
-fn backward(ctx: &Context, r: Scheduling, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
+fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
     let steps = resident::backward_steps(sizes, s);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let sizes = shared_sizes(ctx, r, [layout.members, layout.team_rows], chunk, s.status, StepSizes { steps, ..*sizes });
-    let repair = resident::backward_dispatch(ctx, cell, &sizes, s)?.indirect();
-    let clear = clear(ctx, cell, &sizes, [s.state, s.exchange], sizes.carry, &repair)?;
+    let snapshot = s.behind_state as u32;
+    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
+    let repair = resident::backward_dispatch(ctx, cell, chunks, s)?.indirect();
+    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [sizes.d_state_at, snapshot], &repair);
+    let clear = if s.prepared { None } else { Some(clear()?) };
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
-    let sizes = StepSizes { snapshot: 0, ..sizes };
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
-    let dispatch = Dispatch::new(ctx, kernel, &slots, &sizes, groups)?;
-    Ok(vec![Segment { dispatches: vec![clear, dispatch, repair], steps: 0..steps.div_ceil(chunk) }])
+    let team = team_sizes(ctx, r, &layout, s.status, &chunks);
+    let dispatch = Dispatch::new(ctx, kernel, &slots, &team, groups)?;
+    Ok(vec![Segment { dispatches: clear.into_iter().chain([dispatch, repair]).collect(), steps: 0..steps.div_ceil(chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
@@ -254,7 +265,7 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let [gpu, cpu, bare] = DeviceProfile::samples();
     for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
     {
-        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
         let elements = if halves { &Element::ALL[1..] } else { &Element::ALL[..1] };
         if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) {
             let bindings = elements.iter().map(|&element| forward_bindings([element, element.written()]));
@@ -283,8 +294,8 @@ impl Schedule for Persistent {
 
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         check(layer.ctx)?;
-        let forced = layer.options.layout;
-        let device = forced.device(DeviceProfile::new(layer.ctx, layer.options.workgroups));
+        let forced = layer.settings.layout;
+        let device = forced.device(DeviceProfile::new(layer.ctx, layer.settings.workgroups));
         layout(device, forced, layer.cell, layer.sizes, backward)?;
         // The repair's.
         check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))
@@ -292,17 +303,33 @@ impl Schedule for Persistent {
 
     /// What workgroups exchange, and a snapshot for the repair.
     fn scratch(&self, layer: &Layer<'_>, backward: bool) -> Scratch {
-        let Layer { ctx, options, cell, sizes, element } = *layer;
-        let exchange = exchange_words(ctx, *options, cell, sizes, Exchange::new(backward, element));
+        let Layer { ctx, settings, cell, sizes, element } = *layer;
+        let exchange = exchange_words(ctx, *settings, cell, sizes, Exchange::new(backward, element));
         Scratch { exchange, behind_state: snapshot_words(cell, sizes, backward) }
     }
 
+    /// Where one chunk makes all steps.
+    fn prepares(&self, layer: &Layer<'_>, backward: bool, room: Room) -> Option<Prepared> {
+        let Layer { ctx, settings, cell, sizes, element } = *layer;
+        let steps = sizes.seq_len + u32::from(backward && room.d_initial_state);
+        let [_, y, z] = resident::groups(layer, backward);
+        let whole = chunk(ctx, *settings, cell, sizes, Exchange::new(backward, element)) >= steps;
+        let of_direction = sizes.batch * sizes.hidden;
+        whole.then_some(Prepared {
+            exchange: room.exchange,
+            repair: [y as u32, z as u32],
+            snapshot: room.behind_state as u32,
+            layer_at: sizes.layer * of_direction,
+            layer_len: sizes.directions * of_direction,
+        })
+    }
+
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {
-        forward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+        forward(layer.ctx, *layer.settings, layer.cell, layer.sizes, slots)
     }
 
     fn backward(&self, layer: &Layer<'_>, slots: &BackwardSlots) -> Result<Vec<Segment>> {
-        backward(layer.ctx, *layer.options, layer.cell, layer.sizes, slots)
+        backward(layer.ctx, *layer.settings, layer.cell, layer.sizes, slots)
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
@@ -311,13 +338,13 @@ impl Schedule for Persistent {
 
     /// On Vulkan alone. What the app forces is tried alone, and on a CPU adapter the formula's layout for its threads.
     fn candidates(&self, layer: &Layer<'_>, mode: Mode) -> Vec<(u32, Forced)> {
-        let Layer { ctx, options, cell, sizes, element } = *layer;
+        let Layer { ctx, settings, cell, sizes, element } = *layer;
         if ctx.adapter_info().backend != wgpu::Backend::Vulkan || self.check_device(ctx).is_err() {
             return Vec::new();
         }
-        let workgroups = options.layout.workgroups.unwrap_or_else(|| ctx.side_by_side());
-        if ctx.is_software() || options.layout != Forced::default() {
-            return vec![(workgroups, options.layout)];
+        let workgroups = settings.layout.workgroups.unwrap_or_else(|| ctx.side_by_side());
+        if ctx.is_software() || settings.layout != Forced::default() {
+            return vec![(workgroups, settings.layout)];
         }
         let device = DeviceProfile::new(ctx, workgroups);
         let works = [false, true].map(|backward| work(cell, sizes, backward));

@@ -110,7 +110,7 @@ fn with_number(body: &str, name: &str, number: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::shaders;
+    use crate::gpu::shaders::{File, shader};
 
     const COUNTS: Counts = Counts { gates: 3, states: 2, saved: 4, unit_rows: 0 };
 
@@ -142,8 +142,9 @@ mod tests {
 
     #[test]
     fn no_loop_is_left_in_what_a_cell_does() {
-        for name in ["shared/step_backward", "shared/kept_states", "shared/step_forward"] {
-            let text = shaders::text(name);
+        for File { name, text } in
+            [shader!("shared/step_backward"), shader!("shared/kept_states"), shader!("shared/step_forward")]
+        {
             assert!(text.contains("for ("), "{name}");
             let unrolled = COUNTS.unroll(text);
             assert!(!unrolled.contains("for ("), "{unrolled}");

@@ -4,7 +4,7 @@ use super::bounds::Bounds;
 use super::registers::Registers;
 use super::reread::Reread;
 use super::work::Work;
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::LayerSizes;
 
 /// How a workgroup is laid out; all but its rows goes into the shader as constants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl ResidentLayout {
         }
     }
 
-    pub fn groups(self, sizes: &StepSizes) -> [u64; 3] {
+    pub fn groups(self, sizes: &LayerSizes) -> [u64; 3] {
         [1, sizes.batch.div_ceil(self.rows()).into(), sizes.directions.into()]
     }
 

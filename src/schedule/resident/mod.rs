@@ -15,8 +15,11 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::schedule::interface::{Layer, Schedule, check_groups};
-use crate::schedule::layer::{BackwardSlots, ForwardSlots, StepSizes, all_backward_bindings, all_forward_bindings, step_index};
+use crate::schedule::layer::{
+    BackwardSlots, ChunkSizes, ForwardSlots, LayerSizes, all_backward_bindings, all_forward_bindings, step_index,
+};
 use crate::schedule::unrolled::AllSteps;
 
 fn forward_source(
@@ -27,27 +30,35 @@ fn forward_source(
     bindings: [Binding; 7],
 ) -> KernelSource {
     let source = match layout {
-        ResidentLayout::Reread(layout) => {
-            KernelSource::new("recurrence/resident_reread_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
-        }
-        ResidentLayout::Registers(layout) => {
-            KernelSource::new("recurrence/resident_registers_forward", &layout.constants(), &bindings, step, StepSizes::WGSL)
-                .with_file(layout.take())
-                .with_text(&layout.multiply(work))
-        }
+        ResidentLayout::Reread(layout) => KernelSource::new(
+            shader!("recurrence/resident_reread_forward"),
+            &layout.constants(),
+            &bindings,
+            step,
+            ChunkSizes::WGSL,
+        ),
+        ResidentLayout::Registers(layout) => KernelSource::new(
+            shader!("recurrence/resident_registers_forward"),
+            &layout.constants(),
+            &bindings,
+            step,
+            ChunkSizes::WGSL,
+        )
+        .with_file(layout.take())
+        .with_text(&layout.multiply(work)),
     };
     source.with_cell(cell)
 }
 
 /// Whether weights stay in registers, forward and backward.
-pub(super) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes) -> bool {
+pub(super) fn holds_weights(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes) -> bool {
     let budget = Bounds::new(ctx);
     let held = |backward| matches!(ResidentLayout::new(budget, Work::new(cell, sizes, backward)), ResidentLayout::Registers(_));
     held(false) && held(true)
 }
 
 /// Steps of one dispatch of `flops` per workgroup.
-pub(super) fn chunk(ctx: &Context, flops: u64, cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> u32 {
+pub(super) fn chunk(ctx: &Context, flops: u64, cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> u32 {
     let budget = Bounds::new(ctx);
     let work = Work::new(cell, sizes, backward);
     ResidentLayout::new(budget, work).chunk(budget, flops, work)
@@ -60,29 +71,29 @@ pub(super) fn groups(layer: &Layer<'_>, backward: bool) -> [u64; 3] {
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
-pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &ForwardSlots) -> Result<Dispatch> {
-    let work = Work::new(cell, sizes, false);
+pub(super) fn forward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: ChunkSizes, s: &ForwardSlots) -> Result<Dispatch> {
+    let work = Work::new(cell, &sizes.layer, false);
     let layout = ResidentLayout::new(Bounds::new(ctx), work);
     let kernel = ctx.kernel(forward_source(cell, work, layout, step_index(ctx), s.bindings()));
-    let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
-    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
+    let sizes = ChunkSizes { group_rows: layout.rows(), ..sizes };
+    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes.layer))
 }
 
 fn forward(layer: &Layer<'_>, s: &ForwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let flops = layer.options.dispatch_flops;
-    let steps = sizes.first + sizes.part_len;
+    let flops = layer.settings.dispatch_flops;
+    let steps = sizes.first + sizes.window_len;
     let unrolled = AllSteps::new(layer, false);
     let chunk = match &unrolled {
         Some(unrolled) => unrolled.chunk(flops),
         None => chunk(ctx, flops, cell, sizes, false),
     };
-    let sizes = StepSizes { steps, chunk: chunk.min(sizes.part_len), ..*sizes };
+    let chunks = ChunkSizes { layer: *sizes, steps, chunk: chunk.min(sizes.window_len), ..Default::default() };
     let dispatch = match unrolled {
-        Some(unrolled) => unrolled.forward(&Layer { sizes: &sizes, ..*layer }, s)?,
-        None => forward_dispatch(ctx, cell, &sizes, s)?,
+        Some(unrolled) => unrolled.forward(layer, chunks, s)?,
+        None => forward_dispatch(ctx, cell, chunks, s)?,
     };
-    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.part_len.div_ceil(sizes.chunk) }])
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.window_len.div_ceil(chunks.chunk) }])
 }
 
 fn backward_source(
@@ -93,47 +104,55 @@ fn backward_source(
     bindings: [Binding; 8],
 ) -> KernelSource {
     let source = match layout {
-        ResidentLayout::Reread(layout) => {
-            KernelSource::new("recurrence/resident_reread_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
-        }
-        ResidentLayout::Registers(layout) => {
-            KernelSource::new("recurrence/resident_registers_backward", &layout.constants(), &bindings, step, StepSizes::WGSL)
-                .with_file(layout.take())
-                .with_text(&layout.multiply(work))
-        }
+        ResidentLayout::Reread(layout) => KernelSource::new(
+            shader!("recurrence/resident_reread_backward"),
+            &layout.constants(),
+            &bindings,
+            step,
+            ChunkSizes::WGSL,
+        ),
+        ResidentLayout::Registers(layout) => KernelSource::new(
+            shader!("recurrence/resident_registers_backward"),
+            &layout.constants(),
+            &bindings,
+            step,
+            ChunkSizes::WGSL,
+        )
+        .with_file(layout.take())
+        .with_text(&layout.multiply(work)),
     };
     source.with_cell(cell)
 }
 
 /// One step more than the sequence has carries the gradient over the edge before the first.
-pub(super) fn backward_steps(sizes: &StepSizes, s: &BackwardSlots) -> u32 {
+pub(super) fn backward_steps(sizes: &LayerSizes, s: &BackwardSlots) -> u32 {
     sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
-pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: &StepSizes, s: &BackwardSlots) -> Result<Dispatch> {
-    let work = Work::new(cell, sizes, true);
+pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: ChunkSizes, s: &BackwardSlots) -> Result<Dispatch> {
+    let work = Work::new(cell, &sizes.layer, true);
     let layout = ResidentLayout::new(Bounds::new(ctx), work);
     let kernel = ctx.kernel(backward_source(cell, work, layout, step_index(ctx), s.bindings()));
-    let sizes = StepSizes { team_rows: layout.rows(), ..*sizes };
-    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes))
+    let sizes = ChunkSizes { group_rows: layout.rows(), ..sizes };
+    Dispatch::new(ctx, kernel, &s.slots(), &sizes, layout.groups(&sizes.layer))
 }
 
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
-    let flops = layer.options.dispatch_flops;
+    let flops = layer.settings.dispatch_flops;
     let steps = backward_steps(sizes, s);
     let unrolled = AllSteps::new(layer, true);
     let chunk = match &unrolled {
         Some(unrolled) => unrolled.chunk(flops),
         None => chunk(ctx, flops, cell, sizes, true),
     };
-    let sizes = StepSizes { steps, chunk: chunk.min(steps), ..*sizes };
+    let chunks = ChunkSizes { layer: *sizes, steps, chunk: chunk.min(steps), ..Default::default() };
     let dispatch = match unrolled {
-        Some(unrolled) => unrolled.backward(&Layer { sizes: &sizes, ..*layer }, s)?,
-        None => backward_dispatch(ctx, cell, &sizes, s)?,
+        Some(unrolled) => unrolled.backward(layer, &chunks, s)?,
+        None => backward_dispatch(ctx, cell, chunks, s)?,
     };
-    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..sizes.steps.div_ceil(sizes.chunk) }])
+    Ok(vec![Segment { dispatches: vec![dispatch], steps: 0..steps.div_ceil(chunks.chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
@@ -141,7 +160,7 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for budget in Bounds::samples() {
         for (hidden, batch) in [(1, 1), (17, 3), (65, 65), (3000, 1)] {
-            let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+            let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
             let work = Work::new(cell, &sizes, false);
             let layout = ResidentLayout::new(budget, work);
             sources.extend(all_forward_bindings().map(|bindings| forward_source(cell, work, layout, step, bindings)));
@@ -172,7 +191,7 @@ impl Schedule for Resident {
     }
 
     fn takes_the_call(&self, layer: &Layer<'_>) -> bool {
-        let fits = |kernel: AllSteps| kernel.chunk(layer.options.dispatch_flops) >= layer.sizes.seq_len;
+        let fits = |kernel: AllSteps| kernel.chunk(layer.settings.dispatch_flops) >= layer.sizes.seq_len;
         AllSteps::new(layer, false).is_some_and(fits)
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 use super::bounds::{Bounds, OperandRead};
 use super::work::Work;
 use crate::gpu::capabilities::WORKGROUP_BYTES;
+use crate::gpu::shaders::{File, shader};
 
 /// A workgroup that keeps all weights in registers, and walks its rows in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,11 +92,11 @@ impl Registers {
         ]
     }
 
-    pub fn take(self) -> &'static str {
+    pub fn take(self) -> File {
         match self.take {
-            OperandRead::Shuffle => "operand/by_shuffle",
-            OperandRead::Vectors => "operand/by_vectors",
-            OperandRead::Scalars => "operand/by_scalars",
+            OperandRead::Shuffle => shader!("operand/by_shuffle"),
+            OperandRead::Vectors => shader!("operand/by_vectors"),
+            OperandRead::Scalars => shader!("operand/by_scalars"),
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the recurrence of a layer asks of a resident workgroup.
 
 use crate::cell::ShaderCell;
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::LayerSizes;
 
 /// What a recurrence asks of the layout, forward or backward.
 #[derive(Debug, Clone, Copy)]
@@ -15,8 +15,8 @@ pub(super) struct Work {
 }
 
 impl Work {
-    pub fn new(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Self {
-        let StepSizes { hidden, batch, directions, .. } = *sizes;
+    pub fn new(cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Self {
+        let LayerSizes { hidden, batch, directions, .. } = *sizes;
         let (gates, first) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
         Self { hidden, batch, directions, gates, first, backward }
     }

@@ -10,8 +10,9 @@ use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::product::{Matrix, Product, Splits, matmuls};
-use crate::schedule::layer::StepSizes;
+use crate::schedule::layer::LayerSizes;
 use crate::schedule::network::{Dims, Network};
 use crate::schedule::single_step::call::{StepCall, StepSlots, phases};
 
@@ -66,8 +67,14 @@ fn source(cell: &ShaderCell, variant: Variant, stored: [Element; 2]) -> KernelSo
         Binding::write("output").stored(stored[1]),
         Binding::write("final_state"),
     ];
-    KernelSource::new("recurrence/single_step_products_forward", &constants, &bindings, StepIndex::None, StepSizes::WGSL)
-        .with_cell(cell)
+    KernelSource::new(
+        shader!("recurrence/single_step_products_forward"),
+        &constants,
+        &bindings,
+        StepIndex::None,
+        LayerSizes::WGSL,
+    )
+    .with_cell(cell)
 }
 
 /// Every source of this module, for validation without a device.
@@ -80,7 +87,7 @@ pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
 
 impl ProductsMap {
     /// The dispatches of a layer behind its product of the input, which `input_part` holds.
-    pub fn layer(&self, call: &StepCall<'_>, layer: usize, input_part: Slot, sizes: &StepSizes) -> Result<Vec<Segment>> {
+    pub fn layer(&self, call: &StepCall<'_>, layer: usize, input_part: Slot, sizes: &LayerSizes) -> Result<Vec<Segment>> {
         let StepCall { ctx, network, dims, slots: StepSlots { params, reset, output, final_state, .. }, .. } = *call;
         let cell = &network.cell;
         let slots = [params, input_part, self.state_part, self.mid, call.bound_initial(), reset, output, final_state];

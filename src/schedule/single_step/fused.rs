@@ -10,6 +10,7 @@ use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::{Arena, Dispatch, Segment, Slot};
+use crate::gpu::shaders::shader;
 use crate::schedule::network::{Dims, Network};
 use crate::schedule::single_step::call::{StepCall, StepSlots, phases};
 
@@ -78,9 +79,9 @@ fn source(cell: &ShaderCell, tile: Tile, in_place: bool, [params, input, output]
         Binding::write("final_state"),
         Binding::write("scratch"),
     ];
-    let weights = if tile.quads { "operand/weights_by_four" } else { "operand/weights_by_one" };
+    let weights = if tile.quads { shader!("operand/weights_by_four") } else { shader!("operand/weights_by_one") };
     KernelSource::new(
-        "recurrence/single_step_fused_forward",
+        shader!("recurrence/single_step_fused_forward"),
         &tile.constants(in_place),
         &bindings,
         StepIndex::None,

@@ -6,7 +6,8 @@ use super::emit::{self, Part};
 use super::share::{Share, Work};
 use crate::cell::ShaderCell;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::schedule::layer::{Phase, StepSizes};
+use crate::gpu::shaders::shader;
+use crate::schedule::layer::{ChunkSizes, LayerSizes, Phase};
 
 fn memory(w: &mut String, share: &Share, work: &Work, resident: bool) {
     let _ = writeln!(w, "var<workgroup> staged: array<f32, {}>;", share.staged(work, resident));
@@ -57,7 +58,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
     let _ = writeln!(
         w,
         "let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n\
-         restore(STATES, sizes.carry, direction, row0, thread, {threads}u);"
+         restore(STATES, sizes.d_state_at, direction, row0, thread, {threads}u);"
     );
     emit::place(&mut w, share, work);
     emit::hold(&mut w, share, work);
@@ -73,7 +74,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
          if start > 0u {{\nfor (var i = thread; i < {rows}u * GATES * sizes.hidden; i += {threads}u) {{\n\
          let r = i / (GATES * sizes.hidden);\nlet gate_row = i % (GATES * sizes.hidden);\n\
          if row0 + r < sizes.batch {{\nlet row = row_of(time_before(start, direction), row0 + r);\n\
-         publish(start - 1u, direction, row0 + r, r, gate_row, d_rows[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row]);\n}}\n}}\n}}\n\
+         publish(start - 1u, direction, row0 + r, r, gate_row, d_gates[sizes.d_rh + gate_index(direction, row, 0u, 0u) + gate_row]);\n}}\n}}\n}}\n\
          workgroupBarrier();",
         share.staged(work, true)
     );
@@ -104,7 +105,7 @@ pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: Step
         let _ = writeln!(w, "if mine{i} {{ carry(direction, b{i}, u{i}, d_next{i}); }}");
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/resident_unrolled_backward", &[("ROWS", rows)], bindings, step, StepSizes::WGSL)
+    KernelSource::new(shader!("recurrence/resident_unrolled_backward"), &[("ROWS", rows)], bindings, step, ChunkSizes::WGSL)
         .with_text(&w)
         .with_cell(cell)
 }
@@ -134,7 +135,7 @@ pub(super) fn step(
 ) -> KernelSource {
     let mut w = String::new();
     memory(&mut w, share, work, false);
-    w.push_str("// The next dispatch reads d_rows.\nfn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}\n");
+    w.push_str("// The next dispatch reads d_gates.\nfn publish(step: u32, direction: u32, b: u32, r: u32, gate_row: u32, value: f32) {}\n");
     entry(&mut w, "stepwise_unrolled_backward", share);
     w.push_str("let step = step_index.value;\n");
     emit::place(&mut w, share, work);
@@ -152,7 +153,9 @@ pub(super) fn step(
         let _ = writeln!(w, "if mine{i} {{ finish(step, {}u, direction, b{i}, r{i}, u{i}, {}, x{i}); }}", phase.number, names[0]);
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/stepwise_unrolled_backward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+    KernelSource::new(shader!("recurrence/stepwise_unrolled_backward"), &[], bindings, step, LayerSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
 }
 
 /// The gates' gradients that a step's phase multiplies: none before the first step.
@@ -170,7 +173,7 @@ fn stage(w: &mut String, share: &Share, work: &Work, phase: Phase) {
             "let k{i} = n{i} % {k}u;\nlet b{i} = row0 + n{i} / {k}u;\n\
              let there{i} = sent & (k{i} < k_end) & (b{i} < sizes.batch);\n\
              let from{i} = gate_index(direction, row_of(t_from, min(b{i}, sizes.batch - 1u)), {}u, 0u);\n\
-             let value{i} = d_rows[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
+             let value{i} = d_gates[sizes.d_rh + from{i} + min(k{i}, k_end - 1u)];",
             phase.first
         )
     };

@@ -5,8 +5,22 @@ use std::fmt::Write;
 use super::emit::{self, Part};
 use super::share::{Share, Work};
 use crate::cell::ShaderCell;
-use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
-use crate::schedule::layer::{Phase, StepSizes};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+use crate::gpu::program::Slot;
+use crate::gpu::shaders::shader;
+use crate::schedule::layer::{CallSlots, ChunkSizes, LayerSizes, Phase};
+
+sizes! {
+    /// For the kernel that takes lengths and initial states from the call.
+    CallSizes: LayerSizes { chunk, steps, has_lengths, has_initial, }
+}
+
+impl CallSizes {
+    pub fn new(ChunkSizes { layer, chunk, steps, .. }: ChunkSizes, call: &CallSlots) -> Self {
+        let given = |slot| u32::from(slot != Slot::EMPTY);
+        Self { layer, chunk, steps, has_lengths: given(call.lengths), has_initial: given(call.initial_state) }
+    }
+}
 
 /// Workgroup memory and the functions that the text calls.
 fn memory(w: &mut String, share: &Share, work: &Work, resident: bool) {
@@ -32,14 +46,14 @@ fn entry(w: &mut String, name: &str, share: &Share) {
 pub(super) fn resident(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
     let text = all_steps("resident_unrolled_forward", share, work, false);
     let constants = [("ROWS", share.rows)];
-    let source = KernelSource::new("recurrence/resident_unrolled_forward", &constants, bindings, step, StepSizes::WGSL);
+    let source = KernelSource::new(shader!("recurrence/resident_unrolled_forward"), &constants, bindings, step, ChunkSizes::WGSL);
     source.with_text(&text).with_cell(cell)
 }
 
 /// The same for a whole sequence, which starts from what the call gives.
 pub(super) fn of_call(cell: &ShaderCell, share: &Share, work: &Work, step: StepIndex, bindings: &[Binding]) -> KernelSource {
     let text = all_steps("resident_call_forward", share, work, true);
-    let source = KernelSource::new("recurrence/resident_call_forward", &[], bindings, step, StepSizes::WGSL);
+    let source = KernelSource::new(shader!("recurrence/resident_call_forward"), &[], bindings, step, CallSizes::WGSL);
     source.with_text(&text).with_cell(cell)
 }
 
@@ -219,7 +233,9 @@ pub(super) fn step(
         let _ = writeln!(w, "state[{at}] = made;\n}}");
     }
     w.push_str("}\n");
-    KernelSource::new("recurrence/stepwise_unrolled_forward", &[], bindings, step, StepSizes::WGSL).with_text(&w).with_cell(cell)
+    KernelSource::new(shader!("recurrence/stepwise_unrolled_forward"), &[], bindings, step, LayerSizes::WGSL)
+        .with_text(&w)
+        .with_cell(cell)
 }
 
 /// The operand of a step's phase from the state: h, 0 where an edge is cut, or mid.

@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::profile::{DeviceProfile, Vendor};
-use crate::schedule::layer::{StepSizes, backward_bindings, call_bindings, forward_bindings, phases};
+use crate::schedule::layer::{LayerSizes, backward_bindings, call_bindings, forward_bindings, phases};
 use crate::schedule::persistent::layout::Profile;
 use crate::schedule::persistent::{PersistentKernel, PersistentTarget};
 
@@ -37,7 +37,7 @@ pub fn unrolled_kernels(
         in_turn: false,
         decorations: false,
     });
-    let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+    let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);
     let forward_of = |share: &Share| by_quads(share, forward_bindings([f32; 2]), f32);
     let backward_of = |share: &Share| by_quads(share, backward_bindings([f32; 3], Access::Read), f32);

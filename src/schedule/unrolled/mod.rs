@@ -21,7 +21,8 @@ use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::gpu::program::Dispatch;
 use crate::schedule::interface::Layer;
 use crate::schedule::layer::{
-    BackwardSlots, ForwardSlots, Phase, StepSizes, all_backward_bindings, all_forward_bindings, call_bindings, phases, step_index,
+    BackwardSlots, ChunkSizes, ForwardSlots, LayerSizes, Phase, all_backward_bindings, all_forward_bindings, call_bindings,
+    phases, step_index,
 };
 use crate::schedule::persistent::layout::Profile;
 
@@ -31,7 +32,7 @@ const FAST_QUADS: u32 = 128;
 
 /// What the device gives; nothing on a CPU adapter, which has kernels of its own.
 fn profile(layer: &Layer<'_>) -> Option<Profile> {
-    let device = layer.options.layout.device(DeviceProfile::new(layer.ctx, 1));
+    let device = layer.settings.layout.device(DeviceProfile::new(layer.ctx, 1));
     (device.vendor != Vendor::Software).then(|| Profile::from(device))
 }
 
@@ -64,27 +65,27 @@ impl AllSteps {
         (flops / step).clamp(1, u32::MAX.into()) as u32
     }
 
-    /// The dispatch of all chunks; the layer's sizes say how many steps there are and how many to a chunk.
-    pub fn forward(&self, layer: &Layer<'_>, s: &ForwardSlots) -> Result<Dispatch> {
-        let Layer { ctx, cell, sizes, .. } = *layer;
+    /// The dispatch of all chunks.
+    pub fn forward(&self, layer: &Layer<'_>, chunks: ChunkSizes, s: &ForwardSlots) -> Result<Dispatch> {
+        let Layer { ctx, cell, .. } = *layer;
         let Self { share, work } = self;
         let groups = share.groups(work);
         if let Some(call) = &s.call {
             let bindings = by_quads(share, call_bindings([s.params, s.output].map(|slot| slot.element)), s.params.element);
             let kernel = ctx.kernel(forward::of_call(cell, share, work, step_index(ctx), &bindings));
-            return Dispatch::new(ctx, kernel, &s.call_slots(call), sizes, groups);
+            return Dispatch::new(ctx, kernel, &s.call_slots(call), &forward::CallSizes::new(chunks, call), groups);
         }
         let bindings = by_quads(share, s.bindings(), s.params.element);
         let kernel = ctx.kernel(forward::resident(cell, share, work, step_index(ctx), &bindings));
-        Dispatch::new(ctx, kernel, &s.slots(), sizes, groups)
+        Dispatch::new(ctx, kernel, &s.slots(), &chunks, groups)
     }
 
     /// As [`forward`](AllSteps::forward).
-    pub fn backward(&self, layer: &Layer<'_>, s: &BackwardSlots) -> Result<Dispatch> {
-        let Layer { ctx, cell, sizes, .. } = *layer;
+    pub fn backward(&self, layer: &Layer<'_>, chunks: &ChunkSizes, s: &BackwardSlots) -> Result<Dispatch> {
+        let Layer { ctx, cell, .. } = *layer;
         let bindings = by_quads(&self.share, s.bindings(), s.params.element);
         let kernel = ctx.kernel(backward::resident(cell, &self.share, &self.work, step_index(ctx), &bindings));
-        Dispatch::new(ctx, kernel, &s.slots(), sizes, self.share.groups(&self.work))
+        Dispatch::new(ctx, kernel, &s.slots(), chunks, self.share.groups(&self.work))
     }
 }
 
@@ -138,7 +139,7 @@ fn samples() -> [(Profile, u32, u32); 5] {
 pub(super) fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for (i, (profile, hidden, batch)) in samples().into_iter().enumerate() {
-        let sizes = StepSizes { hidden, batch, directions: 1, ..Default::default() };
+        let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
         let element = Element::ALL[i % 3];
         let work = |backward| Work::new(cell, &sizes, backward);
         let of_phases =
@@ -183,7 +184,7 @@ mod tests {
     /// again is all that the loop loads of the weights; and nothing of a thread lies in an array that an index reaches.
     #[test]
     fn text_of_a_step() {
-        let sizes = StepSizes { hidden: 128, batch: 1, directions: 1, ..Default::default() };
+        let sizes = LayerSizes { hidden: 128, batch: 1, directions: 1, ..Default::default() };
         let (h200, bare) =
             (Profile::new(Vendor::Nvidia, 32, 1024, 48 << 10), Profile::new(Vendor::Other, 0, 256, WORKGROUP_BYTES));
         for (name, profile, barriers) in [("lstm", h200, 1), ("lstm", bare, 2), ("gru_reset_before", h200, 2)] {

@@ -5,7 +5,7 @@
 //! the weights as they are stored, by fours.
 
 use crate::cell::ShaderCell;
-use crate::schedule::layer::{Phase, StepSizes, phases};
+use crate::schedule::layer::{LayerSizes, Phase, phases};
 use crate::schedule::persistent::layout::Profile;
 
 /// vec4f of weights that the text of a kernel spells out for one thread.
@@ -37,15 +37,15 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    pub fn new(cell: &ShaderCell, sizes: &StepSizes, backward: bool) -> Self {
-        let StepSizes { hidden, batch, directions, .. } = *sizes;
+    pub fn new(cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Self {
+        let LayerSizes { hidden, batch, directions, .. } = *sizes;
         let phases = phases(cell);
         let gates = [phases[0].count, phases.get(1).map_or(0, |phase| phase.count)];
         Self { hidden, batch, directions, gates, first: 0, all_gates: cell.gates.len() as u32, backward }
     }
 
     /// One phase alone.
-    pub fn of_phase(cell: &ShaderCell, sizes: &StepSizes, phase: Phase, backward: bool) -> Self {
+    pub fn of_phase(cell: &ShaderCell, sizes: &LayerSizes, phase: Phase, backward: bool) -> Self {
         Self { gates: [phase.count, 0], first: phase.first, ..Self::new(cell, sizes, backward) }
     }
 

@@ -26,8 +26,8 @@ fn all_work(hidden: u32, batch: u32) -> impl Iterator<Item = Work> {
     })
 }
 
-fn sizes(work: Work) -> StepSizes {
-    StepSizes { hidden: work.hidden, batch: work.batch, directions: work.directions, ..Default::default() }
+fn sizes(work: Work) -> LayerSizes {
+    LayerSizes { hidden: work.hidden, batch: work.batch, directions: work.directions, ..Default::default() }
 }
 
 /// Every H up to 300 and around what may matter beyond, each with every B.
