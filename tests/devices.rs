@@ -82,6 +82,7 @@ impl Work {
     /// The outcome of every kind of call, by name.
     fn calls(&mut self) -> Vec<(&'static str, Result<()>)> {
         let Self { ctx, rnn, params, session, trainer, input } = self;
+        let params = &*params;
         let seq = Sequence::new(SHAPE, input);
         let d_output = [0.5; 4 * 2 * 5];
         let d = OutputGradients { d_output: &d_output, d_final_state: None };
@@ -90,7 +91,7 @@ impl Work {
         let labels = [1; 8];
         vec![
             ("upload", ctx.upload("values", &[1.0f32]).map(drop)),
-            ("download", pollster::block_on(ctx.download([&*params])).map(drop)),
+            ("download", pollster::block_on(ctx.download([params])).map(drop)),
             ("wait", ctx.wait()),
             ("upload of parameters", rnn.upload(&host).map(drop)),
             ("write_params", rnn.write_params(params, &host)),

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use tidegate::import::{Family, Model, Reading, read_tensors};
-use tidegate_fuzz::{cells, check, whole_file_of_families};
+use tidegate_fuzz::{check, whole_file_of_families};
 
 const FAMILIES: [Family; 5] = [Family::CuDnn, Family::Haste, Family::Flax, Family::Mlx, Family::Equinox];
 
@@ -12,8 +12,8 @@ fuzz_target!(|input: &[u8]| {
     let tensors = read_tensors(&bytes);
     for family in std::iter::once(None).chain(FAMILIES.map(Some)) {
         for prefix in [None, Some("m."), Some("lstm/lstm_cell/")] {
-            for cell in cells() {
-                let reading = Reading::default().with_cell(cell.as_deref()).with_prefix(prefix).with_family(family);
+            for cell in [None, Some("gru_reset_before"), Some("rnn_relu")] {
+                let reading = Reading::default().with_cell(cell).with_prefix(prefix).with_family(family);
                 let Ok(model) = Model::read(&bytes, &reading) else { continue };
                 check(&model, &bytes);
                 // Nothing is lost and nothing made up: without a prefix the sum of all bits is that of the file.

@@ -1,6 +1,6 @@
 //! A safetensors file as the readers of networks see it: with the names that its metadata tie to others.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -27,7 +27,8 @@ pub(super) struct TensorFile<'data> {
 impl<'data> TensorFile<'data> {
     pub fn open(bytes: &'data [u8]) -> Result<Self> {
         let tensors = open_safetensors(bytes)?;
-        let mut metadata = safetensors_metadata(bytes)?;
+        // In the order of their names, so that of two errors it is always the same.
+        let mut metadata: BTreeMap<String, String> = safetensors_metadata(bytes)?.into_iter().collect();
         let layout = metadata.remove("layout");
         let is_there = |name: &str| tensors.tensor(name).is_ok();
         let mut tied = BTreeMap::new();
@@ -100,7 +101,7 @@ const LONGEST_CHAIN: usize = 64;
 
 /// The tensor of the file at the end of a chain of names that share, if it ends at one.
 fn last_of_chain<'m>(
-    metadata: &'m HashMap<String, String>,
+    metadata: &'m BTreeMap<String, String>,
     kept: &'m String,
     is_there: impl Fn(&str) -> bool,
 ) -> Option<&'m String> {

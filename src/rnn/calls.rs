@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use wgpu::{Buffer, CommandEncoder};
+use wgpu::{Buffer, BufferBinding, CommandEncoder};
 
 use crate::error::{Result, check_len};
 use crate::gpu::buffer::DeviceBuffer;
@@ -10,13 +10,30 @@ use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, Sequence};
 use crate::plan::allocation::{Fill, GradientBuffers, PlanBuffers};
-use crate::plan::{BackwardBuffers, ForwardBuffers, Plan};
+use crate::plan::{BackwardBuffers, ForwardBuffers, IntoBinding, Plan};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
 impl Rnn {
-    /// Runs host data through the network in inference mode, on buffers of its own.
-    pub async fn forward(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+    /// Runs host data through the network in inference mode, on buffers of its own. The parameters are a `&DeviceBuffer`, a `&wgpu::Buffer`
+    /// or a binding of a part of one, as wherever buffers are given:
+    ///
+    /// ```no_run
+    /// use tidegate::{Params, Result, Rnn, SeqShape, Sequence, wgpu};
+    ///
+    /// fn both(rnn: &Rnn, values: &Params, own: &wgpu::Buffer, input: &[f32]) -> Result<()> {
+    ///     let seq = Sequence::new(SeqShape::new(20, 2), input);
+    ///     rnn.forward_blocking(&rnn.upload(values)?, &seq)?;
+    ///     rnn.forward_blocking(own, &seq)?;
+    ///     rnn.forward_training_blocking(&rnn.upload(values)?, &seq)?;
+    ///     rnn.forward_training_blocking(own, &seq)?;
+    ///     rnn.session(&rnn.upload(values)?, seq.shape)?;
+    ///     rnn.session(own, seq.shape)?;
+    ///     rnn.write_params(&rnn.upload(values)?, values)?;
+    ///     rnn.write_params(own, values)
+    /// }
+    /// ```
+    pub async fn forward<'a>(&'a self, params: impl IntoBinding<'a>, seq: &Sequence<'_>) -> Result<Output> {
         self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Inference)?;
         let mut encoder = run.encoder();
@@ -28,12 +45,12 @@ impl Rnn {
 
     /// [`forward`](Rnn::forward) that waits.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn forward_blocking(&self, params: &Buffer, seq: &Sequence<'_>) -> Result<Output> {
+    pub fn forward_blocking<'a>(&'a self, params: impl IntoBinding<'a>, seq: &Sequence<'_>) -> Result<Output> {
         pollster::block_on(self.forward(params, seq))
     }
 
     /// Runs host data forward in training mode: the output is there for a loss, and [`TrainingRun::backward`] takes its gradient.
-    pub async fn forward_training<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
+    pub async fn forward_training<'a>(&'a self, params: impl IntoBinding<'a>, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
         self.measure_residency().await?;
         let run = HostRun::new(self, params, seq, Mode::Training)?;
         let mut encoder = run.encoder();
@@ -45,12 +62,17 @@ impl Rnn {
 
     /// [`forward_training`](Rnn::forward_training) that waits.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn forward_training_blocking<'a>(&'a self, params: &'a Buffer, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
+    pub fn forward_training_blocking<'a>(&'a self, params: impl IntoBinding<'a>, seq: &Sequence<'_>) -> Result<TrainingRun<'a>> {
         pollster::block_on(self.forward_training(params, seq))
     }
 
     /// Runs host data forward in training mode and the gradients of its output back.
-    pub async fn backward(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
+    pub async fn backward<'a>(
+        &'a self,
+        params: impl IntoBinding<'a>,
+        seq: &Sequence<'_>,
+        d: &OutputGradients<'_>,
+    ) -> Result<(Output, Gradients)> {
         let run = self.forward_training(params, seq).await?;
         let gradients = run.backward(d).await?;
         Ok((run.output, gradients))
@@ -58,7 +80,12 @@ impl Rnn {
 
     /// [`backward`](Rnn::backward) that waits.
     #[cfg(not(target_arch = "wasm32"))]
-    pub fn backward_blocking(&self, params: &Buffer, seq: &Sequence<'_>, d: &OutputGradients<'_>) -> Result<(Output, Gradients)> {
+    pub fn backward_blocking<'a>(
+        &'a self,
+        params: impl IntoBinding<'a>,
+        seq: &Sequence<'_>,
+        d: &OutputGradients<'_>,
+    ) -> Result<(Output, Gradients)> {
         pollster::block_on(self.backward(params, seq, d))
     }
 }
@@ -69,7 +96,7 @@ pub(crate) struct HostRun<'a> {
     rnn: &'a Rnn,
     ctx: &'a Context,
     plan: Plan,
-    params: &'a Buffer,
+    params: BufferBinding<'a>,
     input: DeviceBuffer,
     initial_state: Option<DeviceBuffer>,
     lengths: Option<DeviceBuffer>,
@@ -82,7 +109,7 @@ pub(crate) struct HostRun<'a> {
 }
 
 impl<'a> HostRun<'a> {
-    pub fn new(rnn: &'a Rnn, params: &'a Buffer, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
+    pub fn new(rnn: &'a Rnn, params: impl IntoBinding<'a>, seq: &Sequence<'_>, mode: Mode) -> Result<Self> {
         seq.validate(rnn.cell(), rnn.config())?;
         let ctx = rnn.context();
         let plan = rnn.plan(seq.shape, mode)?;
@@ -91,7 +118,7 @@ impl<'a> HostRun<'a> {
         Ok(Self {
             rnn,
             ctx,
-            params,
+            params: params.into_binding(),
             input: buffers.keep(rnn.upload_stored("input", seq.input))?,
             initial_state: seq.initial_state.map(|s| buffers.keep(ctx.upload("initial_state", s))).transpose()?,
             lengths: seq.lengths.map(|l| words("lengths", l)).transpose()?,
@@ -125,7 +152,7 @@ impl<'a> HostRun<'a> {
             reset: self.reset.as_deref().map(Buffer::as_entire_buffer_binding),
             hold: self.hold.as_deref().map(Buffer::as_entire_buffer_binding),
             dropout_state: Some(self.dropout_state.as_entire_buffer_binding()),
-            ..self.buffers.forward(self.params, &self.input)
+            ..self.buffers.forward(self.params.clone(), &self.input)
         }
     }
 

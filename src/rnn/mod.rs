@@ -4,9 +4,10 @@ pub(crate) mod calls;
 pub(crate) mod session;
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
-use wgpu::{Buffer, BufferUsages};
+use wgpu::{BufferBinding, BufferUsages};
 
 use crate::cell::{Cell, CellSpec, ShaderCell};
 use crate::error::{Error, Result};
@@ -18,7 +19,7 @@ use crate::import::Model;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape, state_widths};
-use crate::plan::Plan;
+use crate::plan::{IntoBinding, Plan};
 use crate::product::{Tile, Tiles};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::Candidate;
@@ -276,15 +277,17 @@ impl Rnn {
 
     /// Overwrites uploaded parameters, for the next submit. A [`TrainingRun`](crate::TrainingRun) that is still to go backward would then mix old
     /// activations with new weights.
-    pub fn write_params(&self, buffer: &Buffer, params: &Params) -> Result<()> {
+    pub fn write_params<'a>(&self, buffer: impl IntoBinding<'a>, params: &Params) -> Result<()> {
         self.check_layout(params)?;
+        let BufferBinding { buffer, offset, size } = buffer.into_binding();
         let needed = self.dtype().size_of(params.values().len() as u64);
-        if buffer.size() < needed {
-            return Err(Error::BufferSize { name: "params", needed, actual: buffer.size() });
+        let actual = size.map_or_else(|| buffer.size().saturating_sub(offset), NonZeroU64::get);
+        if actual < needed {
+            return Err(Error::BufferSize { name: "params", needed, actual });
         }
         if !buffer.usage().contains(BufferUsages::COPY_DST) {
             return Err(Error::BufferUsage { name: "params", needed: BufferUsages::COPY_DST, actual: buffer.usage() });
         }
-        self.ctx.write(buffer, 0, &self.dtype().encode(params.values()))
+        self.ctx.write(buffer, offset, &self.dtype().encode(params.values()))
     }
 }

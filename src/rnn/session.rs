@@ -12,7 +12,7 @@ use crate::gpu::dtype::Dtype;
 use crate::network::config::Direction;
 use crate::network::sequence::{Mode, SeqShape};
 use crate::plan::allocation::Allocator;
-use crate::plan::{Forward, ForwardBuffers};
+use crate::plan::{Forward, ForwardBuffers, IntoBinding};
 use crate::rnn::Rnn;
 use crate::schedule::Strategy;
 
@@ -53,13 +53,13 @@ impl fmt::Debug for Session {
 
 impl Rnn {
     /// A stream of `shape.batch_size` rows that advances by `shape.seq_len` steps a call, from a zero state.
-    pub fn session(&self, params: &Buffer, shape: SeqShape) -> Result<Session> {
+    pub fn session<'a>(&self, params: impl IntoBinding<'a>, shape: SeqShape) -> Result<Session> {
         Session::new(self, params, shape)
     }
 }
 
 impl Session {
-    fn new(rnn: &Rnn, params: &Buffer, shape: SeqShape) -> Result<Self> {
+    fn new<'a>(rnn: &Rnn, params: impl IntoBinding<'a>, shape: SeqShape) -> Result<Self> {
         if rnn.config().direction != Direction::Forward {
             return Err(Error::Config(
                 "a reverse or bidirectional network cannot be stepped: the reverse direction starts at the end".into(),
@@ -77,12 +77,8 @@ impl Session {
         let ones = ctx.upload("tidegate session ones", &vec![1u32; shape.batch_size])?;
         let staged = sizes.output + status.as_deref().map_or(0, Buffer::size);
         let staging = ctx.create_buffer("tidegate session staging", staged, BufferUsages::MAP_READ | BufferUsages::COPY_DST)?;
-        let mut buffers = ForwardBuffers::new(
-            params.as_entire_buffer_binding(),
-            input.as_entire_buffer_binding(),
-            output.as_entire_buffer_binding(),
-            workspace.as_entire_buffer_binding(),
-        );
+        let params = params.into_binding();
+        let mut buffers = ForwardBuffers::new(params, &input, &output, &workspace);
         buffers.initial_state = Some(state.as_entire_buffer_binding());
         buffers.final_state = Some(next_state.as_ref().unwrap_or(&state).as_entire_buffer_binding());
         buffers.reset = Some(reset_mask.as_entire_buffer_binding());

@@ -238,7 +238,7 @@ impl Trainer {
     ///
     /// A loss that is NaN or infinite is given as it is; where the loss is finite and the norm of the gradients is not, the norm stands
     /// in its place. Such a step changed nothing, [`skipped`](Trainer::skipped) counts them, and with [`NonFinite::Error`] the first
-    /// is the error of this call, which drops the losses.
+    /// is the error of this call, which drops the losses; one that the log has no more is an error too.
     pub async fn losses(&mut self) -> Result<Vec<f32>> {
         let buffers = &self.buffers;
         let log_bytes = buffers.log.size();
@@ -257,19 +257,29 @@ impl Trainer {
         let first = self.step - self.unread as u64;
         let losses: Vec<f32> = (first..self.step).map(|step| log[2 * (step % self.config.log_len as u64) as usize]).collect();
         self.unread = 0;
+        let before = self.skipped;
         if let &[skipped, _, scale, _] = &status[(buffers.status.size() / 4) as usize..] {
             (self.skipped, self.loss_scale) = (skipped.to_bits().into(), scale);
         }
-        self.check_finite(first, losses)
+        if self.config.non_finite == NonFinite::Error {
+            self.check_finite(first, &losses, self.skipped - before)?;
+        }
+        Ok(losses)
     }
 
-    fn check_finite(&self, first: u64, losses: Vec<f32>) -> Result<Vec<f32>> {
-        let bad = losses.iter().position(|loss| !loss.is_finite()).filter(|_| self.config.non_finite == NonFinite::Error);
-        bad.map_or(Ok(()), |at| {
-            let (name, value) = (format!("loss or norm of step {}", first + at as u64), losses[at].into());
-            Err(Error::NonFinite { name, value, todo: "the weights are as they were before it" })
-        })?;
-        Ok(losses)
+    /// `skipped` steps were, since the last time.
+    fn check_finite(&self, first: u64, losses: &[f32], skipped: u64) -> Result<()> {
+        let todo = "the weights are as they were before it; look at its batch, or lower the learning rate";
+        if let Some(at) = losses.iter().position(|loss| !loss.is_finite()) {
+            let name = format!("loss or norm of step {}", first + at as u64);
+            return Err(Error::NonFinite { name, value: losses[at].into(), todo });
+        }
+        // What a loss scale skips is no error, and its entry is finite.
+        if skipped > 0 && self.loss_scale().is_none() {
+            let name = format!("loss or norm of a step before {first}, where the log of {} begins", self.config.log_len);
+            return Err(Error::NonFinite { name, value: f64::NAN, todo });
+        }
+        Ok(())
     }
 
     /// [`losses`](Trainer::losses) that waits.

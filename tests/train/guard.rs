@@ -115,6 +115,26 @@ fn an_error_names_the_first_bad_step() {
     assert!(trainer.losses_blocking().unwrap()[0].is_finite());
 }
 
+/// Losses are read so seldom that the log has the bad step no more.
+#[test]
+fn a_bad_step_that_left_the_log_is_an_error() {
+    let ctx = common::context();
+    let config = config().with_non_finite(NonFinite::Error).with_log_len(2);
+    let mut trainer = trainer(&ctx, &config, Optimizer::adam());
+    for at in 0..4 {
+        let mut data = data(at);
+        if at == 1 {
+            spoil(&mut data, 0);
+        }
+        step(&mut trainer, &data);
+    }
+    let error = trainer.losses_blocking().unwrap_err().to_string();
+    assert!(error.contains("a step before 2, where the log of 2 begins"), "{error}");
+    // It is told once.
+    step(&mut trainer, &data(9));
+    assert_eq!(trainer.losses_blocking().unwrap().len(), 1);
+}
+
 /// Adam divides a rate by what is far below 1 at first: infinite, it would make NaN of every weight.
 #[test]
 fn a_rate_that_overflows_is_refused() {
