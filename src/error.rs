@@ -42,7 +42,8 @@ pub enum Error {
     UnusedTensor { name: String },
     /// A tensor beside the one network of a file that should hold nothing else.
     #[error(
-        "unused tensor `{name}`: the file holds a network behind `{prefix}` and more; read with that prefix, it is read alone"
+        "unused tensor `{name}`: the file holds a network behind `{prefix}` and more; `Reading::with_prefix`, or the command's `--prefix`, \
+         reads that one alone"
     )]
     OutsideNetwork { name: String, prefix: String },
     /// A tensor of a type that is not read here.

@@ -70,13 +70,14 @@ impl Context {
 
     /// Reads whole f32 buffers back, all in one submit. Of f16 it gives the words, for [`Dtype::decode`](crate::Dtype::decode).
     pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
-        for source in sources {
+        for (i, source) in sources.into_iter().enumerate() {
+            let name = SOURCES.get(i).copied().unwrap_or("download");
             let (needed, actual) = (BufferUsages::COPY_SRC, source.usage());
             if !actual.contains(needed) {
-                return Err(Error::BufferUsage { name: "download", needed, actual });
+                return Err(Error::BufferUsage { name, needed, actual });
             }
-            check_words("download", source.size())?;
-            self.check_own("download", source)?;
+            check_words(name, source.size())?;
+            self.check_own(name, source)?;
         }
         let mut encoder = self.encoder("tidegate download");
         let owned = OwnedBuffers::default();
@@ -163,6 +164,9 @@ impl Context {
         Ok(())
     }
 }
+
+/// What an error calls the buffers of a download, by their place among its arguments: wgpu tells no label.
+const SOURCES: [&str; 4] = ["download[0]", "download[1]", "download[2]", "download[3]"];
 
 /// wgpu copies whole 4-byte words.
 fn check_words(name: &str, bytes: u64) -> Result<()> {

@@ -197,7 +197,9 @@ fn shorter(mode: Mode, seq_len: usize, needed: u64, actual: u64) -> String {
     let longest = (seq_len as u128 * u128::from(actual) / u128::from(needed)) as u64;
     match (mode, longest) {
         (_, 0) => FEWER_ROWS.into(),
-        (Mode::Training, longest) => format!("; at this B up to {longest} steps fit: train on chunks (truncated BPTT)"),
+        (Mode::Training, longest) => format!(
+            "; at this B up to {longest} steps fit: train on chunks (truncated BPTT; a `Trainer` by `TrainConfig::with_carry_state`)"
+        ),
         (Mode::Inference, longest) => {
             format!("; at this B up to {longest} steps fit: go on in chunks, each from the state where the last ended")
         }

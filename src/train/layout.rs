@@ -35,6 +35,7 @@ impl Layout {
     pub fn new(rnn: &Rnn, config: &TrainConfig) -> Result<Self> {
         let alignment = rnn.context().limits().min_storage_buffer_offset_alignment as usize / 4;
         let (network, rnn_layout) = (rnn.config(), rnn.param_layout());
+        elements(&[("out_features", config.out_features)])?;
         let mut specs = Vec::new();
         let mut end = 0;
         let mut embedding = None;

@@ -235,6 +235,11 @@ impl Update {
     /// Binds it. A moment that the optimizer does not keep may be absent, and is not looked at.
     pub fn bind(&self, buffers: &UpdateBuffers<'_>) -> Result<Pass> {
         let sizes = self.sizes();
+        let reason = match self.optimizer {
+            Optimizer::Sgd { .. } => "SGD with a momentum keeps its `momentum_buffer` in it",
+            Optimizer::Adam { .. } => "Adam keeps `exp_avg` in the first moment, `exp_avg_sq` in the second",
+            Optimizer::AdamW { .. } => "AdamW keeps `exp_avg` in the first moment, `exp_avg_sq` in the second",
+        };
         let mut uses = vec![
             writes(Role::Params, &buffers.params, sizes.params),
             reads(Role::DParams, &buffers.d_params, sizes.params),
@@ -246,6 +251,9 @@ impl Update {
         if sizes.second_moment > 0 {
             uses.push(writes(Role::SecondMoment, buffers.second_moment.as_ref(), sizes.second_moment));
         }
-        Pass::bind(&self.ctx, "tidegate update", &self.program()?, &uses)
+        Pass::bind(&self.ctx, "tidegate update", &self.program()?, &uses).map_err(|error| match error {
+            Error::BufferMissing { name, .. } => Error::BufferMissing { name, reason },
+            error => error,
+        })
     }
 }

@@ -44,7 +44,7 @@ pub(in crate::import) fn read(file: &TensorFile<'_>, family: Family, reading: &R
         }
         (count, _) => {
             return Err(Error::Config(format!(
-                "{count} networks in one file, behind {}: read one by its prefix",
+                "{count} networks in one file, behind {}: read one by its prefix (`Reading::with_prefix`, `--prefix`)",
                 quoted(&prefixes)
             )));
         }

@@ -84,7 +84,9 @@ impl Model {
             (Some(prefix), None) => prefix,
             _ => {
                 let (count, all) = (prefixes.len(), quoted(&prefixes));
-                return Err(Error::Config(format!("{count} networks in one file, behind {all}: read one by its prefix")));
+                return Err(Error::Config(format!(
+                    "{count} networks in one file, behind {all}: read one by its prefix (`Reading::with_prefix`, `--prefix`)"
+                )));
             }
         };
         let module = Module::at(file, prefix)?;
@@ -156,10 +158,12 @@ impl<'a, 'data> Module<'a, 'data> {
         let [has_layers, has_cell] = FIRST.map(|first| names.contains(first));
         if !has_layers && !has_cell {
             let known = prefixes(file);
+            let has_no_prefix = known.len() == 1 && known.contains("");
             return Err(if known.is_empty() {
                 file.find(&format!("{prefix}{}", FIRST[0])).err().unwrap_or_else(|| unreachable!("it is no name of the file"))
             } else {
-                Error::UnknownName { kind: "prefix of a network", name: prefix.into(), known: quoted(&known) }
+                let known = if has_no_prefix { "none, the file's names have no prefix".into() } else { quoted(&known) };
+                Error::UnknownName { kind: "prefix of a network", name: prefix.into(), known }
             });
         }
         Ok(Self { file, prefix, names, is_cell: !has_layers })
