@@ -215,7 +215,7 @@ fn data_that_are_not_whole_are_named() {
     let classes = r#"classes ["a", "b"] to train on, ["b", "a"] to test with"#;
     assert_eq!(message(), format!("{}: {classes}", folder.0.display()));
     fs::write(&test, "{}").unwrap();
-    assert!(message().starts_with(&format!("{}: not a valid safetensors file", test.display())), "{}", message());
+    assert!(message().starts_with(&format!("{}: not a safetensors file but a JSON file", test.display())), "{}", message());
 }
 
 #[test]
