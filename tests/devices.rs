@@ -91,7 +91,7 @@ impl Work {
         let labels = [1; 8];
         vec![
             ("upload", ctx.upload("values", &[1.0f32]).map(drop)),
-            ("download", pollster::block_on(ctx.download([params])).map(drop)),
+            ("download[0]", pollster::block_on(ctx.download([params])).map(drop)),
             ("wait", ctx.wait()),
             ("upload of parameters", rnn.upload(&host).map(drop)),
             ("write_params", rnn.write_params(params, &host)),
@@ -377,8 +377,8 @@ fn a_buffer_of_another_device_is_refused_by_both_names() {
         for (name, result) in [
             ("params", rnn.forward_blocking(&params, &seq).map(drop)),
             ("params", rnn.session(&params, SHAPE).map(drop)),
-            ("download", pollster::block_on(ours.ctx.download([&params])).map(drop)),
-            ("download", pollster::block_on(ours.ctx.download([session.state()])).map(drop)),
+            ("download[0]", pollster::block_on(ours.ctx.download([&params])).map(drop)),
+            ("download[0]", pollster::block_on(ours.ctx.download([session.state()])).map(drop)),
             ("to write to", rnn.write_params(&params, &Params::uniform(rnn.param_layout(), 2))),
             ("input", plan.bind_forward(&buffers).map(drop)),
         ] {
