@@ -150,26 +150,36 @@ fn clear_source() -> KernelSource {
     KernelSource::new(shader!("prologue/clear_exchange"), &[], &bindings, StepIndex::None, ClearSizes::WGSL)
 }
 
-/// The dispatch that prepares a chunk. `d_state_at` is where backward's running gradients lie in the state, 0 forward, and
-/// `snapshot` where the repair finds what it starts from.
+/// What a chunk of a layer finds done, on that room of the workspace; `repair` is the grid of its repair.
+fn preparation(sizes: &LayerSizes, exchange: Slot, behind_state: u64, [_, y, z]: [u32; 3]) -> Prepared {
+    let of_direction = sizes.batch * sizes.hidden;
+    Prepared {
+        exchange,
+        repair: [y, z],
+        snapshot: behind_state as u32,
+        layer_at: sizes.layer * of_direction,
+        layer_len: sizes.directions * of_direction,
+    }
+}
+
+/// The dispatch that does it. `d_state_at` is where backward's running gradients lie in the state, 0 forward.
 fn clear(
     ctx: &Context,
     cell: &ShaderCell,
     sizes: &LayerSizes,
-    [state, exchange]: [Slot; 2],
-    [d_state_at, snapshot]: [u32; 2],
-    repair: &Dispatch,
+    state: Slot,
+    d_state_at: u32,
+    prepared: &Prepared,
 ) -> Result<Dispatch> {
-    let layer_len = sizes.directions * sizes.batch * sizes.hidden;
-    let words = (exchange.size / 4) as u32;
+    let Prepared { exchange, repair: [repair_y, repair_z], snapshot, layer_at, layer_len } = *prepared;
     let sizes = ClearSizes {
-        words,
-        repair_y: repair.groups[1],
-        repair_z: repair.groups[2],
+        words: (exchange.size / 4) as u32,
+        repair_y,
+        repair_z,
         copies: cell.states.len() as u32 + u32::from(d_state_at == 0),
         layer_len,
         block: sizes.block,
-        state_at: d_state_at + sizes.layer * sizes.batch * sizes.hidden,
+        state_at: d_state_at + layer_at,
         snapshot,
     };
     let widest = u64::from(sizes.words.max(sizes.copies * layer_len));
@@ -214,11 +224,11 @@ fn forward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s:
     let exchange = Exchange::new(false, s.params.element);
     let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.window_len);
-    let (steps, snapshot) = (sizes.first + sizes.window_len, s.behind_state as u32);
-    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
+    let steps = sizes.first + sizes.window_len;
+    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot: s.behind_state as u32, ..Default::default() };
     let repair = resident::forward_dispatch(ctx, cell, chunks, s)?.indirect();
-    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [0, snapshot], &repair);
-    let clear = if s.prepared { None } else { Some(clear()?) };
+    let prepared = preparation(sizes, s.exchange, s.behind_state, repair.groups);
+    let clear = (!s.prepared).then(|| clear(ctx, cell, sizes, s.state, 0, &prepared)).transpose()?;
     let kernel = ctx.kernel(forward_source(&body, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let groups = [body.layout.groups(sizes.directions).into(), 1, 1];
@@ -244,13 +254,12 @@ fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s
     check(ctx)?;
     let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
     let layout = layout(device, r.layout, cell, sizes, true)?;
-    let steps = resident::backward_steps(sizes, s);
+    let steps = resident::backward_steps(sizes, s.d_initial_state != Slot::EMPTY);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
-    let snapshot = s.behind_state as u32;
-    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot, ..Default::default() };
+    let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot: s.behind_state as u32, ..Default::default() };
     let repair = resident::backward_dispatch(ctx, cell, chunks, s)?.indirect();
-    let clear = || clear(ctx, cell, sizes, [s.state, s.exchange], [sizes.d_state_at, snapshot], &repair);
-    let clear = if s.prepared { None } else { Some(clear()?) };
+    let prepared = preparation(sizes, s.exchange, s.behind_state, repair.groups);
+    let clear = (!s.prepared).then(|| clear(ctx, cell, sizes, s.state, sizes.d_state_at, &prepared)).transpose()?;
     let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
@@ -311,17 +320,10 @@ impl Schedule for Persistent {
     /// Where one chunk makes all steps.
     fn prepares(&self, layer: &Layer<'_>, backward: bool, room: Room) -> Option<Prepared> {
         let Layer { ctx, settings, cell, sizes, element } = *layer;
-        let steps = sizes.seq_len + u32::from(backward && room.d_initial_state);
-        let [_, y, z] = resident::groups(layer, backward);
+        let steps = if backward { resident::backward_steps(sizes, room.d_initial_state) } else { sizes.seq_len };
         let whole = chunk(ctx, *settings, cell, sizes, Exchange::new(backward, element)) >= steps;
-        let of_direction = sizes.batch * sizes.hidden;
-        whole.then_some(Prepared {
-            exchange: room.exchange,
-            repair: [y as u32, z as u32],
-            snapshot: room.behind_state as u32,
-            layer_at: sizes.layer * of_direction,
-            layer_len: sizes.directions * of_direction,
-        })
+        let repair = resident::groups(layer, backward).map(|groups| groups as u32);
+        whole.then(|| preparation(sizes, room.exchange, room.behind_state, repair))
     }
 
     fn forward(&self, layer: &Layer<'_>, slots: &ForwardSlots) -> Result<Vec<Segment>> {

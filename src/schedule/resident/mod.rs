@@ -125,8 +125,8 @@ fn backward_source(
 }
 
 /// One step more than the sequence has carries the gradient over the edge before the first.
-pub(super) fn backward_steps(sizes: &LayerSizes, s: &BackwardSlots) -> u32 {
-    sizes.seq_len + u32::from(s.d_initial_state != Slot::EMPTY)
+pub(super) fn backward_steps(sizes: &LayerSizes, d_initial_state: bool) -> u32 {
+    sizes.seq_len + u32::from(d_initial_state)
 }
 
 /// The dispatch of all chunks; `sizes` says how many steps there are and how many to a chunk.
@@ -141,7 +141,7 @@ pub(super) fn backward_dispatch(ctx: &Context, cell: &ShaderCell, sizes: ChunkSi
 fn backward(layer: &Layer<'_>, s: &BackwardSlots) -> Result<Vec<Segment>> {
     let Layer { ctx, cell, sizes, .. } = *layer;
     let flops = layer.settings.dispatch_flops;
-    let steps = backward_steps(sizes, s);
+    let steps = backward_steps(sizes, s.d_initial_state != Slot::EMPTY);
     let unrolled = AllSteps::new(layer, true);
     let chunk = match &unrolled {
         Some(unrolled) => unrolled.chunk(flops),
