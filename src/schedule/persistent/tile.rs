@@ -1,5 +1,7 @@
 //! What the threads of a workgroup share of a step's products: the part of a layout that is baked into a kernel.
 
+use super::matrices::{self, Matrices, SIZE};
+
 /// A workgroup's share of one product, forward or backward: sums over K for each of its units, of `rows` batch rows at a time.
 ///
 /// Threads are taken `lanes` at a time, a group: lane `thread % lanes` of group `thread / lanes`. A group makes
@@ -25,6 +27,9 @@ pub(crate) struct Tile {
     pub rolled: bool,
     /// Whether subgroups run one after another up to a barrier, see `DeviceProfile::in_turn`.
     pub in_turn: bool,
+    /// If not off, a group is a subgroup, `quads` counts matrices along its part of K, and it makes some of the matrices of gates and
+    /// units: see `matrices`.
+    pub matrices: Matrices,
 }
 
 impl Tile {
@@ -44,7 +49,7 @@ impl Tile {
 
     /// Length of a group's part of K.
     pub fn k_each(&self) -> u32 {
-        4 * self.lanes * self.quads
+        if self.matrices == Matrices::Off { 4 * self.lanes * self.quads } else { SIZE * self.quads }
     }
 
     /// Length of K, padded: what is staged for each row.
@@ -54,7 +59,7 @@ impl Tile {
 
     /// Whether sums meet in workgroup memory, which takes a second barrier.
     pub fn has_parts(&self) -> bool {
-        self.k_parts > 1 || !self.shuffles
+        self.k_parts > 1 || !self.shuffles || self.matrices != Matrices::Off
     }
 
     /// Sums that meet there for one result: one of each part of K, or of each thread along K.
@@ -70,6 +75,9 @@ impl Tile {
     /// What does not hold together, if anything.
     pub fn fault(&self) -> Option<&'static str> {
         let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
+        if self.matrices != Matrices::Off {
+            return matrices::fault(self);
+        }
         let faults = [
             (!lanes.is_power_of_two() || !rows.is_power_of_two(), "lanes and rows are powers of two"),
             (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
