@@ -44,6 +44,9 @@ pub struct Args {
     /// Keep the time of every run in the JSON file
     #[arg(long, requires = "json")]
     pub all_runs: bool,
+    /// Also time every dispatch of a run on the GPU, in a compute pass of its own, and list them below each row; the JSON file has them too
+    #[arg(long)]
+    pub profile: bool,
     /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
     #[arg(long)]
     pub no_peaks: bool,
