@@ -2,7 +2,7 @@
 
 use super::forced::Forced;
 use super::layout::{Layout, Profile, Work};
-use super::matrices::Matrices;
+use super::tile::Matrices;
 
 /// Layouts that a tuning tries at most.
 const MOST: usize = 6;

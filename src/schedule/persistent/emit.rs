@@ -16,8 +16,8 @@
 
 use std::fmt::Write;
 
-use super::matrices::{self, Matrices};
-use super::tile::Tile;
+use super::matrices;
+use super::tile::{Matrices, Tile};
 
 /// Words that a thread asks for before it looks at the first: its registers hold weights too, as f32 or, of matrices, as f16.
 const AT_ONCE: usize = 16;

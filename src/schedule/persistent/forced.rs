@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::layout::{Layout, Profile};
-use super::matrices::{Matrices, SIZE};
+use super::tile::{Matrices, SIZE};
 use crate::error::{Error, Limit, Result};
 use crate::gpu::profile::{DeviceProfile, Vendor};
 

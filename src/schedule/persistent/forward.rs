@@ -1,11 +1,13 @@
 //! The forward kernel of strategy persistent, written out for one layout and cell: see `emit` for how a step goes.
 
+mod exchange;
+
 use std::fmt::Write;
 
 use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
-use super::matrices::{Matrices, Product};
-use super::tile::Tile;
+use super::matrices::Product;
+use super::tile::{Matrices, Tile};
 use crate::cell::ShaderCell;
 use crate::schedule::layer::{Phase, phases};
 
@@ -378,33 +380,6 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         w.push_str("}\n");
     }
 
-    /// Numbers of a word of the exchange.
-    fn per_word(&self) -> u32 {
-        match (self.layout.vectors, self.halves) {
-            (true, _) => 4,
-            (false, true) => 2,
-            (false, false) => 1,
-        }
-    }
-
-    /// Words of a row of the exchange; by fours H is a multiple of four.
-    fn stride(&self) -> &'static str {
-        match self.per_word() {
-            4 => "(sizes.hidden / 4u)",
-            2 => "((sizes.hidden + 1u) / 2u)",
-            _ => "sizes.hidden",
-        }
-    }
-
-    /// `exchange` is [chunk, slots, D, B, words of H].
-    fn exchange_row(&self, step: &str, slot: u32, row: &str) -> String {
-        let slots = if self.cell.has_two_phases() { 2 } else { 1 };
-        format!(
-            "((({step} - start) * {slots}u + {slot}u) * sizes.directions * sizes.batch + direction * sizes.batch + {row}) * {}",
-            self.stride()
-        )
-    }
-
     /// The cell, where the sums are: gives `made{slot}`, what the others wait for.
     fn finish(&self, w: &mut String, phase: &Phase, slot: u32, names: &[String]) {
         let tile = self.tile();
@@ -489,38 +464,6 @@ if sizes.has_reserve == 1u {{"
             }
             w.push_str("}\n");
         }
-    }
-
-    /// What is exchanged goes first of all that is stored: the others wait for it.
-    fn publish(&self, w: &mut String, phase: &Phase, slot: u32) {
-        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
-        let _ = match self.per_word() {
-            4 => writeln!(w, "exchange[{at} + u{slot} / 4u][u{slot} % 4u] = encode(made{slot});"),
-            1 => writeln!(w, "atomicStore(&exchange[{at} + u{slot}], encode(made{slot}));"),
-            _ => Ok(()),
-        };
-    }
-
-    /// The same by pairs, which all lanes must reach.
-    fn publish_pair(&self, w: &mut String, phase: &Phase, slot: u32) {
-        let tile = self.tile();
-        let (rows, slots) = (tile.rows, self.slots());
-        let partner = if tile.has_parts() {
-            format!("subgroupShuffleXor(made{slot}, 1u)")
-        } else if rows < slots {
-            // The second of a pair has no word of its own.
-            if slot / rows % 2 == 1 {
-                return;
-            }
-            format!("made{}", slot + rows)
-        } else if slots > 1 {
-            format!("subgroupShuffleXor(made{slot}, {}u)", rows / slots)
-        } else {
-            format!("subgroupShuffleXor(made{slot}, {}u)", rows * self.place().span(self.values()))
-        };
-        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
-        let _ = writeln!(w, "let other{slot} = {partner};\nif on{slot} & (u{slot} % 2u == 0u) {{");
-        let _ = writeln!(w, "atomicStore(&exchange[{at} + u{slot} / 2u], encode_halves(vec2f(made{slot}, other{slot})));\n}}");
     }
 }
 

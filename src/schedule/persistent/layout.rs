@@ -6,8 +6,8 @@
 
 mod by_matrices;
 
-use super::matrices::{self, Matrices};
-use super::tile::Tile;
+use super::matrices;
+use super::tile::{Matrices, Tile};
 use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// Most rows staged at a time.

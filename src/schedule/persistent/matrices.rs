@@ -6,39 +6,13 @@
 
 use std::fmt::Write;
 
-use super::tile::Tile;
+use super::tile::{Matrices, SIZE, Tile};
 
-/// Rows and columns of a matrix.
-pub(super) const SIZE: u32 = 16;
 /// Numbers between the rows of `staged` and of `sums` beyond what they hold, so that rows do not begin at the same bank.
 const STAGED_PADDING: u32 = 8;
 const SUMS_PADDING: u32 = 4;
 /// Sums of one matrix that do not wait for each other.
 const CHAINS: u32 = 2;
-
-/// Whether products of f16 go by cooperative matrices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub(crate) enum Matrices {
-    #[default]
-    Off,
-    /// By the device's.
-    On,
-    /// By its threads, from the same workgroup memory: for tests where there are no such matrices.
-    Emulated,
-}
-
-impl Matrices {
-    const ALL: [(&str, Self); 3] = [("off", Self::Off), ("on", Self::On), ("emulated", Self::Emulated)];
-    pub const NAMES: &str = "off, on, emulated";
-
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|found| found.1)
-    }
-
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(_, it)| *it == self).map_or("off", |(name, _)| name)
-    }
-}
 
 /// Matrices along M of a workgroup whose units have so many gates, padded so that all its subgroups have as many.
 fn tiles_m(tile: &Tile, gates: u32) -> u32 {
@@ -78,19 +52,6 @@ fn sums(tile: &Tile, gates: u32) -> u32 {
 /// Bytes of workgroup memory.
 pub(super) fn bytes(tile: &Tile, gates: u32) -> u64 {
     4 * u64::from(staged(tile, gates) + sums(tile, gates)) + 64
-}
-
-/// What does not hold together, if anything.
-pub(super) fn fault(tile: &Tile) -> Option<&'static str> {
-    let Tile { threads, lanes, k_parts, units, rows, quads, .. } = *tile;
-    let faults = [
-        (lanes != 32 && tile.matrices == Matrices::On, "cooperative matrices are for subgroups of 32"),
-        (rows != SIZE, "cooperative matrices take 16 rows at a time"),
-        (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
-        (!units.is_multiple_of(2), "two units go to a word of the exchange"),
-        (!threads.is_multiple_of(lanes) || !tile.groups().is_multiple_of(k_parts.max(1)), "subgroups share K evenly"),
-    ];
-    faults.into_iter().find(|fault| fault.0).map(|fault| fault.1)
 }
 
 /// The text of one workgroup's product.

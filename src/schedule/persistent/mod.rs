@@ -16,7 +16,7 @@ pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
 pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
-use matrices::Matrices;
+use tile::Matrices;
 use unroll::Counts;
 
 use crate::cell::ShaderCell;
@@ -93,7 +93,7 @@ fn chunk(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, exch
 /// minutes.
 fn device(ctx: &Context, settings: Settings) -> DeviceProfile {
     let device = settings.layout.device(DeviceProfile::new(ctx, settings.workgroups));
-    let asked = settings.tiles.cooperative == Some(matrices::SIZE);
+    let asked = settings.tiles.cooperative == Some(tile::SIZE);
     DeviceProfile { matrices: asked && device.vendor == Vendor::Nvidia, ..device }
 }
 

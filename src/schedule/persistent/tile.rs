@@ -1,6 +1,31 @@
 //! What the threads of a workgroup share of a step's products: the part of a layout that is baked into a kernel.
 
-use super::matrices::{self, Matrices, SIZE};
+/// Rows and columns of a cooperative matrix.
+pub(super) const SIZE: u32 = 16;
+
+/// Whether products of f16 go by cooperative matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Matrices {
+    #[default]
+    Off,
+    /// By the device's.
+    On,
+    /// By its threads, from the same workgroup memory: for tests where there are no such matrices.
+    Emulated,
+}
+
+impl Matrices {
+    const ALL: [(&str, Self); 3] = [("off", Self::Off), ("on", Self::On), ("emulated", Self::Emulated)];
+    pub const NAMES: &str = "off, on, emulated";
+
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|found| found.1)
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, it)| *it == self).map_or("off", |(name, _)| name)
+    }
+}
 
 /// A workgroup's share of one product, forward or backward: sums over K for each of its units, of `rows` batch rows at a time.
 ///
@@ -76,7 +101,7 @@ impl Tile {
     pub fn fault(&self) -> Option<&'static str> {
         let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
         if self.matrices != Matrices::Off {
-            return matrices::fault(self);
+            return self.fault_of_matrices();
         }
         let faults = [
             (!lanes.is_power_of_two() || !rows.is_power_of_two(), "lanes and rows are powers of two"),
@@ -84,6 +109,18 @@ impl Tile {
             (!threads.is_multiple_of(lanes) || !self.groups().is_multiple_of(k_parts.max(1)), "groups share K evenly"),
             (!units.is_multiple_of(self.unit_parts().max(1)), "groups share units evenly"),
             (!self.units_each().is_power_of_two(), "units of a group are a power of two, as sums are halved"),
+        ];
+        faults.into_iter().find(|fault| fault.0).map(|fault| fault.1)
+    }
+
+    fn fault_of_matrices(&self) -> Option<&'static str> {
+        let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
+        let faults = [
+            (lanes != 32 && self.matrices == Matrices::On, "cooperative matrices are for subgroups of 32"),
+            (rows != SIZE, "cooperative matrices take 16 rows at a time"),
+            (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
+            (!units.is_multiple_of(2), "two units go to a word of the exchange"),
+            (!threads.is_multiple_of(lanes) || !self.groups().is_multiple_of(k_parts.max(1)), "subgroups share K evenly"),
         ];
         faults.into_iter().find(|fault| fault.0).map(|fault| fault.1)
     }

@@ -1,6 +1,6 @@
 //! The layout of a recurrence in f16 whose products go by cooperative matrices.
 
-use super::super::matrices::{Matrices, SIZE};
+use super::super::tile::{Matrices, SIZE};
 use super::{Layout, Part, Profile, Work};
 
 /// Below these an H200 is as fast without: a step of 16 rows costs what it costs, however few there are.
