@@ -93,6 +93,7 @@ impl Verifier {
             initial_state,
             tile: self.products.tile,
             cooperative: self.products.cooperative,
+            layout: self.products.layout.map(String::from),
             dtype: workload.dtype,
             ragged: false,
             resets: false,
