@@ -59,8 +59,8 @@ pub struct Args {
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
-    /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
-    /// adapter has them. wgpu calls that experimental; an H200 alone has run it
+    /// Products of f16 by cooperative matrices, strategy persistent's steps forward among them, but not single steps of few rows; where
+    /// the adapter has them. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,
     /// Also write the results as JSON, anew after every workload
