@@ -105,13 +105,13 @@ fn cooperative_matrices_give_right_numbers() {
     };
     for (name, hidden, batch, layout) in [
         ("lstm", 512, 16, ""),
-        ("lstm", 512, 16, " units=8 along=4"),
-        ("lstm", 600, 9, ""),
+        ("lstm", 512, 16, " units=16 along=2"),
+        ("lstm", 520, 9, ""),
         ("lstm", 1024, 40, ""),
         ("gru", 520, 18, ""),
         ("rnn_tanh", 700, 33, ""),
     ] {
-        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 600);
+        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 520);
         let case = Case { layout: Some(format!("matrices=on{layout}")), cooperative: true, ..Case::new(config, 6, batch) };
         run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { dtype: Dtype::F16, ..case });
     }

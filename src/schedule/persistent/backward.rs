@@ -8,8 +8,9 @@
 
 use std::fmt::Write;
 
-use super::emit::{self, Staging};
+use super::emit;
 use super::layout::Layout;
+use super::staging::Staging;
 use super::tile::Tile;
 
 /// How the shader sends a gate's gradient, and how it does where the exchange goes by fours.
@@ -68,6 +69,9 @@ var gave_up = false;"
         for phase in self.phases() {
             self.weights(w, phase);
         }
+        if self.asks_ahead() {
+            self.staging(0).declare_ahead(w);
+        }
         w.push_str(
             "let start = step_index.value * sizes.chunk;
 let end = min(sizes.steps, start + sizes.chunk);
@@ -111,6 +115,9 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         );
         self.stage(w, phase, number);
         w.push_str("workgroupBarrier();\n");
+        if self.asks_ahead() {
+            self.ask_ahead(w);
+        }
         let first = format!("({} + lane * 4u) / 4u", k_part(tile));
         let name = format!("w{phase}_");
         emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
@@ -130,10 +137,9 @@ if finishes {{ x = before(step, direction, b, unit); }}",
     /// Phase 2 takes what phase 1 of the same step made, the others what the step before did; the first step of a chunk has it
     /// from the dispatch before.
     fn stage(self, w: &mut String, phase: usize, number: u32) {
-        let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
-        let per_word = if self.layout.vectors { 4 } else { 1 };
-        let staging = Staging { tile, prefix: "s", start: "0u", per_word };
-        let of_word = if self.layout.vectors { " / 4u" } else { "" };
+        let part = self.layout.phases[phase];
+        let staging = self.staging(phase);
+        let of_word = self.of_word();
         let valid = |row: &str, k: &str| format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates);
         let from = |step: &str| {
             format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden){of_word};\n", part.first)
@@ -141,7 +147,7 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
         if number == 2 {
             w.push_str(&from("step"));
-            staging.wait(w, at, valid, None);
+            staging.wait(w, at, valid, None, false);
             return;
         }
         w.push_str("if step == start {\n");
@@ -150,8 +156,38 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         staging.take(w, value, |row, k| format!("(step > 0u) & {}", valid(row, k)), None);
         w.push_str("} else {\n");
         w.push_str(&from("step - 1u"));
-        staging.wait(w, at, valid, None);
+        staging.wait(w, at, valid, None, self.asks_ahead());
         w.push_str("}\n");
+    }
+
+    fn staging(self, phase: usize) -> Staging<'static> {
+        let per_word = if self.layout.vectors { 4 } else { 1 };
+        Staging { tile: self.layout.tile(phase, self.in_turn), prefix: "s", start: "0u", per_word }
+    }
+
+    fn of_word(self) -> &'static str {
+        if self.layout.vectors { " / 4u" } else { "" }
+    }
+
+    /// As forward: where a step has several turns, and one phase.
+    fn asks_ahead(self) -> bool {
+        let Layout { team_rows, rows, phases, .. } = *self.layout;
+        team_rows > rows && phases[1].gates == 0 && self.staging(0).can_ask_ahead()
+    }
+
+    fn ask_ahead(self, w: &mut String) {
+        let (rows, of_word) = (self.layout.rows, self.of_word());
+        let _ = writeln!(
+            w,
+            "let wraps = row0 + {rows}u >= row_end;
+let next_row = select(row0 + {rows}u, row_start, wraps);
+let next_step = select(step, step + 1u, wraps);
+let asks = (next_step > start) & (next_step < end);
+let next_from = exchange_index(next_step - 1u, direction, next_row, 0u){of_word};"
+        );
+        let valid = |row: &str, k: &str| format!("asks & (next_row + {row} < row_end) & ({k} < GATES * sizes.hidden)");
+        let at = |row: &str, k: &str| format!("next_from + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
+        self.staging(0).ask_ahead(w, at, valid);
     }
 }
 

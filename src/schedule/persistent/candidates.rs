@@ -16,8 +16,8 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
     let mut found = vec![(workgroups, Forced::default())];
     // What is missing is said by whoever plans with it.
     let Some(formula) = of(workgroups) else { return found };
-    if formula.iter().any(|layout| layout.matrices == Matrices::On) {
-        found.extend(Forced::around_matrices().map(|forced| (workgroups, forced)));
+    if let Some(layout) = formula.iter().find(|layout| layout.matrices == Matrices::On) {
+        found.extend(Forced::around_matrices(layout, workgroups, works[0]).into_iter().map(|forced| (workgroups, forced)));
         return found;
     }
     if by_fours {
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(most, MOST);
     }
 
-    /// By matrices, by half of their units, and without them.
+    /// By matrices, by twice and by half of their units, and without them.
     #[test]
     fn matrices_have_their_own() {
         let [h200, ..] = DeviceProfile::samples();
@@ -111,7 +111,7 @@ mod tests {
             (layout.matrices, layout.units, layout.along)
         };
         let units: Vec<_> = found.iter().map(units).collect();
-        assert_eq!(units, [(Matrices::On, 16, 2), (Matrices::On, 8, 4), (Matrices::Off, 16, 2)]);
+        assert_eq!(units, [(Matrices::On, 8, 4), (Matrices::On, 16, 2), (Matrices::On, 4, 8), (Matrices::Off, 16, 2)]);
     }
 
     /// The layout of an LSTM of 128 takes 4 of 132 workgroups: fewer of them change nothing.

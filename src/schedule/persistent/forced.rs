@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::{Layout, Profile};
+use super::layout::{Layout, Profile, Work};
 use super::tile::{Matrices, SIZE};
 use crate::error::{Error, Limit, Result};
 use crate::gpu::profile::{DeviceProfile, Vendor};
@@ -141,11 +141,19 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside the formula's layout by matrices: half the units, with K in twice the parts, and no matrices.
-    pub(super) fn around_matrices() -> [Self; 2] {
-        let mut half = Self::default();
-        half.directions[0] = Numbers { units: SIZE / 2, along: 4, ..Numbers::default() };
-        [half, Self { matrices: Some(Matrices::Off), ..Self::default() }]
+    /// What a tuning tries beside a layout by matrices: twice the units, with K in half the parts, the other way round, and no matrices.
+    pub(super) fn around_matrices(layout: &Layout, workgroups: u32, work: Work) -> Vec<Self> {
+        let share = (workgroups / work.directions).max(1);
+        let Layout { units, along, .. } = *layout;
+        let with = |(units, along): (u32, u32)| {
+            let members = work.hidden.div_ceil(units);
+            let mut forced = Self::default();
+            let teams = (share / members).clamp(1, work.batch.div_ceil(SIZE));
+            forced.directions[0] = Numbers { units, along, teams, ..Numbers::default() };
+            (members <= share).then_some(forced)
+        };
+        let others = [(2 * units, along.div_ceil(2)), ((units / 2).next_multiple_of(2), 2 * along)];
+        others.into_iter().filter_map(with).chain([Self { matrices: Some(Matrices::Off), ..Self::default() }]).collect()
     }
 
     pub(super) fn profile(self, device: DeviceProfile) -> Profile {

@@ -4,7 +4,7 @@ mod exchange;
 
 use std::fmt::Write;
 
-use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
+use super::emit::{self, Place, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
 use super::matrices::Product;
 use super::tile::{Matrices, Tile};
@@ -165,6 +165,9 @@ let end = min(sizes.steps, start + sizes.chunk);
             }
         }
         w.push_str("var gave_up = false;\n");
+        if self.asks_ahead() {
+            self.staging().declare_ahead(w);
+        }
         if tile.stages() > 1 {
             w.push_str("var parity = 0u;\n");
         }
@@ -311,6 +314,9 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let _ = writeln!(w, "let stage = {at};");
         self.stage(w, phase);
         w.push_str("workgroupBarrier();\n");
+        if self.asks_ahead() {
+            self.ask_ahead(w);
+        }
         let names = self.multiply(w, phase);
         if tile.has_parts() {
             w.push_str("workgroupBarrier();\n");
@@ -354,16 +360,12 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
     /// h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
     /// `state` before the chunk.
     fn stage(&self, w: &mut String, phase: &Phase) {
-        let tile = self.tile();
-        let per_word = self.per_word();
-        let staging = Staging { tile, prefix: "p", start: "stage", per_word };
+        let staging = self.staging();
         let valid = |row: &str, k: &str| format!("(row + {row} < row_end) & ({k} < sizes.hidden)");
-        let (base, stride) = ("base", self.stride());
-        let number = |k: &str| if per_word > 1 { format!("{k} / {per_word}u") } else { k.into() };
-        let at = |row: &str, k: &str| format!("{base} + {row} * {stride} + {}", number(k));
+        let at = |row: &str, k: &str| self.word_of("base", row, k);
         if phase.number == 2 {
             let _ = writeln!(w, "let base = {};", self.exchange_row("step", 1, "row"));
-            staging.wait(w, at, valid, None);
+            staging.wait(w, at, valid, None, false);
             return;
         }
         let rows = staging.rows();
@@ -376,7 +378,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let h = |row: &str, k: &str| format!("state[h_index(step, direction, row + {row}, {k})]");
         staging.take(w, h, valid, Some(&gone));
         let _ = writeln!(w, "}} else {{\nlet base = {};", self.exchange_row("step - 1u", 0, "row"));
-        staging.wait(w, at, valid, Some(&gone));
+        staging.wait(w, at, valid, Some(&gone), self.asks_ahead());
         w.push_str("}\n");
     }
 

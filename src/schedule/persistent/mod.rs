@@ -9,6 +9,7 @@ mod forward;
 pub(super) mod layout;
 mod made;
 mod matrices;
+mod staging;
 mod tile;
 mod unroll;
 
