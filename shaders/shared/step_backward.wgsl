@@ -32,8 +32,11 @@ fn sends(direction: u32, t: u32, b: u32) -> bool {
 }
 
 // What is there before a step's product is: the running gradient, and what forward kept of the step.
-// `valid` is whether forward computed the step.
-struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
+// `valid` is whether forward computed the step, `arrives` whether the step walked just before sends anything, `is_cut` whether nothing
+// passes on from there.
+struct Before {
+    d_next: State, d_output: f32, valid: bool, arrives: bool, is_cut: bool, saved: Saved, prev: State, next: State, unit: Unit,
+}
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = kept_of(step, direction, b, unit);
@@ -57,6 +60,10 @@ fn carry(direction: u32, b: u32, unit: u32, d_next: State) {
 // All of it but the running gradient.
 fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = Before();
+    if step > 0u {
+        x.arrives = sends(direction, time_before(step, direction), b);
+        x.is_cut = is_cut(edge_of(step, direction), b);
+    }
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
     if t >= mask[b] { return x; }
@@ -105,8 +112,8 @@ fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, pro
     var d_next = x.d_next;
     if phase != 2u {
         // Nothing arrives at the end, nor from a step that was not computed; 0 times a weight that is NaN would.
-        if step > 0u && sends(direction, time_before(step, direction), b) { d_next[0] += product; }
-        if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
+        if x.arrives { d_next[0] += product; }
+        if x.is_cut { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);
             for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }

@@ -69,14 +69,13 @@ var gave_up = false;"
         for phase in self.phases() {
             self.weights(w, phase);
         }
+        w.push_str("let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
         if self.asks_ahead() {
             self.staging(0).declare_ahead(w);
+            w.push_str("var ahead = Before();\n");
+            self.keep_ahead(w, "start", "row_start", "start < end");
         }
-        w.push_str(
-            "let start = step_index.value * sizes.chunk;
-let end = min(sizes.steps, start + sizes.chunk);
-for (var step = start; step < end; step++) {\n",
-        );
+        w.push_str("for (var step = start; step < end; step++) {\n");
         let two = self.phases().count() == 2;
         self.turns(w, 0, if two { 1 } else { 0 });
         if two {
@@ -108,11 +107,14 @@ for (var step = start; step < end; step++) {\n",
 let r = thread / {units}u;
 let b = row0 + r;
 let unit = unit0 + thread % {units}u;
-let finishes = thread < {}u && unit < sizes.hidden && b < row_end;
-var x = Before();
-if finishes {{ x = before(step, direction, b, unit); }}",
+let finishes = thread < {}u && unit < sizes.hidden && b < row_end;",
             units * rows
         );
+        w.push_str(if self.asks_ahead() {
+            "var x = ahead;\nif finishes { x.d_next = carried(direction, b, unit); }\n"
+        } else {
+            "var x = Before();\nif finishes { x = before(step, direction, b, unit); }\n"
+        });
         self.stage(w, phase, number);
         w.push_str("workgroupBarrier();\n");
         if self.asks_ahead() {
@@ -169,7 +171,7 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         if self.layout.vectors { " / 4u" } else { "" }
     }
 
-    /// As forward: where a step has several turns, and one phase.
+    /// As forward: where a step has several turns, and one phase. What forward kept is then asked for a turn ahead too.
     fn asks_ahead(self) -> bool {
         let Layout { team_rows, rows, phases, .. } = *self.layout;
         team_rows > rows && phases[1].gates == 0 && self.staging(0).can_ask_ahead()
@@ -188,6 +190,21 @@ let next_from = exchange_index(next_step - 1u, direction, next_row, 0u){of_word}
         let valid = |row: &str, k: &str| format!("asks & (next_row + {row} < row_end) & ({k} < GATES * sizes.hidden)");
         let at = |row: &str, k: &str| format!("next_from + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
         self.staging(0).ask_ahead(w, at, valid);
+        self.keep_ahead(w, "next_step", "next_row", "next_step < end");
+    }
+
+    /// What forward kept of a thread's unit and row in the turn of that step and first row.
+    fn keep_ahead(self, w: &mut String, step: &str, row: &str, is_there: &str) {
+        let Layout { units, rows, .. } = *self.layout;
+        let _ = writeln!(
+            w,
+            "{{
+let b = {row} + thread / {units}u;
+let unit = unit0 + thread % {units}u;
+if thread < {}u && unit < sizes.hidden && b < row_end && {is_there} {{ ahead = kept_of({step}, direction, b, unit); }}
+}}",
+            units * rows
+        );
     }
 }
 
