@@ -1,6 +1,7 @@
 //! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, checks them against each other, and times
 //! those that agree, in turns on a warm device.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -12,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::network::params::Params;
 use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::allocation::GradientBuffers;
-use crate::plan::{Backward, Forward};
+use crate::plan::{Backward, Forward, Plan};
 use crate::product::{Tile, Tiles};
 use crate::rnn::Rnn;
 use crate::rnn::calls::HostRun;
@@ -27,6 +28,22 @@ const LEAST_STEPS: usize = 16;
 const BUDGET: Duration = Duration::from_millis(200);
 /// Strategies are timed in turns as far as the buffers of all of them take no more bytes.
 const MOST_BYTES: u64 = 1 << 30;
+
+/// Builds the pipelines of all of these side by side. What does not fit the device says so when it is its turn.
+pub(crate) fn build_all(rnns: &[Rnn], shape: SeqShape, mode: Mode) {
+    let (next, threads) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
+    let work = || {
+        while let Some(rnn) = rnns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _: Result<Plan> = rnn.plan(shape, mode);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(rnns.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
 
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
@@ -62,6 +79,10 @@ impl Rnn {
     /// other go in groups.
     async fn try_all(&self, candidates: &[Candidate], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
         let rnns: Vec<Rnn> = candidates.iter().map(|&candidate| self.clone().with_candidate(candidate)).collect();
+        // A software adapter compiles at the first run.
+        if !self.context().is_software() {
+            build_all(&rnns, data.shape, mode);
+        }
         let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
         // The fewest workgroups that had to be repaired.
         let (mut truth, mut all, mut repaired) = (None, Vec::new(), u32::MAX);
