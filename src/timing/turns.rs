@@ -1,7 +1,8 @@
 //! Several things timed in turns, so that whatever the device does meanwhile meets all of them alike.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use super::clock::Clock;
 use super::{WarmUp, median};
 use crate::error::{Error, Result};
 
@@ -20,28 +21,19 @@ pub(crate) struct Turns {
     pub budget: Duration,
 }
 
-/// A clock that starts now.
-pub(crate) fn since_start() -> impl Fn() -> Duration {
-    let origin = Instant::now();
-    move || origin.elapsed()
-}
-
 impl Turns {
     /// The median of each in seconds, or why it failed; a lost device ends all. `run` runs the one of that number, of `count`. The
     /// first that works warms up for all of them.
     pub async fn time(
         self,
-        now: &impl Fn() -> Duration,
+        clock: &Clock<impl Fn() -> Duration>,
         count: usize,
-        mut run: impl FnMut(usize) -> Result<()>,
+        mut run: impl AsyncFnMut(usize) -> Result<()>,
     ) -> Result<Vec<Result<f64>>> {
         let mut times: Vec<Result<Vec<f64>>> = (0..count).map(|_| Ok(Vec::new())).collect();
-        let mut once = |of: usize| {
-            let start = now();
-            run(of).map(|()| (now() - start).as_secs_f64())
-        };
+        let mut once = async |of: usize| Ok::<_, Error>(clock.time(&mut async || run(of).await).await? * 1e-3);
         for (of, all) in times.iter_mut().enumerate() {
-            match self.warm_up.run(now, &|| false, async || once(of)).await {
+            match self.warm_up.run(&|| clock.now(), &|| false, async || once(of).await).await {
                 Ok(_) => break,
                 Err(Error::DeviceLost) => return Err(Error::DeviceLost),
                 Err(error) => *all = Err(error),
@@ -56,17 +48,17 @@ impl Turns {
                 if round >= ROUNDS[0] && (spent[of] >= self.budget || median(all) > HOPELESS * fastest) {
                     continue;
                 }
-                let start = now();
+                let start = clock.now();
                 let turn = loop {
-                    match once(of) {
+                    match once(of).await {
                         Ok(time) => all.push(time),
                         Err(error) => break Err(error),
                     }
-                    if now() - start >= TURN {
+                    if clock.now() - start >= TURN {
                         break Ok(());
                     }
                 };
-                spent[of] += now() - start;
+                spent[of] += clock.now() - start;
                 match turn {
                     Err(Error::DeviceLost) => return Err(Error::DeviceLost),
                     Err(error) => times[of] = Err(error),
@@ -91,8 +83,8 @@ mod tests {
     #[test]
     fn a_ramping_clock_does_not_choose() {
         let (device, work) = (Device::idle(), [1.0, 1.02, 1.9]);
-        let now = || device.now();
-        let times = pollster::block_on(turns().time(&now, 3, |of| {
+        let clock = Clock::fine(|| device.now());
+        let times = pollster::block_on(turns().time(&clock, 3, async |of| {
             device.run(work[of]);
             Ok(())
         }))
@@ -111,8 +103,8 @@ mod tests {
     fn a_step_meets_all_alike() {
         for from in [360, 400, 460] {
             let device = Device { step: Some((from, 2.0)), ..Device::warm() };
-            let now = || device.now();
-            let times = pollster::block_on(turns().time(&now, 2, |of| {
+            let clock = Clock::fine(|| device.now());
+            let times = pollster::block_on(turns().time(&clock, 2, async |of| {
                 device.run([1.0, 1.05][of]);
                 Ok(())
             }))
@@ -125,14 +117,14 @@ mod tests {
     #[test]
     fn a_failure_is_kept_and_a_loss_ends_all() {
         let device = Device::idle();
-        let now = || device.now();
-        let fail = |of| {
+        let clock = Clock::fine(|| device.now());
+        let fail = async |of| {
             device.run(1.0);
             if of == 0 { Err(Error::Device("no".into())) } else { Ok(()) }
         };
-        let times = pollster::block_on(turns().time(&now, 2, fail)).unwrap();
+        let times = pollster::block_on(turns().time(&clock, 2, fail)).unwrap();
         assert!(matches!(&times[0], Err(Error::Device(text)) if text == "no") && times[1].is_ok(), "{times:?}");
-        let lost = pollster::block_on(turns().time(&now, 2, |_| Err(Error::DeviceLost)));
+        let lost = pollster::block_on(turns().time(&clock, 2, async |_| Err(Error::DeviceLost)));
         assert!(matches!(lost, Err(Error::DeviceLost)));
     }
 }
