@@ -1,6 +1,8 @@
 //! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, checks them against each other, and times
 //! those that agree, in turns on a warm device.
 
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -32,6 +34,23 @@ const ANSWERED: Duration = Duration::from_millis(20);
 const MOST_REPEATS: f64 = 64.0;
 /// Strategies are timed in turns as far as the buffers of all of them take no more bytes.
 const MOST_BYTES: u64 = 1 << 30;
+
+/// Builds the pipelines of all of these side by side. What does not fit the device says so when it is its turn.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn build_all(rnns: &[Rnn], shape: SeqShape, mode: Mode) {
+    let (next, threads) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
+    let work = || {
+        while let Some(rnn) = rnns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _: Result<()> = rnn.plan(shape, mode).map(drop);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(rnns.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
 
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
@@ -69,6 +88,11 @@ impl Rnn {
     /// other go in groups.
     async fn try_all(&self, candidates: &[Candidate], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
         let rnns: Vec<Rnn> = candidates.iter().map(|&candidate| self.clone().with_candidate(candidate)).collect();
+        // A software adapter compiles at the first run, and browsers have one thread here.
+        #[cfg(not(target_arch = "wasm32"))]
+        if !self.context().is_software() {
+            build_all(&rnns, data.shape, mode);
+        }
         let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
         // The fewest workgroups that had to be repaired.
         let (mut truth, mut all, mut repaired) = (None, Vec::new(), u32::MAX);
@@ -90,14 +114,15 @@ impl Rnn {
             }
             let working: Vec<&Trial> = trials.iter().flatten().collect();
             let turns = Turns { warm_up: WarmUp::of(self.context()), budget: BUDGET };
-            let times = turns.time(&clock::host(), working.len(), async |of| working[of].run().await).await?;
+            let times = turns
+                .time(&clock::host(), working.len(), async |of| working[of].run().await.map(|()| working[of].repeats))
+                .await?;
             let mut times = times.into_iter();
             for (trial, &candidate) in trials.iter().zip(candidates) {
                 let time = match trial {
                     Err(why) => Err(why.clone()),
                     Ok(trial) => {
                         let time = times.next().unwrap_or(Err(Error::DeviceLost)).map_err(|error| error.to_string());
-                        let time = time.map(|seconds| seconds / f64::from(trial.repeats));
                         if trial.run.status().await?[1] > 0 { Err(REPAIRED.into()) } else { time }
                     }
                 };
