@@ -276,6 +276,21 @@ fn backward_in_other_layouts() {
     }
 }
 
+/// Turns of rows that threads of their own finish: three turns of two rows, the last with one; of one row; over several chunks; by fours.
+#[test]
+fn several_turns_of_backward() {
+    let ctx = context();
+    for (name, layout, dispatch_flops) in [
+        ("lstm", "vendor=nvidia back-rows=2 back-teams=1", 1_000_000),
+        ("gru", "vendor=nvidia back-rows=1 back-teams=1", 100_000),
+        ("rnn_tanh", "vendor=nvidia back-rows=4 back-teams=1 exchange=vectors", 40_000),
+    ] {
+        let config = RnnConfig::new(5, 20).with_bidirectional(name != "lstm");
+        let case = Case { layout: Some(layout.into()), dispatch_flops: Some(dispatch_flops), ..Case::new(config, 7, 5) };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { workgroups: Some(2), ..case });
+    }
+}
+
 /// The exchange by fours, through a buffer that is coherent and volatile, in both directions of time and of a cell of two phases.
 #[test]
 fn the_exchange_goes_by_fours() {

@@ -142,14 +142,14 @@ impl Place {
 }
 
 /// Puts a thread's sums into `sums`, where those of all parts of K meet: after [`halve`], or all `names` where nothing shuffles.
-/// `real` is how many of the `values` are not padding.
-pub(super) fn put_parts(w: &mut String, tile: Tile, values: u32, real: u32, names: &[String]) {
+/// `real` is how many of the `values` are not padding, `start` an expression of where they begin.
+pub(super) fn put_parts(w: &mut String, tile: Tile, values: u32, real: u32, names: &[String], start: &str) {
     let Tile { rows, units, lanes, .. } = tile;
     let (each, outputs) = (tile.units_each(), units * rows);
     let _ = writeln!(w, "let part_unit = group_of % {}u * {each}u;", tile.unit_parts());
     let part = format!("group_of / {}u", tile.unit_parts());
     if !tile.shuffles {
-        let _ = writeln!(w, "let part_start = ({part} * {lanes}u + lane) * {}u;", real * outputs);
+        let _ = writeln!(w, "let part_start = {start} + ({part} * {lanes}u + lane) * {}u;", real * outputs);
         for (i, name) in names.iter().enumerate() {
             let i = i as u32;
             let (value, row, unit) = (i % values, i / values % rows, i / values / rows);
@@ -159,7 +159,7 @@ pub(super) fn put_parts(w: &mut String, tile: Tile, values: u32, real: u32, name
         }
         return;
     }
-    let _ = writeln!(w, "let part_start = {part} * {}u;", real * outputs);
+    let _ = writeln!(w, "let part_start = {start} + {part} * {}u;", real * outputs);
     let place = place(lanes, each * rows * values);
     for (i, name) in names.iter().enumerate() {
         let index = place.index(i as u32);
@@ -173,9 +173,9 @@ pub(super) fn put_parts(w: &mut String, tile: Tile, values: u32, real: u32, name
 }
 
 /// Expression of the sum over all parts of value `value`, of those `real`, at `output`: row · units + unit of the workgroup.
-pub(super) fn sum_of_parts(tile: Tile, real: u32, value: u32, output: &str) -> String {
+pub(super) fn sum_of_parts(tile: Tile, real: u32, value: u32, output: &str, start: &str) -> String {
     let outputs = tile.units * tile.rows;
-    let part = |part: u32| format!("sums[{}u + {output}]", (part * real + value) * outputs);
+    let part = |part: u32| format!("sums[{start} + {}u + {output}]", (part * real + value) * outputs);
     (0..tile.parts()).map(part).collect::<Vec<_>>().join(" + ")
 }
 

@@ -175,7 +175,8 @@ impl Forced {
         let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
-            return Ok(layout);
+            // The exchange counts its words otherwise.
+            return Ok(layout.with_finishers(device.threads, device.memory));
         }
         let or = |forced: u32, formula: u32| if forced > 0 { forced } else { formula };
         let (units, along, threads) =
@@ -199,6 +200,7 @@ impl Forced {
             phases,
             ..layout
         };
+        let forced = forced.with_finishers(device.threads, device.memory);
         let limits = [
             ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),

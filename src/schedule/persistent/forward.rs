@@ -21,13 +21,15 @@ pub(super) struct Body<'a> {
     pub one_turn: bool,
     /// Whether what is exchanged goes two to a word, as f16: see [`Body::pairs`].
     pub halves: bool,
+    /// Whether rows and K fill the layout: then every word is there.
+    pub whole: bool,
 }
 
 impl<'a> Body<'a> {
     /// `halves` if numbers may be exchanged as f16.
-    pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool) -> Self {
-        let one_turn = layout.team_rows <= layout.rows;
-        let body = Self { cell, layout, in_turn, one_turn, halves: false };
+    pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool, whole: bool) -> Self {
+        let one_turn = layout.one_turn();
+        let body = Self { cell, layout, in_turn, one_turn, halves: false, whole };
         Self { halves: halves && !layout.vectors && body.pairs(), ..body }
     }
 
@@ -352,7 +354,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
         if tile.has_parts() {
-            put_parts(w, tile, self.values(), phase.count, &names);
+            put_parts(w, tile, self.values(), phase.count, &names, "0u");
         }
         names
     }
@@ -361,7 +363,10 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
     /// `state` before the chunk.
     fn stage(&self, w: &mut String, phase: &Phase) {
         let staging = self.staging();
-        let valid = |row: &str, k: &str| format!("(row + {row} < row_end) & ({k} < sizes.hidden)");
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "true".into(),
+            false => format!("(row + {row} < row_end) & ({k} < sizes.hidden)"),
+        };
         let at = |row: &str, k: &str| self.word_of("base", row, k);
         if phase.number == 2 {
             let _ = writeln!(w, "let base = {};", self.exchange_row("step", 1, "row"));
@@ -396,7 +401,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
             let gate = phase.first + value;
             let sum = match (self.product(), tile.has_parts()) {
                 (Some(product), _) => product.sum(value, &format!("r{slot}"), &format!("o{slot} % {}u", tile.units)),
-                (None, true) => sum_of_parts(tile, phase.count, value, &format!("o{slot}")),
+                (None, true) => sum_of_parts(tile, phase.count, value, &format!("o{slot}"), "0u"),
                 (None, false) => format!("z{slot}_{value}"),
             };
             let _ = writeln!(w, "let q{gate} = {sum} + bias{slot}_{gate};");

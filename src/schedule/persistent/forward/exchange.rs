@@ -28,7 +28,10 @@ let next_step = select(step, step + 1u, wraps);
 let asks = (next_step > start) & (next_step < end);
 let next_base = {base};"
         );
-        let valid = |row: &str, k: &str| format!("asks & (next_row + {row} < row_end) & ({k} < sizes.hidden)");
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "asks".into(),
+            false => format!("asks & (next_row + {row} < row_end) & ({k} < sizes.hidden)"),
+        };
         self.staging().ask_ahead(w, |row, k| self.word_of("next_base", row, k), valid);
     }
 

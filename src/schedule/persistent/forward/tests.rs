@@ -17,7 +17,7 @@ fn bodies(check: impl Fn(&Body<'_>, &str)) {
                     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
                     let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false, halves };
                     let layout = Layout::new(device.into(), device.workgroups, work).unwrap();
-                    let body = Body::new(&cell, layout, device.in_turn, halves);
+                    let body = Body::new(&cell, layout, device.in_turn, halves, layout.is_filled_by(hidden, batch));
                     check(&body, &body.wgsl());
                 }
             }

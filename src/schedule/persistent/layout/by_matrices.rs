@@ -51,6 +51,7 @@ impl Layout {
             rolled: false,
             vectors: false,
             matrices: profile.matrices,
+            finishers: 0,
         };
         let fits = members <= share
             && layout.bytes() <= profile.bytes.into()
