@@ -1,9 +1,9 @@
 //! What a measurement tells while it runs, and what it does meanwhile.
 
-#[cfg(not(target_arch = "wasm32"))]
-use super::clock::milliseconds;
 use super::workload::Workload;
 use crate::rnn::Rnn;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::timing::clock::{Instant, milliseconds};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::tune::strategies::build_all;
 
@@ -65,7 +65,7 @@ pub struct Next {
 impl Next {
     /// Builds what it needs, and gives the milliseconds of it. What does not fit a device says so when it is its turn.
     pub(super) fn build(&self) -> f64 {
-        let start = web_time::Instant::now();
+        let start = Instant::now();
         let rnns = if self.tunes { self.candidates() } else { vec![self.rnn.clone()] };
         build_all(&rnns, self.workload.shape, self.workload.mode);
         milliseconds(start.elapsed())

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use web_time::Instant;
-
-use super::clock::{self, milliseconds};
 use super::dispatch_times::DispatchTime;
 use super::hooks::{Hooks, Next, Phase};
 use super::run::{self, GpuRun, Products, RunData};
@@ -16,6 +13,7 @@ use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::rnn::Rnn;
 use crate::timing::WarmUp;
+use crate::timing::clock::{self, Instant, milliseconds};
 
 /// What was measured of a workload that ran and was right.
 #[derive(Debug)]

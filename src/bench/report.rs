@@ -1,7 +1,6 @@
 //! What `bench` found, as JSON for programs.
 
 use serde::Serialize;
-use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::description::Description;
 use super::dispatch_times::DispatchTime;
@@ -17,6 +16,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::network::sequence::Mode;
 use crate::schedule::Strategy;
+use crate::timing::clock::{SystemTime, UNIX_EPOCH};
 use crate::tune::tuning::Tried;
 
 /// The JSON that `tidegate compare` reads. Fields may be added; none goes away or changes its meaning without a new `schema`.

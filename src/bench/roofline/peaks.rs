@@ -3,16 +3,15 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use web_time::Instant;
 use wgpu::{BindGroup, BindGroupLayout, BufferUsages, ComputePipeline};
 
-use super::super::clock::{self, milliseconds};
 use super::kernels::{self, Link};
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::timing::WarmUp;
+use crate::timing::clock::{self, Instant, milliseconds};
 
 /// What one run should take, so that its start and end do not count; well within any watchdog.
 const ENOUGH_MS: f64 = 20.0;
