@@ -60,6 +60,21 @@ fn halves_are_exchanged_in_pairs() {
     }
 }
 
+/// The layout for cooperative matrices, whose products the threads make here: rows and units that do not fill a matrix, both directions,
+/// several turns of rows, K in one part and in several, one gate and four.
+#[test]
+fn layouts_for_matrices_give_right_numbers() {
+    let ctx = context();
+    for (name, hidden, batch, layout) in
+        [("lstm", 17, 3, ""), ("lstm", 30, 18, ""), ("gru", 25, 5, " along=1 threads=32"), ("rnn_tanh", 64, 33, " teams=1")]
+    {
+        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 17);
+        let case = Case { layout: Some(format!("matrices=emulated{layout}")), ..Case::new(config, 9, batch) };
+        let case = Case { workgroups: Some(2), dtype: Dtype::F16, dispatch_flops: Some(1_000_000), ..case };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &case);
+    }
+}
+
 #[test]
 fn without_patience_every_dispatch_is_repaired() {
     let ctx = context();

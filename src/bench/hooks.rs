@@ -40,11 +40,13 @@ pub struct Hooks<'a> {
     pub phase: &'a dyn Fn(Phase),
     /// What will be measured next.
     pub next: Option<Next>,
+    /// Whether each dispatch of a run is timed too, after the run as a whole.
+    pub dispatches: bool,
 }
 
 impl Default for Hooks<'_> {
     fn default() -> Self {
-        Self { stop: &|| false, phase: &|_| (), next: None }
+        Self { stop: &|| false, phase: &|_| (), next: None, dispatches: false }
     }
 }
 

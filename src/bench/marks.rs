@@ -102,6 +102,7 @@ mod tests {
             times: Times::of(ms),
             is_again: false,
             gpu_times: gpu_ms.map(|ms| Times::of([ms])),
+            dispatch_times: Vec::new(),
             host_times: None,
             cooperative: false,
             verified: Verified { shape: SeqShape { seq_len: 1, batch_size: 1 }, max_rel_err: 0.0 },

@@ -5,6 +5,7 @@ use std::time::Duration;
 use web_time::Instant;
 
 use super::clock::{self, milliseconds};
+use super::dispatch_times::DispatchTime;
 use super::hooks::{Hooks, Next, Phase};
 use super::run::{self, GpuRun, Products, RunData};
 use super::times::{Effort, Timer, Times};
@@ -33,6 +34,8 @@ pub struct Measured {
     pub is_again: bool,
     /// By the GPU's own clock, where it has one that is fine enough.
     pub gpu_times: Option<Times>,
+    /// By the same clock each dispatch, where that was asked for.
+    pub dispatch_times: Vec<DispatchTime>,
     /// For a stream: the same chunks by a `Session`, so from input on the host to output on the host.
     pub host_times: Option<Times>,
     /// Whether products of f16 go by cooperative matrices.
@@ -68,7 +71,7 @@ impl Runner {
 
     /// [`measure`](Self::measure), telling what it is at, and with the pipelines of what comes next built while this is verified.
     pub async fn measure_with(&mut self, rnn: &Rnn, workload: &Workload, hooks: Hooks<'_>) -> Result<Measured> {
-        let Hooks { stop, phase, next } = hooks;
+        let Hooks { stop, phase, next, dispatches } = hooks;
         let start = Instant::now();
         rnn.plan(workload.shape, workload.mode)?;
         let ahead = self.ahead.take().filter(|(name, _)| *name == workload.to_string());
@@ -88,7 +91,9 @@ impl Runner {
         // Nothing stands between a warm-up and what it is for: what the CPU verifies lets the GPU's clock fall.
         let timer = Timer { clock: clock::host(), warm_up: WarmUp::of(&self.ctx), again: !self.ctx.is_software(), stop, phase };
         let timed = timer.time(effort, async || run.run().await).await?;
-        let gpu_times = run.gpu_times(&|| timer.clock.now(), stop).await?;
+        let now = || timer.clock.now();
+        let gpu_times = run.gpu_times(&now, stop).await?;
+        let dispatch_times = if dispatches { run.dispatch_times(&now, stop).await? } else { Vec::new() };
         let host_times = if workload.is_stream() { Some(session(rnn, workload, &data, effort, &timer).await?) } else { None };
         Ok(Measured {
             strategy: run.strategy().name(),
@@ -98,6 +103,7 @@ impl Runner {
             times: timed.times,
             is_again: timed.is_again,
             gpu_times,
+            dispatch_times,
             host_times,
             cooperative: self.verifier.products.cooperative,
             verified,
@@ -170,6 +176,7 @@ pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Meas
         times: timed.times,
         is_again: false,
         gpu_times: None,
+        dispatch_times: Vec::new(),
         host_times: None,
         cooperative: false,
         verified,
@@ -205,7 +212,7 @@ mod tests {
         let [rnn_now, rnn_then] = [&now, &then].map(|workload| rnn(&ctx, workload, Strategy::Stepwise).unwrap());
         let phases = RefCell::new(Vec::new());
         let next = Next { rnn: rnn_then.clone(), workload: then.clone(), tunes: false };
-        let hooks = Hooks { phase: &|phase| phases.borrow_mut().push(phase), next: Some(next), stop: &|| true };
+        let hooks = Hooks { phase: &|phase| phases.borrow_mut().push(phase), next: Some(next), stop: &|| true, dispatches: true };
         pollster::block_on(runner.measure_with(&rnn_now, &now, hooks)).unwrap();
         assert_eq!(phases.take(), [Phase::Verifying, Phase::WarmingUp, Phase::Timing]);
         let built = ctx.built_pipelines();

@@ -32,7 +32,9 @@
 mod clock;
 mod deepbench;
 mod description;
+mod dispatch_times;
 mod floor;
+mod gpu_clock;
 mod hooks;
 mod host;
 mod marks;
@@ -49,6 +51,7 @@ mod verify;
 mod workload;
 
 pub use description::Description;
+pub use dispatch_times::DispatchTime;
 pub use floor::Floor;
 pub use hooks::{Hooks, Next, Phase};
 pub use host::Host;

@@ -4,6 +4,7 @@ use serde::Serialize;
 use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::description::Description;
+use super::dispatch_times::DispatchTime;
 use super::floor::Floor;
 use super::host::Host;
 use super::marks::Mark;
@@ -185,6 +186,9 @@ pub struct Entry {
     pub measured_again: bool,
     /// Time of the GPU alone, by its own clock.
     pub gpu_ms_median: Option<f64>,
+    /// The GPU's time of each dispatch, in the order in which they first run, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dispatch_times: Vec<DispatchTime>,
     /// How many times the median is of.
     pub runs: usize,
     /// FLOP/s · 10⁻⁹, by the median.
@@ -295,6 +299,7 @@ impl Entry {
             warm_up_ms: measured.map(|m| m.warm_up),
             measured_again: measured.is_some_and(|m| m.is_again),
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
+            dispatch_times: measured.map_or_else(Vec::new, |m| m.dispatch_times.clone()),
             runs: measured.map_or(0, |m| m.times.runs()),
             gflops: measured.map(|m| workload.flops() / m.times.median() * 1e-6),
             roofline_fraction: measured.and_then(fraction),
@@ -359,6 +364,7 @@ mod tests {
             is_again: false,
             times: times(2.0).unwrap(),
             gpu_times: None,
+            dispatch_times: Vec::new(),
             host_times: times(3.0).filter(|_| kind == Kind::Stream),
             verified: Verified { shape, max_rel_err: 1e-7 },
         };

@@ -1,19 +1,20 @@
 //! A workload on its device, all buffers allocated beforehand, to be run over and over.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use wgpu::{Backend, BufferUsages, CommandEncoder, Features, QuerySet};
+use wgpu::CommandEncoder;
 
+use super::dispatch_times::DispatchTime;
+use super::gpu_clock::GpuClock;
 use super::times::{Effort, Times};
 use super::workload::Workload;
 use crate::error::Result;
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
-use crate::gpu::owned::OwnedBuffers;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::Mode;
 use crate::plan::allocation::{Fill, GradientBuffers, PlanBuffers};
@@ -241,77 +242,49 @@ impl GpuRun {
 
     /// GPU time of a few more runs, where the adapter has timestamps. They cost the CPU a little, so no run is timed both ways.
     pub async fn gpu_times(&self, now: &impl Fn() -> Duration, stop: &dyn Fn() -> bool) -> Result<Option<Times>> {
-        if !self.ctx.device().features().contains(Features::TIMESTAMP_QUERY) {
-            return Ok(None);
-        }
-        let clock = GpuClock::new(&self.ctx)?;
+        let Some(clock) = GpuClock::new(&self.ctx, 1)? else { return Ok(None) };
         let run = async || {
             let mut encoder = self.encoder();
-            clock.record(&mut encoder, self.next(), self.backward.as_ref());
+            // Both passes as one.
+            let timestamp_writes = clock.pairs().next();
+            let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate bench"), timestamp_writes };
+            let mut pass = encoder.begin_compute_pass(&descriptor);
+            self.next().dispatch(&mut pass);
+            if let Some(backward) = &self.backward {
+                backward.dispatch(&mut pass);
+            }
+            drop(pass);
+            clock.resolve(&mut encoder);
             self.ctx.queue().submit([encoder.finish()]);
-            clock.read(&self.ctx).await
+            Ok(clock.read(&self.ctx).await?[0])
         };
         Times::collect(now, Effort::GPU, stop, run).await
     }
-}
 
-/// A timestamp at either end of a compute pass.
-struct GpuClock {
-    queries: QuerySet,
-    /// Two u64 of ticks.
-    ticks: DeviceBuffer,
-    _owned: OwnedBuffers,
-}
-
-impl Drop for GpuClock {
-    /// For the same reason as [`OwnedBuffers`].
-    fn drop(&mut self) {
-        self.queries.destroy();
-    }
-}
-
-impl GpuClock {
-    fn new(ctx: &Context) -> Result<Self> {
-        let descriptor = wgpu::QuerySetDescriptor { label: Some("tidegate bench"), ty: wgpu::QueryType::Timestamp, count: 2 };
-        let queries = ctx.device().create_query_set(&descriptor);
-        let owned = OwnedBuffers::default();
-        let ticks = owned.keep(ctx.create_buffer("tidegate bench", 16, BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC))?;
-        Ok(Self { queries, ticks, _owned: owned })
-    }
-
-    /// Both passes as one.
-    fn record(&self, encoder: &mut CommandEncoder, forward: &Forward, backward: Option<&Backward>) {
-        let timestamp_writes = wgpu::ComputePassTimestampWrites {
-            query_set: &self.queries,
-            beginning_of_pass_write_index: Some(0),
-            end_of_pass_write_index: Some(1),
+    /// GPU time of each dispatch over a few more runs; nothing where the adapter has no timestamps, or they tell nothing.
+    pub async fn dispatch_times(&self, now: &impl Fn() -> Duration, stop: &dyn Fn() -> bool) -> Result<Vec<DispatchTime>> {
+        // The first pass of a stream again and again: the state that it starts from changes no times.
+        let backward = self.backward.as_ref().map(|backward| ("backward", backward.bound()));
+        let passes: Vec<_> = std::iter::once(("forward", self.forwards[0].bound())).chain(backward).collect();
+        let Some(clock) = GpuClock::new(&self.ctx, self.dispatches())? else { return Ok(Vec::new()) };
+        let runs = RefCell::new(Vec::new());
+        let run = async || {
+            let (mut encoder, mut pairs) = (self.encoder(), clock.pairs());
+            for (_, bound) in &passes {
+                bound.record_apart(&mut encoder, &mut pairs);
+            }
+            drop(pairs);
+            clock.resolve(&mut encoder);
+            self.ctx.queue().submit([encoder.finish()]);
+            let ms: Vec<f64> = clock.read(&self.ctx).await?.into_iter().map(Option::unwrap_or_default).collect();
+            let all = ms.iter().sum();
+            runs.borrow_mut().push(ms);
+            Ok(Some(all))
         };
-        let descriptor = wgpu::ComputePassDescriptor { label: Some("tidegate bench"), timestamp_writes: Some(timestamp_writes) };
-        let mut pass = encoder.begin_compute_pass(&descriptor);
-        forward.dispatch(&mut pass);
-        if let Some(backward) = backward {
-            backward.dispatch(&mut pass);
-        }
-        drop(pass);
-        encoder.resolve_query_set(&self.queries, 0..2, &self.ticks, 0);
+        Times::collect(now, Effort::GPU, stop, run).await?;
+        let turns: Vec<_> = passes.iter().map(|(name, bound)| (*name, bound.turns().collect())).collect();
+        Ok(DispatchTime::of(&turns, &runs.into_inner()))
     }
-
-    async fn read(&self, ctx: &Context) -> Result<Option<f64>> {
-        // The download gives each u64 as the bits of two f32.
-        let [words] = ctx.download([&self.ticks]).await?;
-        let tick = |at: usize| u64::from(words[at].to_bits()) | u64::from(words[at + 1].to_bits()) << 32;
-        let least_ns = if ctx.adapter_info().backend == Backend::BrowserWebGpu { LEAST_NS_IN_BROWSERS } else { 0.0 };
-        Ok(between(tick(0), tick(2), ctx.queue().get_timestamp_period(), least_ns))
-    }
-}
-
-/// Browsers round timestamps to 0.1 ms: what is shorter than 20 of these they cannot tell.
-const LEAST_NS_IN_BROWSERS: f64 = 20.0 * 1e5;
-
-/// Milliseconds from one timestamp to another; nothing if the adapter's clock stood still, ran backwards, or is too coarse.
-fn between(start: u64, end: u64, period_ns: f32, least_ns: f64) -> Option<f64> {
-    let ns = end.checked_sub(start)? as f64 * f64::from(period_ns);
-    (ns > 0.0 && ns >= least_ns).then_some(ns * 1e-6)
 }
 
 /// Refuses a workload that the reference cannot run, for want of memory or sense.
@@ -320,20 +293,4 @@ pub fn check_cpu(workload: &Workload) -> Result<()> {
     config.validate()?;
     shape.validate()?;
     device::check_memory(cell, config, *shape, *mode == Mode::Training)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn timestamps_that_tell_nothing_are_none() {
-        assert_eq!(between(1000, 3000, 1.0, 0.0), Some(2e-3));
-        assert_eq!(between(1000, 3000, 40.0, 0.0), Some(8e-2));
-        for (start, end, period) in [(1000, 1000, 1.0), (3000, 1000, 1.0), (1000, 3000, 0.0)] {
-            assert_eq!(between(start, end, period, 0.0), None, "{start} to {end}, {period} ns each");
-        }
-        let browser = |elapsed: u64| between(500_000, 500_000 + elapsed, 1.0, LEAST_NS_IN_BROWSERS);
-        assert_eq!((browser(100_000), browser(1_900_000), browser(2_000_000)), (None, None, Some(2.0)));
-    }
 }

@@ -74,6 +74,9 @@ pub(crate) struct DeviceProfile {
     pub in_turn: bool,
     /// Whether buffers may be coherent and volatile, so that the exchange can go by fours.
     pub decorations: bool,
+    /// Whether f16 may be multiplied by cooperative matrices of 16x16 with sums in f32, as the app asks for on a device that is known to
+    /// compile such kernels.
+    pub matrices: bool,
 }
 
 impl DeviceProfile {
@@ -91,6 +94,7 @@ impl DeviceProfile {
             workgroups,
             in_turn: !shuffles || info.subgroup_min_size <= 8,
             decorations: ctx.decorations(),
+            matrices: false,
         }
     }
 
@@ -106,6 +110,7 @@ impl DeviceProfile {
             workgroups: 132,
             in_turn: false,
             decorations: false,
+            matrices: false,
         };
         let cpu = Self { vendor: Vendor::Software, subgroup_min: 8, workgroups: 4, memory: 32 << 10, in_turn: true, ..gpu };
         let bare = Self { shuffles: false, vendor: Vendor::Other, threads: 256, memory: WORKGROUP_BYTES, in_turn: true, ..gpu };

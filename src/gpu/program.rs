@@ -318,35 +318,68 @@ impl Bound {
         self.segments.iter().map(|(dispatches, steps)| dispatches.len() * steps.len()).sum()
     }
 
+    /// Every dispatch of a recording in order, with its step.
+    fn each(&self) -> impl Iterator<Item = (&BoundDispatch, u32)> {
+        self.segments.iter().flat_map(|(dispatches, steps)| {
+            steps.clone().flat_map(move |step| dispatches.iter().map(move |dispatch| (dispatch, step)))
+        })
+    }
+
     /// Records everything into an open pass.
     pub fn record(&self, pass: &mut ComputePass<'_>) {
-        let mut pipeline: Option<&Arc<Kernel>> = None;
-        let mut group = None;
-        for (dispatches, steps) in &self.segments {
-            for step in steps.clone() {
-                for dispatch in dispatches {
-                    if !pipeline.is_some_and(|bound| Arc::ptr_eq(bound, &dispatch.kernel)) {
-                        pass.set_pipeline(&dispatch.pipeline);
-                        pipeline = Some(&dispatch.kernel);
-                    }
-                    if group != Some(dispatch.group) {
-                        pass.set_bind_group(0, &self.groups[dispatch.group], &[]);
-                        group = Some(dispatch.group);
-                    }
-                    match (dispatch.kernel.source.step, &self.steps) {
-                        (StepIndex::Immediate, _) => pass.set_immediates(0, &step.to_le_bytes()),
-                        (StepIndex::DynamicOffset, Some(table)) => pass.set_bind_group(1, &table.group, &[step * table.stride]),
-                        _ => {}
-                    }
-                    if dispatch.indirect {
-                        pass.dispatch_workgroups_indirect(&self.control, 0);
-                    } else {
-                        let [x, y, z] = dispatch.groups;
-                        pass.dispatch_workgroups(x, y, z);
-                    }
-                }
-            }
+        let mut last = None;
+        for (dispatch, step) in self.each() {
+            self.record_one(pass, dispatch, step, last.replace(dispatch));
         }
+    }
+
+    /// Records a dispatch; what the last one of the same pass bound stays bound.
+    fn record_one(&self, pass: &mut ComputePass<'_>, dispatch: &BoundDispatch, step: u32, last: Option<&BoundDispatch>) {
+        if !last.is_some_and(|last| Arc::ptr_eq(&last.kernel, &dispatch.kernel)) {
+            pass.set_pipeline(&dispatch.pipeline);
+        }
+        if last.is_none_or(|last| last.group != dispatch.group) {
+            pass.set_bind_group(0, &self.groups[dispatch.group], &[]);
+        }
+        match (dispatch.kernel.source.step, &self.steps) {
+            (StepIndex::Immediate, _) => pass.set_immediates(0, &step.to_le_bytes()),
+            (StepIndex::DynamicOffset, Some(table)) => pass.set_bind_group(1, &table.group, &[step * table.stride]),
+            _ => {}
+        }
+        if dispatch.indirect {
+            pass.dispatch_workgroups_indirect(&self.control, 0);
+        } else {
+            let [x, y, z] = dispatch.groups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+}
+
+/// Dispatches in turn, each by its kernel and its grid, which is `None` where the device itself decides on it; and how often the turn
+/// runs.
+#[cfg(feature = "tools")]
+pub(crate) type Turn = (Vec<(&'static str, Option<[u32; 3]>)>, usize);
+
+/// For tools that time every dispatch.
+#[cfg(feature = "tools")]
+impl Bound {
+    /// Records every dispatch into a pass of its own, with one of these timestamps each.
+    pub fn record_apart<'a>(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        timestamps: &mut impl Iterator<Item = wgpu::ComputePassTimestampWrites<'a>>,
+    ) {
+        for ((dispatch, step), writes) in self.each().zip(timestamps) {
+            let label = Some(dispatch.kernel.source.name);
+            let descriptor = wgpu::ComputePassDescriptor { label, timestamp_writes: Some(writes) };
+            self.record_one(&mut encoder.begin_compute_pass(&descriptor), dispatch, step, None);
+        }
+    }
+
+    /// What a recording consists of.
+    pub fn turns(&self) -> impl Iterator<Item = Turn> {
+        let told = |d: &BoundDispatch| (d.kernel.source.name, (!d.indirect).then_some(d.groups));
+        self.segments.iter().map(move |(dispatches, steps)| (dispatches.iter().map(told).collect(), steps.len()))
     }
 }
 

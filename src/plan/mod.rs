@@ -408,6 +408,11 @@ macro_rules! recording {
             pub fn dispatches(&self) -> usize {
                 self.bound.dispatches()
             }
+
+            #[cfg(feature = "tools")]
+            pub(crate) fn bound(&self) -> &Bound {
+                &self.bound
+            }
         }
     };
 }

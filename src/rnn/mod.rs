@@ -108,6 +108,9 @@ impl Rnn {
     /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
     /// default, for wgpu calls them experimental. An NVIDIA H200 is the only device that has run them: 214 TFLOP/s at 4096³.
     ///
+    /// On NVIDIA's GPUs strategy persistent then makes the steps of cells of one phase by them too, forward, from 512 units and 8 rows on;
+    /// other vendors' compilers have not been seen to take such kernels.
+    ///
     /// Needs a device that the app opened with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`, subgroups of 32, and
     /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.
     pub fn with_cooperative_matrices(self, on: bool) -> Result<Self> {

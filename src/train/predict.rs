@@ -8,8 +8,8 @@ impl Trainer {
     /// or `[B, C]` with [`Readout::Final`](super::Readout::Final). `lengths` are needed if the config is ragged; predictions past a
     /// length are those of an output of 0.
     ///
-    /// The inputs take the place of the chunk that [`write_batch`](Trainer::write_batch) left, so a step needs another. Carried states go
-    /// on as in [`evaluate`](Trainer::evaluate).
+    /// The inputs take the place of the chunk that [`write_batch`](Trainer::write_batch) left, so the next step needs another, and so does
+    /// [`evaluate`](Trainer::evaluate), as which it carries states on.
     pub async fn predict(&mut self, inputs: Inputs<'_>, lengths: Option<&[u32]>) -> Result<Vec<f32>> {
         let rows = self.config().predictions();
         let (mut labels, mut values) = (Vec::new(), Vec::new());
@@ -24,7 +24,9 @@ impl Trainer {
             }
         };
         self.write_batch(&Batch { lengths, ..Batch::new(inputs, targets) })?;
-        self.evaluate().await?;
+        let evaluated = self.evaluate().await;
+        self.is_written = false;
+        evaluated?;
         let [mut predictions] = self.ctx.download([&self.buffers.prediction]).await?;
         predictions.truncate(rows * self.config().out_features);
         Ok(predictions)

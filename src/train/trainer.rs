@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use wgpu::{Buffer, CommandEncoder};
 
@@ -74,6 +75,10 @@ pub struct Trainer {
     pub(super) pending: BTreeSet<usize>,
     /// Whether the reset mask may hold anything but zeros.
     pub(super) has_resets: bool,
+    /// Whether the chunk that is there came by `write_batch`.
+    pub(super) is_written: bool,
+    /// Whether the app asked for the buffers of a chunk, which it then fills itself.
+    is_lent: AtomicBool,
     /// Scratch of `write_batch`.
     counted: Vec<u32>,
 }
@@ -115,6 +120,8 @@ impl Trainer {
             unread: 0,
             pending: BTreeSet::new(),
             has_resets: false,
+            is_written: false,
+            is_lent: AtomicBool::new(false),
             counted: Vec::new(),
         })
     }
@@ -180,7 +187,24 @@ impl Trainer {
             ctx.write(&carried.reset, 0, reset)?;
             self.has_resets = true;
         }
+        self.is_written = true;
         Ok(())
+    }
+
+    /// Refuses to compute on zeros that nobody meant.
+    fn check_batch(&self) -> Result<()> {
+        if self.is_written || self.is_lent.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        self.ctx.check_present()?;
+        let todo = "call `write_batch` first, after `predict` too, or fill the buffers of `tokens` or `input`, and of `targets`";
+        Err(Error::Config(format!("there is no batch: {todo}")))
+    }
+
+    /// A buffer that the app may fill.
+    fn lent<T>(&self, buffer: T) -> T {
+        self.is_lent.store(true, Ordering::Relaxed);
+        buffer
     }
 
     /// Makes the carried state of these rows zero before the next chunk that is recorded. It goes into that chunk's encoder.
@@ -198,6 +222,7 @@ impl Trainer {
     }
 
     /// Records one step on the chunk that is there: forward, loss, backward, clipping, update. Allocates no GPU object.
+    /// An error before the first [`write_batch`](Trainer::write_batch), unless the app has asked for the buffers of a chunk to fill them itself.
     ///
     /// Up to `log_len` steps may go into one submit, each with its own learning rate; but as [`write_batch`](Trainer::write_batch) writes
     /// before a submit, all of them see the last chunk, unless the encoder brings another to [`tokens`](Trainer::tokens) and
@@ -214,6 +239,7 @@ impl Trainer {
             let name = self.optimizer.name();
             return Err(Error::Config(format!("`learning_rate` is {learning_rate}: {name} makes {value} of it in f32")));
         }
+        self.check_batch()?;
         let (hyper_bytes, loss_bytes) = (buffers.hyper.size(), buffers.loss.size());
         self.ctx.write(&buffers.hypers, hyper_bytes * slot, &hyper)?;
         encoder.copy_buffer_to_buffer(&buffers.hypers, hyper_bytes * slot, &buffers.hyper, 0, hyper_bytes);
@@ -291,6 +317,7 @@ impl Trainer {
     /// The loss of the chunk that is there, without dropout and without an update. Carried states go on as in a step:
     /// [`reset_rows`](Trainer::reset_rows), or [`state`](Trainer::state) and [`set_state`](Trainer::set_state), keep them apart.
     pub async fn evaluate(&mut self) -> Result<f32> {
+        self.check_batch()?;
         let mut encoder = self.ctx.encoder("tidegate train");
         let pending = std::mem::take(&mut self.pending);
         self.buffers.record(&self.evaluation, &pending, self.has_resets, &mut encoder);
@@ -389,19 +416,20 @@ impl Trainer {
         &self.buffers.norm
     }
 
-    /// Where the tokens of a chunk lie, u32; none without an embedding.
+    /// Where the tokens of a chunk lie, u32; none without an embedding. Whoever asks for this buffer or those of [`input`](Trainer::input)
+    /// or [`targets`](Trainer::targets) is taken to fill them: from then on no step asks for a [`write_batch`](Trainer::write_batch).
     pub fn tokens(&self) -> Option<&Buffer> {
-        self.buffers.tokens.as_deref()
+        self.buffers.tokens.as_deref().map(|tokens| self.lent(tokens))
     }
 
     /// What the network reads, `[T, B, I]` stored as its dtype: the features of a chunk, or what the embedding made of its tokens.
     pub fn input(&self) -> &Buffer {
-        &self.buffers.input
+        self.lent(&self.buffers.input)
     }
 
     /// Where the targets of a chunk lie: u32 labels or f32 values.
     pub fn targets(&self) -> &Buffer {
-        &self.buffers.targets
+        self.lent(&self.buffers.targets)
     }
 
     /// What the head made of the last chunk: logits or values, `[T, B, C]` f32 in the order of the inputs, or `[B, C]`.

@@ -93,7 +93,7 @@ fn check_result(result: &Value, mode: &str) {
         "warm_up_ms",
     ];
     // Only where this run tuned, and where the device tells.
-    fields.retain(|&name| !["tried", "api_version"].contains(&name));
+    fields.retain(|&name| !["tried", "api_version", "dispatch_times"].contains(&name));
     expected.sort_unstable();
     assert_eq!(fields, expected);
     let exact = [("I", 8), ("H", 8), ("L", 1), ("D", 1), ("T", 4), ("B", 2), ("verified_T", 4), ("verified_B", 2)];
@@ -128,7 +128,7 @@ fn bench_times_the_reference() {
 
 #[test]
 fn bench_verifies_and_times_an_adapter() {
-    let results = bench("0", &["--mode", "train", "--strategy", "stepwise"]);
+    let results = bench("0", &["--mode", "train", "--strategy", "stepwise", "--profile"]);
     assert_eq!(results.len(), 1);
     check_result(&results[0], "train");
     check_no_steps(&results[0]);
@@ -138,6 +138,23 @@ fn bench_verifies_and_times_an_adapter() {
     assert!(results[0]["dispatches"].as_u64().unwrap() > 4);
     let error = results[0]["max_rel_err"].as_f64().unwrap();
     assert!(error > 0.0 && error < 1e-5, "{error}");
+    check_dispatch_times(&results[0]);
+}
+
+/// Every dispatch of the run has a time, if the device has timestamps.
+fn check_dispatch_times(result: &Value) {
+    if result["gpu_ms_median"].is_null() {
+        assert!(result["dispatch_times"].is_null(), "{result}");
+        return;
+    }
+    let times = result["dispatch_times"].as_array().unwrap();
+    assert_eq!(times.iter().map(|time| time["times"].as_u64().unwrap()).sum::<u64>(), result["dispatches"].as_u64().unwrap());
+    for time in times {
+        let file = format!("{}/shaders/{}.wgsl", env!("CARGO_MANIFEST_DIR"), time["kernel"].as_str().unwrap());
+        assert!(PathBuf::from(&file).exists() && time["us"].as_f64().unwrap() > 0.0, "{time}");
+    }
+    let step = times.iter().find(|time| time["kernel"] == "recurrence/stepwise_forward").unwrap();
+    assert_eq!((&step["pass"], &step["times"]), (&"forward".into(), &4.into()));
 }
 
 #[test]

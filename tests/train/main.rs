@@ -1,5 +1,6 @@
 //! Training: its pieces and whole models, against float64, PyTorch and themselves.
 
+mod batches;
 #[path = "../common/mod.rs"]
 mod common;
 mod guard;

@@ -2,6 +2,7 @@
 
 use super::forced::Forced;
 use super::layout::{Layout, Profile, Work};
+use super::tile::Matrices;
 
 /// Layouts that a tuning tries at most.
 const MOST: usize = 6;
@@ -15,6 +16,10 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
     let mut found = vec![(workgroups, Forced::default())];
     // What is missing is said by whoever plans with it.
     let Some(formula) = of(workgroups) else { return found };
+    if formula.iter().any(|layout| layout.matrices == Matrices::On) {
+        found.extend(Forced::around_matrices().map(|forced| (workgroups, forced)));
+        return found;
+    }
     if by_fours {
         found.push((workgroups, Forced { vectors: true, ..Forced::default() }));
     }
@@ -51,7 +56,7 @@ mod tests {
     use crate::gpu::profile::{DeviceProfile, Vendor};
 
     fn lstm(hidden: u32, batch: u32, directions: u32, backward: bool) -> Work {
-        Work { hidden, batch, directions, gates: 4, first_phase_gates: 4, backward }
+        Work { hidden, batch, directions, gates: 4, first_phase_gates: 4, backward, halves: false }
     }
 
     /// Each is another layout, within the workgroups that it is for, and says all that makes it so.
@@ -91,6 +96,22 @@ mod tests {
             }
         }
         assert_eq!(most, MOST);
+    }
+
+    /// By matrices, by half of their units, and without them.
+    #[test]
+    fn matrices_have_their_own() {
+        let [h200, ..] = DeviceProfile::samples();
+        let device = DeviceProfile { matrices: true, ..h200 };
+        let work = Work { halves: true, ..lstm(512, 16, 1, false) };
+        let found = candidates(device.into(), 132, &[work], false);
+        let units = |&(count, forced): &(u32, Forced)| {
+            let layout = Layout::new(forced.profile(device), count, work).expect("a layout");
+            let layout = forced.layout(layout, 512, 16, device).expect("a layout that holds together");
+            (layout.matrices, layout.units, layout.along)
+        };
+        let units: Vec<_> = found.iter().map(units).collect();
+        assert_eq!(units, [(Matrices::On, 16, 2), (Matrices::On, 8, 4), (Matrices::Off, 16, 2)]);
     }
 
     /// The layout of an LSTM of 128 takes 4 of 132 workgroups: fewer of them change nothing.

@@ -16,10 +16,12 @@
 
 use std::fmt::Write;
 
-use super::tile::Tile;
+use super::matrices;
+use super::tile::{Matrices, Tile};
 
-/// Words that a thread asks for before it looks at the first.
+/// Words that a thread asks for before it looks at the first: its registers hold weights too, as f32 or, of matrices, as f16.
 const AT_ONCE: usize = 16;
+const AT_ONCE_BESIDE_MATRICES: usize = 32;
 
 /// How the operand of a product comes into workgroup memory: `rows` times [`Tile::k`], as vec4f.
 #[derive(Debug, Clone, Copy)]
@@ -88,7 +90,8 @@ impl Staging<'_> {
         cut: Option<&dyn Fn(&str) -> String>,
     ) {
         let p = self.prefix;
-        for words in self.words().chunks(AT_ONCE) {
+        let at_once = if self.tile.matrices == Matrices::Off { AT_ONCE } else { AT_ONCE_BESIDE_MATRICES };
+        for words in self.words().chunks(at_once) {
             w.push_str("{\n");
             for (i, Word { row, k, mine }) in words.iter().enumerate() {
                 let valid = valid(row, k);
@@ -143,7 +146,11 @@ impl Staging<'_> {
         }
     }
 
-    fn put(&self, w: &mut String, Word { row, k, mine }: &Word, value: &str, coded: bool, cut: Option<&str>) {
+    fn put(&self, w: &mut String, word: &Word, value: &str, coded: bool, cut: Option<&str>) {
+        let Word { row, k, mine } = word;
+        if self.tile.matrices != Matrices::Off {
+            return self.put_pair(w, word, value, coded, cut);
+        }
         let (start, quads) = (self.start, self.tile.k() / 4);
         let at = format!("staged[{start} + {row} * {quads}u + {k} / 4u]");
         let value = match (coded, self.per_word) {
@@ -162,6 +169,18 @@ impl Staging<'_> {
         let _ = match mine {
             Some(mine) => writeln!(w, "if {mine} {{ {put} }}"),
             None => writeln!(w, "{{ {put} }}"),
+        };
+    }
+
+    /// For matrices. naga 30 makes no `vec2h` of a word's bits, so they go through f32, which changes none.
+    fn put_pair(&self, w: &mut String, Word { row, k, mine }: &Word, value: &str, coded: bool, cut: Option<&str>) {
+        let stride = matrices::staged_stride(&self.tile);
+        let value = if coded { format!("decode_halves({value})") } else { value.into() };
+        let value = cut.map_or(value.clone(), |cut| format!("select({value}, vec2f(), {cut})"));
+        let put = format!("staged[{row} * {stride}u + {k} / 2u] = vec2h({value});");
+        let _ = match mine {
+            Some(mine) => writeln!(w, "if {mine} {{ {put} }}"),
+            None => writeln!(w, "{put}"),
         };
     }
 }
@@ -339,8 +358,18 @@ pub(super) fn end_of_turn(w: &mut String, tile: Tile) {
 mod tests {
     use super::*;
 
-    const TILE: Tile =
-        Tile { threads: 256, lanes: 32, shuffles: true, k_parts: 2, units: 16, rows: 4, quads: 2, rolled: false, in_turn: false };
+    const TILE: Tile = Tile {
+        threads: 256,
+        lanes: 32,
+        shuffles: true,
+        k_parts: 2,
+        units: 16,
+        rows: 4,
+        quads: 2,
+        rolled: false,
+        in_turn: false,
+        matrices: Matrices::Off,
+    };
 
     fn names(count: usize) -> Vec<String> {
         (0..count).map(|i| format!("a{i}")).collect()

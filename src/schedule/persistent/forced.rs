@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::Layout;
+use super::layout::{Layout, Profile};
+use super::tile::{Matrices, SIZE};
 use crate::error::{Error, Limit, Result};
 use crate::gpu::profile::{DeviceProfile, Vendor};
 
@@ -16,6 +17,8 @@ pub(crate) struct Forced {
     pub workgroups: Option<u32>,
     /// Whether the exchange goes by fours, where H is a multiple of four.
     pub vectors: bool,
+    /// Whether products of f16 go by cooperative matrices, else as the device and the formula say.
+    pub(super) matrices: Option<Matrices>,
     pub(super) directions: [Numbers; 2],
 }
 
@@ -29,7 +32,7 @@ pub(super) struct Numbers {
     teams: u32,
 }
 
-const KEYS: &str = "vendor, workgroups, exchange, and with or without `back-` threads, units, along, rows, teams";
+const KEYS: &str = "vendor, workgroups, exchange, matrices, and with or without `back-` threads, units, along, rows, teams";
 
 fn unknown(kind: &'static str, name: &str, known: &str) -> Error {
     Error::UnknownName { kind, name: name.into(), known: known.into() }
@@ -49,6 +52,11 @@ impl FromStr for Forced {
             if key == "exchange" {
                 let known = [("words", false), ("vectors", true)].into_iter().find(|(name, _)| *name == value);
                 forced.vectors = known.ok_or_else(|| unknown("exchange", value, "words, vectors"))?.1;
+                continue;
+            }
+            if key == "matrices" {
+                let known = Matrices::by_name(value).ok_or_else(|| unknown("matrices", value, Matrices::NAMES))?;
+                forced.matrices = Some(known);
                 continue;
             }
             let number = value.parse().ok().filter(|&number| number > 0);
@@ -87,6 +95,7 @@ impl fmt::Display for Forced {
         words.extend(self.vendor.map(|vendor| format!("vendor={}", vendor.name())));
         words.extend(self.workgroups.map(|count| format!("workgroups={count}")));
         words.extend(self.vectors.then(|| "exchange=vectors".to_string()));
+        words.extend(self.matrices.map(|matrices| format!("matrices={}", matrices.name())));
         for (numbers, prefix) in self.directions.iter().zip(["", "back-"]) {
             let forced = numbers.named().into_iter().filter(|(_, number)| *number > 0);
             words.extend(forced.map(|(key, number)| format!("{prefix}{key}={number}")));
@@ -115,6 +124,7 @@ impl Forced {
         vendor: None,
         workgroups: None,
         vectors: false,
+        matrices: None,
         directions: [Numbers { threads: 0, units: 0, along: 0, rows: 0, teams: 0 }; 2],
     };
 
@@ -131,11 +141,28 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
+    /// What a tuning tries beside the formula's layout by matrices: half the units, with K in twice the parts, and no matrices.
+    pub(super) fn around_matrices() -> [Self; 2] {
+        let mut half = Self::default();
+        half.directions[0] = Numbers { units: SIZE / 2, along: 4, ..Numbers::default() };
+        [half, Self { matrices: Some(Matrices::Off), ..Self::default() }]
+    }
+
+    pub(super) fn profile(self, device: DeviceProfile) -> Profile {
+        let profile = Profile::from(device);
+        Profile { matrices: self.matrices.unwrap_or(profile.matrices), ..profile }
+    }
+
     /// A layout with these numbers for H and B, refused where they contradict each other.
     pub(super) fn layout(self, layout: Layout, hidden: u32, batch: u32, device: DeviceProfile) -> Result<Layout> {
         if self.vectors && !device.decorations {
             let limit = Limit::Feature("coherent and volatile buffers for `exchange=vectors`");
             return Err(Error::Limit { limit, needed: 1, actual: 0 });
+        }
+        let wanted = self.matrices.is_some_and(|matrices| matrices != Matrices::Off);
+        if wanted && !layout.backward && layout.matrices == Matrices::Off {
+            let what = "cooperative matrices, which want f16, one phase, workgroups and memory enough, for `matrices=on`";
+            return Err(Error::Limit { limit: Limit::Feature(what), needed: 1, actual: 0 });
         }
         let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
         let numbers = self.directions[usize::from(layout.backward)];
@@ -149,7 +176,8 @@ impl Forced {
         let mut phases = layout.phases;
         for part in &mut phases {
             let k = if layout.backward { part.gates * hidden } else { hidden };
-            part.chunks = k.div_ceil(4 * layout.subgroup * along);
+            let block = if layout.matrices == Matrices::Off { 4 * layout.subgroup } else { SIZE };
+            part.chunks = k.div_ceil(block * along);
         }
         let forced = Layout {
             threads,
@@ -188,12 +216,19 @@ mod tests {
         let forced: Forced = "vendor=amd workgroups=128 units=8 back-units=16".parse().unwrap();
         assert_eq!((forced.vendor, forced.workgroups), (Some(Vendor::Amd), Some(128)));
         assert_eq!(forced.directions.map(|numbers| numbers.units), [8, 16]);
-        for text in ["vendor=amd workgroups=128 units=8 back-units=16", "exchange=vectors threads=256 back-rows=2", ""] {
+        for text in
+            ["vendor=amd workgroups=128 units=8 back-units=16", "exchange=vectors matrices=off threads=256 back-rows=2", ""]
+        {
             assert_eq!(text.parse::<Forced>().unwrap().to_string(), text);
         }
-        for (text, part) in
-            [("vendor=intl", "intl"), ("exchange=fours", "fours"), ("units=0", "0"), ("unit=3", "unit"), ("units", "units")]
-        {
+        for (text, part) in [
+            ("vendor=intl", "intl"),
+            ("exchange=fours", "fours"),
+            ("matrices=no", "off, on"),
+            ("units=0", "0"),
+            ("unit=3", "unit"),
+            ("units", "units"),
+        ] {
             let error = text.parse::<Forced>().unwrap_err().to_string();
             assert!(error.contains(part), "{error}");
         }

@@ -1,10 +1,13 @@
 //! The forward kernel of strategy persistent, written out for one layout and cell: see `emit` for how a step goes.
 
+mod exchange;
+
 use std::fmt::Write;
 
 use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
-use super::tile::Tile;
+use super::matrices::Product;
+use super::tile::{Matrices, Tile};
 use crate::cell::ShaderCell;
 use crate::schedule::layer::{Phase, phases};
 
@@ -103,7 +106,16 @@ impl<'a> Body<'a> {
         text
     }
 
+    /// The product, where it goes by matrices.
+    fn product(&self) -> Option<Product> {
+        let tile = self.tile();
+        (tile.matrices != Matrices::Off).then_some(Product { tile, gates: self.gates() })
+    }
+
     fn memory(&self) -> String {
+        if let Some(product) = self.product() {
+            return product.memory();
+        }
         let tile = self.tile();
         let mut text = format!("var<workgroup> staged: array<vec4f, {}>;\n", tile.stages() * tile.rows * tile.k() / 4);
         if tile.has_parts() {
@@ -117,7 +129,6 @@ impl<'a> Body<'a> {
     fn head(&self, w: &mut String) {
         let tile = self.tile();
         let Tile { threads, lanes, units, .. } = tile;
-        let (across, each) = (tile.unit_parts(), tile.units_each());
         let _ = write!(
             w,
             "@compute @workgroup_size({threads})
@@ -133,13 +144,10 @@ let direction = team % sizes.directions;
 let row_start = team / sizes.directions * sizes.team_rows;
 let row_end = min(sizes.batch, row_start + sizes.team_rows);
 let unit0 = group.x % sizes.members * {units}u;
-let first_unit = unit0 + group_of % {across}u * {each}u;
-let k0 = group_of / {across}u * {}u + lane * 4u;
 let idle = arrayLength(&exchange) - 1u;
 let start = sizes.first + step_index.value * sizes.chunk;
 let end = min(sizes.steps, start + sizes.chunk);
-",
-            tile.k_each()
+"
         );
         self.weights(w);
         w.push_str("if !roll_call(thread, group.x == 0u, groups.x) { return; }\n");
@@ -163,8 +171,17 @@ let end = min(sizes.steps, start + sizes.chunk);
     }
 
     fn weights(&self, w: &mut String) {
-        let gates = self.gates();
-        emit::weights(w, self.tile(), "w", self.tile().units_each() * gates, |i, k| {
+        if let Some(product) = self.product() {
+            return product.weights(w);
+        }
+        let (tile, gates) = (self.tile(), self.gates());
+        let (across, each) = (tile.unit_parts(), tile.units_each());
+        let _ = writeln!(
+            w,
+            "let first_unit = unit0 + group_of % {across}u * {each}u;\nlet k0 = group_of / {across}u * {}u + lane * 4u;",
+            tile.k_each()
+        );
+        emit::weights(w, tile, "w", each * gates, |i, k| {
             format!("weights_at(direction, {}u, first_unit + {}u, k0 + {k})", i % gates, i / gates)
         });
     }
@@ -293,16 +310,9 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let at = if tile.stages() > 1 { format!("parity * {}u", tile.rows * tile.k() / 4) } else { "0u".into() };
         let _ = writeln!(w, "let stage = {at};");
         self.stage(w, phase);
-        w.push_str("workgroupBarrier();\nlet from_quad = stage + k0 / 4u;\n");
-        let (gates, of_quad) = (self.gates(), tile.units_each() * self.gates());
-        let weight = |unit: u32, value: u32, quad: &str| {
-            (value < phase.count).then(|| emit::weight(tile, "w", of_quad, unit * gates + phase.first + value, quad))
-        };
-        products(w, tile, self.values(), "from_quad", weight);
-        let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
-        let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
+        w.push_str("workgroupBarrier();\n");
+        let names = self.multiply(w, phase);
         if tile.has_parts() {
-            put_parts(w, tile, self.values(), phase.count, &names);
             w.push_str("workgroupBarrier();\n");
         }
         for slot in 0..self.slots() {
@@ -318,6 +328,27 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         }
         end_of_turn(w, tile);
         w.push_str("}\n");
+    }
+
+    /// Leaves the sums in workgroup memory where they have parts, else in the lanes, under the names that it gives.
+    fn multiply(&self, w: &mut String, phase: &Phase) -> Vec<String> {
+        if let Some(product) = self.product() {
+            product.multiply(w);
+            return Vec::new();
+        }
+        let tile = self.tile();
+        w.push_str("let from_quad = stage + k0 / 4u;\n");
+        let (gates, of_quad) = (self.gates(), tile.units_each() * self.gates());
+        let weight = |unit: u32, value: u32, quad: &str| {
+            (value < phase.count).then(|| emit::weight(tile, "w", of_quad, unit * gates + phase.first + value, quad))
+        };
+        products(w, tile, self.values(), "from_quad", weight);
+        let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
+        let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
+        if tile.has_parts() {
+            put_parts(w, tile, self.values(), phase.count, &names);
+        }
+        names
     }
 
     /// h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
@@ -349,33 +380,6 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         w.push_str("}\n");
     }
 
-    /// Numbers of a word of the exchange.
-    fn per_word(&self) -> u32 {
-        match (self.layout.vectors, self.halves) {
-            (true, _) => 4,
-            (false, true) => 2,
-            (false, false) => 1,
-        }
-    }
-
-    /// Words of a row of the exchange; by fours H is a multiple of four.
-    fn stride(&self) -> &'static str {
-        match self.per_word() {
-            4 => "(sizes.hidden / 4u)",
-            2 => "((sizes.hidden + 1u) / 2u)",
-            _ => "sizes.hidden",
-        }
-    }
-
-    /// `exchange` is [chunk, slots, D, B, words of H].
-    fn exchange_row(&self, step: &str, slot: u32, row: &str) -> String {
-        let slots = if self.cell.has_two_phases() { 2 } else { 1 };
-        format!(
-            "((({step} - start) * {slots}u + {slot}u) * sizes.directions * sizes.batch + direction * sizes.batch + {row}) * {}",
-            self.stride()
-        )
-    }
-
     /// The cell, where the sums are: gives `made{slot}`, what the others wait for.
     fn finish(&self, w: &mut String, phase: &Phase, slot: u32, names: &[String]) {
         let tile = self.tile();
@@ -388,9 +392,10 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let mut rh = vec!["0.0".to_string(); self.gates() as usize];
         for value in 0..phase.count {
             let gate = phase.first + value;
-            let sum = match tile.has_parts() {
-                true => sum_of_parts(tile, phase.count, value, &format!("o{slot}")),
-                false => format!("z{slot}_{value}"),
+            let sum = match (self.product(), tile.has_parts()) {
+                (Some(product), _) => product.sum(value, &format!("r{slot}"), &format!("o{slot} % {}u", tile.units)),
+                (None, true) => sum_of_parts(tile, phase.count, value, &format!("o{slot}")),
+                (None, false) => format!("z{slot}_{value}"),
             };
             let _ = writeln!(w, "let q{gate} = {sum} + bias{slot}_{gate};");
             rh[gate as usize] = format!("q{gate}");
@@ -459,38 +464,6 @@ if sizes.has_reserve == 1u {{"
             }
             w.push_str("}\n");
         }
-    }
-
-    /// What is exchanged goes first of all that is stored: the others wait for it.
-    fn publish(&self, w: &mut String, phase: &Phase, slot: u32) {
-        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
-        let _ = match self.per_word() {
-            4 => writeln!(w, "exchange[{at} + u{slot} / 4u][u{slot} % 4u] = encode(made{slot});"),
-            1 => writeln!(w, "atomicStore(&exchange[{at} + u{slot}], encode(made{slot}));"),
-            _ => Ok(()),
-        };
-    }
-
-    /// The same by pairs, which all lanes must reach.
-    fn publish_pair(&self, w: &mut String, phase: &Phase, slot: u32) {
-        let tile = self.tile();
-        let (rows, slots) = (tile.rows, self.slots());
-        let partner = if tile.has_parts() {
-            format!("subgroupShuffleXor(made{slot}, 1u)")
-        } else if rows < slots {
-            // The second of a pair has no word of its own.
-            if slot / rows % 2 == 1 {
-                return;
-            }
-            format!("made{}", slot + rows)
-        } else if slots > 1 {
-            format!("subgroupShuffleXor(made{slot}, {}u)", rows / slots)
-        } else {
-            format!("subgroupShuffleXor(made{slot}, {}u)", rows * self.place().span(self.values()))
-        };
-        let at = self.exchange_row("step", u32::from(phase.number == 1), &format!("b{slot}"));
-        let _ = writeln!(w, "let other{slot} = {partner};\nif on{slot} & (u{slot} % 2u == 0u) {{");
-        let _ = writeln!(w, "atomicStore(&exchange[{at} + u{slot} / 2u], encode_halves(vec2f(made{slot}, other{slot})));\n}}");
     }
 }
 

@@ -4,7 +4,10 @@
 //! `across` ways and K `along` ways; inside a subgroup K runs over the lanes, four numbers at a time. K of forward is H for each
 //! gate; K of backward is all gates' H, and a workgroup keeps its units' columns.
 
-use super::tile::Tile;
+mod by_matrices;
+
+use super::matrices;
+use super::tile::{Matrices, Tile};
 use crate::gpu::profile::{DeviceProfile, Vendor};
 
 /// Most rows staged at a time.
@@ -42,6 +45,8 @@ pub(in crate::schedule) struct Profile {
     pub loops: bool,
     /// As in `Tile`.
     pub rolled: bool,
+    /// Whether f16 may be multiplied by cooperative matrices.
+    pub matrices: Matrices,
 }
 
 /// Registers by vendor, as their compilers say: `docs/strategies.md` has the table.
@@ -102,6 +107,7 @@ impl Profile {
             quads_of_step,
             loops,
             rolled,
+            matrices: Matrices::Off,
         }
     }
 }
@@ -109,7 +115,8 @@ impl Profile {
 impl From<DeviceProfile> for Profile {
     fn from(device: DeviceProfile) -> Self {
         let subgroup = if device.shuffles { device.subgroup_min } else { 0 };
-        Self::new(device.vendor, subgroup, device.threads, device.memory)
+        let matrices = if device.matrices { Matrices::On } else { Matrices::Off };
+        Self { matrices, ..Self::new(device.vendor, subgroup, device.threads, device.memory) }
     }
 }
 
@@ -123,6 +130,8 @@ pub(super) struct Work {
     /// All gates for a cell of one phase.
     pub first_phase_gates: u32,
     pub backward: bool,
+    /// Whether weights and h are f16.
+    pub halves: bool,
 }
 
 impl Work {
@@ -176,6 +185,7 @@ pub(super) struct Layout {
     pub rolled: bool,
     /// Whether the exchange goes by fours, without atomics.
     pub vectors: bool,
+    pub matrices: Matrices,
 }
 
 /// What a device lacks for any layout.
@@ -190,6 +200,9 @@ impl Layout {
     /// Teams before members: members just enough to hold the weights, then as many teams as `workgroups` allow.
     pub fn new(profile: Profile, workgroups: u32, work: Work) -> Result<Self, Shortage> {
         let share = (workgroups / work.directions).max(1);
+        if let Some(layout) = Self::by_matrices(profile, share, work) {
+            return Ok(layout);
+        }
         Ok(Self::of_one_row(profile, share, work)?.with_teams(profile, share, work))
     }
 
@@ -272,6 +285,7 @@ impl Layout {
             backward: work.backward,
             rolled: profile.rolled,
             vectors: false,
+            matrices: Matrices::Off,
         }
     }
 
@@ -352,11 +366,15 @@ impl Layout {
             quads: self.phases[phase].chunks,
             rolled: self.rolled,
             in_turn,
+            matrices: self.matrices,
         }
     }
 
     /// Weights that a thread keeps.
     pub fn weights(&self) -> u32 {
+        if self.matrices != Matrices::Off {
+            return matrices::weights(&self.tile(0, false), self.phases[0].gates);
+        }
         let of_unit = |part: &Part| if self.backward { part.gates.min(1) } else { part.gates };
         self.phases.iter().map(|part| self.units_of_subgroup() * of_unit(part) * part.chunks * 4).sum()
     }
@@ -376,7 +394,7 @@ impl Layout {
 
     /// Length of K of one part of it, and of all: 0 in a phase that is not there.
     pub fn k_of_part(&self, phase: usize) -> u32 {
-        self.phases[phase].chunks * 4 * self.subgroup
+        self.tile(phase, false).k_each()
     }
 
     pub fn k_padded(&self, phase: usize) -> u32 {
@@ -403,12 +421,15 @@ impl Layout {
 
     /// Whether sums meet in workgroup memory, which takes a second barrier.
     pub fn has_parts(&self) -> bool {
-        self.along > 1 || !self.shuffles || self.backward
+        self.along > 1 || !self.shuffles || self.backward || self.matrices != Matrices::Off
     }
 
     /// Workgroup memory: the staged operand, twice where one barrier a step is all, and the sums that meet there: one of each part
     /// of K, or without shuffles one of each thread.
     pub fn bytes(&self) -> u64 {
+        if self.matrices != Matrices::Off {
+            return matrices::bytes(&self.tile(0, false), self.phases[0].gates);
+        }
         let staged = u64::from(self.rows) * u64::from(self.longest());
         let lanes = if self.shuffles { 1 } else { self.subgroup };
         let sums = u64::from(self.along * lanes) * self.finishing();

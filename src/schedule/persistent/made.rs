@@ -2,7 +2,7 @@
 
 use super::forced::Forced;
 use super::layout::Layout;
-use super::{Exchange, LayerSizes, backward_source, forward_body, forward_source, layout};
+use super::{LayerSizes, backward_source, forward_body, forward_source, layout};
 use crate::cell::{Cell, ShaderCell};
 use crate::error::Result;
 use crate::gpu::element::{Access, Element};
@@ -65,16 +65,16 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
         workgroups: target.workgroups,
         in_turn: !shuffles || target.subgroup_min == 8,
         decorations: target.by_fours,
+        matrices: false,
     };
     let forced = Forced { vectors: target.by_fours, ..Forced::default() };
     let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);
     let mut kernels = Vec::new();
-    let halves = Exchange::new(false, f32) == Exchange::States { halves: true };
-    if let Ok(body) = forward_body(device, forced, cell, &sizes, halves) {
+    if let Ok(body) = forward_body(device, forced, cell, &sizes, f32) {
         kernels.push(PersistentKernel::new(&body.layout, forward_source(&body, step, forward_bindings([f32; 2]))));
     }
-    if let Ok(layout) = layout(device, forced, cell, &sizes, true) {
+    if let Ok(layout) = layout(device, forced, cell, &sizes, true, f32) {
         let bindings = backward_bindings([f32; 3], Access::Read);
         kernels.push(PersistentKernel::new(&layout, backward_source(cell, &layout, device.in_turn, step, bindings)));
     }

@@ -8,6 +8,7 @@ mod forced;
 mod forward;
 pub(super) mod layout;
 mod made;
+mod matrices;
 mod tile;
 mod unroll;
 
@@ -15,6 +16,7 @@ pub(crate) use forced::Forced;
 use forward::Body;
 use layout::{Layout, Shortage, Work};
 pub use made::{PersistentKernel, PersistentTarget, persistent_kernels};
+use tile::Matrices;
 use unroll::Counts;
 
 use crate::cell::ShaderCell;
@@ -23,7 +25,7 @@ use crate::gpu::capabilities::MOST_STORAGE_BUFFERS;
 use crate::gpu::context::Context;
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
-use crate::gpu::profile::DeviceProfile;
+use crate::gpu::profile::{DeviceProfile, Vendor};
 use crate::gpu::program::elementwise;
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::gpu::shaders::shader;
@@ -87,6 +89,14 @@ fn chunk(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, exch
     resident::chunk(ctx, r.dispatch_flops, cell, sizes, exchange.is_backward()).min(fitting)
 }
 
+/// The device that a layout is for. Kernels by cooperative matrices are for vendors whose compilers have taken them: AMD's ran for
+/// minutes.
+fn device(ctx: &Context, settings: Settings) -> DeviceProfile {
+    let device = settings.layout.device(DeviceProfile::new(ctx, settings.workgroups));
+    let asked = settings.tiles.cooperative == Some(tile::SIZE);
+    DeviceProfile { matrices: asked && device.vendor == Vendor::Nvidia, ..device }
+}
+
 /// Refuses a device that cannot run this strategy at all.
 pub(crate) fn check(ctx: &Context) -> Result<()> {
     if !ctx.has_indirect() {
@@ -101,17 +111,25 @@ pub(crate) fn check(ctx: &Context) -> Result<()> {
 }
 
 /// What a layer asks of the layout, in one direction of time.
-fn work(cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Work {
+fn work(cell: &ShaderCell, sizes: &LayerSizes, backward: bool, element: Element) -> Work {
+    let halves = element == Element::F16;
     let LayerSizes { hidden, batch, directions, .. } = *sizes;
     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
-    Work { hidden, batch, directions, gates, first_phase_gates, backward }
+    Work { hidden, batch, directions, gates, first_phase_gates, backward, halves }
 }
 
 /// How the device wants one direction of time laid out, or what is missing for that.
-fn layout(device: DeviceProfile, forced: Forced, cell: &ShaderCell, sizes: &LayerSizes, backward: bool) -> Result<Layout> {
-    let work = work(cell, sizes, backward);
+fn layout(
+    device: DeviceProfile,
+    forced: Forced,
+    cell: &ShaderCell,
+    sizes: &LayerSizes,
+    backward: bool,
+    element: Element,
+) -> Result<Layout> {
+    let work = work(cell, sizes, backward, element);
     let Work { hidden, batch, .. } = work;
-    let layout = Layout::new(device.into(), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
+    let layout = Layout::new(forced.profile(device), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
         let backward = if backward { ", backward" } else { "" };
         let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
         Error::Limit { limit, needed, actual: has }
@@ -199,15 +217,17 @@ fn forward_body<'a>(
     forced: Forced,
     cell: &'a ShaderCell,
     sizes: &LayerSizes,
-    halves: bool,
+    element: Element,
 ) -> Result<Body<'a>> {
-    Ok(Body::new(cell, layout(device, forced, cell, sizes, false)?, device.in_turn, halves))
+    let halves = Exchange::new(false, element) == Exchange::States { halves: true };
+    Ok(Body::new(cell, layout(device, forced, cell, sizes, false, element)?, device.in_turn, halves))
 }
 
 fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
     let bindings = [&bindings[..], &together(&body.layout)].concat();
     let source = KernelSource::new(shader!("recurrence/persistent_forward"), &[], &bindings, step, TeamSizes::WGSL);
-    source.with_cell(body.cell).with_text(&body.wgsl())
+    let source = source.with_cell(body.cell).with_text(&body.wgsl());
+    if body.layout.matrices == Matrices::On { source.enabling("wgpu_cooperative_matrix") } else { source }
 }
 
 /// The sizes of both kernels, once the layout is known.
@@ -220,9 +240,9 @@ fn team_sizes(ctx: &Context, r: Settings, layout: &Layout, status: Slot, chunks:
 
 fn forward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &ForwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
-    let exchange = Exchange::new(false, s.params.element);
-    let body = forward_body(device, r.layout, cell, sizes, exchange == Exchange::States { halves: true })?;
+    let element = s.params.element;
+    let (device, exchange) = (device(ctx, r), Exchange::new(false, element));
+    let body = forward_body(device, r.layout, cell, sizes, element)?;
     let chunk = chunk(ctx, r, cell, sizes, exchange).min(sizes.window_len);
     let steps = sizes.first + sizes.window_len;
     let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot: s.behind_state as u32, ..Default::default() };
@@ -252,8 +272,8 @@ fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: Step
 
 fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
     check(ctx)?;
-    let device = r.layout.device(DeviceProfile::new(ctx, r.workgroups));
-    let layout = layout(device, r.layout, cell, sizes, true)?;
+    let device = device(ctx, r);
+    let layout = layout(device, r.layout, cell, sizes, true, s.params.element)?;
     let steps = resident::backward_steps(sizes, s.d_initial_state != Slot::EMPTY);
     let chunk = chunk(ctx, r, cell, sizes, Exchange::Gradients).min(steps);
     let chunks = ChunkSizes { layer: *sizes, chunk, steps, snapshot: s.behind_state as u32, ..Default::default() };
@@ -272,17 +292,17 @@ fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
     let mut sources = vec![clear_source()];
     let [gpu, cpu, bare] = DeviceProfile::samples();
-    for (device, hidden, batch, halves) in [(gpu, 512, 16, false), (gpu, 100, 3, true), (cpu, 17, 3, false), (bare, 17, 3, false)]
-    {
+    let tensor = DeviceProfile { matrices: true, ..gpu };
+    let shapes = [(gpu, 512, 16, false), (gpu, 100, 3, true), (tensor, 520, 18, true), (cpu, 17, 3, false), (bare, 17, 3, false)];
+    for (device, hidden, batch, halves) in shapes {
         let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
         let elements = if halves { &Element::ALL[1..] } else { &Element::ALL[..1] };
-        if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, halves) {
-            let bindings = elements.iter().map(|&element| forward_bindings([element, element.written()]));
-            sources.extend(bindings.map(|bindings| forward_source(&body, step, bindings)));
-        }
-        if let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true) {
-            // `d_output` is stored as the output, or a layer's own, which is f32.
-            for &element in elements {
+        for &element in elements {
+            if let Ok(body) = forward_body(device, Forced::default(), cell, &sizes, element) {
+                sources.push(forward_source(&body, step, forward_bindings([element, element.written()])));
+            }
+            if let Ok(layout) = layout(device, Forced::default(), cell, &sizes, true, element) {
+                // `d_output` is stored as the output, or a layer's own, which is f32.
                 let last = backward_bindings([element; 3], Access::Read);
                 let inner = backward_bindings([element, element.written(), Element::F32], Access::ReadWrite);
                 sources.extend([last, inner].map(|bindings| backward_source(cell, &layout, device.in_turn, step, bindings)));
@@ -303,9 +323,8 @@ impl Schedule for Persistent {
 
     fn check(&self, layer: &Layer<'_>, backward: bool) -> Result<()> {
         check(layer.ctx)?;
-        let forced = layer.settings.layout;
-        let device = forced.device(DeviceProfile::new(layer.ctx, layer.settings.workgroups));
-        layout(device, forced, layer.cell, layer.sizes, backward)?;
+        let Layer { ctx, settings, cell, sizes, element } = *layer;
+        layout(device(ctx, *settings), settings.layout, cell, sizes, backward, element)?;
         // The repair's.
         check_groups(layer.ctx.limits(), "persistent", resident::groups(layer, backward))
     }
@@ -348,8 +367,8 @@ impl Schedule for Persistent {
         if ctx.is_software() || settings.layout != Forced::default() {
             return vec![(workgroups, settings.layout)];
         }
-        let device = DeviceProfile::new(ctx, workgroups);
-        let works = [false, true].map(|backward| work(cell, sizes, backward));
+        let device = device(ctx, Settings { workgroups, ..*settings });
+        let works = [false, true].map(|backward| work(cell, sizes, backward, element));
         let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
         let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);
         candidates::candidates(device.into(), workgroups, works, by_fours)

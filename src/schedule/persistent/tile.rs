@@ -1,5 +1,32 @@
 //! What the threads of a workgroup share of a step's products: the part of a layout that is baked into a kernel.
 
+/// Rows and columns of a cooperative matrix.
+pub(super) const SIZE: u32 = 16;
+
+/// Whether products of f16 go by cooperative matrices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) enum Matrices {
+    #[default]
+    Off,
+    /// By the device's.
+    On,
+    /// By its threads, from the same workgroup memory: for tests where there are no such matrices.
+    Emulated,
+}
+
+impl Matrices {
+    const ALL: [(&str, Self); 3] = [("off", Self::Off), ("on", Self::On), ("emulated", Self::Emulated)];
+    pub const NAMES: &str = "off, on, emulated";
+
+    pub fn by_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(known, _)| *known == name).map(|found| found.1)
+    }
+
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(_, it)| *it == self).map_or("off", |(name, _)| name)
+    }
+}
+
 /// A workgroup's share of one product, forward or backward: sums over K for each of its units, of `rows` batch rows at a time.
 ///
 /// Threads are taken `lanes` at a time, a group: lane `thread % lanes` of group `thread / lanes`. A group makes
@@ -25,6 +52,9 @@ pub(crate) struct Tile {
     pub rolled: bool,
     /// Whether subgroups run one after another up to a barrier, see `DeviceProfile::in_turn`.
     pub in_turn: bool,
+    /// If not off, a group is a subgroup, `quads` counts matrices along its part of K, and it makes some of the matrices of gates and
+    /// units: see `matrices`.
+    pub matrices: Matrices,
 }
 
 impl Tile {
@@ -44,7 +74,7 @@ impl Tile {
 
     /// Length of a group's part of K.
     pub fn k_each(&self) -> u32 {
-        4 * self.lanes * self.quads
+        if self.matrices == Matrices::Off { 4 * self.lanes * self.quads } else { SIZE * self.quads }
     }
 
     /// Length of K, padded: what is staged for each row.
@@ -54,7 +84,7 @@ impl Tile {
 
     /// Whether sums meet in workgroup memory, which takes a second barrier.
     pub fn has_parts(&self) -> bool {
-        self.k_parts > 1 || !self.shuffles
+        self.k_parts > 1 || !self.shuffles || self.matrices != Matrices::Off
     }
 
     /// Sums that meet there for one result: one of each part of K, or of each thread along K.
@@ -70,12 +100,27 @@ impl Tile {
     /// What does not hold together, if anything.
     pub fn fault(&self) -> Option<&'static str> {
         let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
+        if self.matrices != Matrices::Off {
+            return self.fault_of_matrices();
+        }
         let faults = [
             (!lanes.is_power_of_two() || !rows.is_power_of_two(), "lanes and rows are powers of two"),
             (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
             (!threads.is_multiple_of(lanes) || !self.groups().is_multiple_of(k_parts.max(1)), "groups share K evenly"),
             (!units.is_multiple_of(self.unit_parts().max(1)), "groups share units evenly"),
             (!self.units_each().is_power_of_two(), "units of a group are a power of two, as sums are halved"),
+        ];
+        faults.into_iter().find(|fault| fault.0).map(|fault| fault.1)
+    }
+
+    fn fault_of_matrices(&self) -> Option<&'static str> {
+        let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
+        let faults = [
+            (lanes != 32 && self.matrices == Matrices::On, "cooperative matrices are for subgroups of 32"),
+            (rows != SIZE, "cooperative matrices take 16 rows at a time"),
+            (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
+            (!units.is_multiple_of(2), "two units go to a word of the exchange"),
+            (!threads.is_multiple_of(lanes) || !self.groups().is_multiple_of(k_parts.max(1)), "subgroups share K evenly"),
         ];
         faults.into_iter().find(|fault| fault.0).map(|fault| fault.1)
     }

@@ -36,6 +36,7 @@ pub fn unrolled_kernels(
         workgroups: target.workgroups,
         in_turn: false,
         decorations: false,
+        matrices: false,
     });
     let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
     let (step, f32) = (StepIndex::Immediate, Element::F32);

@@ -44,6 +44,9 @@ pub struct Args {
     /// Keep the time of every run in the JSON file
     #[arg(long, requires = "json")]
     pub all_runs: bool,
+    /// Also time every dispatch of a run on the GPU, in a compute pass of its own, and list them below each row; the JSON file has them too
+    #[arg(long)]
+    pub profile: bool,
     /// Leave out the device's peaks and costs, which take some seconds, and what is told in parts of them
     #[arg(long)]
     pub no_peaks: bool,
@@ -56,8 +59,8 @@ pub struct Args {
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
-    /// Products of f16 by cooperative matrices, in all but single steps of few rows and the strategies of one dispatch; where the
-    /// adapter has them. wgpu calls that experimental; an H200 alone has run it
+    /// Products of f16 by cooperative matrices, strategy persistent's steps forward among them, but not single steps of few rows; where
+    /// the adapter has them. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,
     /// Also write the results as JSON, anew after every workload

@@ -3,6 +3,7 @@
 mod args;
 mod clocks;
 mod columns;
+mod dispatches;
 mod estimate;
 mod output;
 mod session;
@@ -46,6 +47,7 @@ pub fn run(args: &Args) -> Result<()> {
         has_peaks: !args.no_peaks,
         keeps_runs: args.all_runs,
         is_verbose: args.verbose,
+        has_dispatches: args.profile,
         is_wide: args.wide,
         budget: args.budget.map(Duration::from_secs),
         now: &|| origin.elapsed(),

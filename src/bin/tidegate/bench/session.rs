@@ -10,6 +10,7 @@ use tidegate::bench::{
 use tidegate::{Error, Strategy, Tried};
 
 use super::columns::Rows;
+use super::dispatches;
 use super::table::{Lines, left_out, title, tried, verified};
 use crate::Result;
 use crate::args::text::short;
@@ -80,6 +81,8 @@ pub struct Session<'a> {
     /// Whether the report keeps every run's time.
     pub keeps_runs: bool,
     pub is_verbose: bool,
+    /// Whether each dispatch is timed and listed.
+    pub has_dispatches: bool,
     /// Whether the table shows every column.
     pub is_wide: bool,
     /// No row begins after this.
@@ -172,6 +175,9 @@ impl Session<'_> {
             watcher.prints(&(header + &lines.row(&entry)))?;
             if self.is_verbose {
                 watcher.prints(&tried(&entry))?;
+            }
+            if self.has_dispatches {
+                watcher.prints(&dispatches::listed(&entry))?;
             }
             report.results.push(entry);
             watcher.ran(report)?;

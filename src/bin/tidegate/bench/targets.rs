@@ -13,7 +13,7 @@ use crate::bench::tunings::Tunings;
 pub fn target(device: Device, args: &Args) -> Box<dyn Target> {
     match device {
         Device::Cpu => Box::new(OnCpu),
-        Device::Gpu(ctx) => Box::new(OnGpu::new(ctx, args.strategy, args.products())),
+        Device::Gpu(ctx) => Box::new(OnGpu::new(ctx, args)),
     }
 }
 
@@ -48,6 +48,8 @@ struct OnGpu {
     ctx: Context,
     strategy: Strategy,
     products: Products,
+    /// Whether each dispatch is timed.
+    dispatches: bool,
     /// Read when the first workload asks.
     tunings: Option<Tunings>,
     api_version: Option<String>,
@@ -55,9 +57,10 @@ struct OnGpu {
 }
 
 impl OnGpu {
-    fn new(ctx: Context, strategy: Strategy, products: Products) -> Self {
+    fn new(ctx: Context, args: &Args) -> Self {
+        let (strategy, products) = (args.strategy, args.products());
         let (runner, api_version) = (Runner::new(&ctx, products), device::api_version_of(ctx.adapter_info()));
-        Self { ctx, strategy, products, tunings: None, api_version, runner }
+        Self { ctx, strategy, products, dispatches: args.profile, tunings: None, api_version, runner }
     }
 
     fn loaded(&mut self) -> &mut Tunings {
@@ -110,7 +113,8 @@ impl Target for OnGpu {
             tried = tunings.tune(&rnn, job.workload)?;
             rnn = tunings.apply(rnn)?;
         }
-        let hooks = Hooks { stop: &interrupt::requested, phase, next: next.and_then(|next| self.next(next)) };
+        let next = next.and_then(|next| self.next(next));
+        let hooks = Hooks { stop: &interrupt::requested, phase, next, dispatches: self.dispatches };
         let measured = block_on(self.runner.measure_with(&rnn, job.workload, hooks))?;
         if is_tuned {
             self.loaded().record(measured.repairs);

@@ -1,17 +1,21 @@
 use super::super::layout::{Layout, Work};
 use super::*;
 use crate::cell::registry;
+use crate::gpu::element::Element;
+use crate::gpu::kernel::StepIndex;
 use crate::gpu::profile::DeviceProfile;
+use crate::schedule::layer::{LayerSizes, forward_bindings};
+use crate::schedule::persistent::{Forced, forward_body, forward_source};
 
 fn bodies(check: impl Fn(&Body<'_>, &str)) {
     let [gpu, ..] = DeviceProfile::samples();
     for subgroup in [32, 64] {
-        let device = DeviceProfile { subgroup_min: subgroup, subgroup_max: 64, ..gpu };
+        let device = DeviceProfile { subgroup_min: subgroup, subgroup_max: 64, matrices: subgroup == 32, ..gpu };
         for cell in registry().iter().map(|cell| ShaderCell::new(&**cell)) {
             for (hidden, batch) in [(64, 1), (256, 1), (256, 16), (512, 16), (512, 64), (1024, 1)] {
                 for halves in [false, true] {
                     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
-                    let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false };
+                    let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false, halves };
                     let layout = Layout::new(device.into(), device.workgroups, work).unwrap();
                     let body = Body::new(&cell, layout, device.in_turn, halves);
                     check(&body, &body.wgsl());
@@ -42,7 +46,7 @@ fn loads_come_before_waits_and_words_before_results() {
         let (asked, waited) = step[..step.find("workgroupBarrier()").unwrap()].split_once("loop {").unwrap();
         let first = asked.matches("= atomicLoad(").count();
         let words = (body.tile().rows * body.tile().k() / if body.halves { 2 } else { 1 }).div_ceil(body.tile().threads);
-        assert_eq!(first as u32, words.clamp(1, 16), "{body:?}");
+        assert_eq!(first as u32, words.clamp(1, if body.layout.matrices == Matrices::On { 32 } else { 16 }), "{body:?}");
         assert!(waited.contains("gave_up"));
         let stored = step.find("store_output(").unwrap();
         assert!(body.halves || step.find("atomicStore(").unwrap() < stored, "{body:?}");
@@ -61,4 +65,39 @@ fn everything_private_is_a_scalar() {
             }
         }
     });
+}
+
+/// By cooperative matrices, on sizes that divide and on ragged ones: valid, writable as SPIR-V, of floats alone, with one product for
+/// each matrix of weights.
+#[test]
+fn kernels_by_matrices_are_valid() {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    let [gpu, ..] = DeviceProfile::samples();
+    let device = DeviceProfile { matrices: true, ..gpu };
+    for cell in registry().iter().map(|cell| ShaderCell::new(&**cell)).filter(|cell| !cell.has_two_phases()) {
+        for (hidden, batch) in [(512, 16), (600, 9), (1024, 16), (1024, 64)] {
+            let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
+            let body = forward_body(device, Forced::default(), &cell, &sizes, Element::F16).expect("a layout");
+            assert_eq!(body.layout.matrices, Matrices::On, "{} {hidden} {batch}", cell.name);
+            assert!(body.layout.bytes() <= device.memory.into() && body.layout.groups(1) <= device.workgroups, "{body:?}");
+            let source = forward_source(&body, StepIndex::Immediate, forward_bindings([Element::F16; 2]));
+            let text = &source.wgsl;
+            let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+            let valid = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+            let info = valid.unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+            // naga makes matrices of whatever they are loaded from.
+            let is_float = |ty: &naga::Type| match ty.inner {
+                naga::TypeInner::CooperativeMatrix { scalar, .. } => scalar.kind == naga::ScalarKind::Float,
+                _ => true,
+            };
+            assert!(module.types.iter().all(|(_, ty)| is_float(ty)), "a matrix of something else than floats");
+            let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+            naga::back::spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{e:?}"));
+            // 32 lanes hold the 256 numbers of a matrix, two in a register.
+            let matrices = text.matches("= coopMultiplyAdd(w").count() as u32;
+            assert_eq!(body.layout.weights(), matrices * 4, "{body:?}");
+            let (_, step) = text.split_once("for (var step").unwrap();
+            assert!(!step.contains("coopLoadT") && matrices == step.matches("coopMultiplyAdd").count() as u32);
+        }
+    }
 }

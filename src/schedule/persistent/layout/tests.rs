@@ -12,11 +12,12 @@ const H200: Profile = Profile {
     quads_of_step: 64,
     loops: false,
     rolled: false,
+    matrices: Matrices::Off,
 };
 const H200_WORKGROUPS: u32 = 132;
 
 fn lstm(hidden: u32, batch: u32, backward: bool) -> Work {
-    Work { hidden, batch, directions: 1, gates: 4, first_phase_gates: 4, backward }
+    Work { hidden, batch, directions: 1, gates: 4, first_phase_gates: 4, backward, halves: false }
 }
 
 /// A case, and the variants of the study within 1.15 of its best: µs a step, [teams, units, threads, along, rows].
@@ -198,7 +199,7 @@ fn every_layout_covers_its_work_once_and_stays_within_the_device() {
             for [gates, first_phase_gates] in CELLS {
                 for (i, (profile, workgroups)) in profiles().into_iter().enumerate() {
                     for (backward, directions) in [(false, 1), (true, 1), (false, 2), (true, 2)] {
-                        let work = Work { hidden, batch, directions, gates, first_phase_gates, backward };
+                        let work = Work { hidden, batch, directions, gates, first_phase_gates, backward, halves: false };
                         match Layout::new(profile, workgroups, work) {
                             Ok(layout) => check(profile, workgroups, work, layout),
                             Err(lacking) => {
@@ -314,7 +315,7 @@ fn predictions_for_an_h200() {
         let shapes = [(128, 1), (256, 1), (512, 1), (1024, 1), (256, 16), (512, 16), (768, 16), (1024, 16), (512, 64)];
         for (hidden, batch) in shapes.into_iter().filter(|shape| gates == 4 || *shape == (512, 16)) {
             for backward in [false, true] {
-                let work = Work { hidden, batch, directions: 1, gates, first_phase_gates: first, backward };
+                let work = Work { hidden, batch, directions: 1, gates, first_phase_gates: first, backward, halves: false };
                 let Ok(layout) = Layout::new(H200, H200_WORKGROUPS, work) else { continue };
                 let (fmas, shuffles, megabytes, step) = predicted(&layout, work);
                 let Layout { teams, members, units, threads, along, rows, .. } = layout;
