@@ -50,7 +50,6 @@ mod product;
 pub mod reference;
 mod rnn;
 mod schedule;
-#[cfg(any(feature = "tools", not(target_arch = "wasm32")))]
 mod timing;
 pub mod train;
 mod tune;

@@ -247,12 +247,44 @@ fn small_devices() {
     let default = device_with(|_| {});
     let rnn = Rnn::new(&default, Lstm::default(), RnnConfig::new(64, 64)).unwrap();
     let long = SeqShape { seq_len: 100_000, batch_size: 16 };
-    refused(rnn.plan(long, Mode::Training), &["max_buffer_size", "`input`; at this B up to", "truncated BPTT", "268435456"]);
+    let chunks = [
+        "max_buffer_size",
+        "`input`; at this B up to",
+        "truncated BPTT; a `Trainer` by `TrainConfig::with_carry_state`",
+        "268435456",
+    ];
+    refused(rnn.plan(long, Mode::Training), &chunks);
     // The products of the whole sequence would not fit one binding; those of a window do.
     let windows = SeqShape { seq_len: 3_000, batch_size: 64 };
     assert!(rnn.plan(windows, Mode::Inference).is_ok());
     let bound = SeqShape { seq_len: 9_000, batch_size: 64 };
-    refused(rnn.plan(bound, Mode::Inference), &["max_storage_buffer_binding_size", "`input`", "134217728"]);
+    refused(
+        rnn.plan(bound, Mode::Inference),
+        &["max_storage_buffer_binding_size", "`input`", "134217728", "steps fit: go on in chunks"],
+    );
+}
+
+/// Parameters may lie in a part of a buffer, wherever host data are run and where they are written.
+#[test]
+fn parameters_in_a_part_of_a_buffer() {
+    let rnn = lstm(RnnConfig::new(3, 5));
+    let ctx = rnn.context();
+    let host = Params::uniform(rnn.param_layout(), 1);
+    let bytes = 4 * host.values().len() as u64;
+    let shared = ctx.upload("shared", &vec![f32::NAN; 64 + host.values().len() + 64]).unwrap();
+    let part = |offset, size| wgpu::BufferBinding { buffer: &shared, offset, size: std::num::NonZeroU64::new(size) };
+    refused(rnn.write_params(part(256, bytes - 4), &host), &["params", &bytes.to_string(), &(bytes - 4).to_string()]);
+    // Without a size it goes to the end of the buffer.
+    refused(rnn.write_params(part(512 + 4, 0), &host), &["params", &bytes.to_string(), &(bytes - 4).to_string()]);
+    rnn.write_params(part(256, bytes), &host).unwrap();
+    let [all] = ctx.download_blocking([&shared]).unwrap();
+    assert!(all[..64].iter().chain(&all[64 + host.values().len()..]).all(|value| value.is_nan()));
+    let input = [0.5; 4 * 2 * 3];
+    let seq = Sequence::new(SHAPE, &input);
+    let expected = rnn.forward_blocking(&rnn.upload(&host).unwrap(), &seq).unwrap().output;
+    assert_eq!(rnn.forward_blocking(part(256, bytes), &seq).unwrap().output, expected);
+    assert_eq!(rnn.forward_training_blocking(part(256, bytes), &seq).unwrap().output().output, expected);
+    assert_eq!(rnn.session(part(256, bytes), SHAPE).unwrap().advance_blocking(&input).unwrap(), expected);
 }
 
 #[test]
@@ -260,9 +292,15 @@ fn transfers() {
     let ctx = common::context();
     refused(ctx.upload("odd", &[1u8, 2, 3]), &["odd", "3 bytes"]);
     let buffer = |size, usage| ctx.create_buffer("test", size, usage).unwrap();
-    let download = |buffer: &Buffer| pollster::block_on(ctx.download([buffer]));
-    refused(download(&buffer(8, BufferUsages::STORAGE)), &["download", "COPY_SRC"]);
-    refused(download(&buffer(6, BufferUsages::COPY_SRC)), &["download", "6 bytes"]);
+    let download = |buffer: &Buffer| ctx.download_blocking([buffer]);
+    refused(download(&buffer(8, BufferUsages::STORAGE)), &["download[0]", "COPY_SRC"]);
+    refused(download(&buffer(6, BufferUsages::COPY_SRC)), &["download[0]", "6 bytes"]);
+    // A `DeviceBuffer` beside wgpu's own; of several the wrong one is named.
+    let own = ctx.upload("own", &[3.0f32]).unwrap();
+    let plain: Buffer = (*own).clone();
+    assert_eq!(ctx.download_blocking([&own, &plain]).unwrap(), [[3.0], [3.0]]);
+    let wrong = buffer(8, BufferUsages::STORAGE);
+    refused(ctx.download_blocking([&own, &plain, &wrong]), &["download[2]", "COPY_SRC"]);
     refused(ctx.create_buffer("huge", u64::MAX, BufferUsages::STORAGE), &["max_buffer_size"]);
 }
 

@@ -77,6 +77,28 @@ def products(reports, pytorch):
         show(["kind", "ms", "GPU ms", "TFLOP/s"], lines)
 
 
+def peaks(reports):
+    """The best that any of the runs found of the device."""
+    names = [
+        ("peak_gflops", 1e-3, "TFLOP/s f32"),
+        ("peak_gflops_f16", 1e-3, "TFLOP/s f16"),
+        ("peak_gflops_cooperative", 1e-3, "TFLOP/s f16 by cooperative matrices"),
+        ("peak_gbytes", 1, "GB/s copied"),
+        ("peak_gbytes_read", 1, "GB/s read"),
+        ("peak_gbytes_write", 1, "GB/s written"),
+        ("load_latency_ns", 1, "ns a load from memory"),
+        ("cached_load_latency_ns", 1, "ns from a cache"),
+    ]
+    known = [roofline for report in reports for roofline in report.get("rooflines", [])]
+    parts = []
+    for name, factor, unit in names:
+        values = [roofline[name] for roofline in known if roofline.get(name)]
+        if values:
+            parts.append(f"{digits(factor * (min if name.endswith('_ns') else max)(values))} {unit}")
+    if parts:
+        print(f"\npeaks: {', '.join(parts)}")
+
+
 def examples(log, pytorch):
     speed = re.search(r"([0-9]+) characters/s; held-out", log)
     frame = re.search(r"([0-9.]+) ms a frame", log)
@@ -97,6 +119,7 @@ def main(out, scratch):
     reports = {path.stem.removeprefix("product-"): load(path) for path in sorted(scratch.glob("product-*.json"))}
     reports = {name: report for name, report in reports.items() if report}
     products(reports, pytorch)
+    peaks(reports.values())
     if reports:
         # As one file, which `tidegate compare` reads too.
         (out / "products.json").write_text(json.dumps({"runs": list(reports.values())}))

@@ -100,7 +100,7 @@ mod tests {
             let run = GpuRun::new(&rnn(&ctx, &workload, strategy).unwrap(), &workload, &data).unwrap();
             pollster::block_on(run.run()).unwrap();
             let expected = pollster::block_on(run.results()).unwrap();
-            let origin = web_time::Instant::now();
+            let origin = std::time::Instant::now();
             let now = || origin.elapsed();
             let Some(gpu) = pollster::block_on(run.gpu_times(&now, &|| false)).unwrap() else { return };
             let found = pollster::block_on(run.dispatch_times(&now, &|| false)).unwrap();

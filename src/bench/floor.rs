@@ -6,13 +6,13 @@ use std::time::Duration;
 use serde::Serialize;
 use wgpu::{BindGroup, Buffer, BufferUsages, ComputePipeline};
 
-use super::clock::{self, Clock};
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::schedule::Strategy;
 use crate::timing::WarmUp;
+use crate::timing::clock::{self, Clock};
 
 /// What submits, dispatches and workgroups cost, in microseconds.
 #[derive(Debug, Clone, Copy, Serialize)]

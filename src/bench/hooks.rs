@@ -1,11 +1,11 @@
 //! What a measurement tells while it runs, and what it does meanwhile.
 
-#[cfg(not(target_arch = "wasm32"))]
-use super::clock::milliseconds;
 use super::workload::Workload;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::error::Result;
 use crate::rnn::Rnn;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::timing::clock::{Instant, milliseconds};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::tune::strategies::build_all;
 
 /// What a workload is at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,10 +65,9 @@ pub struct Next {
 impl Next {
     /// Builds what it needs, and gives the milliseconds of it. What does not fit a device says so when it is its turn.
     pub(super) fn build(&self) -> f64 {
-        let start = web_time::Instant::now();
-        let plan = |rnn: &Rnn| rnn.plan(self.workload.shape, self.workload.mode).map(drop);
+        let start = Instant::now();
         let rnns = if self.tunes { self.candidates() } else { vec![self.rnn.clone()] };
-        let _: Vec<Result<()>> = rnns.iter().map(plan).collect();
+        build_all(&rnns, self.workload.shape, self.workload.mode);
         milliseconds(start.elapsed())
     }
 

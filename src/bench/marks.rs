@@ -98,6 +98,8 @@ mod tests {
             strategy: "stepwise",
             dispatches: 6,
             first: 7.0,
+            tuning: 0.0,
+            verifying: 0.0,
             warm_up: 300.0,
             times: Times::of(ms),
             is_again: false,

@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-use web_time::Instant;
-
-use super::clock::{self, milliseconds};
 use super::dispatch_times::DispatchTime;
 use super::hooks::{Hooks, Next, Phase};
 use super::run::{self, GpuRun, Products, RunData};
@@ -16,6 +13,7 @@ use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
 use crate::rnn::Rnn;
 use crate::timing::WarmUp;
+use crate::timing::clock::{self, Instant, milliseconds};
 
 /// What was measured of a workload that ran and was right.
 #[derive(Debug)]
@@ -26,6 +24,10 @@ pub struct Measured {
     pub dispatches: usize,
     /// Milliseconds of the first run, with the building of its pipelines as far as no earlier workload has the same.
     pub first: f64,
+    /// Milliseconds that tuning took before it, by whoever tuned.
+    pub tuning: f64,
+    /// Milliseconds that it took to check the results.
+    pub verifying: f64,
     /// Milliseconds that the workload ran before it was timed, until it got no faster.
     pub warm_up: f64,
     /// Recording, submitting and waiting. Data stay on the GPU.
@@ -83,7 +85,9 @@ impl Runner {
         let first = built + milliseconds(start.elapsed());
         phase(Phase::Verifying);
         let building = next.filter(|_| self.builds_ahead).map(build);
+        let start = Instant::now();
         let verified = self.verifier.verify(&self.ctx, workload, &run, &data).await;
+        let verifying = milliseconds(start.elapsed());
         // Before anything is timed.
         self.ahead = building.and_then(Building::end);
         let verified = verified?;
@@ -99,6 +103,8 @@ impl Runner {
             strategy: run.strategy().name(),
             dispatches: run.dispatches(),
             first,
+            tuning: 0.0,
+            verifying,
             warm_up: milliseconds(timed.warmed.time),
             times: timed.times,
             is_again: timed.is_again,
@@ -172,6 +178,8 @@ pub async fn on_cpu(workload: &Workload, stop: &dyn Fn() -> bool) -> Result<Meas
         strategy: "reference",
         dispatches: 0,
         first,
+        tuning: 0.0,
+        verifying: 0.0,
         warm_up: milliseconds(timed.warmed.time),
         times: timed.times,
         is_again: false,

@@ -29,7 +29,6 @@
 //! # Ok::<_, tidegate::Error>(())
 //! ```
 
-mod clock;
 mod deepbench;
 mod description;
 mod dispatch_times;

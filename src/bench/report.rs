@@ -1,7 +1,6 @@
 //! What `bench` found, as JSON for programs.
 
 use serde::Serialize;
-use web_time::{SystemTime, UNIX_EPOCH};
 
 use super::description::Description;
 use super::dispatch_times::DispatchTime;
@@ -17,6 +16,7 @@ use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::network::sequence::Mode;
 use crate::schedule::Strategy;
+use crate::timing::clock::{SystemTime, UNIX_EPOCH};
 use crate::tune::tuning::Tried;
 
 /// The JSON that `tidegate compare` reads. Fields may be added; none goes away or changes its meaning without a new `schema`.
@@ -180,6 +180,10 @@ pub struct Entry {
     /// The first run, with the building of its pipelines as far as no earlier workload has the same; natively on GPUs those of most
     /// rows are built while the row before is verified, so they compete with that for the CPU.
     pub first_ms: Option<f64>,
+    /// Milliseconds that tuning took before it; 0 where it was known or not asked for.
+    pub tuning_ms: Option<f64>,
+    /// Milliseconds that it took to check its results, while the next row's pipelines may have been built.
+    pub verifying_ms: Option<f64>,
     /// Milliseconds for which the workload ran before it was timed, until it got no faster.
     pub warm_up_ms: Option<f64>,
     /// Whether it was measured a second time, for the first times were not of one level.
@@ -296,6 +300,8 @@ impl Entry {
             ms_median_spread: measured.filter(|m| m.times.runs() > 1).map(|m| m.times.spread()),
             ms_min: measured.map(|m| m.times.min()),
             first_ms: measured.map(|m| m.first),
+            tuning_ms: measured.map(|m| m.tuning),
+            verifying_ms: measured.map(|m| m.verifying),
             warm_up_ms: measured.map(|m| m.warm_up),
             measured_again: measured.is_some_and(|m| m.is_again),
             gpu_ms_median: measured.and_then(|m| Some(m.gpu_times.as_ref()?.median())),
@@ -360,6 +366,8 @@ mod tests {
             cooperative: false,
             repairs: 0,
             first: 7.0,
+            tuning: 0.0,
+            verifying: 0.0,
             warm_up: 300.0,
             is_again: false,
             times: times(2.0).unwrap(),

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::clock::Clock;
 use super::hooks::Phase;
 use super::workload::Kind;
 use crate::error::Result;
+use crate::timing::clock::Clock;
 use crate::timing::{Unsteady, WarmUp, Warmed, unsteady};
 
 /// What the runs of one workload may take together, beyond the fewest.

@@ -16,7 +16,9 @@ use crate::schedule::Strategy;
 /// FLOPs that the reference may take for one case.
 const MOST_FLOPS: f64 = 2e10;
 /// The same where a suite has a hundred large cases and time may be short.
-const MOST_FLOPS_OF_A_LAYER: f64 = 2e9;
+const MOST_FLOPS_OF_A_LAYER: f64 = 1e9;
+/// Of a bulk product: more rows of the largest than the smallest tile has.
+const MOST_FLOPS_OF_A_PRODUCT: f64 = 4e9;
 /// Values that a cell with jumps or kinks may compute. With more, hardly any data would keep all of them clear of those.
 const MOST_VALUES_BY_JUMPS: usize = 100_000;
 /// Draws of data with which a cell with a kink may meet the reference. Of a hundred draws of 100,000 values about one has a value
@@ -116,7 +118,11 @@ fn failed(what: String, error: Error) -> Error {
 /// As many of T and B as forward and backward may take: first 32 steps, then the batch, then the rest of the steps.
 fn affordable(workload: &Workload) -> SeqShape {
     let SeqShape { seq_len, batch_size } = workload.shape;
-    let most = if matches!(workload.kind, Kind::Layer { .. }) { MOST_FLOPS_OF_A_LAYER } else { MOST_FLOPS };
+    let most = match workload.kind {
+        Kind::Layer { .. } => MOST_FLOPS_OF_A_LAYER,
+        Kind::Product => MOST_FLOPS_OF_A_PRODUCT,
+        _ => MOST_FLOPS,
+    };
     let mut rows = (most / (3.0 * workload.forward_flops_per_row())) as usize;
     if has_jumps(workload) || has_kink(workload) {
         let config = &workload.config;

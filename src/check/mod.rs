@@ -148,7 +148,7 @@ pub fn rows_by_products(ctx: &Context) -> usize {
 }
 
 /// WGSL modules that networks of this cell ask devices to compile, by the file of the entry point, over a sample of the sizes that are baked in:
-/// for tools that validate shaders without a device.
+/// for tools that validate shaders without a device. Natively: what a page downloads has no samples of the strategies' kernels.
 pub fn shader_sources(cell: &dyn Cell) -> Vec<(&'static str, String)> {
     let cell = &ShaderCell::new(cell);
     let sources = crate::product::sources()

@@ -26,6 +26,9 @@ pub(crate) const EMPTY_STRIDE: u64 = 256;
 #[cfg(not(target_arch = "wasm32"))]
 const TIMEOUT: Duration = Duration::from_secs(600);
 
+/// Where it is known beforehand what a device has not, so that what would use it is left out of what a page downloads.
+pub(crate) const IN_BROWSER: bool = cfg!(target_arch = "wasm32");
+
 /// A device and its queue; cheap to clone. Pipelines are cached here and shared by everything built on it.
 #[derive(Clone)]
 pub struct Context {
@@ -275,17 +278,17 @@ impl Context {
 
     /// Whether strategy persistent may be repaired here.
     pub(crate) fn has_indirect(&self) -> bool {
-        self.inner.can.indirect
+        !IN_BROWSER && self.inner.can.indirect
     }
 
     /// Whether kernels may shuffle among 8 threads: the device has subgroups of at least that many.
     pub(crate) fn subgroups(&self) -> bool {
-        self.inner.can.subgroups
+        !IN_BROWSER && self.inner.can.subgroups
     }
 
     /// Whether buffers may be coherent and volatile.
     pub(crate) fn decorations(&self) -> bool {
-        self.inner.can.decorations
+        !IN_BROWSER && self.inner.can.decorations
     }
 
     pub(crate) fn empty(&self, written: bool) -> &Buffer {

@@ -2,24 +2,30 @@
 
 use std::fmt::Write;
 
+#[cfg(not(target_arch = "wasm32"))]
 use wgpu::BufferUsages;
 
 use crate::error::Result;
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::owned::OwnedBuffers;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::program::{Bound, Dispatch, Role, Slot};
 use crate::gpu::shaders::shader;
 
 /// What a plan counts on where nothing was measured: every GPU that runs the strategy at all has as many.
 const UNMEASURED: u32 = 8;
 /// Workgroups of the roll call: more than persistent ever asks for.
+#[cfg(not(target_arch = "wasm32"))]
 const MOST: u32 = 1024;
 /// Polls of about a microsecond: long enough for all that fit to start, short enough for 2 ms.
+#[cfg(not(target_arch = "wasm32"))]
 const POLLS: u32 = 1000;
 /// Threads of a workgroup, and the words that each keeps: persistent's, whose registers say how many of them fit.
 const THREADS: u32 = 256;
 const HELD: u32 = 160;
+#[cfg(not(target_arch = "wasm32"))]
 const WORDS: u64 = 5;
 
 sizes! { RollCallSizes { polls, } }
@@ -54,12 +60,14 @@ pub(crate) fn sources() -> Vec<KernelSource> {
 }
 
 /// What a roll call found.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct RollCall {
     workgroups: u32,
     lanes_in_order: bool,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 impl RollCall {
     async fn hold(ctx: &Context, workgroups: u32, polls: u32) -> Result<Self> {
         let owned = OwnedBuffers::default();
@@ -94,18 +102,18 @@ impl Context {
     /// An app that only encodes may; else a plan counts on 8 workgroups, too few for large networks. Where a later dispatch finds
     /// fewer side by side, plans from then on count on those; a plan that is bound never changes, and its dispatches are repaired.
     pub async fn measure_residency(&self) -> Result<u32> {
-        let known = self.shared();
-        if !self.has_indirect() || known.is_measured() {
-            return Ok(self.side_by_side());
+        // No browser runs the strategy.
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.has_indirect() && !self.shared().is_measured() {
+            let found = if self.is_software() {
+                // Only a test of its lanes: how many of its threads are free changes from moment to moment.
+                RollCall { workgroups: self.side_by_side(), ..RollCall::hold(self, 1, 0).await? }
+            } else {
+                RollCall::hold(self, MOST, POLLS).await?
+            };
+            self.shared().learn_lanes(found.lanes_in_order);
+            self.learn_residency(found.workgroups);
         }
-        let found = if self.is_software() {
-            // Only a test of its lanes: how many of its threads are free changes from moment to moment.
-            RollCall { workgroups: self.side_by_side(), ..RollCall::hold(self, 1, 0).await? }
-        } else {
-            RollCall::hold(self, MOST, POLLS).await?
-        };
-        known.learn_lanes(found.lanes_in_order);
-        self.learn_residency(found.workgroups);
         Ok(self.side_by_side())
     }
 

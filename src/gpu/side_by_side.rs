@@ -25,6 +25,7 @@ impl SideBySide {
         self.lanes_in_order.get().copied().unwrap_or(true)
     }
 
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn learn_lanes(&self, in_order: bool) {
         let _ = self.lanes_in_order.set(in_order);
     }
@@ -35,6 +36,7 @@ impl SideBySide {
     }
 
     /// Whether lanes and workgroups were measured.
+    #[cfg(not(target_arch = "wasm32"))]
     pub fn is_measured(&self) -> bool {
         self.lanes_in_order.get().is_some() && self.workgroups().is_some()
     }

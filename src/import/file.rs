@@ -28,7 +28,8 @@ impl<'data> TensorFile<'data> {
     pub fn open(bytes: &'data [u8]) -> Result<Self> {
         let tensors = open_safetensors(bytes)?;
         // In the order of their names, so that of two errors it is always the same.
-        let mut metadata: BTreeMap<String, String> = safetensors_metadata(bytes)?.into_iter().collect();
+        let mut metadata = BTreeMap::new();
+        metadata.extend(safetensors_metadata(bytes)?);
         let layout = metadata.remove("layout");
         let is_there = |name: &str| tensors.tensor(name).is_ok();
         let mut tied = BTreeMap::new();
@@ -149,6 +150,13 @@ mod tests {
         assert!(error.contains("missing tensor `weight_hh_l1`; the file has `weight_hh_l0` [2, 2], "), "{error}");
         let error = Model::from_weights(&file(&RNN, &[("weight_ih_l1", "gone")]), None).unwrap_err().to_string();
         assert!(error.contains("`weight_ih_l1`") && error.contains("`gone`"), "{error}");
+        // Of several always the same.
+        let broken =
+            [("weight_hh_l2", "c"), ("weight_hh_l1", "b"), ("weight_ih_l1", "d"), ("weight_ih_l2", "e"), ("bias_hh_l1", "a")];
+        for _ in 0..8 {
+            let error = Model::from_weights(&file(&RNN, &broken), None).unwrap_err().to_string();
+            assert!(error.contains("`bias_hh_l1`") && error.contains("shares `a`"), "{error}");
+        }
         // One may share what itself shares; a circle ends at nothing.
         let chain = [("weight_ih_l2", "weight_ih_l1"), ("weight_hh_l2", "weight_hh_l1")];
         let bytes = file(&RNN, &[&tied[..], &chain].concat());

@@ -29,7 +29,6 @@ pub fn read_tensors(bytes: &[u8]) -> Result<Vec<Tensor>> {
         widen(name, &view, &mut values)?;
         tensors.push(Tensor { name: name.into(), shape: view.shape().to_vec(), values });
     }
-    tensors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(tensors)
 }
 

@@ -1,9 +1,11 @@
 //! Which kernel makes a product, and its source.
 
 use crate::gpu::context::Context;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::product::cooperative::{self, Matrices};
 use crate::product::layout::{MatmulSizes, ProductLayout};
 use crate::product::operands::Product;
@@ -18,7 +20,8 @@ const CPU_TILE: [u32; 2] = [128, 32];
 pub(super) enum ProductKernel {
     /// `product/tiled.wgsl`, for GPUs.
     Tiled(Blocking),
-    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have such matrices, where the app asks for it.
+    /// `product/cooperative.wgsl`, for products of f16 on GPUs that have such matrices, where the app asks for it. No browser has them.
+    #[cfg(not(target_arch = "wasm32"))]
     Cooperative(Matrices),
     /// `product/cpu.wgsl`, for CPU adapters. Its threads share loads of A by shuffles, or through workgroup memory.
     Cpu { shuffle: bool },
@@ -36,19 +39,22 @@ impl ProductKernel {
     }
 
     pub fn of_product(ctx: &Context, tiles: Tiles, p: &Product) -> Self {
-        match tiles.cooperative {
-            Some(size) if [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16) => {
-                let bytes = ctx.limits().max_compute_workgroup_storage_size;
-                Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], p.batches * p.splits.count, bytes))
-            }
-            _ => Self::of(ctx, tiles.of(p), [p.m, p.n], p.batches * p.splits.count),
+        let parts = p.batches * p.splits.count;
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(size) = tiles.cooperative
+            && [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16)
+        {
+            let bytes = ctx.limits().max_compute_workgroup_storage_size;
+            return Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], parts, bytes));
         }
+        Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
     }
 
     /// Tiles of C, each of which one workgroup makes.
     pub fn tiles(self, m: u64, n: u64) -> u64 {
         let [rows, columns] = match self {
             Self::Tiled(blocking) => blocking.tile,
+            #[cfg(not(target_arch = "wasm32"))]
             Self::Cooperative(matrices) => matrices.tile,
             Self::Cpu { .. } => CPU_TILE,
         };
@@ -59,6 +65,7 @@ impl ProductKernel {
     pub fn step(self) -> u64 {
         match self {
             Self::Tiled(blocking) => blocking.tile_k.into(),
+            #[cfg(not(target_arch = "wasm32"))]
             Self::Cooperative(matrices) => matrices.tile_k.into(),
             Self::Cpu { .. } => 1,
         }
@@ -72,6 +79,7 @@ impl ProductKernel {
     pub fn source(self, layout: ProductLayout) -> KernelSource {
         let shuffle = match self {
             Self::Tiled(blocking) => return tiled::source(blocking, layout),
+            #[cfg(not(target_arch = "wasm32"))]
             Self::Cooperative(matrices) => return cooperative::source(matrices, layout),
             Self::Cpu { shuffle } => shuffle,
         };

@@ -1,6 +1,7 @@
 //! Bulk products and sums: everything that is not the recurrence itself.
 
 mod bounds;
+#[cfg(not(target_arch = "wasm32"))]
 mod cooperative;
 mod kernel;
 mod layout;

@@ -2,6 +2,7 @@
 
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::KernelSource;
+#[cfg(not(target_arch = "wasm32"))]
 use crate::product::cooperative;
 use crate::product::kernel::ProductKernel;
 use crate::product::layout::ProductLayout;
@@ -27,6 +28,33 @@ pub(crate) fn sources() -> Vec<KernelSource> {
             sources.extend(orientations.map(source));
         }
     }
+    #[cfg(not(target_arch = "wasm32"))]
+    sources.extend(of_matrices(plain, orientations));
+    for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
+        for elements in [
+            [Element::F32; 3],
+            [Element::F16, Element::F16, Element::F32],
+            [Element::F32, Element::F16, Element::F16],
+            [Element::PackedF16, Element::PackedF16, Element::F32],
+        ] {
+            for quads in [[true; 3], [false; 3]] {
+                for along_k in orientations {
+                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
+                    sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
+                }
+            }
+            for shuffle in [false, true] {
+                sources.push(ProductKernel::Cpu { shuffle }.source(ProductLayout { access, elements, ..plain }));
+            }
+        }
+    }
+    sources
+}
+
+/// Those by cooperative matrices, which differ from `plain`.
+#[cfg(not(target_arch = "wasm32"))]
+fn of_matrices(plain: ProductLayout, orientations: [[bool; 2]; 3]) -> Vec<KernelSource> {
+    let mut sources = Vec::new();
     for matrices in cooperative::all() {
         for c in [Element::F32, Element::F16] {
             let elements = [Element::F16, Element::F16, c];
@@ -44,24 +72,6 @@ pub(crate) fn sources() -> Vec<KernelSource> {
                     })
                 };
                 sources.extend(orientations.map(source));
-            }
-        }
-    }
-    for access in [[Access::Read; 2], [Access::ReadWrite, Access::Read], [Access::ReadWrite; 2]] {
-        for elements in [
-            [Element::F32; 3],
-            [Element::F16, Element::F16, Element::F32],
-            [Element::F32, Element::F16, Element::F16],
-            [Element::PackedF16, Element::PackedF16, Element::F32],
-        ] {
-            for quads in [[true; 3], [false; 3]] {
-                for along_k in orientations {
-                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
-                    sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
-                }
-            }
-            for shuffle in [false, true] {
-                sources.push(ProductKernel::Cpu { shuffle }.source(ProductLayout { access, elements, ..plain }));
             }
         }
     }

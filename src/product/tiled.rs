@@ -40,7 +40,7 @@ impl Blocking {
     }
 
     /// Bytes of workgroup memory.
-    #[cfg(any(test, feature = "tools"))]
+    #[cfg(any(test, all(feature = "tools", not(target_arch = "wasm32"))))]
     pub fn bytes(&self) -> u32 {
         16 * self.memory_quads()
     }

@@ -131,12 +131,10 @@ impl<'a> HostRun<'a> {
         })
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn context(&self) -> &Context {
         self.ctx
     }
 
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn plan(&self) -> &Plan {
         &self.plan
     }

@@ -21,17 +21,12 @@ use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape, state_widths};
 use crate::plan::{IntoBinding, Plan};
 use crate::product::{Tile, Tiles};
-#[cfg(not(target_arch = "wasm32"))]
-use crate::schedule::Candidate;
-use crate::schedule::Strategy;
-#[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::interface::Layer;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::schedule::network::Dims;
-use crate::schedule::network::Network;
+use crate::schedule::network::{Dims, Network};
 use crate::schedule::options::{ScheduleOptions, Scheduling};
-use crate::schedule::persistent::{self, Forced};
+use crate::schedule::persistent::Forced;
 use crate::schedule::settings::Settings;
+use crate::schedule::{Candidate, Strategy};
 use crate::tune::tuning::{Class, Tried, Tuning};
 
 /// A recurrent network on a device, for any shape. Cheap to clone; `Send` and `Sync`.
@@ -131,7 +126,6 @@ impl Rnn {
     }
 
     /// Forces what a tuning tries.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn with_candidate(self, candidate: Candidate) -> Self {
         let Candidate { strategy, workgroups, layout } = candidate;
         let settings = Settings { workgroups, layout, ..self.options.settings };
@@ -139,7 +133,6 @@ impl Rnn {
     }
 
     /// What a tuning for this shape tries.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn candidates(&self, shape: SeqShape, mode: Mode) -> Result<Vec<Candidate>> {
         let Self { ctx, network, options, .. } = self;
         let sizes = Dims::new(network, shape)?.layer_sizes(network, 0, false);
@@ -262,16 +255,23 @@ impl Rnn {
     }
 
     /// Finds out once what strategy persistent may count on, where it may run and nothing says so.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) async fn measure_residency(&self) -> Result<()> {
         let Scheduling { strategy, settings: Settings { workgroups, .. }, .. } = self.options;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Persistent) && workgroups == 0;
-        if asks && !self.ctx.is_software() && persistent::check(&self.ctx).is_ok() {
+        if asks && !self.ctx.is_software() && crate::schedule::persistent::check(&self.ctx).is_ok() {
             self.ctx.measure_residency().await?;
         }
         Ok(())
     }
 
-    /// The same where nothing can be awaited; in browsers the strategy never runs.
+    /// In browsers the strategy never runs.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) async fn measure_residency(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// The same where nothing can be awaited.
     pub(crate) fn measure_residency_blocking(&self) -> Result<()> {
         #[cfg(not(target_arch = "wasm32"))]
         pollster::block_on(self.measure_residency())?;

@@ -3,7 +3,7 @@
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::Context;
+use crate::gpu::context::{Context, IN_BROWSER};
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex, sizes};
 use crate::gpu::program::elementwise;
@@ -205,7 +205,7 @@ impl Schedule for Batched {
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-        sources(cell, step)
+        if IN_BROWSER { Vec::new() } else { sources(cell, step) }
     }
 
     fn candidates(&self, layer: &Layer<'_>, _: Mode) -> Vec<(u32, Forced)> {

@@ -6,6 +6,8 @@ pub(crate) mod interface;
 pub(crate) mod layer;
 pub(crate) mod network;
 pub(crate) mod options;
+// Browsers take its errors, and what other schedules share of its layouts.
+#[cfg_attr(target_arch = "wasm32", allow(dead_code, unused_imports))]
 pub(crate) mod persistent;
 mod resident;
 pub(crate) mod settings;
@@ -20,6 +22,8 @@ use crate::cell::ShaderCell;
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::kernel::{KernelSource, StepIndex};
+#[cfg(target_arch = "wasm32")]
+use crate::gpu::program::Segment;
 use crate::network::sequence::Mode;
 use interface::{Layer, Schedule};
 use layer::LayerSizes;
@@ -58,8 +62,39 @@ const TABLE: [(Strategy, &str, &dyn Schedule); 4] = [
     (Strategy::Stepwise, "stepwise", &stepwise::Stepwise),
     (Strategy::Batched, "batched", &batched::Batched),
     (Strategy::Resident, "resident", &resident::Resident),
+    #[cfg(not(target_arch = "wasm32"))]
     (Strategy::Persistent, "persistent", &persistent::Persistent),
+    #[cfg(target_arch = "wasm32")]
+    (Strategy::Persistent, "persistent", &Refused),
 ];
+
+/// Strategy persistent in browsers, which promise nothing of workgroups: no device can run it there, so its kernels are left out.
+#[cfg(target_arch = "wasm32")]
+#[derive(Debug)]
+struct Refused;
+
+#[cfg(target_arch = "wasm32")]
+impl Schedule for Refused {
+    fn check_device(&self, ctx: &Context) -> Result<()> {
+        persistent::check(ctx)
+    }
+
+    fn forward(&self, layer: &Layer<'_>, _: &layer::ForwardSlots) -> Result<Vec<Segment>> {
+        persistent::check(layer.ctx).map(|()| Vec::new())
+    }
+
+    fn backward(&self, layer: &Layer<'_>, _: &layer::BackwardSlots) -> Result<Vec<Segment>> {
+        persistent::check(layer.ctx).map(|()| Vec::new())
+    }
+
+    fn sources(&self, _: &ShaderCell, _: StepIndex) -> Vec<KernelSource> {
+        Vec::new()
+    }
+
+    fn candidates(&self, _: &Layer<'_>, _: Mode) -> Vec<(u32, Forced)> {
+        Vec::new()
+    }
+}
 
 /// All of them.
 pub(crate) const STRATEGIES: [Strategy; TABLE.len()] = {

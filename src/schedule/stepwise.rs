@@ -3,6 +3,7 @@
 use crate::cell::ShaderCell;
 use crate::error::{Error, Limit, Result};
 use crate::gpu::capabilities::{INVOCATIONS, WORKGROUP_BYTES};
+use crate::gpu::context::IN_BROWSER;
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::gpu::shaders::shader;
@@ -156,6 +157,6 @@ impl Schedule for Stepwise {
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-        sources(cell, step)
+        if IN_BROWSER { Vec::new() } else { sources(cell, step) }
     }
 }

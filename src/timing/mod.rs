@@ -1,18 +1,17 @@
 //! How anything is timed here: warmed up until it stops getting faster, several things in turns, and with an eye on times that step
 //! from one level to another. Generic over the clock, so that a simulated device can be timed too.
 
+pub(crate) mod clock;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(feature = "tools")]
 mod steadiness;
-#[cfg(not(target_arch = "wasm32"))]
 mod turns;
 mod warm_up;
 
 #[cfg(feature = "tools")]
 pub(crate) use steadiness::{Unsteady, unsteady};
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) use turns::{Turns, since_start};
+pub(crate) use turns::Turns;
 pub(crate) use warm_up::WarmUp;
 #[cfg(feature = "tools")]
 pub(crate) use warm_up::Warmed;

@@ -1,7 +1,5 @@
 //! What is fastest on a device: measured, stored, chosen again.
 
-#[cfg(not(target_arch = "wasm32"))]
-mod strategies;
-#[cfg(not(target_arch = "wasm32"))]
+pub(crate) mod strategies;
 pub(crate) mod tiles;
 pub(crate) mod tuning;

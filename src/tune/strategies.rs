@@ -1,6 +1,8 @@
 //! [`Rnn::tune`]: runs every strategy on a shape, and on GPUs every tile of its products, checks them against each other, and times
 //! those that agree, in turns on a warm device.
 
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
@@ -9,6 +11,7 @@ use wgpu::Buffer;
 
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
+use crate::gpu::context::IN_BROWSER;
 use crate::network::params::Params;
 use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::allocation::GradientBuffers;
@@ -17,7 +20,8 @@ use crate::product::{Tile, Tiles};
 use crate::rnn::Rnn;
 use crate::rnn::calls::HostRun;
 use crate::schedule::{Candidate, Strategy};
-use crate::timing::{Turns, WarmUp, since_start};
+use crate::timing::clock::{self, milliseconds};
+use crate::timing::{Turns, WarmUp};
 use crate::tune::tiles::{Orientation, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
 
@@ -25,14 +29,36 @@ use crate::tune::tuning::{Choice, Tried, Tuning};
 const LEAST_STEPS: usize = 16;
 /// What the runs of one strategy may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(200);
+/// In browsers an answer may take longer than a run: so long runs go on before one is waited for, but no more of them than so many.
+const ANSWERED: Duration = Duration::from_millis(20);
+const MOST_REPEATS: f64 = 64.0;
 /// Strategies are timed in turns as far as the buffers of all of them take no more bytes.
 const MOST_BYTES: u64 = 1 << 30;
+
+/// Builds the pipelines of all of these side by side. What does not fit the device says so when it is its turn.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn build_all(rnns: &[Rnn], shape: SeqShape, mode: Mode) {
+    let (next, threads) = (AtomicUsize::new(0), std::thread::available_parallelism().map_or(1, usize::from));
+    let work = || {
+        while let Some(rnn) = rnns.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let _: Result<()> = rnn.plan(shape, mode).map(drop);
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(rnns.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+}
 
 impl Rnn {
     /// Finds the fastest strategy for shapes like this one on this device, by running all: the same cell, H and directions, the
     /// same mode, B up to the next power of two, any T. Takes a few seconds, most of them for compiling, and memory of its own.
     ///
     /// On GPUs it also finds the fastest [`Tile`] of the bulk products, for every orientation that the mode has.
+    ///
+    /// In browsers some runs go by before one is waited for, as their answers take long and their clocks tick coarsely.
     ///
     /// Strategy persistent is tried on Vulkan alone, and taken only if nothing had to be repaired and its output, and in
     /// [`Mode::Training`] all gradients, agree with those of stepwise.
@@ -62,6 +88,11 @@ impl Rnn {
     /// other go in groups.
     async fn try_all(&self, candidates: &[Candidate], params: &Buffer, data: &Data, mode: Mode) -> Result<Vec<Tried>> {
         let rnns: Vec<Rnn> = candidates.iter().map(|&candidate| self.clone().with_candidate(candidate)).collect();
+        // A software adapter compiles at the first run, and browsers have one thread here.
+        #[cfg(not(target_arch = "wasm32"))]
+        if !self.context().is_software() {
+            build_all(&rnns, data.shape, mode);
+        }
         let together = (MOST_BYTES / self.trial_bytes(data.shape, mode)?.max(1)).max(1) as usize;
         // The fewest workgroups that had to be repaired.
         let (mut truth, mut all, mut repaired) = (None, Vec::new(), u32::MAX);
@@ -83,7 +114,9 @@ impl Rnn {
             }
             let working: Vec<&Trial> = trials.iter().flatten().collect();
             let turns = Turns { warm_up: WarmUp::of(self.context()), budget: BUDGET };
-            let times = turns.time(&since_start(), working.len(), |of| working[of].run()).await?;
+            let times = turns
+                .time(&clock::host(), working.len(), async |of| working[of].run().await.map(|()| working[of].repeats))
+                .await?;
             let mut times = times.into_iter();
             for (trial, &candidate) in trials.iter().zip(candidates) {
                 let time = match trial {
@@ -133,12 +166,16 @@ async fn prepare<'a>(
     mode: Mode,
     truth: &mut Option<Vec<Vec<f32>>>,
 ) -> Result<Result<Trial<'a>, String>> {
-    let trial = Trial::new(rnn, params, data, mode)?;
-    trial.run()?;
+    let mut trial = Trial::new(rnn, params, data, mode)?;
+    trial.run().await?;
     let results = trial.results().await?;
     let truth = truth.get_or_insert_with(|| results.clone());
     if let Err(error) = agree(rnn, data.shape, mode, truth, &results) {
         return Ok(Err(format!("does not agree with stepwise: {error}")));
+    }
+    if IN_BROWSER {
+        let ms = clock::host().time(&mut async || trial.run().await).await?;
+        trial.repeats = (milliseconds(ANSWERED) / ms).clamp(1.0, MOST_REPEATS) as u32;
     }
     let is_repaired = trial.run.status().await?[1] > 0;
     Ok(if is_repaired { Err(REPAIRED.into()) } else { Ok(trial) })
@@ -182,6 +219,8 @@ struct Trial<'a> {
     forward: Forward,
     backward: Option<Backward>,
     gradients: Option<GradientBuffers>,
+    /// Runs before an answer.
+    repeats: u32,
 }
 
 impl<'a> Trial<'a> {
@@ -196,18 +235,20 @@ impl<'a> Trial<'a> {
             backward = Some(run.plan().bind_backward(&results.backward(run.forward_buffers(), &d_output))?);
             gradients = Some(results);
         }
-        Ok(Self { run, forward, backward, gradients })
+        Ok(Self { run, forward, backward, gradients, repeats: 1 })
     }
 
-    fn run(&self) -> Result<()> {
+    async fn run(&self) -> Result<()> {
         let ctx = self.run.context();
         let mut encoder = self.run.encoder();
-        self.forward.encode(&mut encoder);
-        if let Some(backward) = &self.backward {
-            backward.encode(&mut encoder);
+        for _ in 0..self.repeats {
+            self.forward.encode(&mut encoder);
+            if let Some(backward) = &self.backward {
+                backward.encode(&mut encoder);
+            }
         }
         ctx.submit(encoder)?;
-        ctx.wait()
+        ctx.done().await
     }
 
     async fn results(&self) -> Result<Vec<Vec<f32>>> {

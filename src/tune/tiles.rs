@@ -11,7 +11,8 @@ use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
-use crate::timing::{Turns, WarmUp, since_start};
+use crate::timing::clock;
+use crate::timing::{Turns, WarmUp};
 
 /// FLOPs of a timed run: what a slow GPU does in a tenth of a second. Longer products are cut, shorter ones repeated.
 const FLOPS: u64 = 20_000_000_000;
@@ -53,7 +54,8 @@ pub(crate) async fn fastest(
         }
     }
     let turns = Turns { warm_up: WarmUp::of(ctx), budget: BUDGET };
-    let times = turns.time(&since_start(), right.len(), |of| trial.run(&right[of].1, trial.repeats())).await?;
+    let times =
+        turns.time(&clock::host(), right.len(), async |of| trial.run(&right[of].1, trial.repeats()).await.map(|()| 1)).await?;
     let timed = right.iter().zip(times).filter_map(|((tile, _), time)| Some((*tile, time.ok()?)));
     Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
 }
@@ -88,7 +90,7 @@ impl<'a> Trial<'a> {
             let index = roles.into_iter().position(|r| r == role)?;
             Some(BufferBinding { buffer: &self.buffers[index], offset: 0, size: None })
         })?;
-        self.run(&bound, 1)?;
+        self.run(&bound, 1).await?;
         let [result] = self.ctx.download([&self.buffers[3]]).await?;
         let truth = truth.get_or_insert_with(|| result.clone());
         Ok((distance(truth, &result) <= TOLERANCE).then_some(bound))
@@ -126,7 +128,7 @@ impl<'a> Trial<'a> {
         Ok(segments)
     }
 
-    fn run(&self, bound: &Bound, repeats: u64) -> Result<()> {
+    async fn run(&self, bound: &Bound, repeats: u64) -> Result<()> {
         let mut encoder = self.ctx.encoder("tidegate trial");
         let mut pass = encoder.begin_compute_pass(&Default::default());
         for _ in 0..repeats {
@@ -134,7 +136,7 @@ impl<'a> Trial<'a> {
         }
         drop(pass);
         self.ctx.submit(encoder)?;
-        self.ctx.wait()
+        self.ctx.done().await
     }
 }
 

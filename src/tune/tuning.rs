@@ -5,7 +5,6 @@ use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
-#[cfg(not(target_arch = "wasm32"))]
 use crate::schedule::Candidate;
 use crate::schedule::Strategy;
 use crate::schedule::choose::Tuned;
@@ -83,7 +82,6 @@ pub struct Tried {
 
 impl Tried {
     /// From the seconds of a run, or why there are none.
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(candidate: Candidate, time: std::result::Result<f64, String>) -> Self {
         let Candidate { strategy, workgroups, layout } = candidate;
         // In whole nanoseconds, which JSON keeps as they are.
@@ -93,7 +91,6 @@ impl Tried {
 }
 
 impl Tuning {
-    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(ctx: &Context, choice: Choice) -> Self {
         let side_by_side = ctx.measured_side_by_side().unwrap_or(0);
         Self { device: Self::device_of(ctx), choices: vec![choice], failures: 0, side_by_side }

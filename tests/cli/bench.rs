@@ -90,6 +90,8 @@ fn check_result(result: &Value, mode: &str) {
         "marks",
         "measured_again",
         "untuned",
+        "tuning_ms",
+        "verifying_ms",
         "warm_up_ms",
     ];
     // Only where this run tuned, and where the device tells.

@@ -83,6 +83,8 @@ fn refuses_garbage() {
             fs::write(given.folder.path(file), garbage).unwrap();
             given.fail_as_written(&[file]);
         }
+        fs::write(given.folder.path(file), "input,hidden\n1,2\n").unwrap();
+        given.fail_as_written(&[file, "begins with the text \"input,hi\""]);
         fs::remove_file(given.folder.path(file)).unwrap();
         given.fail_as_written(&[file]);
         fs::create_dir(given.folder.path(file)).unwrap();
@@ -111,7 +113,7 @@ fn refuses_wrong_options() {
     let run = |model: &Path, output: &Path| {
         fail([OsStr::new("run"), model.as_ref(), input.as_ref(), "--output".as_ref(), output.as_ref()])
     };
-    assert!(run(&model, &given.folder.path("none/output.safetensors")).contains("none"));
+    assert!(run(&model, &given.folder.path("none/output.safetensors")).contains("there is no folder"));
     assert!(run(&model, &given.folder.0).contains("not a regular file"));
     assert!(fail([OsStr::new("run"), model.as_ref(), input.as_ref()]).contains("--output"));
 }

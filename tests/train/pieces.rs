@@ -277,4 +277,14 @@ fn what_means_nothing_is_refused_by_name() {
     let first = poisoned(&ctx, 400);
     let buffers = UpdateBuffers { first_moment: Some(whole(&first)), ..buffers };
     assert!(matches!(bind(&buffers), Error::BufferMissing { name: "second_moment", .. }));
+    // What is missing, and for what.
+    for (optimizer, what) in [
+        (Optimizer::sgd(0.9), "SGD with a momentum keeps its `momentum_buffer`"),
+        (Optimizer::adam(), "Adam keeps `exp_avg`"),
+        (Optimizer::adamw(), "AdamW keeps `exp_avg`"),
+    ] {
+        let error =
+            message(Update::new(&ctx, optimizer, 100).unwrap().bind(&UpdateBuffers { first_moment: None, ..buffers.clone() }));
+        assert!(error.contains("first_moment") && error.contains(what), "{error}");
+    }
 }

@@ -376,6 +376,9 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
     let error = message(Trainer::new(&rnn, &model.config, Optimizer::adam(), &Weights::init(&other, 1)));
     assert!(error.contains("`embedding.weight`: expected shape [13, 5], got [14, 5]"), "{error}");
 
+    let none = TrainConfig::new(SHAPE, Objective::CrossEntropy, 0);
+    assert_eq!(message(Layout::new(&rnn, &none)), "`out_features`: 0 is outside 1..=2147483648");
+
     let mut trainer = model.trainer(&ctx, Optimizer::adam());
     let (tokens, labels) = (vec![1u32; 35], vec![2u32; 35]);
     let good = Batch::new(Inputs::Tokens(&tokens), Targets::Labels(&labels));

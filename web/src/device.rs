@@ -109,16 +109,16 @@ impl Device {
         #[wasm_bindgen(unchecked_param_type = "ArrayBuffer | Uint8Array")] file: JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "LoadOptions")] options: JsValue,
     ) -> Result<Network> {
-        let fields = Fields::new(options, &[&["cell", "prefix", "batchFirst", "dtype", "strategy"]])?;
+        let fields = Fields::new(options, &[&["cell", "prefix", "batchFirst", "dtype", "strategy", "tuning"]])?;
         let (file, cell) = (bytes(file)?, fields.text("cell")?);
         let mut model = match fields.text("prefix")? {
             Some(prefix) => Model::from_safetensors_at(&file, &prefix, cell.as_deref())?,
             None => Model::from_weights(&file, cell.as_deref())?,
         };
         model.config.batch_first = fields.flag("batchFirst")?.unwrap_or_default();
-        let (dtype, strategy) = (options::dtype(&fields)?, options::strategy(&fields)?);
+        let (dtype, strategy, tuning) = (options::dtype(&fields)?, options::strategy(&fields)?, options::tuning(&fields)?);
         let Model { cell, config, params, .. } = model;
-        Network::new(options::Network { cell, config, dtype, strategy, seed: 0 }.on(&self.ctx)?, params)
+        Network::new(options::Network { cell, config, dtype, strategy, tuning, seed: 0 }.on(&self.ctx)?, params)
     }
 
     /// Trains a whole model: an embedding if there is a vocabulary, a network, a linear head, a loss.
@@ -155,7 +155,7 @@ impl Device {
         let (ctx, cell) = (self.ctx.clone(), cell.to_string());
         promise(async move {
             let fields = Fields::new(options, &[NETWORK, SHAPE, &["ragged", "resets"]])?;
-            let options::Network { cell, config, dtype, strategy, seed } = options::Network::new(&cell, &fields)?;
+            let options::Network { cell, config, dtype, strategy, seed, .. } = options::Network::new(&cell, &fields)?;
             let shape = options::shape(&fields)?;
             let mut case = Case { dtype, seed, ..Case::new(config, shape.seq_len, shape.batch_size) };
             case.ragged = fields.flag("ragged")?.unwrap_or(true);

@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use js_sys::{Float32Array, Object, Promise};
-use tidegate::{Context, DeviceBuffer, Output, OutputGradients, Params, Rnn, SeqShape};
+use tidegate::{Context, DeviceBuffer, Mode, Output, OutputGradients, Params, Rnn, SeqShape};
 use wasm_bindgen::prelude::*;
 
 use crate::Result;
@@ -22,9 +22,17 @@ pub struct Network {
 }
 
 struct Shared {
-    rnn: Rnn,
+    /// A tuning puts another in its place.
+    rnn: RefCell<Rnn>,
     params: RefCell<Params>,
     buffer: DeviceBuffer,
+}
+
+impl Shared {
+    /// As it is when a call begins.
+    fn rnn(&self) -> Rnn {
+        self.rnn.borrow().clone()
+    }
 }
 
 impl Network {
@@ -36,7 +44,11 @@ impl Network {
 
     pub fn new(rnn: Rnn, params: Params) -> Result<Self> {
         let buffer = rnn.upload(&params)?;
-        Ok(Self { shared: Rc::new(Shared { rnn, params: RefCell::new(params), buffer }) })
+        Ok(Self { shared: Rc::new(Shared { rnn: RefCell::new(rnn), params: RefCell::new(params), buffer }) })
+    }
+
+    fn rnn(&self) -> Ref<'_, Rnn> {
+        self.shared.rnn.borrow()
     }
 
     fn params(&self) -> Ref<'_, Params> {
@@ -48,28 +60,28 @@ impl Network {
 impl Network {
     #[wasm_bindgen(getter, unchecked_return_type = "Cell")]
     pub fn cell(&self) -> String {
-        self.shared.rnn.cell().name().into()
+        self.rnn().cell().name().into()
     }
 
     #[wasm_bindgen(getter, js_name = inputSize)]
     pub fn input_size(&self) -> usize {
-        self.shared.rnn.config().input_size
+        self.rnn().config().input_size
     }
 
     #[wasm_bindgen(getter, js_name = hiddenSize)]
     pub fn hidden_size(&self) -> usize {
-        self.shared.rnn.config().hidden_size
+        self.rnn().config().hidden_size
     }
 
     #[wasm_bindgen(getter, js_name = paramCount)]
     pub fn param_count(&self) -> usize {
-        self.shared.rnn.param_layout().len()
+        self.rnn().param_layout().len()
     }
 
     /// A copy of all parameters, with PyTorch's names and shapes.
     #[wasm_bindgen(unchecked_return_type = "Record<string, Tensor>")]
     pub fn parameters(&self) -> Object {
-        record(self.shared.rnn.param_layout(), self.params().values())
+        record(self.rnn().param_layout(), self.params().values())
     }
 
     /// Takes parameters of this network's names and shapes out of a file; with a prefix (`"encoder.lstm."`) the file may hold more.
@@ -80,7 +92,7 @@ impl Network {
         #[wasm_bindgen(unchecked_param_type = "ArrayBuffer | Uint8Array")] file: JsValue,
         prefix: Option<String>,
     ) -> Result<()> {
-        let Shared { rnn, params, buffer } = &*self.shared;
+        let (Shared { params, buffer, .. }, rnn) = (&*self.shared, self.rnn());
         let read = Params::from_safetensors(rnn.param_layout(), &bytes(file)?, prefix.as_deref().unwrap_or_default())?;
         rnn.write_params(buffer, &read)?;
         params.replace(read);
@@ -103,7 +115,7 @@ impl Network {
         let shared = self.shared.clone();
         promise(async move {
             let call = Call::new(input.to_vec(), &Fields::new(options, &[SHAPE, CALL])?)?;
-            let output = shared.rnn.forward(&shared.buffer, &call.sequence()).await?;
+            let output = shared.rnn().forward(&shared.buffer, &call.sequence()).await?;
             Ok(object(fields_of(&output)))
         })
     }
@@ -122,15 +134,36 @@ impl Network {
             let call = Call::new(input.to_vec(), &fields)?;
             let (d_output, d_final_state) = (d_output.to_vec(), fields.f32s("dFinalState")?);
             let d = OutputGradients { d_output: &d_output, d_final_state: d_final_state.as_deref() };
-            let (output, gradients) = shared.rnn.backward(&shared.buffer, &call.sequence(), &d).await?;
+            let rnn = shared.rnn();
+            let (output, gradients) = rnn.backward(&shared.buffer, &call.sequence(), &d).await?;
             let [output, final_state] = fields_of(&output);
             Ok(object([
                 output,
                 final_state,
                 ("dInput", f32s(&gradients.d_input)),
                 ("dInitialState", f32s(&gradients.d_initial_state)),
-                ("dParams", record(shared.rnn.param_layout(), &gradients.d_params).into()),
+                ("dParams", record(rnn.param_layout(), &gradients.d_params).into()),
             ]))
+        })
+    }
+
+    /// Finds the fastest strategy for shapes like this one on this device by running all: the same mode, B up to the next power of two,
+    /// any T. Takes some seconds. With strategy `auto` this network goes by it from then on; the text it resolves with is for option
+    /// `tuning` of networks of this cell and size on this device, after a reload too.
+    #[wasm_bindgen(unchecked_return_type = "Promise<string>")]
+    pub fn tune(&self, #[wasm_bindgen(unchecked_param_type = "Shape & { training?: boolean }")] options: JsValue) -> Promise {
+        let shared = self.shared.clone();
+        promise(async move {
+            let fields = Fields::new(options, &[SHAPE, &["training"]])?;
+            let mode = if fields.flag("training")?.unwrap_or_default() { Mode::Training } else { Mode::Inference };
+            let found = shared.rnn().tune(options::shape(&fields)?, mode).await?;
+            // Another tuning may have ended meanwhile.
+            let rnn = shared.rnn();
+            let mut all = rnn.tuning().clone();
+            all.merge(found)?;
+            let text = serde_json::to_string(&all)?;
+            shared.rnn.replace(rnn.with_tuning(&all)?);
+            Ok(text)
         })
     }
 
@@ -139,7 +172,7 @@ impl Network {
         let fields = Fields::new(options, &[SHAPE])?;
         let size = |name| Ok::<_, JsError>(fields.size(name)?.unwrap_or(1));
         let shape = SeqShape { seq_len: size("seqLen")?, batch_size: size("batchSize")? };
-        let Shared { rnn, buffer, .. } = &*self.shared;
+        let (Shared { buffer, .. }, rnn) = (&*self.shared, self.rnn());
         Ok(Session::new(rnn.context(), rnn.session(buffer, shape)?, shape))
     }
 }

@@ -3,14 +3,27 @@
 use std::sync::Arc;
 
 use tidegate::cell::by_name;
-use tidegate::{Cell, Context, Direction, Dtype, Rnn, RnnConfig, SeqShape, Sequence, Strategy};
+use tidegate::{Cell, Context, Direction, Dtype, Rnn, RnnConfig, SeqShape, Sequence, Strategy, Tuning};
+
+use wasm_bindgen::JsError;
 
 use crate::Result;
 use crate::fields::Fields;
 
 /// Fields of `NetworkOptions`.
-pub const NETWORK: &[&str] =
-    &["inputSize", "hiddenSize", "numLayers", "direction", "bias", "batchFirst", "dropout", "dtype", "strategy", "seed"];
+pub const NETWORK: &[&str] = &[
+    "inputSize",
+    "hiddenSize",
+    "numLayers",
+    "direction",
+    "bias",
+    "batchFirst",
+    "dropout",
+    "dtype",
+    "strategy",
+    "tuning",
+    "seed",
+];
 /// Fields of `Shape`.
 pub const SHAPE: &[&str] = &["seqLen", "batchSize"];
 /// What a call may have beside its input and shape.
@@ -23,6 +36,7 @@ pub struct Network {
     pub config: RnnConfig,
     pub dtype: Dtype,
     pub strategy: Strategy,
+    pub tuning: Tuning,
     pub seed: u64,
 }
 
@@ -37,17 +51,30 @@ impl Network {
             "direction",
             &[("forward", Direction::Forward), ("reverse", Direction::Reverse), ("bidirectional", Direction::Bidirectional)],
         )?;
-        Ok(Self { cell: by_name(cell)?, config, dtype: dtype(fields)?, strategy: strategy(fields)?, seed: fields.seed("seed")? })
+        Ok(Self {
+            cell: by_name(cell)?,
+            config,
+            dtype: dtype(fields)?,
+            strategy: strategy(fields)?,
+            tuning: tuning(fields)?,
+            seed: fields.seed("seed")?,
+        })
     }
 
     pub fn on(&self, ctx: &Context) -> Result<Rnn> {
         let rnn = Rnn::new(ctx, self.cell.clone(), self.config.clone())?;
-        Ok(rnn.with_strategy(self.strategy).with_dtype(self.dtype)?)
+        Ok(rnn.with_strategy(self.strategy).with_dtype(self.dtype)?.with_tuning(&self.tuning)?)
     }
 }
 
 pub fn dtype(fields: &Fields) -> Result<Dtype> {
     fields.choice("dtype", &[("f32", Dtype::F32), ("f16", Dtype::F16)])
+}
+
+/// What `tune` told; empty where nothing is given.
+pub fn tuning(fields: &Fields) -> Result<Tuning> {
+    let Some(text) = fields.text("tuning")? else { return Ok(Tuning::default()) };
+    serde_json::from_str(&text).map_err(|error| JsError::new(&format!("option `tuning` is not what `tune` gave: {error}")))
 }
 
 /// Those that browsers can run.

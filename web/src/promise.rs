@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::pin::Pin;
 
 use js_sys::{Error, Function, Promise};
 use wasm_bindgen::prelude::*;
@@ -22,6 +23,11 @@ thread_local! {
 
 /// Runs a future and promises what it gives.
 pub fn promise<T: Into<JsValue>>(future: impl Future<Output = Result<T>> + 'static) -> Promise {
+    settling(Box::pin(async { future.await.map(Into::into) }))
+}
+
+/// Compiled once, not for every call.
+fn settling(future: Pin<Box<dyn Future<Output = Result<JsValue>>>>) -> Promise {
     let mut future = Some(future);
     Promise::new(&mut |resolve, reject| {
         let Some(future) = future.take() else { return };
@@ -34,7 +40,7 @@ pub fn promise<T: Into<JsValue>>(future: impl Future<Output = Result<T>> + 'stat
             let result = future.await;
             WAITING.with_borrow_mut(|waiting| waiting.rejects.remove(&id));
             let settled = match result {
-                Ok(value) => resolve.call1(&JsValue::UNDEFINED, &value.into()),
+                Ok(value) => resolve.call1(&JsValue::UNDEFINED, &value),
                 Err(error) => reject.call1(&JsValue::UNDEFINED, &error.into()),
             };
             // Neither of the two ever throws.

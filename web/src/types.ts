@@ -22,12 +22,14 @@ export interface NetworkOptions {
   /** How parameters, input and output are stored on the GPU; arithmetic is f32. */
   dtype?: "f32" | "f16";
   strategy?: "auto" | "stepwise" | "batched" | "resident";
+  /** What `Network.tune` resolved with on this device: strategy `auto` goes by it. */
+  tuning?: string;
   /** Of the initial weights, 0 by default. */
   seed?: number;
 }
 
 /** Of `Device.load`. The cell follows from the file unless it is named; a prefix picks one network out of a larger file. */
-export interface LoadOptions extends Pick<NetworkOptions, "batchFirst" | "dtype" | "strategy"> {
+export interface LoadOptions extends Pick<NetworkOptions, "batchFirst" | "dtype" | "strategy" | "tuning"> {
   cell?: Cell;
   prefix?: string;
 }

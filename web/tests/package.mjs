@@ -7,6 +7,7 @@ import { files } from "./files.mjs";
 import { read } from "./safetensors.mjs";
 import { refusals } from "./refusals.mjs";
 import { lost } from "./lost.mjs";
+import { tune } from "./tune.mjs";
 
 const TOLERANCE = 2e-6;
 
@@ -226,6 +227,7 @@ export function tests(tidegate, host) {
     ...refusals(tidegate, () => device),
     ["gates are those of forward", () => gates(tidegate)],
     ["a suite's case", () => bench(device)],
+    ["tune finds the fastest strategy", () => tune(device)],
     ...(host.dist ? [["the README's example", () => example(tidegate, host)]] : []),
     ...lost(tidegate, host),
   ];

@@ -147,6 +147,14 @@ fn refuses_unused_tensors() {
     two.extend(tensors("lstm", &config(), "b."));
     let error = read(&two, None).unwrap_err().to_string();
     assert!(error.contains("2 networks") && error.contains("`a.`, `b.`"), "{error}");
+    assert!(error.contains("by its prefix (`Reading::with_prefix`, `--prefix`)"), "{error}");
+    let mut beside = tensors("lstm", &config(), "a.");
+    beside.push(zeros("fc.weight", &[1]));
+    let error = read(&beside, None).unwrap_err().to_string();
+    assert!(
+        ["`fc.weight`", "behind `a.`", "`Reading::with_prefix`", "`--prefix`"].iter().all(|part| error.contains(part)),
+        "{error}"
+    );
 }
 
 #[test]
@@ -171,6 +179,12 @@ fn lifts_one_module_out_of_a_checkpoint() {
             Err(Error::UnknownName { name, known: listed, .. }) => assert_eq!((&*name, &*listed), (prefix, known)),
             other => panic!("{prefix}: {other:?}"),
         }
+    }
+    match at(&tensors("lstm", &config(), ""), "a.") {
+        Err(Error::UnknownName { name, known, .. }) => {
+            assert_eq!((&*name, &*known), ("a.", "none, the file's names have no prefix"))
+        }
+        other => panic!("{other:?}"),
     }
     // What lies behind the prefix must be the network's.
     checkpoint.push(zeros("encoder.lstm.scale", &[1]));

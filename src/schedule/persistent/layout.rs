@@ -215,7 +215,6 @@ impl Layout {
     }
 
     /// The same with half the rows at a time.
-    #[cfg(not(target_arch = "wasm32"))]
     pub fn with_fewer_rows(self, profile: Profile) -> Option<Self> {
         let layout = Self { rows: self.rows / 2, ..self };
         (self.rows > 1 && layout.shortage(profile).is_none()).then_some(layout)

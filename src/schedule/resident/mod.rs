@@ -12,7 +12,7 @@ use work::Work;
 
 use crate::cell::ShaderCell;
 use crate::error::Result;
-use crate::gpu::context::Context;
+use crate::gpu::context::{Context, IN_BROWSER};
 use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::program::{Dispatch, Segment, Slot};
 use crate::gpu::shaders::shader;
@@ -196,6 +196,6 @@ impl Schedule for Resident {
     }
 
     fn sources(&self, cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-        sources(cell, step)
+        if IN_BROWSER { Vec::new() } else { sources(cell, step) }
     }
 }

@@ -1,6 +1,5 @@
 //! The layout of a resident workgroup that keeps all weights in registers, and its products straight down.
 
-use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::ops::Range;
 
@@ -141,8 +140,8 @@ impl Phase {
     /// Functions for blocks of up to 8 quads, and one that calls them.
     pub fn write(&self, wgsl: &mut String, number: usize) {
         let blocks: Vec<_> = (0..self.quads).step_by(8).map(|at| (at, (self.quads - at).min(8))).collect();
-        let lengths: BTreeSet<_> = blocks.iter().map(|block| block.1).collect();
-        for length in lengths {
+        let rest = self.quads % 8;
+        for length in [rest, 8].into_iter().filter(|&length| length > 0 && length <= self.quads) {
             let _ = writeln!(wgsl, "fn multiply_{number}_{length}(at: u32, from_: u32) {{\n    let mine = load_block(at);");
             for q in 0..length {
                 let _ = writeln!(wgsl, "    let x{q} = take(mine, at, {q}u);");

@@ -11,9 +11,11 @@ mod table;
 mod targets;
 pub mod tunings;
 
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use tidegate::bench::{Phase, Report, Workload};
 
 use crate::args::exit::{self, Exit};
@@ -102,7 +104,12 @@ struct Terminal<'a> {
     /// The one that runs, and its number.
     row: String,
     origin: Instant,
-    estimate: Estimate,
+    /// Drawn once a second, however long a row takes.
+    estimate: Arc<Mutex<Estimate>>,
+}
+
+fn locked(estimate: &Mutex<Estimate>) -> MutexGuard<'_, Estimate> {
+    estimate.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Steps of the bar: by work, not by rows, of which the last may take longer than all others.
@@ -111,14 +118,20 @@ const STEPS: u64 = 10_000;
 impl<'a> Terminal<'a> {
     fn new(args: &'a Args, origin: Instant) -> Result<Self> {
         let progress = ProgressBar::new(STEPS);
-        progress.set_style(ProgressStyle::with_template("{bar:12} {wide_msg}")?);
-        let estimate = Estimate::new(args.budget.map(Duration::from_secs));
+        let estimate = Arc::new(Mutex::new(Estimate::new(args.budget.map(Duration::from_secs))));
+        let shown = estimate.clone();
+        let left = move |_: &ProgressState, line: &mut dyn fmt::Write| {
+            let left = locked(&shown).left(origin.elapsed());
+            // A line that cannot be written is none.
+            let _ = left.map_or(Ok(()), |left| write!(line, "{} left, ", HumanDuration(left)));
+        };
+        progress.set_style(ProgressStyle::with_template("{bar:12} {left}{wide_msg}")?.with_key("left", left));
+        progress.enable_steady_tick(Duration::from_secs(1));
         Ok(Self { args, progress, rows: 0, row: String::new(), origin, estimate })
     }
 
     fn tells(&self, what: &str) {
-        let left = self.estimate.left(self.origin.elapsed()).map(|left| format!("{} left, ", HumanDuration(left)));
-        self.progress.set_message(format!("{}{what}", left.unwrap_or_default()));
+        self.progress.set_message(what.to_string());
         self.progress.tick();
     }
 }
@@ -133,7 +146,7 @@ impl Watcher for Terminal<'_> {
             self.rows += of;
         }
         self.row = format!("{}/{of} {row}", done + 1);
-        self.estimate.begins(self.origin.elapsed(), parts);
+        locked(&self.estimate).begins(self.origin.elapsed(), parts);
         self.progress.set_position((parts[0] * STEPS as f64) as u64);
         self.tells(&self.row);
     }
@@ -147,7 +160,7 @@ impl Watcher for Terminal<'_> {
     }
 
     fn ran(&mut self, report: &Report) -> Result<()> {
-        self.estimate.ends(self.origin.elapsed());
+        locked(&self.estimate).ends(self.origin.elapsed());
         output::write_json(self.args, report, None)
     }
 

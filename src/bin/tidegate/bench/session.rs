@@ -163,12 +163,12 @@ impl Session<'_> {
                 break;
             }
             let parts = [done, done + 1].map(|end| (at as f64 + weight(&jobs[..end]) / weight(&jobs)) / devices as f64);
-            let name = format!("{}, {}", job.workload, description.device);
-            watcher.begins(&name, [done, jobs.len()], parts);
+            // The device stands above its rows.
+            watcher.begins(&job.workload.to_string(), [done, jobs.len()], parts);
             let measured = target.measure(job, jobs.get(done + 1).copied(), &|phase| watcher.phase(phase));
             if let Err(failure) = &measured {
                 failed += 1;
-                watcher.fails(&format!("{name}: {failure}"));
+                watcher.fails(&format!("{}, {}: {failure}", job.workload, description.device));
             }
             let entry = self.entry(&description, job, measured, limits.as_ref(), target.clocks(), busy);
             let header = if done == 0 { lines.header() } else { String::new() };

@@ -1,5 +1,7 @@
 //! What workloads run on: an adapter, by what is known of it, and the reference.
 
+use std::time::Instant;
+
 use pollster::block_on;
 use tidegate::bench::{self, Description, Hooks, Limits, Measured, Next, Phase, Products, Runner, on_cpu};
 use tidegate::{Context, Error, Rnn, Strategy, Tried};
@@ -105,6 +107,7 @@ impl Target for OnGpu {
 
     fn measure(&mut self, job: Job<'_>, next: Option<Job<'_>>, phase: &dyn Fn(Phase)) -> Result<(Measured, Vec<Tried>), Error> {
         let ((mut rnn, is_tuned), mut tried) = (self.rnn(job)?, Vec::new());
+        let start = Instant::now();
         if is_tuned {
             let tunings = self.loaded();
             if !tunings.is_known(&rnn, job.workload) {
@@ -113,9 +116,10 @@ impl Target for OnGpu {
             tried = tunings.tune(&rnn, job.workload)?;
             rnn = tunings.apply(rnn)?;
         }
+        let tuning = if is_tuned { start.elapsed().as_secs_f64() * 1e3 } else { 0.0 };
         let next = next.and_then(|next| self.next(next));
         let hooks = Hooks { stop: &interrupt::requested, phase, next, dispatches: self.dispatches };
-        let measured = block_on(self.runner.measure_with(&rnn, job.workload, hooks))?;
+        let measured = Measured { tuning, ..block_on(self.runner.measure_with(&rnn, job.workload, hooks))? };
         if is_tuned {
             self.loaded().record(measured.repairs);
         }

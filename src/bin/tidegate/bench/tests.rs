@@ -52,6 +52,8 @@ impl Target for Simulated {
             strategy: "stepwise",
             dispatches: 3,
             first: 9.0,
+            tuning: 0.0,
+            verifying: 0.0,
             warm_up: 300.0,
             times: Times::of([ms; 12]),
             is_again: false,

@@ -20,7 +20,7 @@ function verdict(data, cases) {
   const checked = rows.filter((row) => row.verified).length;
   parts.push(element("p", { textContent: `${checked} of ${rows.length} measurements were verified against the float64 reference`
     + `${failed ? `, ${failed} failed or did not run` : ""}${doubted ? `; ${doubted} are doubted, see the last table` : ""}.` }));
-  if (scores.length) parts.push(element("p", { className: "note", textContent: `Score: how fast by class of work, 1 is the ${data.reference}.` }));
+  if (scores.length) parts.push(element("p", { className: "note", textContent: `Score: how fast by class of work; 1 is the ${data.reference}, higher is faster.` }));
   return parts;
 }
 

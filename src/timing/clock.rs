@@ -1,8 +1,15 @@
 //! The host's clock, which may tick coarsely.
 
 use std::time::Duration;
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) use std::time::Instant;
+#[cfg(all(feature = "tools", not(target_arch = "wasm32")))]
+pub(crate) use std::time::{SystemTime, UNIX_EPOCH};
 
-use web_time::Instant;
+#[cfg(target_arch = "wasm32")]
+pub(crate) use web_time::Instant;
+#[cfg(all(feature = "tools", target_arch = "wasm32"))]
+pub(crate) use web_time::{SystemTime, UNIX_EPOCH};
 
 use crate::error::Result;
 
@@ -17,21 +24,21 @@ const CHANGES: usize = 10;
 /// seem to take nothing, and one of a few steps a whole number of them. By such a clock a time is the mean over as many runs, one
 /// after the other, as make up 20 ticks. Where the clock is fine it is that of one run.
 #[derive(Debug)]
-pub struct Clock<N> {
+pub(crate) struct Clock<N> {
     now: N,
     /// None of a fine clock.
     tick: Option<Duration>,
 }
 
 /// The clock of this machine or browser.
-pub fn host() -> Clock<impl Fn() -> Duration> {
+pub(crate) fn host() -> Clock<impl Fn() -> Duration> {
     let origin = Instant::now();
     Clock::new(move || origin.elapsed())
 }
 
 impl<N: Fn() -> Duration> Clock<N> {
     /// Looks at the clock until it has changed a few times.
-    pub(super) fn new(now: N) -> Self {
+    pub fn new(now: N) -> Self {
         let mut last = now();
         let change = |_| {
             let before = last;
@@ -44,12 +51,20 @@ impl<N: Fn() -> Duration> Clock<N> {
         Self { now, tick: tick.filter(|&tick| tick > FINE) }
     }
 
+    /// A clock without ticks.
+    #[cfg(test)]
+    pub fn fine(now: N) -> Self {
+        Self { now, tick: None }
+    }
+
     /// Milliseconds of a tick, where it is so coarse that a time may be the mean over several runs.
+    #[cfg(any(test, feature = "tools"))]
     pub fn coarse_ms(&self) -> Option<f64> {
         self.tick.map(milliseconds)
     }
 
     /// The least milliseconds that one look at the beginning and one at the end can tell; nothing of a fine clock.
+    #[cfg(feature = "tools")]
     pub fn least_ms(&self) -> f64 {
         milliseconds(self.least())
     }
@@ -79,7 +94,7 @@ impl<N: Fn() -> Duration> Clock<N> {
 }
 
 /// As all times are told here.
-pub fn milliseconds(time: Duration) -> f64 {
+pub(crate) fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
