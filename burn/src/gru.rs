@@ -11,7 +11,7 @@ use tidegate::{Direction, GruReset};
 use crate::call::Call;
 use crate::cell::{Kind, activation};
 use crate::error::{Error, Result};
-use crate::layers::{expect, interleaved, one_layer, one_layer_of_burn, same_options};
+use crate::layers::{expect, interleaved, no_clip, of_one_cell, one_layer, one_layer_of_burn};
 
 /// Burn's options of a GRU without `clip`, which tidegate's cell does not have, and two of tidegate's: `num_layers` and `dropout`.
 #[derive(Config, Debug)]
@@ -282,9 +282,7 @@ impl TryFrom<nn::Gru> for Gru {
 
     /// The same weights. Refuses `clip` and activations that tidegate does not have.
     fn try_from(burn: nn::Gru) -> Result<Self> {
-        if let Some(clip) = burn.clip {
-            return Err(Error::Unsupported(format!("the GRU clips h at {clip}; tidegate's has no clip")));
-        }
+        no_clip("GRU", burn.clip)?;
         let gru = Self {
             update_gate: burn.update_gate,
             reset_gate: burn.reset_gate,
@@ -325,8 +323,7 @@ impl TryFrom<nn::BiGru> for BiGru {
 
     /// The same weights. Refuses `clip` and activations that tidegate does not have.
     fn try_from(burn: nn::BiGru) -> Result<Self> {
-        let (forward, reverse): (Gru, Gru) = (burn.forward.try_into()?, burn.reverse.try_into()?);
-        same_options(&forward.kind()?, &reverse.kind()?)?;
+        let (forward, reverse) = of_one_cell(burn.forward, burn.reverse, Gru::kind)?;
         Ok(Self { forward, reverse, d_hidden: burn.d_hidden, batch_first: burn.batch_first })
     }
 }

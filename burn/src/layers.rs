@@ -24,6 +24,12 @@ pub(crate) fn one_layer_of_burn(layers: usize) -> Result<()> {
     Err(Error::Unsupported(format!("Burn's module has one layer, this has {layers}")))
 }
 
+/// Burn's GRU and plain RNN may clip h.
+pub(crate) fn no_clip(cell: &str, clip: Option<f64>) -> Result<()> {
+    let Some(clip) = clip else { return Ok(()) };
+    Err(Error::Unsupported(format!("the {cell} clips h at {clip}; tidegate's has no clip")))
+}
+
 /// `[1, B, H]` without its first dimension.
 pub(crate) fn first_layer(state: Tensor<3>) -> Tensor<2> {
     state.squeeze_dim(0)
@@ -37,10 +43,16 @@ pub(crate) fn interleaved<'a>(
     forward.into_iter().zip(reverse).flat_map(|(forward, reverse)| [forward, reverse]).collect()
 }
 
-/// Both directions of a network are of one cell.
-pub(crate) fn same_options(forward: &Kind, reverse: &Kind) -> Result<()> {
-    if forward == reverse {
-        return Ok(());
+/// The two directions of one of Burn's modules, which may have options of their own there, but not here.
+pub(crate) fn of_one_cell<B, M: TryFrom<B, Error = Error>>(
+    forward: B,
+    reverse: B,
+    kind: fn(&M) -> Result<Kind>,
+) -> Result<(M, M)> {
+    let (forward, reverse) = (M::try_from(forward)?, M::try_from(reverse)?);
+    let kinds = (kind(&forward)?, kind(&reverse)?);
+    if kinds.0 == kinds.1 {
+        return Ok((forward, reverse));
     }
-    Err(Error::Unsupported(format!("the directions differ: {forward:?} and {reverse:?}")))
+    Err(Error::Unsupported(format!("the directions differ: {:?} and {:?}", kinds.0, kinds.1)))
 }

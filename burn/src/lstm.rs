@@ -11,7 +11,7 @@ use tidegate::Direction;
 use crate::call::Call;
 use crate::cell::{Kind, activation};
 use crate::error::{Error, Result};
-use crate::layers::{expect, first_layer, interleaved, one_layer, one_layer_of_burn, same_options};
+use crate::layers::{expect, first_layer, interleaved, of_one_cell, one_layer, one_layer_of_burn};
 
 /// Burn's options of an LSTM, and two of tidegate's: `num_layers` and `dropout`.
 #[derive(Config, Debug)]
@@ -385,8 +385,7 @@ impl TryFrom<nn::BiLstm> for BiLstm {
 
     /// The same weights. Refuses activations that tidegate does not have.
     fn try_from(burn: nn::BiLstm) -> Result<Self> {
-        let (forward, reverse): (Lstm, Lstm) = (burn.forward.try_into()?, burn.reverse.try_into()?);
-        same_options(&forward.kind()?, &reverse.kind()?)?;
+        let (forward, reverse) = of_one_cell(burn.forward, burn.reverse, Lstm::kind)?;
         Ok(Self { forward, reverse, d_hidden: burn.d_hidden, batch_first: burn.batch_first })
     }
 }

@@ -11,7 +11,7 @@ use tidegate::{Direction, Elman};
 use crate::call::Call;
 use crate::cell::{Kind, activation};
 use crate::error::{Error, Result};
-use crate::layers::{expect, first_layer, interleaved, one_layer, one_layer_of_burn, same_options};
+use crate::layers::{expect, first_layer, interleaved, no_clip, of_one_cell, one_layer, one_layer_of_burn};
 
 /// Burn's options of a plain RNN without `clip`, which tidegate's cell does not have, and two of tidegate's: `num_layers` and `dropout`.
 #[derive(Config, Debug)]
@@ -249,9 +249,7 @@ impl TryFrom<nn::Rnn> for Rnn {
 
     /// The same weights. Refuses `clip` and activations that tidegate does not have.
     fn try_from(burn: nn::Rnn) -> Result<Self> {
-        if let Some(clip) = burn.clip {
-            return Err(Error::Unsupported(format!("the RNN clips h at {clip}; tidegate's has no clip")));
-        }
+        no_clip("RNN", burn.clip)?;
         let rnn = Self {
             gate: burn.gate,
             upper: Vec::new(),
@@ -288,8 +286,7 @@ impl TryFrom<nn::BiRnn> for BiRnn {
 
     /// The same weights. Refuses `clip` and activations that tidegate does not have.
     fn try_from(burn: nn::BiRnn) -> Result<Self> {
-        let (forward, reverse): (Rnn, Rnn) = (burn.forward.try_into()?, burn.reverse.try_into()?);
-        same_options(&forward.kind()?, &reverse.kind()?)?;
+        let (forward, reverse) = of_one_cell(burn.forward, burn.reverse, Rnn::kind)?;
         Ok(Self { forward, reverse, d_hidden: burn.d_hidden, batch_first: burn.batch_first })
     }
 }

@@ -6,7 +6,7 @@ use burn::nn;
 use burn::nn::LstmState;
 use burn::nn::activation::ActivationConfig;
 use burn::tensor::{Device, FloatDType, Int, Tensor};
-use tidegate_burn::{Error, Gru, GruConfig, Lstm, LstmConfig, Rnn};
+use tidegate_burn::{BiGru, Error, Gru, GruConfig, Lstm, LstmConfig, Rnn};
 
 use common::{tensor, wgpu};
 
@@ -50,6 +50,10 @@ fn options() {
     assert!(said.contains("clips h at 0.5"), "{said}");
     let said = message(Rnn::try_from(nn::RnnConfig::new(3, 5, true).with_clip(Some(0.5)).init(&gpu)));
     assert!(said.contains("clips h at 0.5"), "{said}");
+    let mut both_ways = nn::BiGruConfig::new(3, 5, true).init(&gpu);
+    both_ways.reverse.reset_after = false;
+    let said = message(BiGru::try_from(both_ways));
+    assert!(said.contains("directions differ"), "{said}");
     let two = LstmConfig::new(3, 5, true).with_num_layers(2).init(&gpu);
     let said = message(nn::Lstm::try_from(two));
     assert!(said.contains("one layer, this has 2"), "{said}");
