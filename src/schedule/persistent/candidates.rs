@@ -17,7 +17,11 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
     // What is missing is said by whoever plans with it.
     let Some(formula) = of(workgroups) else { return found };
     if let Some(layout) = formula.iter().find(|layout| layout.matrices == Matrices::On) {
-        found.extend(Forced::around_matrices(layout, workgroups, works[0]).into_iter().map(|forced| (workgroups, forced)));
+        found.extend(
+            Forced::around_matrices(layout, workgroups, works[0], by_fours && works.len() > 1)
+                .into_iter()
+                .map(|forced| (workgroups, forced)),
+        );
         return found;
     }
     if by_fours {

@@ -142,7 +142,7 @@ impl Forced {
     }
 
     /// What a tuning tries beside a layout by matrices: twice the units, with K in half the parts, the other way round, and no matrices.
-    pub(super) fn around_matrices(layout: &Layout, workgroups: u32, work: Work) -> Vec<Self> {
+    pub(super) fn around_matrices(layout: &Layout, workgroups: u32, work: Work, by_fours: bool) -> Vec<Self> {
         let share = (workgroups / work.directions).max(1);
         let Layout { units, along, .. } = *layout;
         let with = |(units, along): (u32, u32)| {
@@ -153,7 +153,10 @@ impl Forced {
             (members <= share).then_some(forced)
         };
         let others = [(2 * units, along.div_ceil(2)), ((units / 2).next_multiple_of(2), 2 * along)];
-        others.into_iter().filter_map(with).chain([Self { matrices: Some(Matrices::Off), ..Self::default() }]).collect()
+        // Backward, which is not by matrices, by fours.
+        let by_fours = by_fours.then(|| Self { vectors: true, ..Self::default() });
+        let off = Self { matrices: Some(Matrices::Off), ..Self::default() };
+        by_fours.into_iter().chain(others.into_iter().filter_map(with)).chain([off]).collect()
     }
 
     pub(super) fn profile(self, device: DeviceProfile) -> Profile {
@@ -172,7 +175,9 @@ impl Forced {
             let what = "cooperative matrices, which want f16, one phase, workgroups and memory enough, for `matrices=on`";
             return Err(Error::Limit { limit: Limit::Feature(what), needed: 1, actual: 0 });
         }
-        let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
+        // What matrices exchange are pairs.
+        let vectors = self.vectors && hidden.is_multiple_of(4) && layout.matrices == Matrices::Off;
+        let layout = Layout { vectors, ..layout };
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             // The exchange counts its words otherwise.

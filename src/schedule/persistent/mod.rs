@@ -382,7 +382,9 @@ impl Schedule for Persistent {
         let device = device(ctx, Settings { workgroups, ..*settings });
         let works = [false, true].map(|backward| work(cell, sizes, backward, element));
         let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
-        let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);
+        // Forward exchanges f16 in pairs, backward f32 whatever the storage.
+        let halves = element != Element::F32 && mode != Mode::Training;
+        let by_fours = device.decorations && !halves && sizes.hidden.is_multiple_of(4);
         candidates::candidates(device.into(), workgroups, works, by_fours)
     }
 }
