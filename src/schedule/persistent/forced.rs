@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::layout::{Layout, Profile, Work};
+use super::layout::{Layout, Profile};
 use super::tile::{Matrices, SIZE};
 use crate::error::{Error, Limit, Result};
 use crate::gpu::profile::{DeviceProfile, Vendor};
@@ -141,22 +141,11 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside a layout by matrices: twice the units, with K in half the parts, the other way round, and no matrices.
-    pub(super) fn around_matrices(layout: &Layout, workgroups: u32, work: Work, by_fours: bool) -> Vec<Self> {
-        let share = (workgroups / work.directions).max(1);
-        let Layout { units, along, .. } = *layout;
-        let with = |(units, along): (u32, u32)| {
-            let members = work.hidden.div_ceil(units);
-            let mut forced = Self::default();
-            let teams = (share / members).clamp(1, work.batch.div_ceil(SIZE));
-            forced.directions[0] = Numbers { units, along, teams, ..Numbers::default() };
-            (members <= share).then_some(forced)
-        };
-        let others = [(2 * units, along.div_ceil(2)), ((units / 2).next_multiple_of(2), 2 * along)];
-        // Backward, which is not by matrices, by fours.
-        let by_fours = by_fours.then(|| Self { vectors: true, ..Self::default() });
+    /// What a tuning tries beside a layout by matrices: backward, which is not by matrices, by fours; and none. What it finds holds for
+    /// networks without cooperative matrices too, so it names no numbers of such a layout.
+    pub(super) fn around_matrices(by_fours: bool) -> impl Iterator<Item = Self> {
         let off = Self { matrices: Some(Matrices::Off), ..Self::default() };
-        by_fours.into_iter().chain(others.into_iter().filter_map(with)).chain([off]).collect()
+        by_fours.then(|| Self { vectors: true, ..Self::default() }).into_iter().chain([off])
     }
 
     pub(super) fn profile(self, device: DeviceProfile) -> Profile {
