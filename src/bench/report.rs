@@ -101,7 +101,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Takes a second or two, and memory of its own meanwhile.
+    /// Takes some seconds, and memory of its own meanwhile: on GPUs up to two buffers of 1 GiB.
     pub async fn measure(ctx: &Context) -> Result<Self> {
         Ok(Self { roofline: Roofline::measure(ctx).await?, floor: Floor::measure(ctx).await? })
     }

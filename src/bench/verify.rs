@@ -7,7 +7,7 @@ use super::workload::{Kind, Workload};
 use crate::check::{Case, Tolerance};
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
-use crate::network::sequence::SeqShape;
+use crate::network::sequence::{Mode, SeqShape};
 use crate::product::Tile;
 use crate::reference::device::widen;
 use crate::rnn::Rnn;
@@ -17,8 +17,9 @@ use crate::schedule::Strategy;
 const MOST_FLOPS: f64 = 2e10;
 /// The same where a suite has a hundred large cases and time may be short.
 const MOST_FLOPS_OF_A_LAYER: f64 = 1e9;
-/// Of a bulk product: more rows of the largest than the smallest tile has.
+/// The same of a bulk product, but for rows enough to fill the smallest tile.
 const MOST_FLOPS_OF_A_PRODUCT: f64 = 4e9;
+const LEAST_ROWS_OF_A_PRODUCT: usize = 40;
 /// Values that a cell with jumps or kinks may compute. With more, hardly any data would keep all of them clear of those.
 const MOST_VALUES_BY_JUMPS: usize = 100_000;
 /// Draws of data with which a cell with a kink may meet the reference. Of a hundred draws of 100,000 values about one has a value
@@ -55,7 +56,7 @@ impl Verifier {
         Self { products, cases: HashMap::new() }
     }
 
-    /// Compares outputs and all gradients with the reference, at the workload's own sizes but for as much of T and B as is
+    /// Compares outputs, and of training all gradients, with the reference, at the workload's own sizes but for as much of T and B as is
     /// affordable; where that is not all, every other strategy must agree at the full shape. A stream is also followed.
     pub async fn verify(&mut self, ctx: &Context, workload: &Workload, run: &GpuRun, data: &RunData) -> Result<Verified> {
         let shape = affordable(workload);
@@ -86,13 +87,18 @@ impl Verifier {
         let Workload { cell, config, .. } = workload;
         // Every cell of `bench` is one of those that a name stands for.
         let initial_state = workload.has_initial_state();
-        let key = format!("{} {config:?} {shape:?} {strategy:?} {:?} {initial_state}", cell.name(), workload.dtype);
-        if let Some(&error) = self.cases.get(&key) {
+        let backward = workload.mode == Mode::Training;
+        let key = |backward: bool| {
+            format!("{} {config:?} {shape:?} {strategy:?} {:?} {initial_state} {backward}", cell.name(), workload.dtype)
+        };
+        // Who was right in training was so in inference.
+        if let Some(&error) = [true, backward].iter().find_map(|&backward| self.cases.get(&key(backward))) {
             return Ok(error);
         }
         // The options of the timed run, so that these kernels are the ones checked.
         let mut case = Case {
             initial_state,
+            backward,
             tile: self.products.tile,
             cooperative: self.products.cooperative,
             dtype: workload.dtype,
@@ -106,7 +112,7 @@ impl Verifier {
             outcome = case.check_gpu(ctx, cell, strategy).await;
         }
         let error = outcome?.max_rel_err;
-        self.cases.insert(key, error);
+        self.cases.insert(key(backward), error);
         Ok(error)
     }
 }
@@ -115,7 +121,7 @@ fn failed(what: String, error: Error) -> Error {
     Error::Verification { what, error: Box::new(error) }
 }
 
-/// As many of T and B as forward and backward may take: first 32 steps, then the batch, then the rest of the steps.
+/// As many of T and B as forward, and in training backward, may take: first 32 steps, then the batch, then the rest of the steps.
 fn affordable(workload: &Workload) -> SeqShape {
     let SeqShape { seq_len, batch_size } = workload.shape;
     let most = match workload.kind {
@@ -123,7 +129,11 @@ fn affordable(workload: &Workload) -> SeqShape {
         Kind::Product => MOST_FLOPS_OF_A_PRODUCT,
         _ => MOST_FLOPS,
     };
-    let mut rows = (most / (3.0 * workload.forward_flops_per_row())) as usize;
+    let passes = if workload.mode == Mode::Training { 3.0 } else { 1.0 };
+    let mut rows = (most / (passes * workload.forward_flops_per_row())) as usize;
+    if workload.kind == Kind::Product {
+        rows = rows.max(LEAST_ROWS_OF_A_PRODUCT);
+    }
     if has_jumps(workload) || has_kink(workload) {
         let config = &workload.config;
         rows = rows.min(MOST_VALUES_BY_JUMPS / (config.num_layers * config.output_size()));
@@ -196,19 +206,15 @@ mod tests {
     use crate::cell::by_name;
     use crate::gpu::dtype::Dtype;
     use crate::network::config::RnnConfig;
-    use crate::network::sequence::Mode;
 
     fn shape(cell: &str, hidden: usize, seq_len: usize, batch_size: usize) -> (usize, usize) {
+        shape_of(cell, hidden, seq_len, batch_size, Mode::Training, Kind::Throughput)
+    }
+
+    fn shape_of(cell: &str, hidden: usize, seq_len: usize, batch_size: usize, mode: Mode, kind: Kind) -> (usize, usize) {
         let shape = SeqShape { seq_len, batch_size };
         let config = RnnConfig::new(hidden, hidden);
-        let shape = affordable(&Workload {
-            cell: by_name(cell).unwrap(),
-            config,
-            shape,
-            mode: Mode::Inference,
-            kind: Kind::Throughput,
-            dtype: Dtype::F32,
-        });
+        let shape = affordable(&Workload { cell: by_name(cell).unwrap(), config, shape, mode, kind, dtype: Dtype::F32 });
         (shape.seq_len, shape.batch_size)
     }
 
@@ -218,6 +224,13 @@ mod tests {
         // 2·4·1024·2048·3 FLOPs a row leave 397 rows.
         assert_eq!(shape("lstm", 1024, 1000, 64), (33, 12));
         assert_eq!(shape("lstm", 1024, 4, 64), (4, 64));
+        // Forward alone three times as many, of which 32 steps are for 37 sequences.
+        assert_eq!(shape_of("lstm", 1024, 1000, 64, Mode::Inference, Kind::Throughput), (32, 37));
+        let layer = Kind::Layer { published_ms: None, tf32_ms: None };
+        assert_eq!(shape_of("lstm", 1024, 256, 16, Mode::Inference, layer), (59, 1));
+        // 2·4096·8192 FLOPs a row leave 59, and in training 19.
+        let product = |mode| shape_of("rnn_linear", 4096, 1, 4096, mode, Kind::Product);
+        assert_eq!([Mode::Inference, Mode::Training].map(product), [(1, 59), (1, 40)]);
         assert_eq!(shape("lstm", 65536, 1000, 64), (1, 1));
         // 100,000 values at 1000 a row.
         assert_eq!(shape("binary_gate", 1000, 64, 16), (33, 3));

@@ -68,7 +68,8 @@ impl Context {
         self.scoped(|| self.queue().submit([encoder.finish()])).map(drop)
     }
 
-    /// Reads whole f32 buffers back, all in one submit. Of f16 it gives the words, for [`Dtype::decode`](crate::Dtype::decode).
+    /// Reads whole f32 buffers back, all in one submit; a [`DeviceBuffer`] by reference stands beside wgpu's own:
+    /// `download([&mine, &theirs])`. Of f16 it gives the words, for [`Dtype::decode`](crate::Dtype::decode).
     pub async fn download<const N: usize>(&self, sources: [&Buffer; N]) -> Result<[Vec<f32>; N]> {
         for (i, source) in sources.into_iter().enumerate() {
             let name = SOURCES.get(i).copied().unwrap_or("download");

@@ -164,12 +164,12 @@ async fn prepare<'a>(
     params: &'a Buffer,
     data: &Data,
     mode: Mode,
-    truth: &mut Option<Vec<Vec<f32>>>,
+    truth: &mut Option<Vec<Vec<f64>>>,
 ) -> Result<Result<Trial<'a>, String>> {
     let mut trial = Trial::new(rnn, params, data, mode)?;
     trial.run().await?;
     let results = trial.results().await?;
-    let truth = truth.get_or_insert_with(|| results.clone());
+    let truth = truth.get_or_insert_with(|| results.iter().map(|values| values.iter().map(|&v| v.into()).collect()).collect());
     if let Err(error) = agree(rnn, data.shape, mode, truth, &results) {
         return Ok(Err(format!("does not agree with stepwise: {error}")));
     }
@@ -181,11 +181,10 @@ async fn prepare<'a>(
     Ok(if is_repaired { Err(REPAIRED.into()) } else { Ok(trial) })
 }
 
-fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f32>], results: &[Vec<f32>]) -> Result<()> {
+fn agree(rnn: &Rnn, shape: SeqShape, mode: Mode, truth: &[Vec<f64>], results: &[Vec<f32>]) -> Result<()> {
     let tolerance = Tolerance::new(rnn.config(), shape, mode == Mode::Training).for_dtype(rnn.dtype());
     for (truth, actual) in truth.iter().zip(results) {
-        let truth: Vec<f64> = truth.iter().map(|&v| v.into()).collect();
-        tolerance.compare("a result", &truth, actual)?;
+        tolerance.compare("a result", truth, actual)?;
     }
     Ok(())
 }

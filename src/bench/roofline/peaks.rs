@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use wgpu::{BindGroup, BindGroupLayout, BufferUsages, ComputePipeline};
 
-use super::kernels::{self, Link};
+use super::kernels::{self, Form};
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
@@ -117,10 +117,9 @@ impl<'a> Peaks<'a> {
     pub async fn arithmetic(&self, ty: &str) -> Result<Option<f64>> {
         let flops = f64::from(self.most_groups) * f64::from(kernels::THREADS) * f64::from(kernels::flops_of_a_round());
         let mut best: Option<f64> = None;
-        // Drivers of CPUs have no registers to place, and fuse both or neither.
-        let links = if self.ctx.is_software() { &[Link::AffineInTwo] } else { &Link::ALL[..] };
-        for &link in links {
-            let Some([kernel]) = self.pipelines(&kernels::arithmetic(ty, link), ["main"]).await else { continue };
+        let forms = if self.ctx.is_software() { &[Form::PLAIN] } else { &Form::ALL[..] };
+        for &form in forms {
+            let Some([kernel]) = self.pipelines(&kernels::arithmetic(ty, form), ["main"]).await else { continue };
             let rate = self.rate(&kernel, flops).await?;
             best = Some(best.map_or(rate, |best| best.max(rate)));
         }
