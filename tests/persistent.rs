@@ -75,6 +75,48 @@ fn layouts_for_matrices_give_right_numbers() {
     }
 }
 
+/// A device opened with cooperative matrices, where a GPU of NVIDIA has them.
+fn with_cooperative_matrices() -> Option<Context> {
+    let adapter = pollster::block_on(Context::instance().request_adapter(&Default::default())).expect("an adapter");
+    let feature = wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+    if adapter.get_info().vendor != 0x10DE || !adapter.features().contains(feature) {
+        return None;
+    }
+    let descriptor = wgpu::DeviceDescriptor {
+        required_features: Context::wanted_features(&adapter) | feature,
+        required_limits: Context::wanted_limits(&adapter),
+        #[expect(unsafe_code, reason = "the token says that experimental features may have bugs")]
+        // SAFETY: this test is there to find them.
+        experimental_features: unsafe { wgpu::ExperimentalFeatures::enabled() },
+        ..Default::default()
+    };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).expect("a device");
+    let ctx = Context::from_device(&adapter, &device, &queue).expect("a context");
+    pollster::block_on(ctx.measure_residency()).expect("a residency");
+    Some(ctx)
+}
+
+/// By the device's own matrices: gates that fill them and do not, ragged units and rows, several turns of rows, both directions.
+#[test]
+fn cooperative_matrices_give_right_numbers() {
+    let Some(ctx) = with_cooperative_matrices() else {
+        println!("not run: no GPU of NVIDIA with cooperative matrices");
+        return;
+    };
+    for (name, hidden, batch, layout) in [
+        ("lstm", 512, 16, ""),
+        ("lstm", 512, 16, " units=16 along=2"),
+        ("lstm", 520, 9, ""),
+        ("lstm", 1024, 40, ""),
+        ("gru", 520, 18, ""),
+        ("rnn_tanh", 700, 33, ""),
+    ] {
+        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 520);
+        let case = Case { layout: Some(format!("matrices=on{layout}")), cooperative: true, ..Case::new(config, 6, batch) };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { dtype: Dtype::F16, ..case });
+    }
+}
+
 #[test]
 fn without_patience_every_dispatch_is_repaired() {
     let ctx = context();
@@ -231,6 +273,21 @@ fn backward_in_other_layouts() {
         if cell.name() != "binary_gate" {
             run_unrepaired(&ctx, &cell, &case);
         }
+    }
+}
+
+/// Turns of rows that threads of their own finish: three turns of two rows, the last with one; of one row; over several chunks; by fours.
+#[test]
+fn several_turns_of_backward() {
+    let ctx = context();
+    for (name, layout, dispatch_flops) in [
+        ("lstm", "vendor=nvidia back-rows=2 back-teams=1", 1_000_000),
+        ("gru", "vendor=nvidia back-rows=1 back-teams=1", 100_000),
+        ("rnn_tanh", "vendor=nvidia back-rows=4 back-teams=1 exchange=vectors", 40_000),
+    ] {
+        let config = RnnConfig::new(5, 20).with_bidirectional(name != "lstm");
+        let case = Case { layout: Some(layout.into()), dispatch_flops: Some(dispatch_flops), ..Case::new(config, 7, 5) };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { workgroups: Some(2), ..case });
     }
 }
 

@@ -14,8 +14,9 @@ fn previous_states(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgr
         let b = row / sizes.row_b % sizes.batch;
         var h = 0.0;
         var mid = 0.0;
-        if t < mask[b] && !is_held(link_of(direction, t, b)) {
-            let prev = states_before(direction, t, b, unit);
+        let length = mask[b];
+        if t < length && !is_held(link_of(direction, t, b)) {
+            let prev = states_before(direction, t, b, unit, length);
             h = prev[0];
             if FIRST_PHASE_GATES < GATES { mid = cell_mid_saved(saved_at(direction, t, b, unit), prev); }
         }

@@ -19,8 +19,8 @@ fn states_after(direction: u32, t: u32, b: u32, unit: u32) -> State {
 }
 
 // The states that entered step t, which must have been computed: after the last step before it that was, or the initial ones, or
-// zeros where an edge between them is cut.
-fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
+// zeros where an edge between them is cut. `length` is the row's.
+fn states_before(direction: u32, t: u32, b: u32, unit: u32, length: u32) -> State {
     let back = runs_back(direction);
     let link = link_of(direction, t, b);
     if sizes.has_hold != 0u {
@@ -28,7 +28,7 @@ fn states_before(direction: u32, t: u32, b: u32, unit: u32) -> State {
         if link >= FROM_STEP { return states_after(direction, link - FROM_STEP, b, unit); }
     } else {
         if is_cut(t + u32(back), b) { return State(); }
-        let first = select(t == 0u, t + 1u >= mask[b], back);
+        let first = select(t == 0u, t + 1u >= length, back);
         if !first { return states_after(direction, select(t - 1u, t + 1u, back), b, unit); }
     }
     var initial = State();

@@ -27,13 +27,16 @@ fn time_before(step: u32, direction: u32) -> u32 {
 }
 
 // Whether the gates of a step have a gradient.
-fn sends(direction: u32, t: u32, b: u32) -> bool {
-    return t < mask[b] && !is_held(link_of(direction, t, b));
+fn sends(direction: u32, t: u32, b: u32, length: u32) -> bool {
+    return t < length && !is_held(link_of(direction, t, b));
 }
 
 // What is there before a step's product is: the running gradient, and what forward kept of the step.
-// `valid` is whether forward computed the step.
-struct Before { d_next: State, d_output: f32, valid: bool, saved: Saved, prev: State, next: State, unit: Unit }
+// `valid` is whether forward computed the step, `arrives` whether the step walked just before sends anything, `is_cut` whether nothing
+// passes on from there.
+struct Before {
+    d_next: State, d_output: f32, valid: bool, arrives: bool, is_cut: bool, saved: Saved, prev: State, next: State, unit: Unit,
+}
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = kept_of(step, direction, b, unit);
@@ -56,10 +59,19 @@ fn carry(direction: u32, b: u32, unit: u32, d_next: State) {
 
 // All of it but the running gradient.
 fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
+    return kept_within(step, direction, b, unit, length_of(b));
+}
+
+// The same where the row's length is known, for which it would have to wait first.
+fn kept_within(step: u32, direction: u32, b: u32, unit: u32, length: u32) -> Before {
     var x = Before();
+    if step > 0u {
+        x.arrives = sends(direction, time_before(step, direction), b, length);
+        x.is_cut = is_cut(edge_of(step, direction), b);
+    }
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
-    if t >= mask[b] { return x; }
+    if t >= length { return x; }
     let link = link_of(direction, t, b);
     x.valid = !is_held(link);
     if x.valid || repeats(link) {
@@ -67,7 +79,7 @@ fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     }
     if !x.valid { return x; }
     x.saved = saved_at(direction, t, b, unit);
-    x.prev = states_before(direction, t, b, unit);
+    x.prev = states_before(direction, t, b, unit, length);
     x.next = states_after(direction, t, b, unit);
     for (var i = 0u; i < UNIT_ROWS; i++) {
         x.unit[i] = load_params(sizes.unit + direction * sizes.param_stride + i * sizes.hidden + unit);
@@ -105,8 +117,8 @@ fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, pro
     var d_next = x.d_next;
     if phase != 2u {
         // Nothing arrives at the end, nor from a step that was not computed; 0 times a weight that is NaN would.
-        if step > 0u && sends(direction, time_before(step, direction), b) { d_next[0] += product; }
-        if step > 0u && is_cut(edge_of(step, direction), b) { d_next = State(); }
+        if x.arrives { d_next[0] += product; }
+        if x.is_cut { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);
             for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }

@@ -78,12 +78,15 @@ pub struct Products {
     pub tile: Option<Tile>,
     /// Whether products of f16 go by cooperative matrices: see [`Rnn::with_cooperative_matrices`].
     pub cooperative: bool,
+    /// Numbers of strategy persistent's layout, where they are not the formula's: see [`Rnn::with_layout`].
+    pub layout: Option<&'static str>,
 }
 
 impl Products {
     /// The network with these kernels.
     pub fn apply(self, rnn: Rnn) -> Result<Rnn> {
         let rnn = if let Some(tile) = self.tile { rnn.with_tile(tile) } else { rnn };
+        let rnn = self.layout.map_or(Ok(rnn.clone()), |layout| rnn.with_layout(layout))?;
         rnn.with_cooperative_matrices(self.cooperative)
     }
 }

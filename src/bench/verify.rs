@@ -101,6 +101,7 @@ impl Verifier {
             backward,
             tile: self.products.tile,
             cooperative: self.products.cooperative,
+            layout: self.products.layout.map(String::from),
             dtype: workload.dtype,
             ragged: false,
             resets: false,

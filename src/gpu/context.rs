@@ -75,7 +75,10 @@ impl fmt::Debug for Context {
 }
 
 fn new_instance() -> wgpu::Instance {
-    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    // Grids of indirect dispatches are this crate's own, 0 or checked; wgpu's check of each is a dispatch and two barriers more.
+    descriptor.flags.remove(wgpu::InstanceFlags::VALIDATION_INDIRECT_CALL);
+    wgpu::Instance::new(descriptor.with_env())
 }
 
 impl Context {
@@ -120,6 +123,9 @@ impl Context {
     /// [`from_adapter`](Context::from_adapter) best come from it too: a buffer of one context that is given to another is then an
     /// error. Buffers of two instances are numbered alike, and wgpu cannot tell one from the other; this crate can as long as they are
     /// [`DeviceBuffer`](crate::DeviceBuffer)s.
+    ///
+    /// It leaves grids of indirect dispatches unchecked, those of the app too, unless `WGPU_VALIDATION_INDIRECT_CALL=1` is set: this crate's
+    /// own are within limits, and wgpu's check takes another dispatch before each.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn instance() -> &'static wgpu::Instance {
         static INSTANCE: std::sync::OnceLock<wgpu::Instance> = std::sync::OnceLock::new();

@@ -6,10 +6,13 @@
 //! multiplies, sums over lanes by shuffles and over the parts of K in workgroup memory; then one thread a unit and row does the
 //! cell's step. The gradients go to the other members through `exchange` [chunk, D, B, G·H].
 
+mod several_turns;
+
 use std::fmt::Write;
 
-use super::emit::{self, Staging};
+use super::emit;
 use super::layout::Layout;
+use super::staging::Staging;
 use super::tile::Tile;
 
 /// How the shader sends a gate's gradient, and how it does where the exchange goes by fours.
@@ -18,9 +21,9 @@ pub(super) const SEND_BY_FOURS: &str =
     "let at = exchange_index(step, direction, b, gate_row);\n    exchange[at / 4u][at % 4u] = encode(value);";
 
 /// Workgroup memory and the entry point, to stand behind `recurrence/persistent_backward` and the cell.
-pub(super) fn text(layout: &Layout, in_turn: bool) -> String {
+pub(super) fn text(layout: &Layout, in_turn: bool, whole: bool) -> String {
     let mut w = String::new();
-    let kernel = Kernel { layout, in_turn };
+    let kernel = Kernel { layout, in_turn, whole };
     kernel.memory(&mut w);
     kernel.main(&mut w);
     w
@@ -30,6 +33,8 @@ pub(super) fn text(layout: &Layout, in_turn: bool) -> String {
 struct Kernel<'a> {
     layout: &'a Layout,
     in_turn: bool,
+    /// Whether rows and K fill the layout: then every word is there.
+    whole: bool,
 }
 
 impl Kernel<'_> {
@@ -41,14 +46,15 @@ impl Kernel<'_> {
         let tiles: Vec<_> = self.phases().map(|phase| self.layout.tile(phase, self.in_turn)).collect();
         let staged = tiles.iter().map(|tile| tile.rows * tile.k() / 4).max().unwrap_or(1);
         let sums = tiles.iter().map(|tile| tile.parts() * tile.units * tile.rows).max().unwrap_or(1);
+        let sums = if self.layout.finishers > 0 { 2 * sums } else { sums };
         let _ = writeln!(w, "var<workgroup> staged: array<vec4f, {staged}>;\nvar<workgroup> sums: array<f32, {sums}>;");
     }
 
     fn main(self, w: &mut String) {
-        let Layout { threads, subgroup, units, .. } = *self.layout;
+        let Layout { threads, finishers, subgroup, units, .. } = *self.layout;
         let _ = writeln!(
             w,
-            "@compute @workgroup_size({threads})
+            "@compute @workgroup_size({})
 fn persistent_backward(
     @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
@@ -63,16 +69,22 @@ let lane = thread % {subgroup}u;
 let group_of = thread / {subgroup}u;
 let idle = arrayLength(&exchange) - 1u;
 if !roll_call(thread, group.x == 0u, groups.x) {{ return; }}
-var gave_up = false;"
+var gave_up = false;",
+            threads + finishers
         );
         for phase in self.phases() {
             self.weights(w, phase);
         }
-        w.push_str(
-            "let start = step_index.value * sizes.chunk;
-let end = min(sizes.steps, start + sizes.chunk);
-for (var step = start; step < end; step++) {\n",
-        );
+        w.push_str("let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
+        if finishers > 0 {
+            self.several_turns(w);
+            w.push_str("}\n");
+            return;
+        }
+        if self.layout.one_turn() {
+            self.length(w);
+        }
+        w.push_str("for (var step = start; step < end; step++) {\n");
         let two = self.phases().count() == 2;
         self.turns(w, 0, if two { 1 } else { 0 });
         if two {
@@ -104,44 +116,59 @@ for (var step = start; step < end; step++) {\n",
 let r = thread / {units}u;
 let b = row0 + r;
 let unit = unit0 + thread % {units}u;
-let finishes = thread < {}u && unit < sizes.hidden && b < row_end;
-var x = Before();
-if finishes {{ x = before(step, direction, b, unit); }}",
+let finishes = thread < {}u && unit < sizes.hidden && b < row_end;",
             units * rows
         );
+        w.push_str(if self.layout.one_turn() {
+            "var x = Before();
+if finishes {
+x = kept_within(step, direction, b, unit, length);
+x.d_next = carried(direction, b, unit);
+}\n"
+        } else {
+            "var x = Before();\nif finishes { x = before(step, direction, b, unit); }\n"
+        });
         self.stage(w, phase, number);
         w.push_str("workgroupBarrier();\n");
-        let first = format!("({} + lane * 4u) / 4u", k_part(tile));
-        let name = format!("w{phase}_");
-        emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
-        let names = (0..tile.units_each() * rows).map(|i| format!("a{i}")).collect();
-        let names = if tile.shuffles { emit::halve(w, "b", tile.lanes, names) } else { names };
-        emit::put_parts(w, tile, 1, 1, &names);
+        self.multiply(w, phase, "0u");
         let _ = writeln!(
             w,
             "workgroupBarrier();\nif finishes {{ finish(step, {number}u, direction, b, r, unit, {}, x); }}",
-            emit::sum_of_parts(tile, 1, 0, "thread")
+            emit::sum_of_parts(tile, 1, 0, "thread", "0u")
         );
         debug_assert_eq!(part.padded, 1, "backward has one sum for a unit and row");
         emit::end_of_turn(w, tile);
         w.push_str("}\n");
     }
 
+    /// From `staged` to `sums`, from `start` on.
+    fn multiply(self, w: &mut String, phase: usize, start: &str) {
+        let tile = self.layout.tile(phase, self.in_turn);
+        let first = format!("({} + lane * 4u) / 4u", k_part(tile));
+        let name = format!("w{phase}_");
+        emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
+        let names = (0..tile.units_each() * tile.rows).map(|i| format!("a{i}")).collect();
+        let names = if tile.shuffles { emit::halve(w, "b", tile.lanes, names) } else { names };
+        emit::put_parts(w, tile, 1, 1, &names, start);
+    }
+
     /// Phase 2 takes what phase 1 of the same step made, the others what the step before did; the first step of a chunk has it
     /// from the dispatch before.
     fn stage(self, w: &mut String, phase: usize, number: u32) {
-        let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
-        let per_word = if self.layout.vectors { 4 } else { 1 };
-        let staging = Staging { tile, prefix: "s", start: "0u", per_word };
-        let of_word = if self.layout.vectors { " / 4u" } else { "" };
-        let valid = |row: &str, k: &str| format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates);
+        let part = self.layout.phases[phase];
+        let staging = self.staging(phase);
+        let of_word = self.of_word();
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "true".into(),
+            false => format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates),
+        };
         let from = |step: &str| {
             format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden){of_word};\n", part.first)
         };
         let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
         if number == 2 {
             w.push_str(&from("step"));
-            staging.wait(w, at, valid, None);
+            staging.wait(w, at, valid, None, false);
             return;
         }
         w.push_str("if step == start {\n");
@@ -150,8 +177,28 @@ if finishes {{ x = before(step, direction, b, unit); }}",
         staging.take(w, value, |row, k| format!("(step > 0u) & {}", valid(row, k)), None);
         w.push_str("} else {\n");
         w.push_str(&from("step - 1u"));
-        staging.wait(w, at, valid, None);
+        staging.wait(w, at, valid, None, self.layout.finishers > 0);
         w.push_str("}\n");
+    }
+
+    fn staging(self, phase: usize) -> Staging<'static> {
+        let per_word = if self.layout.vectors { 4 } else { 1 };
+        Staging { tile: self.layout.tile(phase, self.in_turn), prefix: "s", start: "0u", per_word }
+    }
+
+    fn of_word(self) -> &'static str {
+        if self.layout.vectors { " / 4u" } else { "" }
+    }
+
+    /// The length of a thread's row, where it has one alone.
+    fn length(self, w: &mut String) {
+        let Layout { units, rows, .. } = *self.layout;
+        let _ = writeln!(
+            w,
+            "var length = 0u;\n{{\nlet b = row_start + thread / {units}u;
+if thread < {}u && b < row_end {{ length = mask[b]; }}\n}}",
+            units * rows
+        );
     }
 }
 
@@ -198,6 +245,28 @@ mod tests {
                 assert!(steps.contains(&format!("subgroupShuffleXor({}", if cell == "lstm" { "select(" } else { "" })));
             }
         }
+    }
+
+    /// What the cell does is no part of what the others wait for: between the barriers of the next turn, in a branch of its own.
+    #[test]
+    fn finishers_have_a_turn_of_time() {
+        let target = PersistentTarget {
+            vendor: "nvidia",
+            subgroup_min: 32,
+            threads: 1024,
+            memory: 48 << 10,
+            workgroups: 132,
+            by_fours: false,
+        };
+        let kernels = persistent_kernels(&*cell::by_name("lstm").unwrap(), target, 768, 16).unwrap();
+        let text = kernels.into_iter().find(|kernel| kernel.backward).unwrap().wgsl;
+        let (_, steps) = text.split_once("for (var step = ").unwrap();
+        let parts: Vec<_> = steps.split("workgroupBarrier();").collect();
+        let [staging, product, rest] = parts[..] else { panic!("two barriers, not {}", parts.len() - 1) };
+        assert!(staging.contains("in_vain") && !staging.contains("finish("));
+        let (product, finishing) = product.split_once("} else {").unwrap();
+        assert!(product.contains("= fma(") && !product.contains("finish(") && finishing.contains("finish(x_step"));
+        assert_eq!(rest.matches("finish(").count(), 1, "the last turn");
     }
 
     /// Arrays in workgroup memory and buffers are indexed by whatever it takes, a thread's own by numbers alone.

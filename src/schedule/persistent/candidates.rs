@@ -17,7 +17,7 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
     // What is missing is said by whoever plans with it.
     let Some(formula) = of(workgroups) else { return found };
     if formula.iter().any(|layout| layout.matrices == Matrices::On) {
-        found.extend(Forced::around_matrices().map(|forced| (workgroups, forced)));
+        found.extend(Forced::around_matrices(by_fours).map(|forced| (workgroups, forced)));
         return found;
     }
     if by_fours {
@@ -98,20 +98,20 @@ mod tests {
         assert_eq!(most, MOST);
     }
 
-    /// By matrices, by half of their units, and without them.
+    /// By matrices, backward by fours, and without them.
     #[test]
     fn matrices_have_their_own() {
         let [h200, ..] = DeviceProfile::samples();
-        let device = DeviceProfile { matrices: true, ..h200 };
-        let work = Work { halves: true, ..lstm(512, 16, 1, false) };
-        let found = candidates(device.into(), 132, &[work], false);
-        let units = |&(count, forced): &(u32, Forced)| {
-            let layout = Layout::new(forced.profile(device), count, work).expect("a layout");
-            let layout = forced.layout(layout, 512, 16, device).expect("a layout that holds together");
-            (layout.matrices, layout.units, layout.along)
+        let device = DeviceProfile { matrices: true, decorations: true, ..h200 };
+        let works = [false, true].map(|backward| Work { halves: true, ..lstm(512, 16, 1, backward) });
+        let found = candidates(device.into(), 132, &works, true);
+        let made = |&(count, forced): &(u32, Forced)| {
+            let layout = |work| Layout::new(forced.profile(device), count, work).expect("a layout");
+            let layouts = works.map(|work| forced.layout(layout(work), 512, 16, device).expect("a layout that holds together"));
+            (layouts[0].matrices, layouts.map(|layout| layout.vectors))
         };
-        let units: Vec<_> = found.iter().map(units).collect();
-        assert_eq!(units, [(Matrices::On, 16, 2), (Matrices::On, 8, 4), (Matrices::Off, 16, 2)]);
+        let made: Vec<_> = found.iter().map(made).collect();
+        assert_eq!(made, [(Matrices::On, [false; 2]), (Matrices::On, [false, true]), (Matrices::Off, [false; 2])]);
     }
 
     /// The layout of an LSTM of 128 takes 4 of 132 workgroups: fewer of them change nothing.

@@ -141,11 +141,11 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside the formula's layout by matrices: half the units, with K in twice the parts, and no matrices.
-    pub(super) fn around_matrices() -> [Self; 2] {
-        let mut half = Self::default();
-        half.directions[0] = Numbers { units: SIZE / 2, along: 4, ..Numbers::default() };
-        [half, Self { matrices: Some(Matrices::Off), ..Self::default() }]
+    /// What a tuning tries beside a layout by matrices: backward, which is not by matrices, by fours; and none. What it finds holds for
+    /// networks without cooperative matrices too, so it names no numbers of such a layout.
+    pub(super) fn around_matrices(by_fours: bool) -> impl Iterator<Item = Self> {
+        let off = Self { matrices: Some(Matrices::Off), ..Self::default() };
+        by_fours.then(|| Self { vectors: true, ..Self::default() }).into_iter().chain([off])
     }
 
     pub(super) fn profile(self, device: DeviceProfile) -> Profile {
@@ -164,10 +164,13 @@ impl Forced {
             let what = "cooperative matrices, which want f16, one phase, workgroups and memory enough, for `matrices=on`";
             return Err(Error::Limit { limit: Limit::Feature(what), needed: 1, actual: 0 });
         }
-        let layout = Layout { vectors: self.vectors && hidden.is_multiple_of(4), ..layout };
+        // What matrices exchange are pairs.
+        let vectors = self.vectors && hidden.is_multiple_of(4) && layout.matrices == Matrices::Off;
+        let layout = Layout { vectors, ..layout };
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
-            return Ok(layout);
+            // The exchange counts its words otherwise.
+            return Ok(layout.with_finishers(device.threads, device.memory));
         }
         let or = |forced: u32, formula: u32| if forced > 0 { forced } else { formula };
         let (units, along, threads) =
@@ -191,6 +194,7 @@ impl Forced {
             phases,
             ..layout
         };
+        let forced = forced.with_finishers(device.threads, device.memory);
         let limits = [
             ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),

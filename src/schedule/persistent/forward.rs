@@ -4,7 +4,7 @@ mod exchange;
 
 use std::fmt::Write;
 
-use super::emit::{self, Place, Staging, end_of_turn, halve, place, products, put_parts, sum_of_parts};
+use super::emit::{self, Place, end_of_turn, halve, place, products, put_parts, sum_of_parts};
 use super::layout::Layout;
 use super::matrices::Product;
 use super::tile::{Matrices, Tile};
@@ -21,13 +21,15 @@ pub(super) struct Body<'a> {
     pub one_turn: bool,
     /// Whether what is exchanged goes two to a word, as f16: see [`Body::pairs`].
     pub halves: bool,
+    /// Whether rows and K fill the layout: then every word is there.
+    pub whole: bool,
 }
 
 impl<'a> Body<'a> {
     /// `halves` if numbers may be exchanged as f16.
-    pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool) -> Self {
-        let one_turn = layout.team_rows <= layout.rows;
-        let body = Self { cell, layout, in_turn, one_turn, halves: false };
+    pub fn new(cell: &'a ShaderCell, layout: Layout, in_turn: bool, halves: bool, whole: bool) -> Self {
+        let one_turn = layout.one_turn();
+        let body = Self { cell, layout, in_turn, one_turn, halves: false, whole };
         Self { halves: halves && !layout.vectors && body.pairs(), ..body }
     }
 
@@ -165,6 +167,9 @@ let end = min(sizes.steps, start + sizes.chunk);
             }
         }
         w.push_str("var gave_up = false;\n");
+        if self.asks_ahead() {
+            self.staging().declare_ahead(w);
+        }
         if tile.stages() > 1 {
             w.push_str("var parity = 0u;\n");
         }
@@ -311,6 +316,9 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let _ = writeln!(w, "let stage = {at};");
         self.stage(w, phase);
         w.push_str("workgroupBarrier();\n");
+        if self.asks_ahead() {
+            self.ask_ahead(w);
+        }
         let names = self.multiply(w, phase);
         if tile.has_parts() {
             w.push_str("workgroupBarrier();\n");
@@ -346,7 +354,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
         if tile.has_parts() {
-            put_parts(w, tile, self.values(), phase.count, &names);
+            put_parts(w, tile, self.values(), phase.count, &names, "0u");
         }
         names
     }
@@ -354,16 +362,15 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
     /// h before the step, or mid. A cut state is waited for too: no member may run ahead of another that still reads what was in
     /// `state` before the chunk.
     fn stage(&self, w: &mut String, phase: &Phase) {
-        let tile = self.tile();
-        let per_word = self.per_word();
-        let staging = Staging { tile, prefix: "p", start: "stage", per_word };
-        let valid = |row: &str, k: &str| format!("(row + {row} < row_end) & ({k} < sizes.hidden)");
-        let (base, stride) = ("base", self.stride());
-        let number = |k: &str| if per_word > 1 { format!("{k} / {per_word}u") } else { k.into() };
-        let at = |row: &str, k: &str| format!("{base} + {row} * {stride} + {}", number(k));
+        let staging = self.staging();
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "true".into(),
+            false => format!("(row + {row} < row_end) & ({k} < sizes.hidden)"),
+        };
+        let at = |row: &str, k: &str| self.word_of("base", row, k);
         if phase.number == 2 {
             let _ = writeln!(w, "let base = {};", self.exchange_row("step", 1, "row"));
-            staging.wait(w, at, valid, None);
+            staging.wait(w, at, valid, None, false);
             return;
         }
         let rows = staging.rows();
@@ -376,7 +383,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let h = |row: &str, k: &str| format!("state[h_index(step, direction, row + {row}, {k})]");
         staging.take(w, h, valid, Some(&gone));
         let _ = writeln!(w, "}} else {{\nlet base = {};", self.exchange_row("step - 1u", 0, "row"));
-        staging.wait(w, at, valid, Some(&gone));
+        staging.wait(w, at, valid, Some(&gone), self.asks_ahead());
         w.push_str("}\n");
     }
 
@@ -394,7 +401,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
             let gate = phase.first + value;
             let sum = match (self.product(), tile.has_parts()) {
                 (Some(product), _) => product.sum(value, &format!("r{slot}"), &format!("o{slot} % {}u", tile.units)),
-                (None, true) => sum_of_parts(tile, phase.count, value, &format!("o{slot}")),
+                (None, true) => sum_of_parts(tile, phase.count, value, &format!("o{slot}"), "0u"),
                 (None, false) => format!("z{slot}_{value}"),
             };
             let _ = writeln!(w, "let q{gate} = {sum} + bias{slot}_{gate};");

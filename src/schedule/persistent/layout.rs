@@ -31,6 +31,8 @@ pub(in crate::schedule) struct Profile {
     /// Threads of a workgroup, and how many it may have where a thread would wait for more than 16 words.
     pub threads: u32,
     pub most_threads: u32,
+    /// Those that the device allows.
+    pub device_threads: u32,
     /// Workgroup memory.
     pub bytes: u32,
     /// f32 weights that a thread of 256 can keep, and those together with the sums that it makes.
@@ -100,6 +102,7 @@ impl Profile {
             shuffles,
             threads: threads.min(wanted),
             most_threads: threads.min(most_threads),
+            device_threads: threads,
             bytes,
             weights,
             registers: all,
@@ -186,6 +189,9 @@ pub(super) struct Layout {
     /// Whether the exchange goes by fours, without atomics.
     pub vectors: bool,
     pub matrices: Matrices,
+    /// Threads beside the others, which finish what these have multiplied while these are at the next turn: backward, where a step has
+    /// several. One subgroup's cell takes as long as everyone's products.
+    pub finishers: u32,
 }
 
 /// What a device lacks for any layout.
@@ -203,7 +209,9 @@ impl Layout {
         if let Some(layout) = Self::by_matrices(profile, share, work) {
             return Ok(layout);
         }
-        Ok(Self::of_one_row(profile, share, work)?.with_teams(profile, share, work))
+        Ok(Self::of_one_row(profile, share, work)?
+            .with_teams(profile, share, work)
+            .with_finishers(profile.device_threads, profile.bytes))
     }
 
     /// The same with so many units of a member, if they fit.
@@ -211,13 +219,14 @@ impl Layout {
         let share = (workgroups / work.directions).max(1);
         let layout = Self::shaped(profile, profile.threads, units, work);
         let fits = units > 0 && layout.shortage(profile).is_none() && layout.members <= share;
-        fits.then(|| layout.with_teams(profile, share, work))
+        fits.then(|| layout.with_teams(profile, share, work).with_finishers(profile.device_threads, profile.bytes))
     }
 
     /// The same with half the rows at a time.
     pub fn with_fewer_rows(self, profile: Profile) -> Option<Self> {
         let layout = Self { rows: self.rows / 2, ..self };
-        (self.rows > 1 && layout.shortage(profile).is_none()).then_some(layout)
+        (self.rows > 1 && layout.shortage(profile).is_none())
+            .then(|| layout.with_finishers(profile.device_threads, profile.bytes))
     }
 
     /// As many teams as a direction's `share` of the workgroups allows.
@@ -285,6 +294,7 @@ impl Layout {
             rolled: profile.rolled,
             vectors: false,
             matrices: Matrices::Off,
+            finishers: 0,
         }
     }
 
@@ -322,10 +332,10 @@ impl Layout {
         layout.shortage(profile).is_none().then_some(layout)
     }
 
-    /// More threads where one would have to ask twice for its words.
+    /// More threads where one would have to ask twice for its words in each of several turns. In one turn an H200 was 3 % slower with them.
     fn with_more_threads(self, profile: Profile, work: Work) -> Option<Self> {
         let threads = self.threads * 2;
-        if self.words() <= WORDS || threads > profile.most_threads {
+        if self.words() <= WORDS || threads > profile.most_threads || self.one_turn() {
             return None;
         }
         let Self { teams, team_rows, .. } = self;
@@ -367,6 +377,31 @@ impl Layout {
             in_turn,
             matrices: self.matrices,
         }
+    }
+
+    /// Whether there is neither padding along K nor a row that is missing in some turn, so that no word of the exchange is.
+    pub fn is_filled_by(&self, hidden: u32, batch: u32) -> bool {
+        let is_whole = |(phase, part): (usize, &Part)| {
+            let k = if self.backward { part.gates * hidden } else { hidden };
+            part.gates == 0 || self.k_padded(phase) == k
+        };
+        let rows = self.teams * self.team_rows == batch && self.team_rows.is_multiple_of(self.rows);
+        rows && self.phases.iter().enumerate().all(is_whole)
+    }
+
+    /// With threads that finish, where a turn's words can all be asked for ahead and a workgroup of the device has room for them.
+    pub fn with_finishers(self, device_threads: u32, bytes: u32) -> Self {
+        let words = self.words() / if self.vectors { 4 } else { 1 };
+        let wanted = self.backward && !self.one_turn() && self.phases[1].gates == 0 && words <= WORDS;
+        let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
+        let [with, without] = [finishers, 0].map(|finishers| Self { finishers, ..self });
+        let fits = self.threads + finishers <= device_threads && with.bytes() <= bytes.into();
+        if wanted && fits { with } else { without }
+    }
+
+    /// Whether a step takes all rows of a team at once.
+    pub fn one_turn(&self) -> bool {
+        self.team_rows <= self.rows
     }
 
     /// Weights that a thread keeps.
@@ -433,6 +468,8 @@ impl Layout {
         let lanes = if self.shuffles { 1 } else { self.subgroup };
         let sums = u64::from(self.along * lanes) * self.finishing();
         let stages = if self.has_parts() { 1 } else { 2 };
+        // Those of a turn are finished while those of the next are made.
+        let sums = if self.finishers > 0 { 2 * sums } else { sums };
         4 * (stages * staged + sums) + 64
     }
 

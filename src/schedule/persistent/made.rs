@@ -46,8 +46,8 @@ pub struct PersistentKernel {
 
 impl PersistentKernel {
     fn new(layout: &Layout, source: KernelSource) -> Self {
-        let Layout { backward, threads, rows, .. } = *layout;
-        Self { backward, threads, weights: layout.weights(), rows, bytes: layout.bytes(), wgsl: source.wgsl }
+        let Layout { backward, threads, finishers, rows, .. } = *layout;
+        Self { backward, threads: threads + finishers, weights: layout.weights(), rows, bytes: layout.bytes(), wgsl: source.wgsl }
     }
 }
 
@@ -76,7 +76,10 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
     }
     if let Ok(layout) = layout(device, forced, cell, &sizes, true, f32) {
         let bindings = backward_bindings([f32; 3], Access::Read);
-        kernels.push(PersistentKernel::new(&layout, backward_source(cell, &layout, device.in_turn, step, bindings)));
+        kernels.push(PersistentKernel::new(
+            &layout,
+            backward_source(cell, &layout, device.in_turn, layout.is_filled_by(hidden, batch), step, bindings),
+        ));
     }
     Ok(kernels)
 }

@@ -9,6 +9,7 @@ mod forward;
 pub(super) mod layout;
 mod made;
 mod matrices;
+mod staging;
 mod tile;
 mod unroll;
 
@@ -220,7 +221,8 @@ fn forward_body<'a>(
     element: Element,
 ) -> Result<Body<'a>> {
     let halves = Exchange::new(false, element) == Exchange::States { halves: true };
-    Ok(Body::new(cell, layout(device, forced, cell, sizes, false, element)?, device.in_turn, halves))
+    let layout = layout(device, forced, cell, sizes, false, element)?;
+    Ok(Body::new(cell, layout, device.in_turn, halves, layout.is_filled_by(sizes.hidden, sizes.batch)))
 }
 
 fn forward_source(body: &Body<'_>, step: StepIndex, bindings: [Binding; 7]) -> KernelSource {
@@ -260,14 +262,21 @@ fn forward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s:
     }])
 }
 
-fn backward_source(cell: &ShaderCell, layout: &Layout, in_turn: bool, step: StepIndex, bindings: [Binding; 8]) -> KernelSource {
+fn backward_source(
+    cell: &ShaderCell,
+    layout: &Layout,
+    in_turn: bool,
+    whole: bool,
+    step: StepIndex,
+    bindings: [Binding; 8],
+) -> KernelSource {
     let bindings = [&bindings[..], &together(layout)].concat();
     let mut source = KernelSource::new(shader!("recurrence/persistent_backward"), &[], &bindings, step, TeamSizes::WGSL);
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
     if layout.vectors {
         source = source.with_lines(backward::SEND, backward::SEND_BY_FOURS);
     }
-    source.with_cell(cell).with_text(&backward::text(layout, in_turn))
+    source.with_cell(cell).with_text(&backward::text(layout, in_turn, whole))
 }
 
 fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
@@ -280,7 +289,8 @@ fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s
     let repair = resident::backward_dispatch(ctx, cell, chunks, s)?.indirect();
     let prepared = preparation(sizes, s.exchange, s.behind_state, repair.groups);
     let clear = (!s.prepared).then(|| clear(ctx, cell, sizes, s.state, sizes.d_state_at, &prepared)).transpose()?;
-    let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, step_index(ctx), s.bindings()));
+    let whole = layout.is_filled_by(sizes.hidden, sizes.batch);
+    let kernel = ctx.kernel(backward_source(cell, &layout, device.in_turn, whole, step_index(ctx), s.bindings()));
     let slots = [&s.slots()[..], &[s.exchange, Slot::CONTROL, s.status]].concat();
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
     let team = team_sizes(ctx, r, &layout, s.status, &chunks);
@@ -305,7 +315,9 @@ fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
                 // `d_output` is stored as the output, or a layer's own, which is f32.
                 let last = backward_bindings([element; 3], Access::Read);
                 let inner = backward_bindings([element, element.written(), Element::F32], Access::ReadWrite);
-                sources.extend([last, inner].map(|bindings| backward_source(cell, &layout, device.in_turn, step, bindings)));
+                let whole = layout.is_filled_by(hidden, batch);
+                let source = |bindings| backward_source(cell, &layout, device.in_turn, whole, step, bindings);
+                sources.extend([last, inner].map(source));
             }
         }
     }
@@ -370,7 +382,9 @@ impl Schedule for Persistent {
         let device = device(ctx, Settings { workgroups, ..*settings });
         let works = [false, true].map(|backward| work(cell, sizes, backward, element));
         let works = if mode == Mode::Training { &works[..] } else { &works[..1] };
-        let by_fours = device.decorations && element == Element::F32 && sizes.hidden.is_multiple_of(4);
+        // Forward exchanges f16 in pairs, backward f32 whatever the storage.
+        let halves = element != Element::F32 && mode != Mode::Training;
+        let by_fours = device.decorations && !halves && sizes.hidden.is_multiple_of(4);
         candidates::candidates(device.into(), workgroups, works, by_fours)
     }
 }

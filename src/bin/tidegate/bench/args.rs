@@ -63,6 +63,9 @@ pub struct Args {
     /// the adapter has them. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,
+    /// Numbers of strategy persistent's layout, such as `units=8 along=4`
+    #[arg(long, hide = true)]
+    layout: Option<String>,
     /// Also write the results as JSON, anew after every workload
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -174,7 +177,9 @@ impl Args {
 
     /// Which kernels make the bulk products.
     pub fn products(&self) -> Products {
-        Products { tile: self.tile, cooperative: self.cooperative }
+        // For as long as the command runs.
+        let layout = self.layout.as_ref().map(|text| &*text.clone().leak());
+        Products { tile: self.tile, cooperative: self.cooperative, layout }
     }
 
     /// The devices to measure, and how many adapters did not open: one broken driver shall not keep the others from running.

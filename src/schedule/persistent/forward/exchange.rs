@@ -2,10 +2,46 @@
 
 use std::fmt::Write;
 
+use super::super::staging::Staging;
 use super::Body;
 use crate::schedule::layer::Phase;
 
 impl Body<'_> {
+    pub(super) fn staging(&self) -> Staging<'static> {
+        Staging { tile: self.tile(), prefix: "p", start: "stage", per_word: self.per_word() }
+    }
+
+    /// Whether a turn's words are asked for in the turn before, while it is made. With one turn a step they cannot be there yet.
+    pub(super) fn asks_ahead(&self) -> bool {
+        !self.one_turn && !self.cell.has_two_phases() && self.staging().can_ask_ahead()
+    }
+
+    /// Of the next rows of this step, or the first of the next.
+    pub(super) fn ask_ahead(&self, w: &mut String) {
+        let rows = self.tile().rows;
+        let base = self.exchange_row("next_step - 1u", 0, "next_row");
+        let _ = writeln!(
+            w,
+            "let wraps = row + {rows}u >= row_end;
+let next_row = select(row + {rows}u, row_start, wraps);
+let next_step = select(step, step + 1u, wraps);
+let asks = (next_step > start) & (next_step < end);
+let next_base = {base};"
+        );
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "asks".into(),
+            false => format!("asks & (next_row + {row} < row_end) & ({k} < sizes.hidden)"),
+        };
+        self.staging().ask_ahead(w, |row, k| self.word_of("next_base", row, k), valid);
+    }
+
+    /// Index of a word: `base` is that of the first row's first.
+    pub(super) fn word_of(&self, base: &str, row: &str, k: &str) -> String {
+        let per_word = self.per_word();
+        let number = if per_word > 1 { format!("{k} / {per_word}u") } else { k.into() };
+        format!("{base} + {row} * {} + {number}", self.stride())
+    }
+
     /// Numbers of a word of the exchange.
     pub(super) fn per_word(&self) -> u32 {
         match (self.layout.vectors, self.halves) {

@@ -17,7 +17,7 @@ fn bodies(check: impl Fn(&Body<'_>, &str)) {
                     let (gates, first_phase_gates) = (cell.gates.len() as u32, cell.first_phase_gates as u32);
                     let work = Work { hidden, batch, directions: 1, gates, first_phase_gates, backward: false, halves };
                     let layout = Layout::new(device.into(), device.workgroups, work).unwrap();
-                    let body = Body::new(&cell, layout, device.in_turn, halves);
+                    let body = Body::new(&cell, layout, device.in_turn, halves, layout.is_filled_by(hidden, batch));
                     check(&body, &body.wgsl());
                 }
             }
@@ -44,7 +44,14 @@ fn loads_come_before_waits_and_words_before_results() {
         let wait = step.find("loop {").unwrap();
         assert!(step.rfind("input_part[").unwrap() < wait || !body.one_turn && body.cell.has_two_phases(), "{body:?}");
         let (asked, waited) = step[..step.find("workgroupBarrier()").unwrap()].split_once("loop {").unwrap();
-        let first = asked.matches("= atomicLoad(").count();
+        let mut first = asked.matches("= atomicLoad(").count();
+        if body.asks_ahead() {
+            // In the turn before, behind its barrier and before its products.
+            assert_eq!(first, 0, "{body:?}");
+            let (_, behind) = step.split_once("workgroupBarrier();").unwrap();
+            let product = if body.layout.matrices == Matrices::On { "coopLoad<" } else { "let from_quad" };
+            first = behind.split(product).next().unwrap().matches("= atomicLoad(").count();
+        }
         let words = (body.tile().rows * body.tile().k() / if body.halves { 2 } else { 1 }).div_ceil(body.tile().threads);
         assert_eq!(first as u32, words.clamp(1, if body.layout.matrices == Matrices::On { 32 } else { 16 }), "{body:?}");
         assert!(waited.contains("gave_up"));

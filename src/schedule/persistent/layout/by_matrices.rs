@@ -17,12 +17,13 @@ impl Layout {
         if profile.matrices == Matrices::Off || !suits || !pays || !profile.shuffles {
             return None;
         }
-        // Two matrices of a cell of one gate, else one for each gate; more where there are few workgroups.
-        let least = if work.gates == 1 { 2 * SIZE } else { SIZE };
-        [least, 2 * least, 4 * least].into_iter().find_map(|units| {
-            let across = (work.gates * units / SIZE).next_power_of_two().min(MOST_ACROSS);
+        // Two matrices of gates and units, if all rows go in one turn; else more units, and fewer members beside whom there are more teams.
+        let least = (2 * SIZE / work.gates.next_power_of_two()).max(2);
+        let layouts = [least, 2 * least, 4 * least, 8 * least].into_iter().filter_map(|units| {
+            let across = (work.gates * units).div_ceil(SIZE).next_power_of_two().min(MOST_ACROSS);
             Self::of_matrices(profile, share, work, units, across)
-        })
+        });
+        layouts.min_by_key(|layout| layout.team_rows.div_ceil(SIZE))
     }
 
     /// The same with so many units of a member and subgroups across them.
@@ -50,6 +51,7 @@ impl Layout {
             rolled: false,
             vectors: false,
             matrices: profile.matrices,
+            finishers: 0,
         };
         let fits = members <= share
             && layout.bytes() <= profile.bytes.into()
