@@ -32,11 +32,12 @@ fn sends(direction: u32, t: u32, b: u32, length: u32) -> bool {
 }
 
 // What is there before a step's product is: the running gradient, and what forward kept of the step.
-// `valid` is whether forward computed the step, `arrives` whether the step walked just before sends anything, `is_cut` whether nothing
-// passes on from there.
-struct Before {
-    d_next: State, d_output: f32, valid: bool, arrives: bool, is_cut: bool, saved: Saved, prev: State, next: State, unit: Unit,
-}
+struct Before { d_next: State, d_output: f32, flags: u32, saved: Saved, prev: State, next: State, unit: Unit }
+
+// Flags, in one register: forward computed the step; the step walked just before sends something; nothing passes on from there.
+const STEP_VALID = 1u;
+const STEP_ARRIVES = 2u;
+const STEP_IS_CUT = 4u;
 
 fn before(step: u32, direction: u32, b: u32, unit: u32) -> Before {
     var x = kept_of(step, direction, b, unit);
@@ -66,18 +67,19 @@ fn kept_of(step: u32, direction: u32, b: u32, unit: u32) -> Before {
 fn kept_within(step: u32, direction: u32, b: u32, unit: u32, length: u32) -> Before {
     var x = Before();
     if step > 0u {
-        x.arrives = sends(direction, time_before(step, direction), b, length);
-        x.is_cut = is_cut(edge_of(step, direction), b);
+        x.flags = select(0u, STEP_ARRIVES, sends(direction, time_before(step, direction), b, length));
+        x.flags |= select(0u, STEP_IS_CUT, is_cut(edge_of(step, direction), b));
     }
     if step == sizes.seq_len { return x; }
     let t = time_of(step, direction);
     if t >= length { return x; }
     let link = link_of(direction, t, b);
-    x.valid = !is_held(link);
-    if x.valid || repeats(link) {
+    let valid = !is_held(link);
+    x.flags |= select(0u, STEP_VALID, valid);
+    if valid || repeats(link) {
         x.d_output = load_d_output(row_of(t, b) * sizes.directions * sizes.hidden + direction * sizes.hidden + unit);
     }
-    if !x.valid { return x; }
+    if !valid { return x; }
     x.saved = saved_at(direction, t, b, unit);
     x.prev = states_before(direction, t, b, unit, length);
     x.next = states_after(direction, t, b, unit);
@@ -117,8 +119,8 @@ fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, pro
     var d_next = x.d_next;
     if phase != 2u {
         // Nothing arrives at the end, nor from a step that was not computed; 0 times a weight that is NaN would.
-        if x.arrives { d_next[0] += product; }
-        if x.is_cut { d_next = State(); }
+        if (x.flags & STEP_ARRIVES) != 0u { d_next[0] += product; }
+        if (x.flags & STEP_IS_CUT) != 0u { d_next = State(); }
         if step == sizes.seq_len {
             let at = state_index(direction, b, unit);
             for (var s = 0u; s < STATES; s++) { d_initial_state[s * sizes.block + at] = d_next[s]; }
@@ -130,7 +132,7 @@ fn retreat(step: u32, phase: u32, direction: u32, b: u32, r: u32, unit: u32, pro
     // A row that didn't compute the step kept its state: nothing for the gates, the gradient passes on.
     var d = Backward();
     d.d_prev = d_next;
-    if x.valid { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }
+    if (x.flags & STEP_VALID) != 0u { d = cell_backward(x.saved, x.prev, x.next, x.unit, d_next, select(0.0, product, phase == 2u)); }
     if phase == 1u {
         store_gates(step, direction, b, r, unit, FIRST_PHASE_GATES, GATES, d);
         return d_next;

@@ -170,7 +170,7 @@ impl Forced {
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             // The exchange counts its words otherwise.
-            return Ok(layout.with_finishers(device.threads, device.memory));
+            return Ok(layout.with_finishers(self.profile(device)));
         }
         let or = |forced: u32, formula: u32| if forced > 0 { forced } else { formula };
         let (units, along, threads) =
@@ -194,7 +194,7 @@ impl Forced {
             phases,
             ..layout
         };
-        let forced = forced.with_finishers(device.threads, device.memory);
+        let forced = forced.with_finishers(self.profile(device));
         let limits = [
             ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),

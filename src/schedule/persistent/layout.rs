@@ -31,8 +31,8 @@ pub(in crate::schedule) struct Profile {
     /// Threads of a workgroup, and how many it may have where a thread would wait for more than 16 words.
     pub threads: u32,
     pub most_threads: u32,
-    /// Those that the device allows.
-    pub device_threads: u32,
+    /// Most of them with those that finish a turn beside: 0 where these are not to be, for registers are short or nobody measured it.
+    pub most_with_finishers: u32,
     /// Workgroup memory.
     pub bytes: u32,
     /// f32 weights that a thread of 256 can keep, and those together with the sums that it makes.
@@ -62,6 +62,7 @@ struct Registers {
     quads_of_step: u32,
     loops: bool,
     rolled: bool,
+    finishers: bool,
 }
 
 impl Registers {
@@ -76,10 +77,11 @@ impl Registers {
             quads_of_step: 64,
             loops: false,
             rolled: false,
+            finishers: false,
         };
         let few = Self { weights: 64, all: 96, most_threads: 256, quads_of_step: 8, loops: true, ..most };
         match vendor {
-            Vendor::Nvidia => most,
+            Vendor::Nvidia => Self { finishers: true, ..most },
             Vendor::Amd => Self { rows: [4, 2], ..most },
             Vendor::Intel => Self { rows: [2, 1], ..few },
             Vendor::Apple => Self { rows: [1, 1], ..few },
@@ -94,7 +96,8 @@ impl Registers {
 impl Profile {
     /// `subgroup` is the smallest that the device may choose, 0 where it has none; `threads` the most of a workgroup.
     pub fn new(vendor: Vendor, subgroup: u32, threads: u32, bytes: u32) -> Self {
-        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled } = Registers::of(vendor);
+        let Registers { weights, all, rows, threads: wanted, most_threads, quads_of_step, loops, rolled, finishers } =
+            Registers::of(vendor);
         let shuffles = subgroup >= 8;
         let threads = 1 << threads.max(1).ilog2();
         Self {
@@ -102,7 +105,7 @@ impl Profile {
             shuffles,
             threads: threads.min(wanted),
             most_threads: threads.min(most_threads),
-            device_threads: threads,
+            most_with_finishers: if finishers { threads } else { 0 },
             bytes,
             weights,
             registers: all,
@@ -209,9 +212,7 @@ impl Layout {
         if let Some(layout) = Self::by_matrices(profile, share, work) {
             return Ok(layout);
         }
-        Ok(Self::of_one_row(profile, share, work)?
-            .with_teams(profile, share, work)
-            .with_finishers(profile.device_threads, profile.bytes))
+        Ok(Self::of_one_row(profile, share, work)?.with_teams(profile, share, work).with_finishers(profile))
     }
 
     /// The same with so many units of a member, if they fit.
@@ -219,14 +220,13 @@ impl Layout {
         let share = (workgroups / work.directions).max(1);
         let layout = Self::shaped(profile, profile.threads, units, work);
         let fits = units > 0 && layout.shortage(profile).is_none() && layout.members <= share;
-        fits.then(|| layout.with_teams(profile, share, work).with_finishers(profile.device_threads, profile.bytes))
+        fits.then(|| layout.with_teams(profile, share, work).with_finishers(profile))
     }
 
     /// The same with half the rows at a time.
     pub fn with_fewer_rows(self, profile: Profile) -> Option<Self> {
         let layout = Self { rows: self.rows / 2, ..self };
-        (self.rows > 1 && layout.shortage(profile).is_none())
-            .then(|| layout.with_finishers(profile.device_threads, profile.bytes))
+        (self.rows > 1 && layout.shortage(profile).is_none()).then(|| layout.with_finishers(profile))
     }
 
     /// As many teams as a direction's `share` of the workgroups allows.
@@ -390,12 +390,12 @@ impl Layout {
     }
 
     /// With threads that finish, where a turn's words can all be asked for ahead and a workgroup of the device has room for them.
-    pub fn with_finishers(self, device_threads: u32, bytes: u32) -> Self {
+    pub fn with_finishers(self, profile: Profile) -> Self {
         let words = self.words() / if self.vectors { 4 } else { 1 };
         let wanted = self.backward && !self.one_turn() && self.phases[1].gates == 0 && words <= WORDS;
         let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
         let [with, without] = [finishers, 0].map(|finishers| Self { finishers, ..self });
-        let fits = self.threads + finishers <= device_threads && with.bytes() <= bytes.into();
+        let fits = self.threads + finishers <= profile.most_with_finishers && with.bytes() <= profile.bytes.into();
         if wanted && fits { with } else { without }
     }
 

@@ -5,7 +5,7 @@ const H200: Profile = Profile {
     shuffles: true,
     threads: 256,
     most_threads: 512,
-    device_threads: 1024,
+    most_with_finishers: 1024,
     bytes: 48 << 10,
     weights: 128,
     registers: 200,
@@ -177,7 +177,8 @@ fn layouts_are_within_a_seventh_of_the_best_that_an_h200_measured() {
 const CELLS: [[u32; 2]; 6] = [[1, 1], [2, 2], [3, 3], [4, 4], [3, 2], [5, 3]];
 
 fn profiles() -> Vec<(Profile, u32)> {
-    let forced = Profile { threads: 64, most_threads: 64, device_threads: 64, ..Profile::new(Vendor::Nvidia, 8, 1024, 32 << 10) };
+    let forced =
+        Profile { threads: 64, most_threads: 64, most_with_finishers: 64, ..Profile::new(Vendor::Nvidia, 8, 1024, 32 << 10) };
     vec![
         (H200, H200_WORKGROUPS),
         (H200, 8),
