@@ -13,8 +13,8 @@ pub enum Error {
     /// The adapter refused to give a device.
     #[error("device request failed: {0}")]
     NoDevice(#[from] wgpu::RequestDeviceError),
-    /// A configuration that means nothing, such as `hidden_size` 0.
-    #[error("invalid config: {0}")]
+    /// A configuration or a call that means nothing, such as `hidden_size` 0, or a step without a batch.
+    #[error("{0}")]
     Config(String),
     /// A tensor of another shape than the network needs.
     #[error("`{name}`: expected shape {expected:?}, got {actual:?}")]

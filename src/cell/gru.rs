@@ -19,7 +19,7 @@ pub enum GruReset {
     Before,
 }
 
-/// r, z = σ(wx + rh); n as [`GruReset`] says; h' = (1−z)·n + z·h.
+/// r, z = σ(wx + rh); n as [`GruReset`] says; h' = (1−z)·n + z·h. In weights and biases the gates lie in the order r, z, n.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gru {
     /// Activation of r and z (ONNX `f`), with ONNX `clip`.

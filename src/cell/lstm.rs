@@ -8,7 +8,8 @@ use crate::cell::sealed::Token;
 use crate::cell::{BackwardStep, Cell, CellSpec, ForwardStep};
 use crate::error::Result;
 
-/// i, f, o = σ(wx + rh), g = tanh(wx + rh); c' = f·c + i·g; h' = o·tanh(c'). States h, c.
+/// i, f, o = σ(wx + rh), g = tanh(wx + rh); c' = f·c + i·g; h' = o·tanh(c'). States h, c. In weights and
+/// biases the gates lie in the order i, f, g, o.
 ///
 /// The options are ONNX's, but for `cell_clip`.
 #[derive(Debug, Clone, PartialEq)]

@@ -26,6 +26,8 @@ pub struct ParamSpec {
 /// `bias_hh` `[G·H]`, then the cell's per-unit tensors `[rows, H]`. Where h is projected, `weight_hh` is `[G·H, P]`, and `weight_hr`
 /// `[P, H]` comes last. Names end in `_l{layer}` and, for the backward
 /// direction, `_reverse`.
+///
+/// Gates lie one below the other, H rows each, in PyTorch's order: an LSTM's i, f, g, o, a GRU's r, z, n.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParamLayout {
     specs: Vec<ParamSpec>,

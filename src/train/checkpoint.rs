@@ -126,7 +126,7 @@ impl Trainer {
         pollster::block_on(self.checkpoint(note))
     }
 
-    /// Goes on from a checkpoint of the same model, shape and kind of optimizer, from the next submit on. On the same device, driver
+    /// Goes on from a checkpoint of the same model and kind of optimizer, and with carried states of the same B, from the next submit on. On the same device, driver
     /// and strategy (see [`Checkpoint::tuning`]) the steps that follow give the bits that they would have given without a stop. A file that lacks a tensor, has one
     /// too many or one of another shape is refused, and changes nothing. Losses that were not read are dropped.
     pub fn restore(&mut self, bytes: &[u8]) -> Result<()> {

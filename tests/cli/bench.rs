@@ -277,6 +277,9 @@ fn bench_refuses_sizes_that_mean_nothing() {
         assert!(stderr.lines().count() == 1 && stderr.contains(value), "{stderr}");
     }
     assert_eq!(tidegate(["bench", "--device", "none"]).status.code(), Some(2));
+    let output = tidegate(["bench", "--cell", "ltsm"].into_iter().chain(sizes.iter().flat_map(|name| [*name, "2"])));
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(2) && stderr.contains("ltsm") && stderr.contains("lstm"), "{stderr}");
 }
 
 #[test]

@@ -147,7 +147,8 @@ impl Args {
             Some(ModeName::Train) => vec![Mode::Training],
         };
         let config = RnnConfig::new(input, hidden).with_num_layers(self.layers.into()).with_bidirectional(self.bidirectional);
-        let (cell, shape) = (by_name(cell)?, SeqShape { seq_len, batch_size });
+        let cell = by_name(cell).map_err(|error| exit::usage(error.to_string()))?;
+        let shape = SeqShape { seq_len, batch_size };
         // What means nothing on any device; what is too much for one says so there.
         config.validate().and_then(|()| shape.validate()).map_err(|error| exit::usage(error.to_string()))?;
         let dtype = self.dtype.unwrap_or_default();
