@@ -30,12 +30,29 @@ struct Word {
     mine: Option<String>,
 }
 
-/// Expression of a word's index; of that of one that is never 0 where there is no such word.
-fn word_at(word: &Word, at: impl Fn(&str, &str) -> String, valid: impl Fn(&str, &str) -> String) -> String {
-    let Word { row, k, mine } = word;
-    let valid = valid(row, k);
-    let valid = mine.as_ref().map_or(valid.clone(), |mine| format!("({mine}) & {valid}"));
-    format!("select(idle, {}, {valid})", at(row, k))
+impl Word {
+    /// Expression of whether there is such a number and this thread stages it; `k` is of the number.
+    fn is_there(&self, k: &str, valid: impl Fn(&str, &str) -> String) -> String {
+        let valid = valid(&self.row, k);
+        self.mine.as_ref().map_or(valid.clone(), |mine| format!("({mine}) & {valid}"))
+    }
+
+    /// Expression of its index; of that of one that is never 0 where there is no such word.
+    fn index(&self, at: impl Fn(&str, &str) -> String, valid: impl Fn(&str, &str) -> String) -> String {
+        format!("select(idle, {}, {})", at(&self.row, &self.k), self.is_there(&self.k, valid))
+    }
+}
+
+/// Which turn comes next, and whether its words are ever sent: the next rows of this step, or the first of the next. `row` names the
+/// first row of this one.
+pub(super) fn next_turn(w: &mut String, row: &str, rows: u32) {
+    let _ = writeln!(
+        w,
+        "let wraps = {row} + {rows}u >= row_end;
+let next_row = select({row} + {rows}u, row_start, wraps);
+let next_step = select(step, step + 1u, wraps);
+let asks = (next_step > start) & (next_step < end);"
+    );
 }
 
 impl Staging<'_> {
@@ -95,7 +112,7 @@ impl Staging<'_> {
     /// Asks for the words of another turn, for which [`wait`](Self::wait) then waits. They may not be there yet.
     pub fn ask_ahead(&self, w: &mut String, at: impl Fn(&str, &str) -> String, valid: impl Fn(&str, &str) -> String) {
         for (i, word) in self.words().iter().enumerate() {
-            let _ = writeln!(w, "{}v{i} = {};", self.prefix, self.load(&word_at(word, &at, &valid)));
+            let _ = writeln!(w, "{}v{i} = {};", self.prefix, self.load(&word.index(&at, &valid)));
         }
     }
 
@@ -117,7 +134,7 @@ impl Staging<'_> {
         for words in self.words().chunks(self.at_once()) {
             w.push_str("{\n");
             for (i, word) in words.iter().enumerate() {
-                let _ = writeln!(w, "let {p}at{i} = {};", word_at(word, &at, &valid));
+                let _ = writeln!(w, "let {p}at{i} = {};", word.index(&at, &valid));
             }
             let by_four = self.per_word == 4;
             let load = |i| self.load(&format!("{p}at{i}"));
@@ -150,11 +167,10 @@ impl Staging<'_> {
     ) {
         let p = self.prefix;
         for (i, word) in self.words().iter().enumerate() {
-            let Word { row, k, mine } = word;
+            let Word { row, k, .. } = word;
             let numbers: Vec<_> = (0..self.per_word).map(|n| if n == 0 { k.clone() } else { format!("({k} + {n}u)") }).collect();
             for (n, k) in numbers.iter().enumerate() {
-                let valid = valid(row, k);
-                let valid = mine.as_ref().map_or(valid.clone(), |mine| format!("({mine}) & {valid}"));
+                let valid = word.is_there(k, &valid);
                 let _ = writeln!(w, "var {p}n{i}_{n} = 0.0;\nif {valid} {{ {p}n{i}_{n} = {}; }}", value(row, k));
             }
             let values: Vec<_> = (0..numbers.len()).map(|n| format!("{p}n{i}_{n}")).collect();
@@ -169,9 +185,6 @@ impl Staging<'_> {
 
     fn put(&self, w: &mut String, word: &Word, value: &str, coded: bool, cut: Option<&str>) {
         let Word { row, k, mine } = word;
-        if self.tile.matrices != Matrices::Off {
-            return self.put_pair(w, word, value, coded, cut);
-        }
         let (start, quads) = (self.start, self.tile.k() / 4);
         let at = format!("staged[{start} + {row} * {quads}u + {k} / 4u]");
         let value = match (coded, self.per_word) {
@@ -183,6 +196,10 @@ impl Staging<'_> {
         let zero = ["0.0", "vec2f()", "vec4f()"][self.per_word as usize / 2];
         let value = cut.map_or(value.clone(), |cut| format!("select({value}, {zero}, {cut})"));
         let put = match self.per_word {
+            // For matrices. naga 30 makes no `vec2h` of a word's bits, so they go through f32, which changes none.
+            2 if self.tile.matrices != Matrices::Off => {
+                format!("staged[{row} * {}u + {k} / 2u] = vec2h({value});", matrices::staged_stride(&self.tile))
+            }
             2 => format!("let pair = {value}; {at}[{k} % 4u] = pair.x; {at}[{k} % 4u + 1u] = pair.y;"),
             4 => format!("{at} = {value};"),
             _ => format!("{at}[{k} % 4u] = {value};"),
@@ -190,18 +207,6 @@ impl Staging<'_> {
         let _ = match mine {
             Some(mine) => writeln!(w, "if {mine} {{ {put} }}"),
             None => writeln!(w, "{{ {put} }}"),
-        };
-    }
-
-    /// For matrices. naga 30 makes no `vec2h` of a word's bits, so they go through f32, which changes none.
-    fn put_pair(&self, w: &mut String, Word { row, k, mine }: &Word, value: &str, coded: bool, cut: Option<&str>) {
-        let stride = matrices::staged_stride(&self.tile);
-        let value = if coded { format!("decode_halves({value})") } else { value.into() };
-        let value = cut.map_or(value.clone(), |cut| format!("select({value}, vec2f(), {cut})"));
-        let put = format!("staged[{row} * {stride}u + {k} / 2u] = vec2h({value});");
-        let _ = match mine {
-            Some(mine) => writeln!(w, "if {mine} {{ {put} }}"),
-            None => writeln!(w, "{put}"),
         };
     }
 }

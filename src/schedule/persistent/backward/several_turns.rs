@@ -9,6 +9,7 @@ use std::fmt::Write;
 use super::Kernel;
 use crate::schedule::persistent::emit::{end_of_turn, sum_of_parts};
 use crate::schedule::persistent::layout::Layout;
+use crate::schedule::persistent::staging::next_turn;
 
 impl Kernel<'_> {
     pub(super) fn several_turns(self, w: &mut String) {
@@ -63,15 +64,9 @@ half = {sums}u - half;"
 
     /// Of the next rows of this step, or the first of the next.
     fn ask_ahead(self, w: &mut String) {
-        let (rows, of_word) = (self.layout.rows, self.of_word());
-        let _ = writeln!(
-            w,
-            "let wraps = row0 + {rows}u >= row_end;
-let next_row = select(row0 + {rows}u, row_start, wraps);
-let next_step = select(step, step + 1u, wraps);
-let asks = (next_step > start) & (next_step < end);
-let next_from = exchange_index(next_step - 1u, direction, next_row, 0u){of_word};"
-        );
+        let of_word = self.of_word();
+        next_turn(w, "row0", self.layout.rows);
+        let _ = writeln!(w, "let next_from = exchange_index(next_step - 1u, direction, next_row, 0u){of_word};");
         let valid = |row: &str, k: &str| match self.whole {
             true => "asks".into(),
             false => format!("asks & (next_row + {row} < row_end) & ({k} < GATES * sizes.hidden)"),

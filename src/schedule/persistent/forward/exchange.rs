@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::super::staging::Staging;
+use super::super::staging::{Staging, next_turn};
 use super::Body;
 use crate::schedule::layer::Phase;
 
@@ -18,16 +18,8 @@ impl Body<'_> {
 
     /// Of the next rows of this step, or the first of the next.
     pub(super) fn ask_ahead(&self, w: &mut String) {
-        let rows = self.tile().rows;
-        let base = self.exchange_row("next_step - 1u", 0, "next_row");
-        let _ = writeln!(
-            w,
-            "let wraps = row + {rows}u >= row_end;
-let next_row = select(row + {rows}u, row_start, wraps);
-let next_step = select(step, step + 1u, wraps);
-let asks = (next_step > start) & (next_step < end);
-let next_base = {base};"
-        );
+        next_turn(w, "row", self.tile().rows);
+        let _ = writeln!(w, "let next_base = {};", self.exchange_row("next_step - 1u", 0, "next_row"));
         let valid = |row: &str, k: &str| match self.whole {
             true => "asks".into(),
             false => format!("asks & (next_row + {row} < row_end) & ({k} < sizes.hidden)"),
