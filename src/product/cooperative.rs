@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
 
@@ -95,6 +95,14 @@ pub(super) fn all() -> Vec<Matrices> {
 /// Workgroups of the large tile that are enough for a large GPU: half of an H200's cores by them are faster than all by small ones.
 const FILLING: u64 = 64;
 
+/// The exponent that the largest number of A gets where it is stored as f32.
+const LARGEST_EXPONENT: i32 = 14;
+
+/// Whether A is scaled on its way to f16.
+pub(super) fn is_scaled(a: Element) -> bool {
+    a == Element::F32
+}
+
 /// One of the two operands, as the generated code names it.
 #[derive(Clone, Copy)]
 struct Operand {
@@ -104,6 +112,9 @@ struct Operand {
     along_k: bool,
     /// Numbers that a load takes: 8, 4 or 1.
     width: u32,
+    /// Whether it is stored as f32, and what it is then multiplied by.
+    wide: bool,
+    scale: &'static str,
     /// Loads of eight that a thread makes.
     count: u32,
     size: u32,
@@ -117,6 +128,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
     let ProductLayout { along_k, quads, eights, .. } = layout;
     let whole_k = layout.whole_k && eights == [true; 2];
+    let scaled = is_scaled(layout.elements[0]);
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [
         ("SIZE", size),
@@ -146,6 +158,8 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         } else {
             1
         },
+        wide: layout.elements[i] == Element::F32,
+        scale: if i == 0 { " * a_scale" } else { "" },
         count: tile[i] * tile_k / 8 / matrices.threads(),
         size: tile[i],
         stride: matrices.stride(i, along_k[i]),
@@ -154,12 +168,15 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let operands = [operand(0), operand(1)];
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let bindings = layout.bindings([quads[0], quads[1], false]);
+    let mut bindings = layout.bindings([quads[0], quads[1], false]).to_vec();
+    if scaled {
+        bindings.push(Binding::write("control").of_u32());
+    }
     let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
     for (mark, lines) in [
         (
             "    // for every eight of a tile that the thread fetches: its place in memory and in the tile\n",
-            all(&|o| o.places(tile_k)),
+            scale(scaled) + &all(&|o| o.places(tile_k)),
         ),
         ("    // for every eight: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
         ("    // for every eight: tile = next, the first\n", all(&|o| o.stores("0u"))),
@@ -168,7 +185,10 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("        // for every eight: next = fetch\n", all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k))),
         ("        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
         ("        // for every eight: tile = next\n", turn(buffers, &all(&|o| o.stores("half")))),
-        ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct)),
+        (
+            "    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n",
+            matrices.unscale(scaled) + &matrices.store(direct),
+        ),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
     ] {
         source = source.with_lines(mark, &lines);
@@ -176,7 +196,29 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let element = if matrices.quads { "vec4h" } else { "f16" };
     let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
     let generated = memory + &all(&Operand::fetch) + keep(matrices.quads);
+    if operands.iter().any(|operand| operand.wide) {
+        source = source.with_text("struct Wide { low: vec4f, high: vec4f }\n");
+    }
+    if scaled {
+        source = source.with_file(shader!("shared/powers")).with_text("var<private> a_scale: f32;\n");
+    }
+    // Only what is bound as f16 says that there are such numbers.
+    let enable = if layout.elements.contains(&Element::F16) { "" } else { "enable f16;\n" };
+    source.wgsl.insert_str(0, enable);
     source.with_text(&generated).enabling("wgpu_cooperative_matrix")
+}
+
+/// The powers of two of A and of the sums.
+fn scale(scaled: bool) -> String {
+    if !scaled {
+        return String::new();
+    }
+    format!(
+        "    let power = power_for(control[6], {LARGEST_EXPONENT});
+    a_scale = bitcast<f32>(power);
+    let unscale = inverse_of(power);
+"
+    )
 }
 
 impl Operand {
@@ -234,7 +276,9 @@ impl Operand {
 
     fn stores(&self, half: &str) -> String {
         let name = self.name;
-        (0..self.count).map(|i| format!("    keep({half} + {name}_to{i}, {name}_next{i});\n")).collect()
+        // Rounded no sooner: the numbers are on their way till then.
+        let narrow = if self.wide { format!("narrow_{name}") } else { String::new() };
+        (0..self.count).map(|i| format!("    keep({half} + {name}_to{i}, {narrow}({name}_next{i}));\n")).collect()
     }
 
     /// `fetch_NAME`: eight numbers along the contiguous index, 0 where there are none.
@@ -274,7 +318,17 @@ fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> Eight {
 }"
             }
         };
-        format!("\n{}\n", template.replace("$x", self.name))
+        if !self.wide {
+            return format!("\n{}\n", template.replace("$x", self.name));
+        }
+        let template = [("Eight", "Wide"), ("vec4h", "vec4f"), ("0.0h", "0.0"), ("f16", "f32")]
+            .iter()
+            .fold(template.to_string(), |template, (half, wide)| template.replace(half, wide));
+        let narrow = format!(
+            "fn narrow_$x(it: Wide) -> Eight {{ return Eight(vec4h(it.low{scale}), vec4h(it.high{scale})); }}",
+            scale = self.scale
+        );
+        format!("\n{}\n{}\n", template, narrow).replace("$x", self.name)
     }
 
     /// Where the matrix begins that lies `offset` from `start` along the other index, in elements of workgroup memory.
@@ -379,6 +433,13 @@ impl Matrices {
             let _ = writeln!(w, "        }}");
         }
         wgsl
+    }
+
+    fn unscale(&self, scaled: bool) -> String {
+        if !scaled {
+            return String::new();
+        }
+        self.all(|row, column| format!("    sum{row}_{column} = sum{row}_{column} * unscale;\n"))
     }
 
     /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.
