@@ -81,6 +81,35 @@ impl Matrices {
         rows * self.stride(operand, along_k)
     }
 
+    /// Elements of workgroup memory for eight numbers.
+    fn eight(&self) -> u32 {
+        if self.quads { 2 } else { 8 }
+    }
+
+    /// A or B as the generated code has it.
+    fn operand(&self, i: usize, layout: ProductLayout) -> Operand {
+        let ProductLayout { along_k, quads, eights, .. } = layout;
+        let unit = self.fetch.numbers();
+        let width = match (unit == 8 && eights[i], quads[i]) {
+            (true, _) => 8,
+            (false, true) => 4,
+            (false, false) => 1,
+        };
+        Operand {
+            name: ["a", "b"][i],
+            other: ["m", "n"][i],
+            along_k: along_k[i],
+            unit,
+            width,
+            words: self.fetch == Fetch::Words && width == 8,
+            count: self.tile[i] * self.tile_k / unit / self.threads(),
+            eight: self.eight(),
+            size: self.tile[i],
+            stride: self.stride(i, along_k[i]),
+            first: if i == 0 { 0 } else { self.eights(0, along_k[0]) },
+        }
+    }
+
     /// Elements of c_part: equal rows of bias, or a matrix of each subgroup.
     fn c_part(&self) -> u32 {
         self.size * self.tile[1].max(self.subgroups() * self.size)
@@ -124,8 +153,6 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let unit = matrices.fetch.numbers();
     let whole_k = layout.whole_k && (unit == 4 || eights == [true; 2]);
     let wide = matrices.wide && quads[2];
-    // Elements of workgroup memory for eight numbers.
-    let eight = if matrices.quads { 2 } else { 8 };
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [
         ("SIZE", size),
@@ -138,32 +165,13 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("SUBGROUPS", matrices.subgroups()),
         ("C_PART", matrices.c_part()),
         ("BUFFER", tiles[0] + tiles[1]),
-        ("EIGHT", eight),
+        ("EIGHT", matrices.eight()),
         ("C_WIDTH", if wide { 4 } else { 1 }),
         ("A_ALONG_K", along_k[0].into()),
         ("B_ALONG_K", along_k[1].into()),
         ("WHOLE_K", whole_k.into()),
     ];
-    let operand = |i: usize| Operand {
-        name: ["a", "b"][i],
-        other: ["m", "n"][i],
-        along_k: along_k[i],
-        unit,
-        width: if unit == 8 && eights[i] {
-            8
-        } else if quads[i] {
-            4
-        } else {
-            1
-        },
-        words: matrices.fetch == Fetch::Words && eights[i],
-        count: tile[i] * tile_k / unit / matrices.threads(),
-        eight,
-        size: tile[i],
-        stride: matrices.stride(i, along_k[i]),
-        first: if i == 0 { 0 } else { tiles[0] },
-    };
-    let operands = [operand(0), operand(1)];
+    let operands = [0, 1].map(|i| matrices.operand(i, layout));
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
     let mut bindings = layout.bindings([quads[0], quads[1], wide]);
