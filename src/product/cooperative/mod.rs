@@ -1,0 +1,361 @@
+//! The WGSL of products by cooperative matrices: `product/cooperative.wgsl` and the lines that name each matrix.
+
+mod operand;
+mod rounding;
+
+use std::fmt::Write;
+
+use crate::gpu::element::Element;
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
+use crate::gpu::shaders::shader;
+use crate::product::layout::{MatmulSizes, ProductLayout};
+
+pub(crate) use operand::Fetch;
+use operand::{Operand, keep};
+pub(super) use rounding::is_scaled;
+
+/// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Matrices {
+    /// Rows and columns of a matrix: 8 or 16.
+    pub size: u32,
+    /// Rows and columns of C that a workgroup makes.
+    pub tile: [u32; 2],
+    /// Rows and columns that a subgroup makes.
+    pub part: [u32; 2],
+    /// The k that a workgroup takes at a time.
+    pub tile_k: u32,
+    /// Pairs of tiles that workgroup memory holds: 1 or 2.
+    pub buffers: u32,
+    /// Whether that memory is of `vec4h`, else of `f16`, which Metal's matrices want. naga 30 takes a matrix's type from what it is
+    /// loaded from: from `vec4u` it would be one of u32.
+    pub quads: bool,
+    /// What a thread fetches at a time.
+    pub fetch: Fetch,
+    /// Whether the next tiles are asked for before the barrier behind which this pair is multiplied.
+    pub early: bool,
+    /// Whether C is written by fours where it can be.
+    pub wide: bool,
+}
+
+impl Matrices {
+    /// For a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
+    pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
+        let of = |tile, part, tile_k, buffers| Self {
+            size,
+            tile,
+            part,
+            tile_k,
+            buffers,
+            quads: size == 16,
+            fetch: Fetch::Eights,
+            early: false,
+            wide: false,
+        };
+        let least = of([64, 64], [32, 32], 32, 1);
+        let fits = |it: &Self| {
+            let [rows, columns] = it.tile.map(u64::from);
+            it.bytes() <= bytes && m.div_ceil(rows) * n.div_ceil(columns) * parts >= FILLING
+        };
+        let [large, smaller] = [64, 32].map(|tile_k| of([128, 128], [64, 32], tile_k, 1));
+        [large, smaller].into_iter().find(fits).unwrap_or(least)
+    }
+
+    fn parts(&self) -> [u32; 2] {
+        [0, 1].map(|i| self.tile[i] / self.part[i])
+    }
+
+    fn subgroups(&self) -> u32 {
+        self.parts().iter().product()
+    }
+
+    pub fn threads(&self) -> u32 {
+        32 * self.subgroups()
+    }
+
+    /// Eights from one row of an operand's tile to the next: one more than it has, so that rows do not begin at the same bank.
+    fn stride(&self, operand: usize, along_k: bool) -> u32 {
+        (if along_k { self.tile_k } else { self.tile[operand] }) / 8 + 1
+    }
+
+    fn eights(&self, operand: usize, along_k: bool) -> u32 {
+        let rows = if along_k { self.tile[operand] } else { self.tile_k };
+        rows * self.stride(operand, along_k)
+    }
+
+    /// Elements of workgroup memory for eight numbers.
+    fn eight(&self) -> u32 {
+        if self.quads { 2 } else { 8 }
+    }
+
+    /// A or B as the generated code has it.
+    fn operand(&self, i: usize, layout: ProductLayout) -> Operand {
+        let ProductLayout { along_k, quads, eights, .. } = layout;
+        let unit = self.fetch.numbers();
+        let width = match (unit == 8 && eights[i], quads[i]) {
+            (true, _) => 8,
+            (false, true) => 4,
+            (false, false) => 1,
+        };
+        Operand {
+            name: ["a", "b"][i],
+            other: ["m", "n"][i],
+            along_k: along_k[i],
+            unit,
+            width,
+            words: self.fetch == Fetch::Words && width == 8 && layout.elements[i] == Element::F16,
+            single: layout.elements[i] == Element::F32,
+            count: self.tile[i] * self.tile_k / unit / self.threads(),
+            eight: self.eight(),
+            size: self.tile[i],
+            stride: self.stride(i, along_k[i]),
+            first: if i == 0 { 0 } else { self.eights(0, along_k[0]) },
+        }
+    }
+
+    /// Elements of c_part: equal rows of bias, or a matrix of each subgroup.
+    fn c_part(&self) -> u32 {
+        self.size * self.tile[1].max(self.subgroups() * self.size)
+    }
+
+    /// Most bytes of workgroup memory that any orientation takes.
+    pub fn bytes(&self) -> u32 {
+        let most = |operand| self.eights(operand, true).max(self.eights(operand, false));
+        16 * self.buffers * (most(0) + most(1)) + 4 * self.c_part()
+    }
+
+    /// Whether the kernel can be made of it, and the first thing that speaks against it.
+    pub fn check(&self) -> Result<(), &'static str> {
+        let Self { size, tile, part, tile_k, buffers, .. } = *self;
+        let mut fetched = tile.iter().map(|rows| rows * tile_k / self.fetch.numbers());
+        let checks = [
+            (matches!(size, 8 | 16), "matrices are of 8 or 16"),
+            ((0..2).all(|i| tile[i] % part[i] == 0 && part[i] % size == 0), "parts are of whole matrices"),
+            (tile_k % size == 0 && tile_k % 8 == 0, "a tile takes whole matrices of k"),
+            (fetched.all(|count| count.is_multiple_of(self.threads())), "all threads fetch as much"),
+            (matches!(buffers, 1 | 2), "there are one or two buffers"),
+        ];
+        checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
+    }
+}
+
+/// Every one that products can ask for.
+pub(super) fn all() -> Vec<Matrices> {
+    let large = |size| Matrices::by_shape(size, [1 << 20; 2], 1, u32::MAX);
+    let small = |size| Matrices::by_shape(size, [1; 2], 1, u32::MAX);
+    vec![large(8), large(16), small(8), small(16)]
+}
+
+/// Workgroups of the large tile that are enough for a large GPU: half of an H200's cores by them are faster than all by small ones.
+const FILLING: u64 = 64;
+
+pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
+    debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
+    let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
+    let ProductLayout { along_k, quads, eights, .. } = layout;
+    let unit = matrices.fetch.numbers();
+    let whole_k = layout.whole_k && (unit == 4 || eights == [true; 2]);
+    let wide = matrices.wide && quads[2];
+    let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
+    let constants = [
+        ("SIZE", size),
+        ("TILE_M", tile[0]),
+        ("TILE_N", tile[1]),
+        ("TILE_K", tile_k),
+        ("PART_M", part[0]),
+        ("PART_N", part[1]),
+        ("PARTS_N", matrices.parts()[1]),
+        ("SUBGROUPS", matrices.subgroups()),
+        ("C_PART", matrices.c_part()),
+        ("BUFFER", tiles[0] + tiles[1]),
+        ("EIGHT", matrices.eight()),
+        ("C_WIDTH", if wide { 4 } else { 1 }),
+        ("A_ALONG_K", along_k[0].into()),
+        ("B_ALONG_K", along_k[1].into()),
+        ("WHOLE_K", whole_k.into()),
+    ];
+    let operands = [0, 1].map(|i| matrices.operand(i, layout));
+    let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
+    let direct = layout.elements[2] == Element::F32;
+    let mut bindings = layout.bindings([quads[0], quads[1], wide]).to_vec();
+    for (binding, operand) in bindings.iter_mut().zip(operands) {
+        if operand.words {
+            *binding = binding.of_quads_of_u32();
+        }
+    }
+    let scaled = is_scaled(layout.elements[0]);
+    if scaled {
+        bindings.push(Binding::write("control").of_u32());
+    }
+    let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
+    let (stores, fetch) = (&all(&|o| o.stores("half")), all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k)));
+    for (mark, lines) in [
+        (
+            "    // for every unit that the thread fetches of a tile: its place in memory and in the tile\n",
+            rounding::scale(scaled) + &all(&|o| o.places(tile_k)),
+        ),
+        ("    // for every unit: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
+        (
+            "    // for every unit: tile = next, the first\n",
+            if matrices.early { String::new() } else { all(&|o| o.stores("0u")) },
+        ),
+        ("    // for every matrix: var sum = coop_mat<f32, C>();\n", matrices.declare()),
+        ("        // for every matrix: sum = coopLoadT(c_part);\n", matrices.begin()),
+        ("        // for every unit: next = fetch\n", matrices.before(stores, &fetch)),
+        ("        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
+        ("        // for every unit: tile = next\n", matrices.behind(stores)),
+        (
+            "    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n",
+            matrices.unscale(scaled) + &matrices.store(direct, wide),
+        ),
+        ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
+    ] {
+        source = source.with_lines(mark, &lines);
+    }
+    let element = if matrices.quads { "vec4h" } else { "f16" };
+    let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
+    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads, unit) + put_c(wide);
+    rounding::declare(source, layout.elements).with_text(&generated).enabling("wgpu_cooperative_matrix")
+}
+
+/// Adds a number or four of c_part to C, or stores them there.
+fn put_c(wide: bool) -> &'static str {
+    if wide {
+        return "
+fn put_c(at: u32, i: u32) {
+    let sums = vec4f(c_part[i], c_part[i + 1u], c_part[i + 2u], c_part[i + 3u]);
+    if sizes.accumulate == 1u { store4_c(at, sums + load4_c(at)); } else { store4_c(at, sums); }
+}
+";
+    }
+    "
+fn put_c(at: u32, i: u32) {
+    if sizes.accumulate == 1u { store_c(at, c_part[i] + load_c(at)); } else { store_c(at, c_part[i]); }
+}
+"
+}
+
+impl Matrices {
+    /// What a turn of the loop does before it multiplies, and behind: `stores` put the next tiles into workgroup memory.
+    fn before(&self, stores: &str, fetch: &str) -> String {
+        let barrier = "        workgroupBarrier();\n";
+        match (self.early, self.buffers) {
+            (false, _) => fetch.into(),
+            (true, 1) => format!("{stores}{fetch}{barrier}"),
+            (true, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{fetch}{barrier}"),
+        }
+    }
+
+    fn behind(&self, stores: &str) -> String {
+        let barrier = "        workgroupBarrier();\n";
+        match (self.early, self.buffers) {
+            (false, 1) => format!("{barrier}{stores}{barrier}"),
+            (false, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{barrier}"),
+            (true, 1) => barrier.into(),
+            (true, _) => String::new(),
+        }
+    }
+
+    /// Rows and columns of matrices that a subgroup makes.
+    fn counts(&self) -> [u32; 2] {
+        self.part.map(|size| size / self.size)
+    }
+
+    fn all(&self, mut line: impl FnMut(u32, u32) -> String) -> String {
+        let [rows, columns] = self.counts();
+        (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))).map(|(row, column)| line(row, column)).collect()
+    }
+
+    fn ty(&self, element: &str, role: char) -> String {
+        format!("coop_mat{0}x{0}<{element}, {role}>", self.size)
+    }
+
+    fn declare(&self) -> String {
+        self.all(|row, column| format!("    var sum{row}_{column} = {}();\n", self.ty("f32", 'C')))
+    }
+
+    fn begin(&self) -> String {
+        let [rows, columns] = self.counts();
+        let mut wgsl = String::new();
+        for column in 0..columns {
+            let at = format!("column + {}u", column * self.size);
+            let _ = writeln!(wgsl, "        let bias{column} = coopLoadT<{}>(&c_part[{at}], TILE_N);", self.ty("f32", 'C'));
+            for row in 0..rows {
+                let _ = writeln!(wgsl, "        sum{row}_{column} = bias{column};");
+            }
+        }
+        wgsl
+    }
+
+    fn multiply(&self, [a, b]: &[Operand; 2]) -> String {
+        let [rows, columns] = self.counts();
+        let mut wgsl = String::new();
+        let w = &mut wgsl;
+        for k in (0..self.tile_k).step_by(self.size as usize) {
+            let _ = writeln!(w, "        {{");
+            // coopLoad takes columns one after another, coopLoadT rows.
+            for row in 0..rows {
+                let (load, at) = (if a.along_k { "coopLoadT" } else { "coopLoad" }, a.matrix("row", row * self.size, k));
+                let _ =
+                    writeln!(w, "            let a{row} = {load}<{}>(&tiles[{at}], {}u * EIGHT);", self.ty("f16", 'A'), a.stride);
+            }
+            for column in 0..columns {
+                let (load, at) = (if b.along_k { "coopLoad" } else { "coopLoadT" }, b.matrix("column", column * self.size, k));
+                let _ = writeln!(
+                    w,
+                    "            let b{column} = {load}<{}>(&tiles[{at}], {}u * EIGHT);",
+                    self.ty("f16", 'B'),
+                    b.stride
+                );
+            }
+            *w += &self.all(|row, column| {
+                let sum = format!("sum{row}_{column}");
+                format!("            {sum} = coopMultiplyAdd(a{row}, b{column}, {sum});\n")
+            });
+            let _ = writeln!(w, "        }}");
+        }
+        wgsl
+    }
+
+    fn unscale(&self, scaled: bool) -> String {
+        if !scaled {
+            return String::new();
+        }
+        self.all(|row, column| format!("    sum{row}_{column} = sum{row}_{column} * unscale;\n"))
+    }
+
+    /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.
+    fn store(&self, direct: bool, wide: bool) -> String {
+        if !direct {
+            return String::new();
+        }
+        let mut wgsl = String::from("    if m0 + TILE_M <= sizes.m && n0 + TILE_N <= sizes.n && sizes.accumulate == 0u {\n");
+        let width = if wide { 4 } else { 1 };
+        let at = "(c0 + (m0 + row) * sizes.c_row + n0 + column) / C_WIDTH";
+        let _ = writeln!(wgsl, "        let c_row = sizes.c_row / C_WIDTH;\n        let at = {at};");
+        wgsl += &self.all(|row, column| {
+            let (row_at, column_at, name) = (row * self.size, column * self.size / width, format!("{row}_{column}"));
+            format!(
+                "        let part{name} = sum{name};
+        let to{name} = at + {row_at}u * c_row + {column_at}u;
+        coopStoreT(part{name}, &c[to{name}], c_row);
+"
+            )
+        });
+        wgsl + "        return;\n    }\n"
+    }
+
+    fn put(&self) -> String {
+        let own = "    let own = subgroup * ELEMENTS;\n".to_owned();
+        own + &self.all(|row, column| {
+            format!(
+                "    let part{row}_{column} = sum{row}_{column};
+    coopStoreT(part{row}_{column}, &c_part[own], SIZE);
+    workgroupBarrier();
+    put(thread, c0, m0, n0, {row}u * SIZE, {column}u * SIZE);
+    workgroupBarrier();
+"
+            )
+        })
+    }
+}
