@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use tidegate::bench::{Phase, Report, Workload};
+use tidegate::bench::{Phase, Report, Suite, Workload};
 
 use crate::args::exit::{self, Exit};
 use crate::args::interrupt;
-use crate::args::text::lines;
+use crate::args::text::{lines, rows, wrap};
 use crate::compare::{Comparison, Source, Verdict, crossover};
 use crate::{Result, complain, print};
 pub use args::Args;
@@ -30,8 +30,7 @@ use session::{Session, Watcher};
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
     if args.list {
-        let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
-        return print(&workloads.iter().map(line).collect::<String>());
+        return print(&listed(&workloads, args));
     }
     output::check(args)?;
     // Before anything is measured, so that a wrong file costs no time.
@@ -73,6 +72,27 @@ pub fn run(args: &Args) -> Result<()> {
         true => Ok(()),
         false => Err(Exit { status: exit::SLOWER, text: verdict.failure() }.into()),
     }
+}
+
+/// A line for each workload, and where a device does not run each of them once, how many rows that makes.
+fn listed(workloads: &[Workload], args: &Args) -> String {
+    let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
+    let lines: String = workloads.iter().map(line).collect();
+    let most_flops = args.suite().map_or(f64::INFINITY, Suite::most_flops_on_cpu);
+    let (all, on_cpu) = (workloads.len(), workloads.iter().filter(|workload| workload.flops() <= most_flops).count());
+    let times = args.tuned().len();
+    let twice = if times > 1 { ", each without tuning and tuned" } else { "" };
+    let rows = |count: usize| rows(count * times);
+    let on_cpu = match on_cpu < all {
+        true => {
+            format!("; an adapter on the CPU {} of the {on_cpu} workloads of up to {:.0} GFLOP", rows(on_cpu), most_flops * 1e-9)
+        }
+        false => String::new(),
+    };
+    if times == 1 && on_cpu.is_empty() {
+        return lines;
+    }
+    lines + &wrap(&format!("A GPU runs {} of these {all} workloads{twice}{on_cpu}.", rows(all)))
 }
 
 /// How a run ends: interrupted, with failures, or with a verdict if one was asked for.
