@@ -74,25 +74,22 @@ pub fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// A line for each workload, and where a device does not run each of them once, how many rows that makes.
+/// A line for each workload; and how many rows a device makes of them, where that is another number.
 fn listed(workloads: &[Workload], args: &Args) -> String {
     let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
     let lines: String = workloads.iter().map(line).collect();
     let most_flops = args.suite().map_or(f64::INFINITY, Suite::most_flops_on_cpu);
     let (all, on_cpu) = (workloads.len(), workloads.iter().filter(|workload| workload.flops() <= most_flops).count());
     let times = args.tuned().len();
-    let twice = if times > 1 { ", each without tuning and tuned" } else { "" };
-    let rows = |count: usize| rows(count * times);
-    let on_cpu = match on_cpu < all {
-        true => {
-            format!("; an adapter on the CPU {} of the {on_cpu} workloads of up to {:.0} GFLOP", rows(on_cpu), most_flops * 1e-9)
-        }
-        false => String::new(),
-    };
-    if times == 1 && on_cpu.is_empty() {
+    if (times, on_cpu) == (1, all) {
         return lines;
     }
-    lines + &wrap(&format!("A GPU runs {} of these {all} workloads{twice}{on_cpu}.", rows(all)))
+    let each = if times > 1 { "each of these workloads without tuning and tuned" } else { "these workloads" };
+    let mut note = format!("A GPU runs {}, {each}.", rows(all * times));
+    if on_cpu < all {
+        note += &format!(" An adapter on the CPU runs {}, those of up to {:.0} GFLOP.", rows(on_cpu * times), most_flops * 1e-9);
+    }
+    lines + &wrap(&note)
 }
 
 /// How a run ends: interrupted, with failures, or with a verdict if one was asked for.
