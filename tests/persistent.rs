@@ -60,19 +60,49 @@ fn halves_are_exchanged_in_pairs() {
     }
 }
 
-/// The layout for cooperative matrices, whose products the threads make here: rows and units that do not fill a matrix, both directions,
-/// several turns of rows, K in one part and in several, one gate and four.
+/// Layouts for cooperative matrices, whose products the threads make here: rows and units that do not fill a matrix, both directions,
+/// several turns of rows, K in one part and in several, one gate, three and four, one chunk and many, steps that are held.
 #[test]
 fn layouts_for_matrices_give_right_numbers() {
     let ctx = context();
-    for (name, hidden, batch, layout) in
-        [("lstm", 17, 3, ""), ("lstm", 30, 18, ""), ("gru", 25, 5, " along=1 threads=32"), ("rnn_tanh", 64, 33, " teams=1")]
-    {
-        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 17);
+    for (name, hidden, batch, flops, layout) in [
+        ("lstm", 16, 3, 100_000, ""),
+        ("lstm", 30, 18, 1_000_000, ""),
+        ("gru", 25, 5, 100_000, " along=1 threads=32"),
+        ("gru", 21, 9, 1_000_000, " back-rows=2"),
+        ("rnn_tanh", 30, 33, 100_000, " teams=1 back-along=4 back-threads=64"),
+    ] {
+        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 16);
         let case = Case { layout: Some(format!("matrices=emulated{layout}")), ..Case::new(config, 9, batch) };
-        let case = Case { workgroups: Some(2), dtype: Dtype::F16, dispatch_flops: Some(1_000_000), ..case };
-        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &case);
+        let case = Case { workgroups: Some(2), dtype: Dtype::F16, dispatch_flops: Some(flops), ..case };
+        run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { holds: hidden == 30, ..case });
     }
+}
+
+/// Gradients that outgrow f16 on their way between workgroups are made again in f32, over several chunks: here each step makes them 16
+/// times as large, 2^24 in all.
+#[test]
+fn gradients_beyond_f16_are_repaired() {
+    let ctx = context();
+    let (shape, hidden) = (SeqShape { seq_len: 6, batch_size: 3 }, 20);
+    let options = ScheduleOptions::default().with_workgroups(2).with_dispatch_flops(10_000);
+    let rnn =
+        Rnn::new(&ctx, tidegate::Elman::new(tidegate::Activation::Affine { alpha: 1.0, beta: 0.0 }), RnnConfig::new(1, hidden))
+            .and_then(|rnn| rnn.with_dtype(Dtype::F16))
+            .and_then(|rnn| rnn.with_strategy(Strategy::Persistent).with_schedule(options).with_layout("matrices=emulated"))
+            .unwrap();
+    let mut params = Params::zeros(rnn.param_layout());
+    let weights: Vec<f32> = (0..hidden * hidden).map(|i| if i % (hidden + 1) == 0 { 16.0 } else { 0.0 }).collect();
+    params.set("weight_hh_l0", &[hidden, hidden], &weights).unwrap();
+    let (input, state) = (vec![0.0; shape.rows()], vec![0.0; shape.batch_size * hidden]);
+    let mut d_output = vec![0.0; shape.rows() * hidden];
+    let last = d_output.len() - state.len();
+    (last..d_output.len()).for_each(|i| d_output[i] = (i % 7) as f32 - 3.0);
+    let seq = Sequence { initial_state: Some(&state), ..Sequence::new(shape, &input) };
+    let d = tidegate::OutputGradients { d_output: &d_output, d_final_state: None };
+    let (_, gradients) = rnn.backward_blocking(&rnn.upload(&params).unwrap(), &seq, &d).unwrap();
+    let expected: Vec<f32> = d_output[last..].iter().map(|d| d * 16f32.powi(6)).collect();
+    assert_eq!(gradients.d_initial_state, expected);
 }
 
 /// A device opened with cooperative matrices, where a GPU of NVIDIA has them.

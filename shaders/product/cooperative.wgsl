@@ -7,10 +7,10 @@
 // Nothing but loads, products and stores can be done with such matrices. So the sums begin with the bias, of which c_part holds
 // SIZE equal rows, and where an edge, C of f16 or what is added to forbid that the sums go straight to C, they go through c_part.
 //
-// Generated with this: fetch_a, fetch_b and keep; for each marked line the same for every matrix or every eight.
+// Generated with this: fetch_a, fetch_b, keep and put_c; for each marked line the same for every matrix or every unit that a thread
+// fetches at a time, four or eight numbers.
 
 const THREADS = SUBGROUPS * 32u;
-const EIGHTS_K = TILE_K / 8u;
 const ELEMENTS = SIZE * SIZE;
 const BAND = 8u;
 
@@ -21,14 +21,11 @@ var<workgroup> c_part: array<f32, C_PART>;
 
 // Writes the matrix of each subgroup that lies `row` and `column` into its part of the tile that begins at m0 and n0.
 fn put(thread: u32, c0: u32, m0: u32, n0: u32, row: u32, column: u32) {
-    for (var i = thread; i < SUBGROUPS * ELEMENTS; i += THREADS) {
+    for (var i = thread * C_WIDTH; i < SUBGROUPS * ELEMENTS; i += THREADS * C_WIDTH) {
         let part = i / ELEMENTS;
         let m = m0 + part / PARTS_N * PART_M + row + i % ELEMENTS / SIZE;
         let n = n0 + part % PARTS_N * PART_N + column + i % SIZE;
-        if m < sizes.m && n < sizes.n {
-            let at = c0 + m * sizes.c_row + n;
-            if sizes.accumulate == 1u { store_c(at, c_part[i] + load_c(at)); } else { store_c(at, c_part[i]); }
-        }
+        if m < sizes.m && n < sizes.n { put_c((c0 + m * sizes.c_row + n) / C_WIDTH, i); }
     }
 }
 
@@ -66,9 +63,9 @@ fn cooperative(
     let row = subgroup / PARTS_N * PART_M;
     let column = subgroup % PARTS_N * PART_N;
 
-    // for every eight of a tile that the thread fetches: its place in memory and in the tile
-    // for every eight: next = fetch, the first
-    // for every eight: tile = next, the first
+    // for every unit that the thread fetches of a tile: its place in memory and in the tile
+    // for every unit: next = fetch, the first
+    // for every unit: tile = next, the first
     // for every matrix: var sum = coop_mat<f32, C>();
     if sizes.has_bias == 1u {
         for (var i = thread; i < SIZE * TILE_N; i += THREADS) {
@@ -81,9 +78,9 @@ fn cooperative(
     var half = 0u;
     for (var k0 = k_start; k0 < k_end; k0 += TILE_K) {
         let k1 = k0 + TILE_K;
-        // for every eight: next = fetch
+        // for every unit: next = fetch
         // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);
-        // for every eight: tile = next
+        // for every unit: tile = next
     }
     // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it
     // for every matrix: coopStoreT(sum, c_part); put

@@ -84,13 +84,14 @@ const fn begins(whole: &[u8], at: usize, with: &[u8]) -> bool {
 }
 
 /// Those that others need.
-const NEEDED: [File; 18] = [
+const NEEDED: [File; 19] = [
     shader!("shared/advance"),
     shader!("shared/call"),
     shader!("shared/call_into_workspace"),
     shader!("shared/clear"),
     shader!("shared/edges"),
     shader!("shared/floats"),
+    shader!("shared/gradient_pairs"),
     shader!("shared/holds"),
     shader!("shared/kept_states"),
     shader!("shared/links"),

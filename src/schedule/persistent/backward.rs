@@ -4,7 +4,8 @@
 //! A team walks all steps for `sizes.team_rows` batch rows of one direction. Each of its members keeps its units' columns of W_hh in
 //! registers. A step stages the gates' gradients of the step before (of a cell of two phases: then those of its own second phase),
 //! multiplies, sums over lanes by shuffles and over the parts of K in workgroup memory; then one thread a unit and row does the
-//! cell's step. The gradients go to the other members through `exchange` [chunk, D, B, G·H].
+//! cell's step. The gradients go to the other members through `exchange` [chunk, D, B, G·H], or where matrices multiply them as scaled
+//! f16, two gates to a word.
 
 mod several_turns;
 
@@ -12,13 +13,19 @@ use std::fmt::Write;
 
 use super::emit;
 use super::layout::Layout;
+use super::matrices::Product;
 use super::staging::Staging;
-use super::tile::Tile;
+use super::tile::{Matrices, Tile};
 
 /// How the shader sends a gate's gradient, and how it does where the exchange goes by fours.
 pub(super) const SEND: &str = "atomicStore(&exchange[exchange_index(step, direction, b, gate_row)], encode(value));";
 pub(super) const SEND_BY_FOURS: &str =
     "let at = exchange_index(step, direction, b, gate_row);\n    exchange[at / 4u][at % 4u] = encode(value);";
+
+/// How a step sends its gates' gradients one by one, and in pairs.
+pub(super) const SEND_GATE: &str = "publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);";
+pub(super) const SEND_PAIR: &str =
+    "if g % 2u == 0u { send_pair(step, direction, b, g, unit, d_rh[g], d_rh[min(g + 1u, GATES - 1u)]); }";
 
 /// Workgroup memory and the entry point, to stand behind `recurrence/persistent_backward` and the cell.
 pub(super) fn text(layout: &Layout, in_turn: bool, whole: bool) -> String {
@@ -42,7 +49,17 @@ impl Kernel<'_> {
         (0..2).filter(move |&phase| self.layout.phases[phase].gates > 0)
     }
 
+    /// The product, where it goes by matrices.
+    fn product(self) -> Option<Product> {
+        let tile = self.layout.tile(0, self.in_turn);
+        (tile.matrices != Matrices::Off).then_some(Product { tile, gates: 1, backward: true })
+    }
+
     fn memory(self, w: &mut String) {
+        if let Some(product) = self.product() {
+            w.push_str(&product.memory());
+            return;
+        }
         let tiles: Vec<_> = self.phases().map(|phase| self.layout.tile(phase, self.in_turn)).collect();
         let staged = tiles.iter().map(|tile| tile.rows * tile.k() / 4).max().unwrap_or(1);
         let sums = tiles.iter().map(|tile| tile.parts() * tile.units * tile.rows).max().unwrap_or(1);
@@ -72,8 +89,14 @@ if !roll_call(thread, group.x == 0u, groups.x) {{ return; }}
 var gave_up = false;",
             threads + finishers
         );
-        for phase in self.phases() {
-            self.weights(w, phase);
+        match self.product() {
+            Some(product) => {
+                product.weights(w);
+                w.push_str(
+                    "let scale = gradient_scale();\nlet unscale = inverse_of(scale);\nsent_scale = bitcast<f32>(scale);\n",
+                );
+            }
+            None => self.phases().for_each(|phase| self.weights(w, phase)),
         }
         w.push_str("let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
         if finishers > 0 {
@@ -134,15 +157,26 @@ x.d_next = carried(direction, b, unit);
         let _ = writeln!(
             w,
             "workgroupBarrier();\nif finishes {{ finish(step, {number}u, direction, b, r, unit, {}, x); }}",
-            emit::sum_of_parts(tile, 1, 0, "thread", "0u")
+            self.sum(phase, "thread", "0u")
         );
         debug_assert_eq!(part.padded, 1, "backward has one sum for a unit and row");
         emit::end_of_turn(w, tile);
         w.push_str("}\n");
     }
 
+    /// Expression of the sum over all parts of K, of row · units + unit of the workgroup, where they begin at `start`.
+    fn sum(self, phase: usize, output: &str, start: &str) -> String {
+        let tile = self.layout.tile(phase, self.in_turn);
+        let Some(product) = self.product() else { return emit::sum_of_parts(tile, 1, 0, output, start) };
+        let (row, unit) = (format!("({output} / {}u)", tile.units), format!("{output} % {}u", tile.units));
+        format!("({}) * unscale", product.sum(0, &row, &unit))
+    }
+
     /// From `staged` to `sums`, from `start` on.
     fn multiply(self, w: &mut String, phase: usize, start: &str) {
+        if let Some(product) = self.product() {
+            return product.multiply(w);
+        }
         let tile = self.layout.tile(phase, self.in_turn);
         let first = format!("({} + lane * 4u) / 4u", k_part(tile));
         let name = format!("w{phase}_");
@@ -158,36 +192,60 @@ x.d_next = carried(direction, b, unit);
         let part = self.layout.phases[phase];
         let staging = self.staging(phase);
         let of_word = self.of_word();
+        let gates = if self.product().is_some() { part.gates.next_multiple_of(2) } else { part.gates };
         let valid = |row: &str, k: &str| match self.whole {
             true => "true".into(),
-            false => format!("(row0 + {row} < row_end) & ({k} < {}u * sizes.hidden)", part.gates),
+            false => format!("(row0 + {row} < row_end) & ({k} < {gates}u * sizes.hidden)"),
         };
-        let from = |step: &str| {
-            format!("let from_ = exchange_index({step}, direction, row0, {}u * sizes.hidden){of_word};\n", part.first)
-        };
-        let at = |row: &str, k: &str| format!("from_ + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
+        let at = |row: &str, k: &str| format!("from_ + {row} * {} + {k}{of_word}", self.words_of_row());
         if number == 2 {
-            w.push_str(&from("step"));
+            let _ = writeln!(w, "let from_ = {};", self.words_from("step", "row0", part.first));
             staging.wait(w, at, valid, None, false);
             return;
         }
         w.push_str("if step == start {\n");
-        let value =
-            |row: &str, k: &str| format!("gradient_before(step, direction, row0 + {row}, {}u * sizes.hidden + {k})", part.first);
+        let value = |row: &str, k: &str| match self.product() {
+            Some(_) => format!("scaled_before(step, direction, row0 + {row}, {k})"),
+            None => format!("gradient_before(step, direction, row0 + {row}, {}u * sizes.hidden + {k})", part.first),
+        };
         staging.take(w, value, |row, k| format!("(step > 0u) & {}", valid(row, k)), None);
-        w.push_str("} else {\n");
-        w.push_str(&from("step - 1u"));
+        let _ = writeln!(w, "}} else {{\nlet from_ = {};", self.words_from("step - 1u", "row0", part.first));
         staging.wait(w, at, valid, None, self.layout.finishers > 0);
         w.push_str("}\n");
     }
 
     fn staging(self, phase: usize) -> Staging<'static> {
-        let per_word = if self.layout.vectors { 4 } else { 1 };
+        let per_word = match (self.product(), self.layout.vectors) {
+            (Some(_), _) => 2,
+            (None, true) => 4,
+            (None, false) => 1,
+        };
         Staging { tile: self.layout.tile(phase, self.in_turn), prefix: "s", start: "0u", per_word }
     }
 
+    /// From numbers of a row to its words.
     fn of_word(self) -> &'static str {
-        if self.layout.vectors { " / 4u" } else { "" }
+        match (self.product(), self.layout.vectors) {
+            (Some(_), _) => " / 2u",
+            (None, true) => " / 4u",
+            (None, false) => "",
+        }
+    }
+
+    /// Expression of the words of a row.
+    fn words_of_row(self) -> String {
+        match self.product() {
+            Some(_) => "PAIRS * sizes.hidden".into(),
+            None => format!("GATES * sizes.hidden{}", self.of_word()),
+        }
+    }
+
+    /// Expression of the first word of a row, from gate `first` on.
+    fn words_from(self, step: &str, row: &str, first: u32) -> String {
+        match self.product() {
+            Some(_) => format!("pair_index({step}, direction, {row}, 0u)"),
+            None => format!("exchange_index({step}, direction, {row}, {first}u * sizes.hidden){}", self.of_word()),
+        }
     }
 
     /// The length of a thread's row, where it has one alone.

@@ -17,7 +17,7 @@ pub(super) fn candidates(profile: Profile, workgroups: u32, works: &[Work], by_f
     // What is missing is said by whoever plans with it.
     let Some(formula) = of(workgroups) else { return found };
     if formula.iter().any(|layout| layout.matrices == Matrices::On) {
-        found.extend(Forced::around_matrices(by_fours).map(|forced| (workgroups, forced)));
+        found.extend(Forced::around_matrices(works.len() > 1, by_fours).map(|forced| (workgroups, forced)));
         return found;
     }
     if by_fours {
@@ -98,7 +98,7 @@ mod tests {
         assert_eq!(most, MOST);
     }
 
-    /// By matrices, backward by fours, and without them.
+    /// By matrices, backward by fours without them, and without them.
     #[test]
     fn matrices_have_their_own() {
         let [h200, ..] = DeviceProfile::samples();
@@ -106,12 +106,13 @@ mod tests {
         let works = [false, true].map(|backward| Work { halves: true, ..lstm(512, 16, 1, backward) });
         let found = candidates(device.into(), 132, &works, true);
         let made = |&(count, forced): &(u32, Forced)| {
-            let layout = |work| Layout::new(forced.profile(device), count, work).expect("a layout");
+            let layout = |work: Work| Layout::new(forced.profile(device, work.backward), count, work).expect("a layout");
             let layouts = works.map(|work| forced.layout(layout(work), 512, 16, device).expect("a layout that holds together"));
-            (layouts[0].matrices, layouts.map(|layout| layout.vectors))
+            layouts.map(|layout| (layout.matrices, layout.vectors))
         };
         let made: Vec<_> = found.iter().map(made).collect();
-        assert_eq!(made, [(Matrices::On, [false; 2]), (Matrices::On, [false, true]), (Matrices::Off, [false; 2])]);
+        let [on, off, by_fours] = [(Matrices::On, false), (Matrices::Off, false), (Matrices::Off, true)];
+        assert_eq!(made, [[on, on], [on, by_fours], [off, off]]);
     }
 
     /// The layout of an LSTM of 128 takes 4 of 132 workgroups: fewer of them change nothing.

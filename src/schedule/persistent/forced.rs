@@ -17,8 +17,9 @@ pub(crate) struct Forced {
     pub workgroups: Option<u32>,
     /// Whether the exchange goes by fours, where H is a multiple of four.
     pub vectors: bool,
-    /// Whether products of f16 go by cooperative matrices, else as the device and the formula say.
+    /// Whether products of f16 go by cooperative matrices, else as the device and the formula say; and backward, if not as forward.
     pub(super) matrices: Option<Matrices>,
+    pub(super) back_matrices: Option<Matrices>,
     pub(super) directions: [Numbers; 2],
 }
 
@@ -32,7 +33,7 @@ pub(super) struct Numbers {
     teams: u32,
 }
 
-const KEYS: &str = "vendor, workgroups, exchange, matrices, and with or without `back-` threads, units, along, rows, teams";
+const KEYS: &str = "vendor, workgroups, exchange, and with or without `back-` matrices, threads, units, along, rows, teams";
 
 fn unknown(kind: &'static str, name: &str, known: &str) -> Error {
     Error::UnknownName { kind, name: name.into(), known: known.into() }
@@ -54,9 +55,9 @@ impl FromStr for Forced {
                 forced.vectors = known.ok_or_else(|| unknown("exchange", value, "words, vectors"))?.1;
                 continue;
             }
-            if key == "matrices" {
+            if key == "matrices" || key == "back-matrices" {
                 let known = Matrices::by_name(value).ok_or_else(|| unknown("matrices", value, Matrices::NAMES))?;
-                forced.matrices = Some(known);
+                *(if key == "matrices" { &mut forced.matrices } else { &mut forced.back_matrices }) = Some(known);
                 continue;
             }
             let number = value.parse().ok().filter(|&number| number > 0);
@@ -96,6 +97,7 @@ impl fmt::Display for Forced {
         words.extend(self.workgroups.map(|count| format!("workgroups={count}")));
         words.extend(self.vectors.then(|| "exchange=vectors".to_string()));
         words.extend(self.matrices.map(|matrices| format!("matrices={}", matrices.name())));
+        words.extend(self.back_matrices.map(|matrices| format!("back-matrices={}", matrices.name())));
         for (numbers, prefix) in self.directions.iter().zip(["", "back-"]) {
             let forced = numbers.named().into_iter().filter(|(_, number)| *number > 0);
             words.extend(forced.map(|(key, number)| format!("{prefix}{key}={number}")));
@@ -125,6 +127,7 @@ impl Forced {
         workgroups: None,
         vectors: false,
         matrices: None,
+        back_matrices: None,
         directions: [Numbers { threads: 0, units: 0, along: 0, rows: 0, teams: 0 }; 2],
     };
 
@@ -141,16 +144,21 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside a layout by matrices: backward, which is not by matrices, by fours; and none. What it finds holds for
-    /// networks without cooperative matrices too, so it names no numbers of such a layout.
-    pub(super) fn around_matrices(by_fours: bool) -> impl Iterator<Item = Self> {
-        let off = Self { matrices: Some(Matrices::Off), ..Self::default() };
-        by_fours.then(|| Self { vectors: true, ..Self::default() }).into_iter().chain([off])
+    /// What a tuning tries beside a layout by matrices: backward without them, if it goes backward, by fours where it may; and none. What
+    /// it finds holds for networks without cooperative matrices too, so it names no numbers of such a layout.
+    pub(super) fn around_matrices(backward: bool, by_fours: bool) -> impl Iterator<Item = Self> {
+        let off = Some(Matrices::Off);
+        let scalar_backward = Self { back_matrices: off, vectors: by_fours, ..Self::default() };
+        backward.then_some(scalar_backward).into_iter().chain([Self { matrices: off, ..Self::default() }])
     }
 
-    pub(super) fn profile(self, device: DeviceProfile) -> Profile {
+    fn matrices(self, backward: bool) -> Option<Matrices> {
+        self.back_matrices.filter(|_| backward).or(self.matrices)
+    }
+
+    pub(super) fn profile(self, device: DeviceProfile, backward: bool) -> Profile {
         let profile = Profile::from(device);
-        Profile { matrices: self.matrices.unwrap_or(profile.matrices), ..profile }
+        Profile { matrices: self.matrices(backward).unwrap_or(profile.matrices), ..profile }
     }
 
     /// A layout with these numbers for H and B, refused where they contradict each other.
@@ -159,8 +167,7 @@ impl Forced {
             let limit = Limit::Feature("coherent and volatile buffers for `exchange=vectors`");
             return Err(Error::Limit { limit, needed: 1, actual: 0 });
         }
-        let wanted = self.matrices.is_some_and(|matrices| matrices != Matrices::Off);
-        if wanted && !layout.backward && layout.matrices == Matrices::Off {
+        if self.matrices(layout.backward).is_some_and(|matrices| matrices != Matrices::Off) && layout.matrices == Matrices::Off {
             let what = "cooperative matrices, which want f16, one phase, workgroups and memory enough, for `matrices=on`";
             return Err(Error::Limit { limit: Limit::Feature(what), needed: 1, actual: 0 });
         }
@@ -170,17 +177,16 @@ impl Forced {
         let numbers = self.directions[usize::from(layout.backward)];
         if numbers == Numbers::default() {
             // The exchange counts its words otherwise.
-            return Ok(layout.with_finishers(self.profile(device)));
+            return Ok(layout.with_finishers(self.profile(device, layout.backward)));
         }
         let or = |forced: u32, formula: u32| if forced > 0 { forced } else { formula };
         let (units, along, threads) =
             (or(numbers.units, layout.units), or(numbers.along, layout.along), or(numbers.threads, layout.threads));
         let team_rows = batch.div_ceil(or(numbers.teams, layout.teams).min(batch));
         let mut phases = layout.phases;
-        for part in &mut phases {
-            let k = if layout.backward { part.gates * hidden } else { hidden };
+        for (phase, part) in phases.iter_mut().enumerate() {
             let block = if layout.matrices == Matrices::Off { 4 * layout.subgroup } else { SIZE };
-            part.chunks = k.div_ceil(block * along);
+            part.chunks = layout.k(phase, hidden).div_ceil(block * along);
         }
         let forced = Layout {
             threads,
@@ -194,7 +200,7 @@ impl Forced {
             phases,
             ..layout
         };
-        let forced = forced.with_finishers(self.profile(device));
+        let forced = forced.with_finishers(self.profile(device, layout.backward));
         let limits = [
             ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),
@@ -220,9 +226,12 @@ mod tests {
         let forced: Forced = "vendor=amd workgroups=128 units=8 back-units=16".parse().unwrap();
         assert_eq!((forced.vendor, forced.workgroups), (Some(Vendor::Amd), Some(128)));
         assert_eq!(forced.directions.map(|numbers| numbers.units), [8, 16]);
-        for text in
-            ["vendor=amd workgroups=128 units=8 back-units=16", "exchange=vectors matrices=off threads=256 back-rows=2", ""]
-        {
+        for text in [
+            "vendor=amd workgroups=128 units=8 back-units=16",
+            "exchange=vectors matrices=off threads=256 back-rows=2",
+            "matrices=on back-matrices=off",
+            "",
+        ] {
             assert_eq!(text.parse::<Forced>().unwrap().to_string(), text);
         }
         for (text, part) in [

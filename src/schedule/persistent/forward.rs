@@ -111,7 +111,7 @@ impl<'a> Body<'a> {
     /// The product, where it goes by matrices.
     fn product(&self) -> Option<Product> {
         let tile = self.tile();
-        (tile.matrices != Matrices::Off).then_some(Product { tile, gates: self.gates() })
+        (tile.matrices != Matrices::Off).then_some(Product { tile, gates: self.gates(), backward: false })
     }
 
     fn memory(&self) -> String {

@@ -151,6 +151,11 @@ impl Work {
         if self.backward { gates * self.hidden } else { self.hidden }
     }
 
+    /// The same by matrices, which backward want gates in pairs.
+    fn k_by_matrices(&self) -> u32 {
+        self.k(self.gates.next_multiple_of(2))
+    }
+
     /// Values of one unit and row.
     fn values(&self, gates: u32) -> u32 {
         if gates == 0 || self.backward { gates.min(1) } else { gates.next_power_of_two() }
@@ -381,10 +386,7 @@ impl Layout {
 
     /// Whether there is neither padding along K nor a row that is missing in some turn, so that no word of the exchange is.
     pub fn is_filled_by(&self, hidden: u32, batch: u32) -> bool {
-        let is_whole = |(phase, part): (usize, &Part)| {
-            let k = if self.backward { part.gates * hidden } else { hidden };
-            part.gates == 0 || self.k_padded(phase) == k
-        };
+        let is_whole = |(phase, part): (usize, &Part)| part.gates == 0 || self.k_padded(phase) == self.k(phase, hidden);
         let rows = self.teams * self.team_rows == batch && self.team_rows.is_multiple_of(self.rows);
         rows && self.phases.iter().enumerate().all(is_whole)
     }
@@ -407,10 +409,25 @@ impl Layout {
     /// Weights that a thread keeps.
     pub fn weights(&self) -> u32 {
         if self.matrices != Matrices::Off {
-            return matrices::weights(&self.tile(0, false), self.phases[0].gates);
+            return matrices::weights(&self.tile(0, false), self.gates_along_m());
         }
         let of_unit = |part: &Part| if self.backward { part.gates.min(1) } else { part.gates };
         self.phases.iter().map(|part| self.units_of_subgroup() * of_unit(part) * part.chunks * 4).sum()
+    }
+
+    /// By matrices: backward the gates lie along K.
+    pub fn gates_along_m(&self) -> u32 {
+        if self.backward { 1 } else { self.phases[0].gates }
+    }
+
+    /// Length of the vector that a phase multiplies, without padding.
+    pub fn k(&self, phase: usize, hidden: u32) -> u32 {
+        let gates = self.phases[phase].gates;
+        match (self.backward, self.matrices) {
+            (false, _) => hidden,
+            (true, Matrices::Off) => gates * hidden,
+            (true, _) => gates.next_multiple_of(2) * hidden,
+        }
     }
 
     pub fn units_of_subgroup(&self) -> u32 {
@@ -462,7 +479,7 @@ impl Layout {
     /// of K, or without shuffles one of each thread.
     pub fn bytes(&self) -> u64 {
         if self.matrices != Matrices::Off {
-            return matrices::bytes(&self.tile(0, false), self.phases[0].gates);
+            return matrices::bytes(&self.tile(0, false), self.gates_along_m());
         }
         let staged = u64::from(self.rows) * u64::from(self.longest());
         let lanes = if self.shuffles { 1 } else { self.subgroup };

@@ -9,6 +9,7 @@ mod forward;
 pub(super) mod layout;
 mod made;
 mod matrices;
+mod range;
 mod staging;
 mod tile;
 mod unroll;
@@ -130,11 +131,12 @@ fn layout(
 ) -> Result<Layout> {
     let work = work(cell, sizes, backward, element);
     let Work { hidden, batch, .. } = work;
-    let layout = Layout::new(forced.profile(device), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
-        let backward = if backward { ", backward" } else { "" };
-        let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
-        Error::Limit { limit, needed, actual: has }
-    })?;
+    let layout =
+        Layout::new(forced.profile(device, backward), device.workgroups, work).map_err(|Shortage { what, needed, has }| {
+            let backward = if backward { ", backward" } else { "" };
+            let limit = Limit::Layout(format!("{what} for strategy persistent at hidden_size {hidden}{backward}"));
+            Error::Limit { limit, needed, actual: has }
+        })?;
     forced.layout(layout, hidden, batch, device)
 }
 
@@ -272,11 +274,15 @@ fn backward_source(
 ) -> KernelSource {
     let bindings = [&bindings[..], &together(layout)].concat();
     let mut source = KernelSource::new(shader!("recurrence/persistent_backward"), &[], &bindings, step, TeamSizes::WGSL);
+    if layout.matrices != Matrices::Off {
+        source = source.with_lines(backward::SEND_GATE, backward::SEND_PAIR).with_file(shader!("shared/gradient_pairs"));
+    }
     source.wgsl = Counts::of(cell).unroll(&source.wgsl);
     if layout.vectors {
         source = source.with_lines(backward::SEND, backward::SEND_BY_FOURS);
     }
-    source.with_cell(cell).with_text(&backward::text(layout, in_turn, whole))
+    let source = source.with_cell(cell).with_text(&backward::text(layout, in_turn, whole));
+    if layout.matrices == Matrices::On { source.enabling("wgpu_cooperative_matrix") } else { source }
 }
 
 fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s: &BackwardSlots) -> Result<Vec<Segment>> {
@@ -295,12 +301,16 @@ fn backward(ctx: &Context, r: Settings, cell: &ShaderCell, sizes: &LayerSizes, s
     let groups = [layout.groups(sizes.directions).into(), 1, 1];
     let team = team_sizes(ctx, r, &layout, s.status, &chunks);
     let dispatch = Dispatch::new(ctx, kernel, &slots, &team, groups)?;
-    Ok(vec![Segment { dispatches: clear.into_iter().chain([dispatch, repair]).collect(), steps: 0..steps.div_ceil(chunk) }])
+    let range = (layout.matrices != Matrices::Off).then(|| range::dispatch(ctx, cell, &chunks, s)).transpose()?;
+    let dispatches = clear.into_iter().chain(range).chain([dispatch, repair]).collect();
+    Ok(vec![Segment { dispatches, steps: 0..steps.div_ceil(chunk) }])
 }
 
 /// Sources of this strategy over what a device may give and a shape may ask, for validation without a device.
 fn sources(cell: &ShaderCell, step: StepIndex) -> Vec<KernelSource> {
-    let mut sources = vec![clear_source()];
+    let d_output = |element, access| Binding::new("d_output", access).stored(element);
+    let mut sources = vec![clear_source(), range::source(step, d_output(Element::F32, Access::ReadWrite))];
+    sources.extend(Element::ALL.map(|element| range::source(step, d_output(element, Access::Read))));
     let [gpu, cpu, bare] = DeviceProfile::samples();
     let tensor = DeviceProfile { matrices: true, ..gpu };
     let shapes = [(gpu, 512, 16, false), (gpu, 100, 3, true), (tensor, 520, 18, true), (cpu, 17, 3, false), (bare, 17, 3, false)];

@@ -198,7 +198,7 @@ impl Staging<'_> {
         let put = match self.per_word {
             // For matrices. naga 30 makes no `vec2h` of a word's bits, so they go through f32, which changes none.
             2 if self.tile.matrices != Matrices::Off => {
-                format!("staged[{row} * {}u + {k} / 2u] = vec2h({value});", matrices::staged_stride(&self.tile))
+                format!("staged[{}] = vec2h({value});", matrices::staged_at(&self.tile, row, k))
             }
             2 => format!("let pair = {value}; {at}[{k} % 4u] = pair.x; {at}[{k} % 4u + 1u] = pair.y;"),
             4 => format!("{at} = {value};"),

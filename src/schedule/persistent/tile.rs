@@ -117,7 +117,8 @@ impl Tile {
         let Self { threads, lanes, k_parts, units, rows, quads, .. } = *self;
         let faults = [
             (lanes != 32 && self.matrices == Matrices::On, "cooperative matrices are for subgroups of 32"),
-            (rows != SIZE, "cooperative matrices take 16 rows at a time"),
+            (!rows.is_power_of_two() || rows > SIZE, "cooperative matrices take 16 rows at a time, or a power of two of fewer"),
+            (!k_parts.is_multiple_of((SIZE / rows.clamp(1, SIZE)).max(1)), "fewer than 16 rows want as many more parts of K"),
             (quads == 0 || units == 0 || k_parts == 0, "nothing is empty"),
             (!units.is_multiple_of(2), "two units go to a word of the exchange"),
             (!threads.is_multiple_of(lanes) || !self.groups().is_multiple_of(k_parts.max(1)), "subgroups share K evenly"),

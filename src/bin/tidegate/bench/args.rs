@@ -59,7 +59,7 @@ pub struct Args {
     /// Tile of bulk products, instead of what is fastest or fits: 32x32, 64x64, 128x64 or 128x128
     #[arg(long)]
     tile: Option<Tile>,
-    /// Products of f16 by cooperative matrices, strategy persistent's steps forward among them, but not single steps of few rows; where
+    /// Products of f16 by cooperative matrices, strategy persistent's steps among them, but not single steps of few rows; where
     /// the adapter has them; nothing is tuned then. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,

@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::Kernel;
-use crate::schedule::persistent::emit::{end_of_turn, sum_of_parts};
+use crate::schedule::persistent::emit::end_of_turn;
 use crate::schedule::persistent::layout::Layout;
 use crate::schedule::persistent::staging::next_turn;
 
@@ -58,7 +58,7 @@ half = {sums}u - half;"
 
     /// The cell of the turn before, if there was one.
     fn finish_turn(self, w: &mut String, sums: u32) {
-        let sum = sum_of_parts(self.layout.tile(0, self.in_turn), 1, 0, "output", &format!("{sums}u - half"));
+        let sum = self.sum(0, "output", &format!("{sums}u - half"));
         let _ = writeln!(w, "if finishes {{ finish(x_step, 0u, direction, x_b, r, unit, {sum}, x); }}");
     }
 
@@ -66,12 +66,12 @@ half = {sums}u - half;"
     fn ask_ahead(self, w: &mut String) {
         let of_word = self.of_word();
         next_turn(w, "row0", self.layout.rows);
-        let _ = writeln!(w, "let next_from = exchange_index(next_step - 1u, direction, next_row, 0u){of_word};");
+        let _ = writeln!(w, "let next_from = {};", self.words_from("next_step - 1u", "next_row", 0));
         let valid = |row: &str, k: &str| match self.whole {
             true => "asks".into(),
             false => format!("asks & (next_row + {row} < row_end) & ({k} < GATES * sizes.hidden)"),
         };
-        let at = |row: &str, k: &str| format!("next_from + {row} * GATES * sizes.hidden{of_word} + {k}{of_word}");
+        let at = |row: &str, k: &str| format!("next_from + {row} * {} + {k}{of_word}", self.words_of_row());
         self.staging(0).ask_ahead(w, at, valid);
     }
 }

@@ -1,11 +1,11 @@
 use super::super::layout::{Layout, Work};
 use super::*;
 use crate::cell::registry;
-use crate::gpu::element::Element;
+use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::StepIndex;
 use crate::gpu::profile::DeviceProfile;
-use crate::schedule::layer::{LayerSizes, forward_bindings};
-use crate::schedule::persistent::{Forced, forward_body, forward_source};
+use crate::schedule::layer::{LayerSizes, backward_bindings, forward_bindings};
+use crate::schedule::persistent::{Forced, backward_source, forward_body, forward_source, layout};
 
 fn bodies(check: impl Fn(&Body<'_>, &str)) {
     let [gpu, ..] = DeviceProfile::samples();
@@ -74,37 +74,45 @@ fn everything_private_is_a_scalar() {
     });
 }
 
-/// By cooperative matrices, on sizes that divide and on ragged ones: valid, writable as SPIR-V, of floats alone, with one product for
-/// each matrix of weights.
+/// By cooperative matrices, in both directions of time, on sizes that divide and on ragged ones: valid, writable as SPIR-V, of floats
+/// alone, with one product for each matrix of weights.
 #[test]
 fn kernels_by_matrices_are_valid() {
-    use naga::valid::{Capabilities, ValidationFlags, Validator};
     let [gpu, ..] = DeviceProfile::samples();
     let device = DeviceProfile { matrices: true, ..gpu };
     for cell in registry().iter().map(|cell| ShaderCell::new(&**cell)).filter(|cell| !cell.has_two_phases()) {
         for (hidden, batch) in [(512, 16), (600, 9), (1024, 16), (1024, 64)] {
             let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
             let body = forward_body(device, Forced::default(), &cell, &sizes, Element::F16).expect("a layout");
-            assert_eq!(body.layout.matrices, Matrices::On, "{} {hidden} {batch}", cell.name);
-            assert!(body.layout.bytes() <= device.memory.into() && body.layout.groups(1) <= device.workgroups, "{body:?}");
             let source = forward_source(&body, StepIndex::Immediate, forward_bindings([Element::F16; 2]));
-            let text = &source.wgsl;
-            let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-            let valid = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
-            let info = valid.unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
-            // naga makes matrices of whatever they are loaded from.
-            let is_float = |ty: &naga::Type| match ty.inner {
-                naga::TypeInner::CooperativeMatrix { scalar, .. } => scalar.kind == naga::ScalarKind::Float,
-                _ => true,
-            };
-            assert!(module.types.iter().all(|(_, ty)| is_float(ty)), "a matrix of something else than floats");
-            let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
-            naga::back::spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{e:?}"));
-            // 32 lanes hold the 256 numbers of a matrix, two in a register.
-            let matrices = text.matches("= coopMultiplyAdd(w").count() as u32;
-            assert_eq!(body.layout.weights(), matrices * 4, "{body:?}");
-            let (_, step) = text.split_once("for (var step").unwrap();
-            assert!(!step.contains("coopLoadT") && matrices == step.matches("coopMultiplyAdd").count() as u32);
+            let back = layout(device, Forced::default(), &cell, &sizes, true, Element::F16).expect("a layout");
+            let (bindings, whole) = (backward_bindings([Element::F16; 3], Access::Read), back.is_filled_by(hidden, batch));
+            let back_source = backward_source(&cell, &back, device.in_turn, whole, StepIndex::Immediate, bindings);
+            for (layout, text) in [(body.layout, &source.wgsl), (back, &back_source.wgsl)] {
+                assert_eq!(layout.matrices, Matrices::On, "{} {hidden} {batch}", cell.name);
+                assert!(layout.bytes() <= device.memory.into() && layout.groups(1) <= device.workgroups, "{layout:?}");
+                assert_valid(text);
+                // 32 lanes hold the 256 numbers of a matrix, two in a register.
+                let matrices = text.matches("= coopMultiplyAdd(w").count() as u32;
+                assert_eq!(layout.weights(), matrices * 4, "{layout:?}");
+                let (_, step) = text.split_once("for (var step").unwrap();
+                assert!(!step.contains("coopLoadT") && matrices == step.matches("coopMultiplyAdd").count() as u32);
+            }
         }
     }
+}
+
+fn assert_valid(text: &str) {
+    use naga::valid::{Capabilities, ValidationFlags, Validator};
+    let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    let valid = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+    let info = valid.unwrap_or_else(|e| panic!("{}", e.emit_to_string(text)));
+    // naga makes matrices of whatever they are loaded from.
+    let is_float = |ty: &naga::Type| match ty.inner {
+        naga::TypeInner::CooperativeMatrix { scalar, .. } => scalar.kind == naga::ScalarKind::Float,
+        _ => true,
+    };
+    assert!(module.types.iter().all(|(_, ty)| is_float(ty)), "a matrix of something else than floats");
+    let options = naga::back::spv::Options { lang_version: (1, 3), ..Default::default() };
+    naga::back::spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{e:?}"));
 }

@@ -1,11 +1,16 @@
 //! The WGSL of products by cooperative matrices: `product/cooperative.wgsl` and the lines that name each matrix.
 
+mod operand;
+
 use std::fmt::Write;
 
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
+
+pub(crate) use operand::Fetch;
+use operand::{Operand, keep};
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,12 +28,28 @@ pub(crate) struct Matrices {
     /// Whether that memory is of `vec4h`, else of `f16`, which Metal's matrices want. naga 30 takes a matrix's type from what it is
     /// loaded from: from `vec4u` it would be one of u32.
     pub quads: bool,
+    /// What a thread fetches at a time.
+    pub fetch: Fetch,
+    /// Whether the next tiles are asked for before the barrier behind which this pair is multiplied.
+    pub early: bool,
+    /// Whether C is written by fours where it can be.
+    pub wide: bool,
 }
 
 impl Matrices {
     /// For a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
     pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
-        let of = |tile, part, tile_k, buffers| Self { size, tile, part, tile_k, buffers, quads: size == 16 };
+        let of = |tile, part, tile_k, buffers| Self {
+            size,
+            tile,
+            part,
+            tile_k,
+            buffers,
+            quads: size == 16,
+            fetch: Fetch::Eights,
+            early: false,
+            wide: false,
+        };
         let least = of([64, 64], [32, 32], 32, 1);
         let fits = |it: &Self| {
             let [rows, columns] = it.tile.map(u64::from);
@@ -60,6 +81,35 @@ impl Matrices {
         rows * self.stride(operand, along_k)
     }
 
+    /// Elements of workgroup memory for eight numbers.
+    fn eight(&self) -> u32 {
+        if self.quads { 2 } else { 8 }
+    }
+
+    /// A or B as the generated code has it.
+    fn operand(&self, i: usize, layout: ProductLayout) -> Operand {
+        let ProductLayout { along_k, quads, eights, .. } = layout;
+        let unit = self.fetch.numbers();
+        let width = match (unit == 8 && eights[i], quads[i]) {
+            (true, _) => 8,
+            (false, true) => 4,
+            (false, false) => 1,
+        };
+        Operand {
+            name: ["a", "b"][i],
+            other: ["m", "n"][i],
+            along_k: along_k[i],
+            unit,
+            width,
+            words: self.fetch == Fetch::Words && width == 8,
+            count: self.tile[i] * self.tile_k / unit / self.threads(),
+            eight: self.eight(),
+            size: self.tile[i],
+            stride: self.stride(i, along_k[i]),
+            first: if i == 0 { 0 } else { self.eights(0, along_k[0]) },
+        }
+    }
+
     /// Elements of c_part: equal rows of bias, or a matrix of each subgroup.
     fn c_part(&self) -> u32 {
         self.size * self.tile[1].max(self.subgroups() * self.size)
@@ -74,11 +124,12 @@ impl Matrices {
     /// Whether the kernel can be made of it, and the first thing that speaks against it.
     pub fn check(&self) -> Result<(), &'static str> {
         let Self { size, tile, part, tile_k, buffers, .. } = *self;
+        let mut fetched = tile.iter().map(|rows| rows * tile_k / self.fetch.numbers());
         let checks = [
             (matches!(size, 8 | 16), "matrices are of 8 or 16"),
             ((0..2).all(|i| tile[i] % part[i] == 0 && part[i] % size == 0), "parts are of whole matrices"),
             (tile_k % size == 0 && tile_k % 8 == 0, "a tile takes whole matrices of k"),
-            (tile.iter().all(|rows| rows * tile_k / 8 % self.threads() == 0), "all threads fetch the same number of eights"),
+            (fetched.all(|count| count.is_multiple_of(self.threads())), "all threads fetch as much"),
             (matches!(buffers, 1 | 2), "there are one or two buffers"),
         ];
         checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
@@ -95,28 +146,13 @@ pub(super) fn all() -> Vec<Matrices> {
 /// Workgroups of the large tile that are enough for a large GPU: half of an H200's cores by them are faster than all by small ones.
 const FILLING: u64 = 64;
 
-/// One of the two operands, as the generated code names it.
-#[derive(Clone, Copy)]
-struct Operand {
-    name: &'static str,
-    /// The index that is not k.
-    other: &'static str,
-    along_k: bool,
-    /// Numbers that a load takes: 8, 4 or 1.
-    width: u32,
-    /// Loads of eight that a thread makes.
-    count: u32,
-    size: u32,
-    stride: u32,
-    /// Where its tile begins, in eights.
-    first: u32,
-}
-
 pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
     let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
     let ProductLayout { along_k, quads, eights, .. } = layout;
-    let whole_k = layout.whole_k && eights == [true; 2];
+    let unit = matrices.fetch.numbers();
+    let whole_k = layout.whole_k && (unit == 4 || eights == [true; 2]);
+    let wide = matrices.wide && quads[2];
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [
         ("SIZE", size),
@@ -129,197 +165,87 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("SUBGROUPS", matrices.subgroups()),
         ("C_PART", matrices.c_part()),
         ("BUFFER", tiles[0] + tiles[1]),
-        // Elements of workgroup memory for eight numbers.
-        ("EIGHT", if matrices.quads { 2 } else { 8 }),
+        ("EIGHT", matrices.eight()),
+        ("C_WIDTH", if wide { 4 } else { 1 }),
         ("A_ALONG_K", along_k[0].into()),
         ("B_ALONG_K", along_k[1].into()),
         ("WHOLE_K", whole_k.into()),
     ];
-    let operand = |i: usize| Operand {
-        name: ["a", "b"][i],
-        other: ["m", "n"][i],
-        along_k: along_k[i],
-        width: if eights[i] {
-            8
-        } else if quads[i] {
-            4
-        } else {
-            1
-        },
-        count: tile[i] * tile_k / 8 / matrices.threads(),
-        size: tile[i],
-        stride: matrices.stride(i, along_k[i]),
-        first: if i == 0 { 0 } else { tiles[0] },
-    };
-    let operands = [operand(0), operand(1)];
+    let operands = [0, 1].map(|i| matrices.operand(i, layout));
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let bindings = layout.bindings([quads[0], quads[1], false]);
+    let mut bindings = layout.bindings([quads[0], quads[1], wide]);
+    for (binding, operand) in bindings.iter_mut().zip(operands) {
+        if operand.words {
+            *binding = binding.of_quads_of_u32();
+        }
+    }
     let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
+    let (stores, fetch) = (&all(&|o| o.stores("half")), all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k)));
     for (mark, lines) in [
         (
-            "    // for every eight of a tile that the thread fetches: its place in memory and in the tile\n",
+            "    // for every unit that the thread fetches of a tile: its place in memory and in the tile\n",
             all(&|o| o.places(tile_k)),
         ),
-        ("    // for every eight: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
-        ("    // for every eight: tile = next, the first\n", all(&|o| o.stores("0u"))),
+        ("    // for every unit: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
+        (
+            "    // for every unit: tile = next, the first\n",
+            if matrices.early { String::new() } else { all(&|o| o.stores("0u")) },
+        ),
         ("    // for every matrix: var sum = coop_mat<f32, C>();\n", matrices.declare()),
         ("        // for every matrix: sum = coopLoadT(c_part);\n", matrices.begin()),
-        ("        // for every eight: next = fetch\n", all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k))),
+        ("        // for every unit: next = fetch\n", matrices.before(stores, &fetch)),
         ("        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
-        ("        // for every eight: tile = next\n", turn(buffers, &all(&|o| o.stores("half")))),
-        ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct)),
+        ("        // for every unit: tile = next\n", matrices.behind(stores)),
+        ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct, wide)),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
     ] {
         source = source.with_lines(mark, &lines);
     }
     let element = if matrices.quads { "vec4h" } else { "f16" };
     let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
-    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads);
+    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads, unit) + put_c(wide);
     source.with_text(&generated).enabling("wgpu_cooperative_matrix")
 }
 
-impl Operand {
-    /// Before the loop, for each of its eights: `a_to0`, where it goes in the tile, `a_k0` and `a_o0`, its k within the tile and its
-    /// other index, and where a load takes eight `a_at0`, its place in memory counted in eights.
-    fn places(&self, tile_k: u32) -> String {
-        let Self { name, other, along_k, count, size, stride, first, .. } = *self;
-        let mut wgsl = String::new();
-        let w = &mut wgsl;
-        for i in 0..count {
-            let row = if along_k { "EIGHTS_K".into() } else { format!("{}u", size / 8) };
-            let _ = writeln!(w, "    let {name}_i{i} = thread + {i}u * THREADS;");
-            let _ =
-                writeln!(w, "    let {name}_to{i} = ({first}u + {name}_i{i} / {row} * {stride}u + {name}_i{i} % {row}) * EIGHT;");
-            if along_k {
-                let _ = writeln!(w, "    let {name}_k{i} = {name}_i{i} % EIGHTS_K * 8u;");
-                let _ = writeln!(w, "    let {name}_o{i} = min({other}0 + {name}_i{i} / EIGHTS_K, sizes.{other} - 1u);");
-                let _ =
-                    writeln!(w, "    var {name}_at{i} = ({name}0 + {name}_o{i} * {name}_stride + k_first + {name}_k{i}) / 8u;");
-            } else {
-                let _ = writeln!(w, "    let {name}_k{i} = {name}_i{i} / {row};");
-                let last = if self.width == 8 { "8u" } else { "1u" };
-                let _ = writeln!(w, "    let {name}_o{i} = min({other}0 + {name}_i{i} % {row} * 8u, sizes.{other} - {last});");
-                let _ =
-                    writeln!(w, "    var {name}_at{i} = ({name}0 + (k_first + {name}_k{i}) * {name}_stride + {name}_o{i}) / 8u;");
-            }
-        }
-        let step = if along_k { format!("{}u", tile_k / 8) } else { format!("{tile_k}u * {name}_stride / 8u") };
-        let _ = writeln!(w, "    let {name}_step = {step};");
-        wgsl
-    }
-
-    /// To the next tile. Where every tile is whole, the last is fetched again after it.
-    fn step(&self, whole_k: bool) -> String {
-        let name = self.name;
-        let step = if whole_k { format!("select(0u, {name}_step, k1 < k_end)") } else { format!("{name}_step") };
-        (0..self.count).map(|i| format!("        {name}_at{i} += {step};\n")).collect()
-    }
-
-    /// `a_next0 = fetch`, at the k of that name.
-    fn fetches(&self, declare: &str, k: &str, whole_k: bool) -> String {
-        let Self { name, other, along_k, width, .. } = *self;
-        let line = |i| {
-            let k = format!("{k} + {name}_k{i}");
-            let value = match (width, whole_k) {
-                (8, true) => format!("eight_{name}({name}_at{i})"),
-                (8, false) => format!("fetch_{name}({name}_at{i}, {k} < k_end)"),
-                _ if along_k => format!("fetch_{name}({name}0 + {name}_o{i} * {name}_stride, {k}, k_end, true)"),
-                _ => format!("fetch_{name}({name}0 + ({k}) * {name}_stride, {name}_o{i}, sizes.{other}, {k} < k_end)"),
-            };
-            format!("    {declare}{name}_next{i} = {value};\n")
-        };
-        (0..self.count).map(line).collect()
-    }
-
-    fn stores(&self, half: &str) -> String {
-        let name = self.name;
-        (0..self.count).map(|i| format!("    keep({half} + {name}_to{i}, {name}_next{i});\n")).collect()
-    }
-
-    /// `fetch_NAME`: eight numbers along the contiguous index, 0 where there are none.
-    fn fetch(&self) -> String {
-        let template = match self.width {
-            8 => {
-                "fn eight_$x(at: u32) -> Eight { return Eight($x[2u * at], $x[2u * at + 1u]); }
-fn fetch_$x(at: u32, there: bool) -> Eight {
-    var eight = Eight();
-    if there { eight = eight_$x(at); }
-    return eight;
-}"
-            }
-            4 => {
-                "fn four_$x(row: u32, i: u32, end: u32) -> vec4h {
-    var four = vec4h();
-    if i < end { four = $x[(row + i) / 4u]; }
-    return four;
-}
-fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> Eight {
-    if !there { return Eight(); }
-    return Eight(four_$x(row, i, end), four_$x(row, i + 4u, end));
-}"
-            }
-            _ => {
-                "fn one_$x(row: u32, i: u32, end: u32) -> f16 {
-    var one = 0.0h;
-    if i < end { one = $x[row + i]; }
-    return one;
-}
-fn four_$x(row: u32, i: u32, end: u32) -> vec4h {
-    return vec4h(one_$x(row, i, end), one_$x(row, i + 1u, end), one_$x(row, i + 2u, end), one_$x(row, i + 3u, end));
-}
-fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> Eight {
-    if !there { return Eight(); }
-    return Eight(four_$x(row, i, end), four_$x(row, i + 4u, end));
-}"
-            }
-        };
-        format!("\n{}\n", template.replace("$x", self.name))
-    }
-
-    /// Where the matrix begins that lies `offset` from `start` along the other index, in elements of workgroup memory.
-    fn matrix(&self, start: &str, offset: u32, k: u32) -> String {
-        let Self { first, stride, .. } = *self;
-        match self.along_k {
-            true => format!("half + (({start} + {offset}u) * {stride}u + {}u) * EIGHT", first + k / 8),
-            false => format!("half + (({start} + {offset}u) / 8u + {}u) * EIGHT", first + k * stride),
-        }
-    }
-}
-
-/// The next tile goes into workgroup memory.
-fn turn(buffers: u32, stores: &str) -> String {
-    match buffers {
-        1 => format!("        workgroupBarrier();\n{stores}        workgroupBarrier();\n"),
-        _ => format!("        half = BUFFER * EIGHT - half;\n{stores}        workgroupBarrier();\n"),
-    }
-}
-
-/// Puts eight numbers into workgroup memory.
-fn keep(quads: bool) -> &'static str {
-    if quads {
+/// Adds a number or four of c_part to C, or stores them there.
+fn put_c(wide: bool) -> &'static str {
+    if wide {
         return "
-fn keep(to: u32, eight: Eight) {
-    tiles[to] = eight.low;
-    tiles[to + 1u] = eight.high;
+fn put_c(at: u32, i: u32) {
+    let sums = vec4f(c_part[i], c_part[i + 1u], c_part[i + 2u], c_part[i + 3u]);
+    if sizes.accumulate == 1u { store4_c(at, sums + load4_c(at)); } else { store4_c(at, sums); }
 }
 ";
     }
     "
-fn keep_four(to: u32, four: vec4h) {
-    tiles[to] = four.x;
-    tiles[to + 1u] = four.y;
-    tiles[to + 2u] = four.z;
-    tiles[to + 3u] = four.w;
-}
-fn keep(to: u32, eight: Eight) {
-    keep_four(to, eight.low);
-    keep_four(to + 4u, eight.high);
+fn put_c(at: u32, i: u32) {
+    if sizes.accumulate == 1u { store_c(at, c_part[i] + load_c(at)); } else { store_c(at, c_part[i]); }
 }
 "
 }
 
 impl Matrices {
+    /// What a turn of the loop does before it multiplies, and behind: `stores` put the next tiles into workgroup memory.
+    fn before(&self, stores: &str, fetch: &str) -> String {
+        let barrier = "        workgroupBarrier();\n";
+        match (self.early, self.buffers) {
+            (false, _) => fetch.into(),
+            (true, 1) => format!("{stores}{fetch}{barrier}"),
+            (true, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{fetch}{barrier}"),
+        }
+    }
+
+    fn behind(&self, stores: &str) -> String {
+        let barrier = "        workgroupBarrier();\n";
+        match (self.early, self.buffers) {
+            (false, 1) => format!("{barrier}{stores}{barrier}"),
+            (false, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{barrier}"),
+            (true, 1) => barrier.into(),
+            (true, _) => String::new(),
+        }
+    }
+
     /// Rows and columns of matrices that a subgroup makes.
     fn counts(&self) -> [u32; 2] {
         self.part.map(|size| size / self.size)
@@ -382,14 +308,16 @@ impl Matrices {
     }
 
     /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.
-    fn store(&self, direct: bool) -> String {
+    fn store(&self, direct: bool, wide: bool) -> String {
         if !direct {
             return String::new();
         }
         let mut wgsl = String::from("    if m0 + TILE_M <= sizes.m && n0 + TILE_N <= sizes.n && sizes.accumulate == 0u {\n");
-        wgsl += "        let c_row = sizes.c_row;\n        let at = c0 + (m0 + row) * c_row + n0 + column;\n";
+        let width = if wide { 4 } else { 1 };
+        let at = "(c0 + (m0 + row) * sizes.c_row + n0 + column) / C_WIDTH";
+        let _ = writeln!(wgsl, "        let c_row = sizes.c_row / C_WIDTH;\n        let at = {at};");
         wgsl += &self.all(|row, column| {
-            let (row_at, column_at, name) = (row * self.size, column * self.size, format!("{row}_{column}"));
+            let (row_at, column_at, name) = (row * self.size, column * self.size / width, format!("{row}_{column}"));
             format!(
                 "        let part{name} = sum{name};
         let to{name} = at + {row_at}u * c_row + {column_at}u;
