@@ -44,10 +44,32 @@ impl ProductKernel {
         if let Some(size) = tiles.cooperative
             && [p.a, p.b].iter().all(Matrix::is_for_halves)
         {
-            let bytes = ctx.limits().max_compute_workgroup_storage_size;
-            return Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], parts, bytes));
+            return Self::of_matrices(ctx, size, [p.m, p.n], parts);
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
+    }
+
+    /// Of a weight gradient whose operands may be rounded to f16.
+    pub fn of_rounded(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], parts: u64) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(size) = tiles.cooperative {
+            return Self::of_matrices(ctx, size, [m, n], parts);
+        }
+        Self::of(ctx, tiles.tn, [m, n], parts)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn of_matrices(ctx: &Context, size: u32, [m, n]: [u64; 2], parts: u64) -> Self {
+        Self::Cooperative(Matrices::by_shape(size, [m, n], parts, ctx.limits().max_compute_workgroup_storage_size))
+    }
+
+    /// Workgroups that sums are cut for on a GPU. By matrices they take less time than partial sums take to be written and read.
+    pub fn wanted(self) -> u64 {
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Cooperative(_) => 256,
+            _ => 512,
+        }
     }
 
     /// Whether it scales A, by what `prologue/gate_range.wgsl` has left.

@@ -202,7 +202,7 @@ impl Forced {
         };
         let forced = forced.with_finishers(self.profile(device, layout.backward));
         let limits = [
-            ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
+            ("max_compute_invocations_per_workgroup", u64::from(threads + forced.finishers), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),
         ];
         for (limit, needed, actual) in limits {
@@ -210,7 +210,9 @@ impl Forced {
                 return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
         }
-        match forced.tile(0, device.in_turn).fault() {
+        let fault = forced.tile(0, device.in_turn).fault();
+        let finishes = !forced.backward || forced.finishers > 0 || forced.units * forced.rows <= threads;
+        match fault.or((!finishes).then_some("backward a thread finishes each unit and row")) {
             Some(fault) => Err(unknown("layout", &format!("{numbers:?}"), fault)),
             None => Ok(forced),
         }

@@ -391,8 +391,12 @@ impl Layout {
         rows && self.phases.iter().enumerate().all(is_whole)
     }
 
-    /// With threads that finish, where a turn's words can all be asked for ahead and a workgroup of the device has room for them.
+    /// With threads that finish, where a turn's words can all be asked for ahead and a workgroup of the device has room for them. By
+    /// matrices all threads multiply.
     pub fn with_finishers(self, profile: Profile) -> Self {
+        if self.matrices != Matrices::Off {
+            return self;
+        }
         let words = self.words() / if self.vectors { 4 } else { 1 };
         let wanted = self.backward && !self.one_turn() && self.phases[1].gates == 0 && words <= WORDS;
         let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
@@ -459,6 +463,12 @@ impl Layout {
     /// Words that a thread waits for at a time.
     pub fn words(&self) -> u32 {
         (self.rows * self.longest()).div_ceil(self.threads)
+    }
+
+    /// Threads that stage backward's words by matrices, while the last of a workgroup finish: all, and all finish, where no half is left.
+    pub fn stagers(&self) -> u32 {
+        let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
+        if 2 * finishers <= self.threads { self.threads - finishers } else { self.threads }
     }
 
     /// Threads that have a value to finish, where sums meet in workgroup memory.

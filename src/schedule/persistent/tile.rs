@@ -64,7 +64,7 @@ impl Tile {
 
     /// Groups that share the units out among them.
     pub fn unit_parts(&self) -> u32 {
-        self.groups() / self.k_parts
+        self.groups() / self.k_parts.max(1)
     }
 
     /// Units of a group.
