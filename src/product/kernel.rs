@@ -45,7 +45,10 @@ impl ProductKernel {
             && [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16)
         {
             let bytes = ctx.limits().max_compute_workgroup_storage_size;
-            return Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], parts, bytes));
+            return Self::Cooperative(match tiles.of(p) {
+                Some(tile) => tile.matrices(size, bytes),
+                None => Matrices::by_shape(size, [p.m, p.n], parts, bytes),
+            });
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
     }

@@ -3,11 +3,13 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::product::cooperative::{Fetch, Matrices};
 use crate::product::operands::Product;
 use crate::product::tiled::Blocking;
 
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
-/// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
+/// computes, a smaller one leaves a small product more workgroups to share. Products by cooperative matrices have the same tiles. Without a [`Tuning`](crate::Tuning) the product's
 /// shape decides; CPU adapters have a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -71,6 +73,28 @@ impl Tile {
             Self::Of128x64 | Self::Of128x128 => ([8, 8], 16, 1, 1),
         };
         Blocking { tile: self.size(), block, tile_k, slices, buffers }
+    }
+
+    /// How subgroups make it by cooperative matrices of this size, within so many bytes of workgroup memory.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn matrices(self, size: u32, bytes: u32) -> Matrices {
+        let (part, tile_k) = match self {
+            Self::Of32x32 => ([16, 16], 32),
+            Self::Of64x64 | Self::Of128x64 => ([32, 32], 64),
+            Self::Of128x128 => ([64, 32], 64),
+        };
+        let of = |tile_k| Matrices {
+            size,
+            tile: self.size(),
+            part,
+            tile_k,
+            buffers: 1,
+            quads: size == 16,
+            fetch: Fetch::Fours,
+            early: true,
+            wide: false,
+        };
+        Some(of(tile_k)).filter(|matrices| matrices.bytes() <= bytes).unwrap_or(of(32))
     }
 
     /// Tiles that a product of m rows and n columns is cut into.

@@ -235,11 +235,16 @@ impl Rnn {
         tuning.choice(&self.class(shape, mode)).map_or(&[], |choice| &choice.tried)
     }
 
+    /// Size of the cooperative matrices that its products of f16 go by, if it has such products and may.
+    pub(crate) fn cooperative_size(&self) -> Option<u32> {
+        self.options.settings.tiles.cooperative.filter(|_| self.network.element == Element::F16)
+    }
+
     /// What this network and shape are to a tuning.
     pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
         let config = self.config();
         let class = Class::new(self.cell().name(), config.hidden_size, config.num_directions(), shape.batch_size, mode);
-        class.with_dtype(self.dtype())
+        class.with_dtype(self.dtype()).with_cooperative(self.cooperative_size().is_some())
     }
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.
