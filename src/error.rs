@@ -76,10 +76,15 @@ pub enum Error {
     /// A buffer that this plan needs and was not given.
     #[error("buffer `{name}` is needed: {reason}")]
     BufferMissing { name: &'static str, reason: &'static str },
-    /// Bindings that overlap although one is written; or parts of one `wgpu::Buffer` that one dispatch would read and write:
-    /// WebGPU tracks usage per buffer.
-    #[error("`{written}` is written and shares memory, or within a dispatch its wgpu buffer, with `{other}`")]
+    /// Bindings that overlap although one is written.
+    #[error("`{written}` is written and overlaps `{other}`: bind memory of its own for it")]
     Aliasing { other: &'static str, written: &'static str },
+    /// Bindings that do not overlap, but are parts of one `wgpu::Buffer` that one dispatch would read and write.
+    #[error(
+        "`{written}` and `{other}` are parts of one wgpu buffer, and one dispatch writes the first and reads the second, which WebGPU \
+         forbids: bind a buffer of its own for one of them"
+    )]
+    SameBuffer { other: &'static str, written: &'static str },
     /// The device is too small for this shape.
     #[error("limit {limit}: needs {needed}, has {actual}")]
     Limit { limit: Limit, needed: u64, actual: u64 },

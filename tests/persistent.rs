@@ -126,23 +126,26 @@ fn with_cooperative_matrices() -> Option<Context> {
     Some(ctx)
 }
 
-/// By the device's own matrices: gates that fill them and do not, ragged units and rows, several turns of rows, both directions.
+/// By the device's own matrices: gates that fill them and do not, ragged units and rows, several turns of rows, both directions; and
+/// steps enough that training's products go by them too.
 #[test]
 fn cooperative_matrices_give_right_numbers() {
     let Some(ctx) = with_cooperative_matrices() else {
         println!("not run: no GPU of NVIDIA with cooperative matrices");
         return;
     };
-    for (name, hidden, batch, layout) in [
-        ("lstm", 512, 16, ""),
-        ("lstm", 512, 16, " units=16 along=2"),
-        ("lstm", 520, 9, ""),
-        ("lstm", 1024, 40, ""),
-        ("gru", 520, 18, ""),
-        ("rnn_tanh", 700, 33, ""),
+    for (name, hidden, batch, steps, layout) in [
+        ("lstm", 512, 16, 24, ""),
+        ("lstm", 512, 16, 6, " units=16 along=2"),
+        ("lstm", 512, 16, 6, " units=16 along=8 rows=4 teams=4 back-teams=2 back-rows=8"),
+        ("lstm", 520, 9, 6, ""),
+        ("lstm", 1024, 40, 6, ""),
+        ("gru", 520, 18, 24, ""),
+        ("rnn_tanh", 700, 33, 6, ""),
     ] {
-        let config = RnnConfig::new(5, hidden).with_bidirectional(hidden == 520);
-        let case = Case { layout: Some(format!("matrices=on{layout}")), cooperative: true, ..Case::new(config, 6, batch) };
+        let inputs = if steps > 6 { 264 } else { 5 };
+        let config = RnnConfig::new(inputs, hidden).with_bidirectional(hidden == 520);
+        let case = Case { layout: Some(format!("matrices=on{layout}")), cooperative: true, ..Case::new(config, steps, batch) };
         run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { dtype: Dtype::F16, ..case });
     }
 }

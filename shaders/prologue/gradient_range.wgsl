@@ -1,15 +1,10 @@
-// needs: shared/edges shared/mask
+// needs: shared/edges shared/floats shared/mask
 // Before a persistent backward dispatch that exchanges f16: the bits of the largest magnitude, of those that are finite, among the
 // gradients that enter its steps, to `control`, where `clear` has left 0.
 
 const RANGE = 5u;
 
 var<workgroup> largest: atomic<u32>;
-
-fn magnitude(value: f32) -> u32 {
-    let bits = bitcast<u32>(value) & 0x7fffffffu;
-    return select(0u, bits, bits < 0x7f800000u);
-}
 
 @compute @workgroup_size(64)
 fn gradient_range(

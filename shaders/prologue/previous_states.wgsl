@@ -1,9 +1,10 @@
 // needs: shared/kept_states
 // Second operand of the weight_hh gradient, row by row: the h that entered each step [D, rows, H] and, for a cell of two
-// phases, `mid` [D, rows, H] behind it. Zero where a step was not computed.
+// phases, `mid` [D, rows, H] behind it. Zero where a step was not computed. And 0 to where `gate_range` then leaves what it finds.
 
 @compute @workgroup_size(64)
 fn previous_states(@builtin(global_invocation_id) id: vec3u, @builtin(num_workgroups) groups: vec3u) {
+    if id.x == 0u { control[6] = 0u; }
     let stride = groups.x * 64u;
     let total = sizes.directions * sizes.rows * sizes.hidden;
     for (var i = id.x; i < total; i += stride) {

@@ -8,6 +8,11 @@ fn is_finite(x: f32) -> bool {
     return (bitcast<u32>(x) & 0x7f800000u) != 0x7f800000u;
 }
 
+// Bits of its magnitude, in the order of the numbers; 0 of what is not finite.
+fn magnitude(x: f32) -> u32 {
+    return select(0u, bitcast<u32>(x) & 0x7fffffffu, is_finite(x));
+}
+
 // clamp that lets a NaN through.
 fn bounded(x: f32, low: f32, high: f32) -> f32 {
     return select(clamp(x, low, high), x, is_nan(x));

@@ -1,4 +1,4 @@
-// needs: shared/team
+// needs: shared/powers shared/team
 // Gates' gradients on their way between workgroups as f16, two gates of a unit in a word. A power of two brings them into the range of
 // f16: `gradient_range` has left the largest of what enters the steps in `control`.
 
@@ -7,17 +7,9 @@ const PAIRS = (GATES + 1u) / 2u;
 // What the largest becomes, at least: it may still grow by 2^13, and what is 2^-16 of it has all digits.
 const LARGEST_EXPONENT = 2;
 
-// Bits of that power of two; it and its inverse are normal numbers.
+// Bits of that power of two.
 fn gradient_scale() -> u32 {
-    let largest = atomicLoad(&control[RANGE]);
-    if largest == 0u { return 0x3f800000u; }
-    let exponent = LARGEST_EXPONENT - (i32(largest >> 23u) - 127);
-    return u32(clamp(exponent, -126, 126) + 127) << 23u;
-}
-
-// The power of two that undoes it.
-fn inverse_of(scale: u32) -> f32 {
-    return bitcast<f32>(0x7f000000u - scale);
+    return power_for(atomicLoad(&control[RANGE]), LARGEST_EXPONENT);
 }
 
 // The power of two of this dispatch.

@@ -266,7 +266,7 @@ impl Bound {
     pub fn new<'a>(ctx: &Context, segments: &[Segment], buffer: impl Fn(Role) -> Option<BufferBinding<'a>>) -> Result<Self> {
         let dispatches = || segments.iter().flat_map(|s| &s.dispatches);
         if let Some((read, written)) = aliasing(segments, &buffer) {
-            return Err(Error::Aliasing { other: read.name(), written: written.name() });
+            return Err(Error::SameBuffer { other: read.name(), written: written.name() });
         }
         ctx.compile(kernels(segments))?;
         let alignment = ctx.limits().min_uniform_buffer_offset_alignment as usize;

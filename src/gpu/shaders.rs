@@ -84,7 +84,7 @@ const fn begins(whole: &[u8], at: usize, with: &[u8]) -> bool {
 }
 
 /// Those that others need.
-const NEEDED: [File; 19] = [
+const NEEDED: [File; 20] = [
     shader!("shared/advance"),
     shader!("shared/call"),
     shader!("shared/call_into_workspace"),
@@ -96,6 +96,7 @@ const NEEDED: [File; 19] = [
     shader!("shared/kept_states"),
     shader!("shared/links"),
     shader!("shared/mask"),
+    shader!("shared/powers"),
     shader!("shared/restore"),
     shader!("shared/starts"),
     shader!("shared/step_backward"),

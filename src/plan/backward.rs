@@ -7,11 +7,11 @@ use crate::plan::Plan;
 use crate::plan::buffers::Options;
 use crate::plan::memory::{BackwardMap, hold_mode, sums_whole, weight_splits};
 use crate::plan::projection::{Projection, projected_block};
-use crate::plan::prologue::{Pack, PackSizes, clear_padding, pack, pack_halves, pack_hold, prepare, previous};
-use crate::product::{ColumnSum, Matrix, Product, Splits, matmuls, reduce};
+use crate::plan::prologue::{Pack, PackSizes, clear_padding, gate_range, pack, pack_halves, pack_hold, prepare, previous};
+use crate::product::{ColumnSum, Matrix, Product, Splits, Tiles, matmuls, reduce};
 use crate::schedule::interface::Room;
 use crate::schedule::layer::{BackwardSlots, LayerSizes};
-use crate::schedule::network::Dims;
+use crate::schedule::network::{Dims, Network};
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -68,8 +68,13 @@ impl Plan {
             program.extend(self.options.strategy.schedule().backward(&self.layer(&sizes), &slots)?);
             let around = [map.state, map.mask, slots.output, reserve.kept[layer], map.operands];
             program.push(previous(ctx, &network.cell, &sizes, around)?.into());
+            let rounds = rounds(network, &dims, self.options.settings.tiles);
+            if rounds {
+                let len = dims.gate_elements() * if network.cell.split_gradients { 2 } else { 1 };
+                program.push(gate_range(ctx, map.d_gates, len)?.into());
+            }
             let input = if layer == 0 { user.input } else { reserve.outputs[layer - 1] };
-            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options, projection };
+            let products = LayerProducts { plan: self, dims: &dims, map, sizes: &sizes, layer, options, projection, rounds };
             products.weight_gradients(&mut program, input)?;
             products.input_gradient(&mut program, user.d_input)?;
         }
@@ -87,6 +92,17 @@ struct LayerProducts<'a> {
     options: Options,
     /// Where h is projected.
     projection: Option<Projection<'a>>,
+    rounds: bool,
+}
+
+/// Least products of T·B, G·H and H whose operands are rounded to f16: smaller ones take less time than finding their range.
+const LEAST_ROUNDED: u64 = 1 << 28;
+
+/// Whether products may round the gates' gradients, and what is multiplied with them, to f16: for cooperative matrices, where all is f16
+/// but what the workspace holds.
+fn rounds(network: &Network, dims: &Dims, tiles: Tiles) -> bool {
+    let halves = tiles.cooperative.is_some() && network.element == Element::F16;
+    halves && dims.hidden.is_multiple_of(4) && dims.rows * dims.gate_rows * dims.hidden >= LEAST_ROUNDED
 }
 
 /// Where a layer's weight gradients are summed: sums that are not cut at once where they belong, else their parts, each in the layout of
@@ -113,7 +129,7 @@ impl WeightSums {
 impl LayerProducts<'_> {
     /// All parameter gradients of a layer.
     fn weight_gradients(&self, program: &mut Vec<Segment>, below: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options, projection } = *self;
+        let Self { plan, dims, map, sizes, layer, options, projection, rounds } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.settings.tiles);
         let cell = &network.cell;
         let columns = network.config.layer_input_size(layer) as u64;
@@ -127,8 +143,9 @@ impl LayerProducts<'_> {
         let block = network.layout.block(layer, 0);
         let sums = self.sums();
         let WeightSums { splits, accumulate, .. } = sums;
-        let gate_gradients =
-            |offset: u64| Matrix::rows(map.d_gates, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows);
+        let gate_gradients = |offset: u64| {
+            Matrix::rows(map.d_gates, dims.gate_rows).at(offset).stacked(dims.rows * dims.gate_rows).rounded(rounds)
+        };
         let product = |m: u64, n: u64, a: Matrix, b: Matrix, c: Matrix| Product {
             m,
             n,
@@ -146,7 +163,7 @@ impl LayerProducts<'_> {
         program.extend(matmuls(
             ctx,
             tiles,
-            &product(dims.gate_rows, columns, gate_gradients(0), Matrix::rows(input, columns), weight_ih),
+            &product(dims.gate_rows, columns, gate_gradients(0), Matrix::rows(input, columns).rounded(rounds), weight_ih),
         )?);
         if let (Some(projection), Some(weight_hr)) = (&projection, block.proj) {
             let proj = network.config.proj_size as u64;
@@ -165,7 +182,7 @@ impl LayerProducts<'_> {
         for (gate, gates, offset) in [(0, first, 0), (first, second, operand_len)] {
             if gates > 0 {
                 let a = gate_gradients(d_rh + gate * dims.hidden);
-                let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden);
+                let b = Matrix::rows(map.operands, dims.hidden).at(offset).stacked(dims.rows * dims.hidden).rounded(rounds);
                 let c = sums.to(block.weight_hh + (gate * dims.hidden * dims.hidden) as usize, dims.hidden);
                 program.extend(matmuls(ctx, tiles, &product(gates * dims.hidden, dims.hidden, a, b, c))?);
             }
@@ -220,7 +237,7 @@ impl LayerProducts<'_> {
 
     /// The gradient of a layer's input: d_wx·W_ih, summed over directions, then back through dropout.
     fn input_gradient(&self, program: &mut Vec<Segment>, users: Slot) -> Result<()> {
-        let Self { plan, dims, map, sizes, layer, options, .. } = *self;
+        let Self { plan, dims, map, sizes, layer, options, rounds, .. } = *self;
         let (ctx, network, tiles) = (&plan.ctx, &*plan.network, plan.options.settings.tiles);
         if layer == 0 && !options.d_input {
             return Ok(());
@@ -239,7 +256,7 @@ impl LayerProducts<'_> {
                 n: columns,
                 k: dims.gate_rows,
                 batches: 1,
-                a: Matrix::rows(map.d_gates, dims.gate_rows).at(direction * dims.rows * dims.gate_rows),
+                a: Matrix::rows(map.d_gates, dims.gate_rows).at(direction * dims.rows * dims.gate_rows).rounded(rounds),
                 b: Matrix::rows(plan.params(), columns).at(weight_ih),
                 c: Matrix::rows(raw, columns),
                 bias: None,

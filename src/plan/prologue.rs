@@ -196,6 +196,7 @@ fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
         Binding::read("output").stored(output),
         Binding::read("reserve"),
         Binding::write("operands"),
+        Binding::write("control").of_u32(),
     ];
     KernelSource::new(shader!("prologue/previous_states"), &[], &bindings, StepIndex::None, LayerSizes::WGSL).with_cell(cell)
 }
@@ -204,12 +205,29 @@ fn previous_source(cell: &ShaderCell, output: Element) -> KernelSource {
 pub(crate) fn previous(ctx: &Context, cell: &ShaderCell, sizes: &LayerSizes, slots: [Slot; 5]) -> Result<Dispatch> {
     let elements = u64::from(sizes.directions) * u64::from(sizes.rows) * u64::from(sizes.hidden);
     let [_, _, output, ..] = slots;
+    let slots = [&slots[..], &[Slot::CONTROL]].concat();
     Dispatch::new(ctx, ctx.kernel(previous_source(cell, output.element)), &slots, sizes, elementwise(ctx, elements))
+}
+
+sizes! {
+    GateRangeSizes { fours, }
+}
+
+fn gate_range_source() -> KernelSource {
+    let bindings = [Binding::write("d_gates").stored_quads(Element::F32), Binding::write("control").of_atomics()];
+    KernelSource::new(shader!("prologue/gate_range"), &[], &bindings, StepIndex::None, GateRangeSizes::WGSL)
+}
+
+/// Finds the largest of the first `len` gradients, a multiple of four; behind [`previous`].
+pub(crate) fn gate_range(ctx: &Context, d_gates: Slot, len: u64) -> Result<Dispatch> {
+    let sizes = GateRangeSizes { fours: (len / 4) as u32 };
+    let slots = [d_gates, Slot::CONTROL];
+    Dispatch::new(ctx, ctx.kernel(gate_range_source()), &slots, &sizes, elementwise(ctx, len / 4))
 }
 
 /// Every source that this module can ask for, for validation without a device.
 pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
-    let mut sources = vec![pack_source(false), pack_source(true), pack_hold_source(), pack_halves_source()];
+    let mut sources = vec![pack_source(false), pack_source(true), pack_hold_source(), pack_halves_source(), gate_range_source()];
     for element in Element::ALL {
         sources.push(previous_source(cell, element));
         sources.push(prepare_source(Access::Read, [element, Element::F32]));

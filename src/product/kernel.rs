@@ -1,13 +1,13 @@
 //! Which kernel makes a product, and its source.
 
 use crate::gpu::context::Context;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::gpu::element::Element;
 use crate::gpu::kernel::{KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
 #[cfg(not(target_arch = "wasm32"))]
 use crate::product::cooperative::{self, Matrices};
 use crate::product::layout::{MatmulSizes, ProductLayout};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::product::operands::Matrix;
 use crate::product::operands::Product;
 use crate::product::tile::{Tile, Tiles};
 use crate::product::tiled::{self, Blocking};
@@ -42,7 +42,7 @@ impl ProductKernel {
         let parts = p.batches * p.splits.count;
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(size) = tiles.cooperative
-            && [p.a, p.b].iter().all(|matrix| matrix.slot.element == Element::F16)
+            && [p.a, p.b].iter().all(Matrix::is_for_halves)
         {
             let bytes = ctx.limits().max_compute_workgroup_storage_size;
             return Self::Cooperative(match tiles.of(p) {
@@ -51,6 +51,16 @@ impl ProductKernel {
             });
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
+    }
+
+    /// Whether it scales A, by what `prologue/gate_range.wgsl` has left.
+    pub fn scales(self, p: &Product) -> bool {
+        #[cfg(not(target_arch = "wasm32"))]
+        if matches!(self, Self::Cooperative(_)) {
+            return cooperative::is_scaled(p.a.slot.element);
+        }
+        let _ = p;
+        false
     }
 
     /// Tiles of C, each of which one workgroup makes.

@@ -53,7 +53,12 @@ pub(super) fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<
     let most = u64::from(ctx.limits().max_compute_workgroups_per_dimension);
     let tiles = form.tiles(p.m, p.n);
     let groups = [tiles.min(most), tiles.div_ceil(most), p.batches * p.splits.count];
-    Dispatch::new(ctx, kernel, &[p.a.slot, p.b.slot, bias, p.c.slot], &sizes, groups)
+    let mut slots = vec![p.a.slot, p.b.slot, bias, p.c.slot];
+    if form.scales(p) {
+        debug_assert!(p.bias.is_none(), "sums that are scaled begin with none");
+        slots.push(Slot::CONTROL);
+    }
+    Dispatch::new(ctx, kernel, &slots, &sizes, groups)
 }
 
 /// Most FLOPs of one dispatch: well under 100 ms on a slow GPU.

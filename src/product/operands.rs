@@ -1,5 +1,7 @@
 //! What is multiplied: strided matrices within slots, and how a sum is cut.
 
+#[cfg(not(target_arch = "wasm32"))]
+use crate::gpu::element::Element;
 use crate::gpu::program::Slot;
 
 /// A strided matrix within a slot; a stack of them if `batch` is used. In elements.
@@ -10,16 +12,33 @@ pub(crate) struct Matrix {
     pub batch: u64,
     pub row: u64,
     pub col: u64,
+    /// Whether a product may round it to f16 though it is stored as f32: A scaled by a power of two for the largest number that
+    /// `prologue/gate_range.wgsl` has found, B as it is. Such a product has no bias.
+    pub rounded: bool,
 }
 
 impl Matrix {
     /// Row-major with `columns` columns.
     pub fn rows(slot: Slot, columns: u64) -> Self {
-        Self { slot, offset: 0, batch: 0, row: columns, col: 1 }
+        Self { slot, offset: 0, batch: 0, row: columns, col: 1, rounded: false }
     }
 
     pub fn at(self, offset: u64) -> Self {
         Self { offset, ..self }
+    }
+
+    pub fn rounded(self, rounded: bool) -> Self {
+        Self { rounded, ..self }
+    }
+
+    /// Whether cooperative matrices of f16 may hold it.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn is_for_halves(&self) -> bool {
+        match self.slot.element {
+            Element::F16 => true,
+            Element::F32 => self.rounded,
+            Element::PackedF16 => false,
+        }
     }
 
     /// Distance to the next matrix of the stack.

@@ -56,8 +56,8 @@ pub(crate) fn sources() -> Vec<KernelSource> {
 fn of_matrices(plain: ProductLayout, orientations: [[bool; 2]; 3]) -> Vec<KernelSource> {
     let mut sources = Vec::new();
     for matrices in cooperative::all() {
-        for c in [Element::F32, Element::F16] {
-            let elements = [Element::F16, Element::F16, c];
+        let (half, single) = (Element::F16, Element::F32);
+        for elements in [[half, half, single], [half; 3], [single; 3], [single, half, single], [single, half, half]] {
             for (eights, quads, whole_k) in [(true, true, true), (true, true, false), (false, true, false), (false, false, false)]
             {
                 let (quads, eights) = ([quads; 3], [eights; 2]);

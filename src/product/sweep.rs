@@ -380,14 +380,16 @@ mod tests {
         let folder = std::env::var_os("TIDEGATE_SHADERS").map(std::path::PathBuf::from);
         for (name, form) in blockings().into_iter().chain(matrices(16)).chain(matrices(8)) {
             for (orientation, along_k) in [("nt", [true, true]), ("nn", [true, false]), ("tn", [false, false])] {
-                for whole_k in [true, false] {
-                    let element = if matches!(form, ProductKernel::Cooperative(_)) { Element::F16 } else { Element::F32 };
+                let cooperative = matches!(form, ProductKernel::Cooperative(_));
+                let operands = [[Element::F32; 2], [Element::F16; 2], [Element::F32, Element::F16]];
+                let operands = if cooperative { &operands[..] } else { &operands[..1] };
+                for (whole_k, &[a, b]) in [true, false].into_iter().flat_map(|k| operands.iter().map(move |of| (k, of))) {
                     let layout = ProductLayout {
                         along_k,
                         quads: [true; 3],
                         eights: [true; 2],
                         access: [Access::Read; 2],
-                        elements: [element, element, Element::F32],
+                        elements: [a, b, Element::F32],
                         whole_k,
                     };
                     let wgsl = form.source(layout).wgsl;
@@ -406,7 +408,8 @@ mod tests {
                     let words = naga::back::spv::write_vec(&module, &info, &options, None).unwrap();
                     if let Some(folder) = &folder {
                         let name = name.replace([' ', ','], "_");
-                        let file = format!("{name}_{orientation}{}.wgsl", if whole_k { "" } else { "_ragged" });
+                        let stored = if cooperative { format!("_{a:?}_{b:?}") } else { String::new() };
+                        let file = format!("{name}_{orientation}{stored}{}.wgsl", if whole_k { "" } else { "_ragged" });
                         std::fs::write(folder.join(&file), wgsl).unwrap();
                         let bytes: Vec<u8> = words.into_iter().flat_map(u32::to_le_bytes).collect();
                         std::fs::write(folder.join(file).with_extension("spv"), bytes).unwrap();

@@ -358,7 +358,7 @@ fn nothing_is_read_outside() {
     }
 }
 
-/// Where the app asks for them, and both operands are f16.
+/// Where the app asks for them, and both operands are f16 or may be rounded to it.
 #[test]
 fn products_of_halves_take_cooperative_matrices() {
     let ctx = context();
@@ -377,6 +377,11 @@ fn products_of_halves_take_cooperative_matrices() {
         let none = Tiles { cooperative: Some(16), ..Tiles::default() };
         let is_cooperative = matches!(form, ProductKernel::Cooperative(_));
         assert_eq!(matches!(ProductKernel::of_product(&ctx, none, &p), ProductKernel::Cooperative(_)), is_cooperative);
+        // Packed numbers are nobody's.
+        let rounded = Product { a: p.a.rounded(true), b: p.b.rounded(true), ..p };
+        let cooperative = matches!(ProductKernel::of_product(&ctx, with, &rounded), ProductKernel::Cooperative(_));
+        assert_eq!(cooperative, !elements.contains(&Element::PackedF16), "{elements:?}");
+        assert_eq!(ProductKernel::of_product(&ctx, with, &rounded).scales(&rounded), cooperative && elements[0] == Element::F32);
         assert_eq!(
             ProductKernel::of_product(&ctx, Tiles::all(Tile::Of32x32), &p),
             ProductKernel::Tiled(Tile::Of32x32.blocking(0))

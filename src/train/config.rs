@@ -1,7 +1,7 @@
 //! What a [`Trainer`](super::Trainer) is made of, and what it takes.
 
 use super::{Clip, IGNORE, Objective, Readout};
-use crate::error::{Error, Result, check_len};
+use crate::error::{Error, Result};
 use crate::network::config::{Direction, RnnConfig};
 use crate::network::sequence::SeqShape;
 use crate::rnn::Rnn;
@@ -255,10 +255,12 @@ impl<'a> Batch<'a> {
     pub(super) fn check(&self, config: &TrainConfig, network: &RnnConfig, counted: &mut Vec<u32>) -> Result<()> {
         let shape = config.shape;
         self.check_lengths(config)?;
+        let rows = [("T", shape.seq_len), ("B", shape.batch_size)];
+        let predictions = if config.readout == Readout::EveryStep { &rows[..] } else { &rows[1..] };
         match self.hold {
             None if config.holds => return Err(Error::Config("the config has `holds`: a batch needs `hold`".into())),
             Some(_) if !config.holds => return Err(Error::Config("`hold` needs a config with `holds`".into())),
-            Some(hold) => check_len("hold", shape.rows(), hold.len())?,
+            Some(hold) => check_axes("hold", &rows, hold.len())?,
             None => {}
         }
         let is_valid = |t: usize, b: usize| self.lengths.is_none_or(|lengths| t < lengths[b] as usize);
@@ -273,13 +275,15 @@ impl<'a> Batch<'a> {
         };
         match (self.inputs, config.vocabulary) {
             (Inputs::Tokens(tokens), Some(vocabulary)) => {
-                check_len("tokens", shape.rows(), tokens.len())?;
+                check_axes("tokens", &rows, tokens.len())?;
                 for (t, b) in steps(shape).filter(|&(t, b)| is_valid(t, b)) {
                     let row = shape.row(network.batch_first, t, b);
                     check_below("tokens", row, tokens[row], vocabulary)?;
                 }
             }
-            (Inputs::Features(features), None) => check_len("features", shape.rows() * network.input_size, features.len())?,
+            (Inputs::Features(given), None) => {
+                check_axes("features", &[rows[0], rows[1], ("I", network.input_size)], given.len())?;
+            }
             (Inputs::Features(_), Some(_)) => return Err(Error::Config("the model has an embedding: it takes tokens".into())),
             (Inputs::Tokens(_), None) => return Err(Error::Config("the model has no embedding: it takes features".into())),
         }
@@ -290,25 +294,25 @@ impl<'a> Batch<'a> {
             }
         }
         if let Some(mask) = self.mask {
-            check_len("mask", counted.len(), mask.len())?;
+            check_axes("mask", predictions, mask.len())?;
             counted.iter_mut().zip(mask).for_each(|(counted, &mask)| *counted &= u32::from(mask != 0));
         }
         match (self.targets, config.objective) {
             (Targets::Labels(labels), Objective::CrossEntropy) => {
-                check_len("labels", counted.len(), labels.len())?;
+                check_axes("labels", predictions, labels.len())?;
                 for (row, &label) in labels.iter().enumerate().filter(|&(row, &label)| counted[row] != 0 && label != IGNORE) {
                     check_below("labels", row, label, config.out_features)?;
                 }
             }
             (Targets::Values(values), Objective::MeanSquaredError) => {
-                check_len("values", counted.len() * config.out_features, values.len())?;
+                check_axes("values", &[predictions, &[("C", config.out_features)]].concat(), values.len())?;
             }
             (Targets::Labels(_), _) => return Err(Error::Config("MeanSquaredError takes values as targets, not labels".into())),
             (Targets::Values(_), _) => return Err(Error::Config("CrossEntropy takes labels as targets, not values".into())),
         }
         match self.reset {
             Some(_) if !config.carry_state => Err(Error::Config("`reset` needs a config with `carry_state`".into())),
-            Some(reset) => check_len("reset", shape.rows(), reset.len()),
+            Some(reset) => check_axes("reset", &rows, reset.len()),
             None => Ok(()),
         }
     }
@@ -319,7 +323,7 @@ impl<'a> Batch<'a> {
             None => Ok(()),
             Some(_) if !config.ragged => Err(Error::Config("`lengths` need a config that is ragged".into())),
             Some(lengths) => {
-                check_len("lengths", config.shape.batch_size, lengths.len())?;
+                check_axes("lengths", &[("B", config.shape.batch_size)], lengths.len())?;
                 let max = config.shape.seq_len as u64;
                 match lengths.iter().position(|&length| u64::from(length) > max) {
                     Some(b) => Err(Error::Range { name: format!("lengths[{b}]"), value: lengths[b].into(), min: 0, max }),
@@ -328,6 +332,17 @@ impl<'a> Batch<'a> {
             }
         }
     }
+}
+
+/// Checks that a slice holds as many values as its axes ask for, and names them where it does not.
+fn check_axes(name: &str, axes: &[(&str, usize)], actual: usize) -> Result<()> {
+    let expected = axes.iter().map(|(_, size)| size).product();
+    if expected == actual {
+        return Ok(());
+    }
+    let join = |text: fn(&(&str, usize)) -> String| axes.iter().map(text).collect::<Vec<_>>().join("·");
+    let (names, sizes) = (join(|(name, _)| (*name).into()), join(|(_, size)| size.to_string()));
+    Err(Error::Length { name: format!("{name} [{names} = {sizes}]"), expected, actual })
 }
 
 /// All (t, b) of a chunk.

@@ -15,7 +15,7 @@ use crate::gpu::shaders::shader;
 pub enum Optimizer {
     /// `SGD` with dampening 0.
     Sgd {
-        /// How much of the last step's direction goes on; 0 keeps none.
+        /// How much of the last step's direction goes on: 0, which keeps none, to below 1.
         momentum: f64,
         /// Nesterov's form; needs a momentum.
         nesterov: bool,
@@ -113,7 +113,7 @@ fn word(value: f64) -> u32 {
 }
 
 impl Optimizer {
-    /// SGD without weight decay or Nesterov's form.
+    /// SGD with this momentum, 0 to below 1, without weight decay or Nesterov's form. The learning rate is told to each step.
     pub fn sgd(momentum: f64) -> Self {
         Self::Sgd { momentum, nesterov: false, weight_decay: 0.0 }
     }
@@ -168,7 +168,8 @@ impl Optimizer {
         let any = 0.0..f64::from(f32::MAX);
         match *self {
             Self::Sgd { momentum, nesterov, weight_decay } => {
-                check("momentum", momentum, any.clone())?;
+                // From 1 on no step's direction ever fades; PyTorch takes that.
+                check("momentum", momentum, 0.0..1.0)?;
                 check("weight_decay", weight_decay, any)?;
                 if nesterov && momentum == 0.0 {
                     return Err(Error::Config("sgd: `nesterov` needs a momentum, which is 0".into()));

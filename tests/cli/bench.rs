@@ -231,6 +231,18 @@ fn bench_lists_filters_and_ends_in_time() {
     assert_eq!(list.lines().count(), 4, "{list}");
     // 2·3·512·1024·64 FLOPs.
     assert!(list.starts_with("gru I=512 H=512 T=64 B=1 infer: 0.201 GFLOP\n"), "{list}");
+    // What a device's progress counts, where that is not the number of lines.
+    let list = succeed(["bench", "--suite", "recurrence", "--list"]);
+    let (lines, large) = (list.lines().filter(|line| line.ends_with(" GFLOP")), |line: &&str| {
+        line.split_whitespace().rev().nth(1).is_some_and(|gflop| gflop.parse::<f64>().unwrap() > 10.0)
+    });
+    let (count, large) = (lines.clone().count(), lines.filter(large).count());
+    let note = format!(
+        "A GPU runs {} rows, each of these workloads without tuning and tuned. An adapter on the CPU runs {} rows, those of up to 10 GFLOP.",
+        2 * count,
+        2 * (count - large)
+    );
+    assert!(large > 0 && list.split_whitespace().collect::<Vec<_>>().join(" ").ends_with(&note), "{note}: {list}");
     let folder = Folder::new();
     let json = folder.path("bench.json");
     let command = ["bench", "--device", "cpu", "--budget", "0", "--json"].map(OsStr::new);

@@ -28,6 +28,18 @@ fn refuses_wrong_models() {
 }
 
 #[test]
+fn tells_of_a_model_and_an_input_that_are_swapped() {
+    let mut given = Given::lstm();
+    std::mem::swap(&mut given.model, &mut given.input);
+    given.fail(&["model.safetensors", "are MODEL and INPUT swapped?"]);
+    // What else a file without a network may be is no INPUT.
+    given.model.insert("x".into(), Tensor::some(&[1]));
+    given.write();
+    let line = fail(given.command());
+    assert!(line.contains("model.safetensors") && !line.contains("swapped"), "{line}");
+}
+
+#[test]
 fn refuses_wrong_inputs() {
     Given::lstm().without("input").fail(&["input.safetensors", "missing", "`input`"]);
     Given::lstm().input("x", Tensor::some(&[1])).fail(&["input.safetensors", "unused", "`x`"]);

@@ -91,3 +91,19 @@ fn src_holds_folders() {
     loose.sort();
     assert_eq!(loose, ["error.rs", "lib.rs"], "give the others a folder");
 }
+
+/// Readers on GitHub see what rustdoc hides: an example is a whole function instead.
+#[test]
+fn examples_in_documents_have_no_hidden_lines() {
+    let mut found = Vec::new();
+    files_with("md", &root().join("docs"), &mut found);
+    found.push(root().join("README.md"));
+    for path in found {
+        let text = fs::read_to_string(&path).unwrap();
+        let blocks = text.split("\n```").skip(1).step_by(2).filter(|block| block.starts_with("rust") || block.starts_with('\n'));
+        for line in blocks.flat_map(str::lines) {
+            let is_hidden = line.trim() == "#" || line.trim_start().starts_with("# ");
+            assert!(!is_hidden, "{}: `{line}`", path.display());
+        }
+    }
+}

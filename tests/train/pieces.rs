@@ -253,6 +253,9 @@ fn what_means_nothing_is_refused_by_name() {
         (adam([0.9, -0.1], 1e-8), "`betas[1]` is -0.1"),
         (adam([0.9, 0.9], 0.0), "`eps` is 0"),
         (Optimizer::sgd(f64::NAN), "`momentum` is NaN"),
+        (Optimizer::sgd(f64::INFINITY), "`momentum` is inf, must be at least 0 and below 1"),
+        (Optimizer::sgd(2.0), "`momentum` is 2, must be at least 0 and below 1"),
+        (Optimizer::sgd(1.0), "`momentum` is 1, must be at least 0 and below 1"),
         (Optimizer::Sgd { momentum: 0.0, nesterov: true, weight_decay: 0.0 }, "`nesterov` needs a momentum"),
     ] {
         let error = message(Update::new(&ctx, optimizer, 3));

@@ -389,12 +389,12 @@ fn what_a_trainer_cannot_take_is_refused_by_name() {
     for (batch, what) in [
         (Batch { inputs: Inputs::Tokens(&wrong), ..good }, "`tokens[7]`: 13 is outside 0..=12"),
         (Batch { targets: Targets::Labels(&wrong), ..good }, "`labels[7]`: 13 is outside 0..=12"),
-        (Batch { inputs: Inputs::Tokens(&short), ..good }, "`tokens`: expected 35 values, got 34"),
-        (Batch { targets: Targets::Labels(&short), ..good }, "`labels`: expected 35 values, got 34"),
+        (Batch { inputs: Inputs::Tokens(&short), ..good }, "`tokens [T·B = 7·5]`: expected 35 values, got 34"),
+        (Batch { targets: Targets::Labels(&short), ..good }, "`labels [T·B = 7·5]`: expected 35 values, got 34"),
         (Batch { inputs: Inputs::Features(&features), ..good }, "it takes tokens"),
         (Batch { targets: Targets::Values(&features), ..good }, "takes labels"),
-        (good.with_mask(&short), "`mask`: expected 35 values, got 34"),
-        (good.with_reset(&short), "`reset`: expected 35 values, got 34"),
+        (good.with_mask(&short), "`mask [T·B = 7·5]`: expected 35 values, got 34"),
+        (good.with_reset(&short), "`reset [T·B = 7·5]`: expected 35 values, got 34"),
         (good.with_lengths(&[1; 5]), "need a config that is ragged"),
         (good.with_hold(&[0; 35]), "needs a config with `holds`"),
     ] {
@@ -463,6 +463,6 @@ fn predictions_are_the_heads_output() {
         }
         assert_eq!(trainer.weights_blocking().unwrap(), weights);
         let error = trainer.predict_blocking(Inputs::Features(&input[1..]), None).unwrap_err().to_string();
-        assert!(error.contains("`features`: expected 30 values, got 29"), "{error}");
+        assert!(error.contains("`features [T·B·I = 5·2·3]`: expected 30 values, got 29"), "{error}");
     }
 }

@@ -2,19 +2,19 @@
 
 use js_sys::{Array, Promise, Reflect};
 use tidegate::Context;
-use tidegate::check::Case;
 use tidegate::import::Model;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
 use wgpu::{Features, PowerPreference};
 
 use crate::Result;
-use crate::arrays::{bytes, object};
+use crate::arrays::bytes;
 use crate::bench::Bench;
 use crate::fields::Fields;
 use crate::network::Network;
 use crate::options::{self, NETWORK, SHAPE};
 use crate::promise::promise;
+use crate::tools::{Asked, run};
 use crate::trainer::{self, Trainer};
 
 /// A WebGPU device and its queue.
@@ -144,7 +144,7 @@ impl Device {
         self.make_trainer(cell, options, Some(&bytes(checkpoint)?))
     }
 
-    /// Runs a random network forward and backward here, and holds every tensor against the float64 reference. Rejects if one is off.
+    /// Runs a random network forward and backward here, and checks every tensor against the float64 reference. Rejects if one is off.
     #[wasm_bindgen(unchecked_return_type = "Promise<{ maxRelErr: number }>")]
     pub fn check(
         &self,
@@ -152,17 +152,7 @@ impl Device {
         #[wasm_bindgen(unchecked_param_type = "NetworkOptions & Shape & { ragged?: boolean; resets?: boolean }")]
         options: JsValue,
     ) -> Promise {
-        let (ctx, cell) = (self.ctx.clone(), cell.to_string());
-        promise(async move {
-            let fields = Fields::new(options, &[NETWORK, SHAPE, &["ragged", "resets"]])?;
-            let options::Network { cell, config, dtype, strategy, seed, .. } = options::Network::new(&cell, &fields)?;
-            let shape = options::shape(&fields)?;
-            let mut case = Case { dtype, seed, ..Case::new(config, shape.seq_len, shape.batch_size) };
-            case.ragged = fields.flag("ragged")?.unwrap_or(true);
-            case.resets = fields.flag("resets")?.unwrap_or(true);
-            let outcome = case.check_gpu(&ctx, &cell, strategy).await?;
-            Ok(object([("maxRelErr", outcome.max_rel_err.into())]))
-        })
+        promise(run(Asked::Check { ctx: self.ctx.clone(), cell: cell.into(), options }))
     }
 
     /// A suite of workloads, to be verified and timed here one by one.

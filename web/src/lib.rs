@@ -11,6 +11,7 @@ mod promise;
 mod reference;
 mod session;
 mod tensors;
+mod tools;
 mod trainer;
 
 use wasm_bindgen::prelude::*;

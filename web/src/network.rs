@@ -4,7 +4,7 @@ use std::cell::{Ref, RefCell};
 use std::rc::Rc;
 
 use js_sys::{Float32Array, Object, Promise};
-use tidegate::{Context, DeviceBuffer, Mode, Output, OutputGradients, Params, Rnn, SeqShape};
+use tidegate::{Context, DeviceBuffer, Output, OutputGradients, Params, Rnn, SeqShape};
 use wasm_bindgen::prelude::*;
 
 use crate::Result;
@@ -14,6 +14,7 @@ use crate::options::{self, CALL, Call, SHAPE};
 use crate::promise::promise;
 use crate::session::Session;
 use crate::tensors::record;
+use crate::tools::{Asked, run};
 
 /// A recurrent network and its parameters.
 #[wasm_bindgen]
@@ -21,7 +22,8 @@ pub struct Network {
     shared: Rc<Shared>,
 }
 
-struct Shared {
+/// What the calls of a network share.
+pub struct Shared {
     /// A tuning puts another in its place.
     rnn: RefCell<Rnn>,
     params: RefCell<Params>,
@@ -30,8 +32,13 @@ struct Shared {
 
 impl Shared {
     /// As it is when a call begins.
-    fn rnn(&self) -> Rnn {
+    pub fn rnn(&self) -> Rnn {
         self.rnn.borrow().clone()
+    }
+
+    /// The same network with another tuning.
+    pub fn replace(&self, rnn: Rnn) {
+        self.rnn.replace(rnn);
     }
 }
 
@@ -152,19 +159,7 @@ impl Network {
     /// `tuning` of networks of this cell and size on this device, after a reload too.
     #[wasm_bindgen(unchecked_return_type = "Promise<string>")]
     pub fn tune(&self, #[wasm_bindgen(unchecked_param_type = "Shape & { training?: boolean }")] options: JsValue) -> Promise {
-        let shared = self.shared.clone();
-        promise(async move {
-            let fields = Fields::new(options, &[SHAPE, &["training"]])?;
-            let mode = if fields.flag("training")?.unwrap_or_default() { Mode::Training } else { Mode::Inference };
-            let found = shared.rnn().tune(options::shape(&fields)?, mode).await?;
-            // Another tuning may have ended meanwhile.
-            let rnn = shared.rnn();
-            let mut all = rnn.tuning().clone();
-            all.merge(found)?;
-            let text = serde_json::to_string(&all)?;
-            shared.rnn.replace(rnn.with_tuning(&all)?);
-            Ok(text)
-        })
+        promise(run(Asked::Tune { network: self.shared.clone(), options }))
     }
 
     /// A stream that keeps its state on the GPU from chunk to chunk: a step of one row, if nothing else is said.

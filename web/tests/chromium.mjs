@@ -17,14 +17,14 @@ try {
   await page.exposeFunction("say", (line) => console.log(line));
   console.log(await browser.version());
   failed = await within(LONGEST_MS, page.evaluate(async (chosen, full) => {
-    const [tidegate, cells, packageTests, { run }] = await Promise.all(
-      ["/dist/tidegate.js", "/tests/cells.mjs", "/tests/package.mjs", "/tests/harness.mjs"].map((path) => import(path)),
+    const [tidegate, cells, packageTests, { lazy }, { run }] = await Promise.all(
+      ["/dist/tidegate.js", "/tests/cells.mjs", "/tests/package.mjs", "/tests/lazy.mjs", "/tests/harness.mjs"].map((path) => import(path)),
     );
     await tidegate.default();
     const fixture = async (path) => (await fetch(`/fixtures/${path}`)).arrayBuffer();
     const host = { full, all: false, half: false, fixture, dist: `${location.origin}/dist` };
     const parts = { cells: cells.tests, package: packageTests.tests };
-    return run(chosen.flatMap((part) => parts[part](tidegate, host)), window.say);
+    return run([...lazy(tidegate), ...chosen.flatMap((part) => parts[part](tidegate, host))], window.say);
   }, chosen, full), "Chromium");
   for (const trouble of troubles) console.log(`FAILED by the page's ${trouble}`);
   failed += troubles.length;

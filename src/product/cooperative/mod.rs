@@ -1,16 +1,18 @@
 //! The WGSL of products by cooperative matrices: `product/cooperative.wgsl` and the lines that name each matrix.
 
 mod operand;
+mod rounding;
 
 use std::fmt::Write;
 
 use crate::gpu::element::Element;
-use crate::gpu::kernel::{KernelSource, StepIndex};
+use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
 
 pub(crate) use operand::Fetch;
 use operand::{Operand, keep};
+pub(super) use rounding::is_scaled;
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,7 +103,8 @@ impl Matrices {
             along_k: along_k[i],
             unit,
             width,
-            words: self.fetch == Fetch::Words && width == 8,
+            words: self.fetch == Fetch::Words && width == 8 && layout.elements[i] == Element::F16,
+            single: layout.elements[i] == Element::F32,
             count: self.tile[i] * self.tile_k / unit / self.threads(),
             eight: self.eight(),
             size: self.tile[i],
@@ -174,18 +177,22 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let operands = [0, 1].map(|i| matrices.operand(i, layout));
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let mut bindings = layout.bindings([quads[0], quads[1], wide]);
+    let mut bindings = layout.bindings([quads[0], quads[1], wide]).to_vec();
     for (binding, operand) in bindings.iter_mut().zip(operands) {
         if operand.words {
             *binding = binding.of_quads_of_u32();
         }
+    }
+    let scaled = is_scaled(layout.elements[0]);
+    if scaled {
+        bindings.push(Binding::write("control").of_u32());
     }
     let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
     let (stores, fetch) = (&all(&|o| o.stores("half")), all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k)));
     for (mark, lines) in [
         (
             "    // for every unit that the thread fetches of a tile: its place in memory and in the tile\n",
-            all(&|o| o.places(tile_k)),
+            rounding::scale(scaled) + &all(&|o| o.places(tile_k)),
         ),
         ("    // for every unit: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
         (
@@ -197,7 +204,10 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("        // for every unit: next = fetch\n", matrices.before(stores, &fetch)),
         ("        // for every matrix, SIZE k after SIZE k: sum = coopMultiplyAdd(a, b, sum);\n", matrices.multiply(&operands)),
         ("        // for every unit: tile = next\n", matrices.behind(stores)),
-        ("    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n", matrices.store(direct, wide)),
+        (
+            "    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n",
+            matrices.unscale(scaled) + &matrices.store(direct, wide),
+        ),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
     ] {
         source = source.with_lines(mark, &lines);
@@ -205,7 +215,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let element = if matrices.quads { "vec4h" } else { "f16" };
     let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
     let generated = memory + &all(&Operand::fetch) + keep(matrices.quads, unit) + put_c(wide);
-    source.with_text(&generated).enabling("wgpu_cooperative_matrix")
+    rounding::declare(source, layout.elements).with_text(&generated).enabling("wgpu_cooperative_matrix")
 }
 
 /// Adds a number or four of c_part to C, or stores them there.
@@ -305,6 +315,13 @@ impl Matrices {
             let _ = writeln!(w, "        }}");
         }
         wgsl
+    }
+
+    fn unscale(&self, scaled: bool) -> String {
+        if !scaled {
+            return String::new();
+        }
+        self.all(|row, column| format!("    sum{row}_{column} = sum{row}_{column} * unscale;\n"))
     }
 
     /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.

@@ -31,6 +31,8 @@ pub(super) struct Operand {
     pub width: u32,
     /// Whether a load is one of vec4u.
     pub words: bool,
+    /// Whether it is stored as f32.
+    pub single: bool,
     /// Units that a thread fetches.
     pub count: u32,
     /// Elements of workgroup memory for eight numbers.
@@ -102,7 +104,8 @@ impl Operand {
 
     pub fn stores(&self, half: &str) -> String {
         let name = self.name;
-        (0..self.count).map(|i| format!("    keep({half} + {name}_to{i}, {name}_next{i});\n")).collect()
+        let line = |i| format!("    keep({half} + {name}_to{i}, {});\n", self.narrowed(&format!("{name}_next{i}")));
+        (0..self.count).map(line).collect()
     }
 
     /// `fetch_NAME`: a unit along the contiguous index, 0 where there is nothing; `whole_NAME` where all of it is there.
@@ -158,7 +161,7 @@ fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> {ty} {{
 }}"
             )
         };
-        format!("\n{}\n", wgsl.replace("$x", name))
+        self.widened(&format!("\n{}\n", wgsl.replace("$x", name)))
     }
 
     /// Where the matrix begins that lies `offset` from `start` along the other index, in elements of workgroup memory.

@@ -16,11 +16,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanDuration, ProgressBar, ProgressState, ProgressStyle};
-use tidegate::bench::{Phase, Report, Workload};
+use tidegate::bench::{Phase, Report, Suite, Workload};
 
 use crate::args::exit::{self, Exit};
 use crate::args::interrupt;
-use crate::args::text::lines;
+use crate::args::text::{lines, rows, wrap};
 use crate::compare::{Comparison, Source, Verdict, crossover};
 use crate::{Result, complain, print};
 pub use args::Args;
@@ -30,8 +30,7 @@ use session::{Session, Watcher};
 pub fn run(args: &Args) -> Result<()> {
     let workloads = args.workloads()?;
     if args.list {
-        let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
-        return print(&workloads.iter().map(line).collect::<String>());
+        return print(&listed(&workloads, args));
     }
     output::check(args)?;
     // Before anything is measured, so that a wrong file costs no time.
@@ -73,6 +72,24 @@ pub fn run(args: &Args) -> Result<()> {
         true => Ok(()),
         false => Err(Exit { status: exit::SLOWER, text: verdict.failure() }.into()),
     }
+}
+
+/// A line for each workload; and how many rows a device makes of them, where that is another number.
+fn listed(workloads: &[Workload], args: &Args) -> String {
+    let line = |workload: &Workload| format!("{workload}: {:.3} GFLOP\n", workload.flops() * 1e-9);
+    let lines: String = workloads.iter().map(line).collect();
+    let most_flops = args.suite().map_or(f64::INFINITY, Suite::most_flops_on_cpu);
+    let (all, on_cpu) = (workloads.len(), workloads.iter().filter(|workload| workload.flops() <= most_flops).count());
+    let times = args.tuned().len();
+    if (times, on_cpu) == (1, all) {
+        return lines;
+    }
+    let each = if times > 1 { "each of these workloads without tuning and tuned" } else { "these workloads" };
+    let mut note = format!("A GPU runs {}, {each}.", rows(all * times));
+    if on_cpu < all {
+        note += &format!(" An adapter on the CPU runs {}, those of up to {:.0} GFLOP.", rows(on_cpu * times), most_flops * 1e-9);
+    }
+    lines + &wrap(&note)
 }
 
 /// How a run ends: interrupted, with failures, or with a verdict if one was asked for.

@@ -1,6 +1,7 @@
 //! What `bench` found, as a table for people: 80 columns wide, or all that there is. Rows are printed as they are done, so widths follow
 //! from what will run, not from what was found.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use tidegate::bench::{Description, Entry, Mark, Workload};
@@ -15,6 +16,8 @@ pub struct Lines<'a> {
     columns: Vec<(&'static Column, usize)>,
     /// Width of the first column.
     network: usize,
+    /// Marks that rows so far have explained.
+    explained: RefCell<Vec<Mark>>,
 }
 
 impl<'a> Lines<'a> {
@@ -42,7 +45,7 @@ impl<'a> Lines<'a> {
         let longest = longest(workload_name).max("network".len());
         // A longer name gets a line of its own.
         let network = if rows.is_wide { longest } else { longest.min(WIDTH.saturating_sub(others)) };
-        Self { rows, columns, network }
+        Self { rows, columns, network, explained: RefCell::default() }
     }
 
     /// What stands above the rows; of the star too, for rows are read before what stands below them.
@@ -52,12 +55,30 @@ impl<'a> Lines<'a> {
         format!("{star}{line}{}\n", "─".repeat(line.trim_end().chars().count()))
     }
 
-    /// A row, and below it why it is doubted. That others were at work is true of all rows, and stands below the table.
+    /// A row, and below it why it is doubted; what a mark means stands where it is first seen. That others were at work is true of all
+    /// rows, and stands below the table.
     pub fn row(&self, entry: &Entry) -> String {
-        let row = self.line(&network(entry), |column| (column.text)(entry, self.rows.is_wide));
-        let marks: Vec<&str> = entry.marks.iter().filter(|&&mark| mark != Mark::Busy).map(|m| m.name()).collect();
-        let doubts = if marks.is_empty() { String::new() } else { format!("  doubted: {}\n", marks.join(", ")) };
-        row + &doubts
+        let mut row = self.line(&network(entry), |column| (column.text)(entry, self.rows.is_wide));
+        let marks: Vec<Mark> = entry.marks.iter().copied().filter(|&mark| mark != Mark::Busy).collect();
+        if marks.is_empty() {
+            return row;
+        }
+        let names: Vec<&str> = marks.iter().map(|mark| mark.name()).collect();
+        row += &format!("  doubted: {}\n", names.join(", "));
+        for mark in marks {
+            row += &self.explain(mark, "    ");
+        }
+        row
+    }
+
+    /// What a mark means; nothing where that has been said.
+    fn explain(&self, mark: Mark, indent: &str) -> String {
+        let mut explained = self.explained.borrow_mut();
+        if explained.contains(&mark) {
+            return String::new();
+        }
+        explained.push(mark);
+        self.wrap(&format!("{indent}{}: {}", mark.name(), mark.sentence()))
     }
 
     fn line(&self, network: &str, text: impl Fn(&Column) -> Option<String>) -> String {
@@ -75,7 +96,7 @@ impl<'a> Lines<'a> {
         format!("{}\n", line.trim_end())
     }
 
-    /// What the columns tell, and what the marks of these rows mean.
+    /// What the columns tell, and what those marks of these rows mean that no row has explained.
     pub fn footer(&self, entries: &[Entry]) -> String {
         let published = entries.iter().find_map(|entry| entry.published_by).unwrap_or_default();
         let about = |&(column, _): &(&'static Column, usize)| {
@@ -91,13 +112,7 @@ impl<'a> Lines<'a> {
             parts.push("--wide shows more".into());
         }
         let mut text = self.wrap(&parts.join("; "));
-        let mut marks = Vec::new();
-        for mark in entries.iter().flat_map(|entry| &entry.marks) {
-            if !marks.contains(mark) {
-                marks.push(*mark);
-            }
-        }
-        text.extend(marks.iter().map(|mark| self.wrap(&format!("{}: {}", mark.name(), mark.sentence()))));
+        text.extend(entries.iter().flat_map(|entry| &entry.marks).map(|&mark| self.explain(mark, "")));
         let again = entries.iter().filter(|entry| entry.measured_again).count();
         if again > 0 {
             let of = entries.len();
@@ -238,14 +253,20 @@ mod tests {
         assert!(lines.row(&failed).ends_with(" FAILED\n") && lines.row(&failed).starts_with("gru 3→5"), "{}", lines.row(&failed));
         let doubted = Entry { marks: vec![Mark::Spread, Mark::Busy], untuned: true, ..entry(&workload, &gpu) };
         let row = lines.row(&doubted);
-        assert!(row.contains(" persistent* ") && row.ends_with("\n  doubted: noisy\n"), "{row}");
+        assert!(
+            row.contains(" persistent* ") && row.contains("\n  doubted: noisy\n    noisy: the median's 95 % interval"),
+            "{row}"
+        );
+        let again = lines.row(&doubted);
+        assert!(again.ends_with("\n  doubted: noisy\n"), "{again}");
         let both = [doubted, failed];
         assert_eq!(verified(&[Entry::new(&Description::cpu(), &workload, Strategy::Auto, None, None)]), "");
         assert!(lines.header().starts_with("*: without what tuning finds\n"), "{}", lines.header());
         let footer = lines.footer(&both);
-        for text in ["noisy: the median's", "busy: the machine's", "±: half its 95 % interval"] {
+        for text in ["busy: the machine's", "±: half its 95 % interval"] {
             assert!(footer.split_whitespace().collect::<Vec<_>>().join(" ").contains(text), "{text} in {footer}");
         }
+        assert!(!footer.contains("noisy"), "{footer}");
         assert_eq!(verified(&both), "1 of 2 verified against the float64 reference, 1 of them at fewer steps or sequences");
     }
 

@@ -15,8 +15,8 @@ use crate::args::cell_help;
 use crate::args::device::{self, Device};
 use crate::args::files;
 use crate::bench::tunings::Tunings;
-use crate::{Result, print};
-use tensors::{Call, Results, serialize};
+use crate::{Failure, Result, print};
+use tensors::{Call, Results, is_input, serialize};
 
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -113,7 +113,12 @@ pub fn run(args: &Args) -> Result<()> {
         return Err(format!("--node is for ONNX models; {} is not named *.onnx", args.model.display()).into());
     }
     let reading = Reading::default().with_cell(args.cell.as_deref()).with_prefix(args.prefix.as_deref()).with_family(args.from);
-    let mut model = Model::read(&files::read(&args.model)?, &reading).map_err(|e| files::at(&args.model, e))?;
+    let bytes = files::read(&args.model)?;
+    let swapped = |error| match is_input(&bytes) {
+        true => format!("{error}; its tensors are those of an INPUT: are MODEL and INPUT swapped?").into(),
+        false => Failure::from(error),
+    };
+    let mut model = Model::read(&bytes, &reading).map_err(|error| files::at(&args.model, swapped(error)))?;
     model.config.batch_first = args.batch_first;
     model.config.zero_output_for_mask = args.zero_output_for_mask;
     let mut call = Call::read(&files::read(&args.input)?, &model, args.backward).map_err(|e| files::at(&args.input, e))?;

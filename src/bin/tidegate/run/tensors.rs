@@ -38,6 +38,12 @@ const INPUTS: [(&str, bool, usize); 9] = [
 /// What each state is called in files: initial and final.
 const STATES: [(&str, &str); 2] = [("h0", "hn"), ("c0", "cn")];
 
+/// Whether a file holds `input` and no tensor that an INPUT may not hold.
+pub fn is_input(bytes: &[u8]) -> bool {
+    let is_known = |name: &str| INPUTS.iter().any(|(known, ..)| *known == name);
+    open_safetensors(bytes).is_ok_and(|file| file.names().contains(&"input") && file.names().into_iter().all(is_known))
+}
+
 impl Call {
     pub fn read(bytes: &[u8], model: &Model, backward: bool) -> Result<Self> {
         let file = InputFile(open_safetensors(bytes)?);
