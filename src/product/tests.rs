@@ -320,7 +320,7 @@ fn no_index_leaves_its_slot() {
 /// A tiled product whose threads spoil their part of C where they read outside of a slot.
 fn watched(ctx: &Context, p: &Product) -> Dispatch {
     let form = ProductKernel::Tiled(Tile::Of32x32.blocking(0));
-    let mut source = form.source(p.layout(form.step()));
+    let mut source = form.source(form.layout(p));
     for name in ["a", "b", "bias"] {
         let load = format!("{{ let values = {name}[i];");
         assert_eq!(source.wgsl.matches(&load).count(), 1, "{name}");

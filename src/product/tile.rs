@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 #[cfg(not(target_arch = "wasm32"))]
-use crate::product::cooperative::{Fetch, Matrices};
+use crate::product::cooperative::Matrices;
 use crate::product::operands::Product;
 use crate::product::tiled::Blocking;
 
@@ -33,6 +33,10 @@ const INTEL: u32 = 0x8086;
 
 /// Workgroups that fill a large GPU; a small one has more to do of each.
 const FILLING: u64 = 256;
+
+/// The same for those by cooperative matrices.
+#[cfg(not(target_arch = "wasm32"))]
+const FILLING_MATRICES: u64 = 96;
 
 impl Tile {
     /// All, the smallest first.
@@ -75,25 +79,22 @@ impl Tile {
         Blocking { tile: self.size(), block, tile_k, slices, buffers }
     }
 
+    /// What is taken for cooperative matrices before anything is known of the device: half of an H200's cores by large ones are faster
+    /// than all by small ones.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn of_matrices(m: u64, n: u64, parts: u64) -> Self {
+        if Self::Of128x128.count(m, n) * parts >= FILLING_MATRICES { Self::Of128x128 } else { Self::Of64x64 }
+    }
+
     /// How subgroups make it by cooperative matrices of this size, within so many bytes of workgroup memory.
     #[cfg(not(target_arch = "wasm32"))]
     pub(super) fn matrices(self, size: u32, bytes: u32) -> Matrices {
-        let (part, tile_k) = match self {
-            Self::Of32x32 => ([16, 16], 32),
-            Self::Of64x64 | Self::Of128x64 => ([32, 32], 64),
-            Self::Of128x128 => ([64, 32], 64),
+        let (part, tile_k, early) = match self {
+            Self::Of32x32 => ([16, 16], 32, true),
+            Self::Of64x64 | Self::Of128x64 => ([32, 32], 64, true),
+            Self::Of128x128 => ([64, 32], 64, false),
         };
-        let of = |tile_k| Matrices {
-            size,
-            tile: self.size(),
-            part,
-            tile_k,
-            buffers: 1,
-            quads: size == 16,
-            fetch: Fetch::Fours,
-            early: true,
-            wide: false,
-        };
+        let of = |tile_k| Matrices { size, tile: self.size(), part, tile_k, buffers: 1, quads: size == 16, early };
         Some(of(tile_k)).filter(|matrices| matrices.bytes() <= bytes).unwrap_or(of(32))
     }
 

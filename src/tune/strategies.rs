@@ -147,10 +147,11 @@ impl Rnn {
         let gates = (self.cell_spec().gates.len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
         let tiles = Tile::offered(self.context().adapter_info().vendor);
-        // Gradients of gates are f32: products of those take no cooperative matrices.
-        let element = self.context().element(self.dtype())?;
-        let forward = Stored { elements: [element; 2], cooperative: self.cooperative_size() };
-        let backward = Stored { elements: [Element::F32, element], cooperative: None };
+        // Gradients of gates are f32.
+        let (element, cooperative) = (self.context().element(self.dtype())?, self.cooperative_size());
+        let forward = Stored { elements: [element; 2], cooperative };
+        let rounds = self.rounds_gradients(shape)?;
+        let backward = Stored { elements: [Element::F32, element], cooperative: cooperative.filter(|_| rounds) };
         let fastest = |orientation, shape| {
             let stored = if orientation == Orientation::Nt { forward } else { backward };
             fastest(self.context(), tiles, stored, orientation, shape)

@@ -8,7 +8,7 @@ use wgpu::{BufferBinding, BufferUsages};
 
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
-use crate::gpu::context::Context;
+use crate::gpu::context::{CONTROL_BYTES, Context};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
@@ -70,14 +70,17 @@ pub(crate) async fn fastest(
     Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
 }
 
+/// A, B, parts of C, C, and where the largest number of an operand that is rounded stands.
+const ROLES: [Role; 5] = [Role::Input, Role::Params, Role::Workspace, Role::Output, Role::Control];
+
 /// One product on buffers of its own.
 struct Trial<'a> {
     ctx: &'a Context,
     stored: Stored,
     orientation: Orientation,
     shape: [u64; 3],
-    /// A, B, parts of C, C.
-    buffers: [DeviceBuffer; 4],
+    /// As in [`ROLES`].
+    buffers: [DeviceBuffer; 5],
 }
 
 impl<'a> Trial<'a> {
@@ -89,17 +92,16 @@ impl<'a> Trial<'a> {
         let [a, b] = [upload("a", 0, m * k)?, upload("b", 1, k * n)?];
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
         let parts = if orientation == Orientation::Tn { most_parts(k) } else { 1 };
-        let buffers =
-            [a, b, ctx.create_buffer("parts of c", 4 * m * n * parts, usage)?, ctx.create_buffer("c", 4 * m * n, usage)?];
+        let [parts, c] = [("parts of c", m * n * parts), ("c", m * n)].map(|(name, len)| ctx.create_buffer(name, 4 * len, usage));
+        let buffers = [a, b, parts?, c?, ctx.upload("control", &vec![1f32; CONTROL_BYTES as usize / 4])?];
         Ok(Self { ctx, stored, orientation, shape, buffers })
     }
 
     /// The product by this tile, ready to run; nothing if it does not agree with `truth`, which the first sets.
     async fn check(&self, tile: Tile, truth: &mut Option<Vec<f32>>) -> Result<Option<Bound>> {
         let segments = self.segments(tile)?;
-        let roles = [Role::Input, Role::Params, Role::Workspace, Role::Output];
         let bound = Bound::new(self.ctx, &segments, |role| {
-            let index = roles.into_iter().position(|r| r == role)?;
+            let index = ROLES.into_iter().position(|r| r == role)?;
             Some(BufferBinding { buffer: &self.buffers[index], offset: 0, size: None })
         })?;
         self.run(&bound, 1).await?;
@@ -124,12 +126,13 @@ impl<'a> Trial<'a> {
         let count = if tn { splits(self.ctx, tiles, [m, n], 1, most_parts(k)) } else { 1 };
         let parts = Slot::whole(Role::Workspace, m * n * count);
         let output = Slot::whole(Role::Output, m * n);
+        let a = if tn { Matrix::rows(input, m).transposed() } else { Matrix::rows(input, k) };
         let product = Product {
             m,
             n,
             k,
             batches: 1,
-            a: if tn { Matrix::rows(input, m).transposed() } else { Matrix::rows(input, k) },
+            a: a.rounded(cooperative.is_some()),
             b: if self.orientation == Orientation::Nt { Matrix::rows(params, k).transposed() } else { Matrix::rows(params, n) },
             c: Matrix::rows(if tn { parts } else { output }, n),
             bias: None,

@@ -6,11 +6,10 @@ use rand_chacha::ChaCha8Rng;
 use wgpu::BufferBinding;
 
 use super::{Case, ORIENTATIONS, at, context};
-use crate::gpu::context::Context;
-use crate::gpu::dtype::Dtype;
+use crate::gpu::context::{CONTROL_BYTES, Context};
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Dispatch, Role, Slot};
-use crate::product::cooperative::{Fetch, Matrices};
+use crate::product::cooperative::Matrices;
 use crate::product::kernel::ProductKernel;
 use crate::product::matmul::matmul;
 use crate::product::operands::Product;
@@ -48,12 +47,15 @@ fn multiply_add(thread: u32, a: vec3u, b: vec3u, matrix: u32) -> u32 {
     }
     return matrix;
 }
+fn scale_sums(thread: u32, matrix: u32, by: f32) {
+    for (var i = 0u; i < times(8u); i++) { sums[sum_at(thread, matrix, i)] *= by; }
+}
 fn store_part(thread: u32, matrix: u32, at: u32, stride: u32) {
     for (var i = 0u; i < times(8u); i++) { c_part[place(thread, i, at, stride)] = sums[sum_at(thread, matrix, i)]; }
 }
 fn store_sums(thread: u32, matrix: u32, at: u32, stride: u32) {
     for (var i = 0u; i < times(8u); i++) {
-        let to = place(thread, i, at * C_WIDTH, stride * C_WIDTH);
+        let to = place(thread, i, at, stride);
         C_TO = sums[sum_at(thread, matrix, i)];
     }
 }
@@ -62,16 +64,11 @@ fn store_sums(thread: u32, matrix: u32, at: u32, stride: u32) {
 /// The product without cooperative matrices.
 fn emulated(ctx: &Context, matrices: Matrices, p: &Product) -> Dispatch {
     let form = ProductKernel::Cooperative(matrices);
-    let layout = p.layout(form.step());
+    let layout = form.layout(p);
     let mut source = form.source(layout);
-    let wide = matrices.wide && layout.quads[2];
     let (halves, half) = if matrices.quads { ("4u", "halves[i % 4u]") } else { ("1u", "halves") };
     // C of f16 never goes there straight.
-    let c_to = match (layout.elements[2], wide) {
-        (Element::F32, false) => "c[to]",
-        (Element::F32, true) => "c[to / 4u][to % 4u]",
-        _ => "let none",
-    };
+    let c_to = if layout.elements[2] == Element::F32 { "c[to]" } else { "let none" };
     let mut matrices_of_sums = 0;
     let mut line = |line: &str| {
         for (mark, function) in [
@@ -102,6 +99,11 @@ fn emulated(ctx: &Context, matrices: Matrices, p: &Product) -> Dispatch {
             matrices_of_sums += 1;
             return line.replace("coop_mat16x16<f32, C>()", &format!("zeros(thread, {}u)", matrices_of_sums - 1));
         }
+        // Sums of what was scaled.
+        if let Some((sum, _)) = line.split_once(" * unscale;") {
+            let sum = sum.split_whitespace().next().unwrap();
+            return format!("scale_sums(thread, {sum}, unscale);");
+        }
         line.replace("coopMultiplyAdd(", "multiply_add(thread, ")
             .replace("enable wgpu_cooperative_matrix;", "")
             .replace("    @builtin(subgroup_id) subgroup_id: u32,", "")
@@ -116,7 +118,7 @@ fn emulated(ctx: &Context, matrices: Matrices, p: &Product) -> Dispatch {
 }
 
 /// Whether every number of C is right, and nothing else is written.
-fn check(ctx: &Context, matrices: Matrices, case: Case, c_element: Element) {
+fn check(ctx: &Context, matrices: Matrices, case: Case, elements: [Element; 3]) {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut p = case.product();
     let [m, n, k] = case.shape;
@@ -133,15 +135,17 @@ fn check(ctx: &Context, matrices: Matrices, case: Case, c_element: Element) {
         true => halves(Case::filled(&p.c, [m, n], p.batches * p.splits.count, &mut rng)),
         false => vec![f32::NAN; (p.c.slot.size / 4) as usize],
     };
-    for (matrix, role, element) in
-        [(&mut p.a, Role::Input, Element::F16), (&mut p.b, Role::Params, Element::F16), (&mut p.c, Role::Output, c_element)]
-    {
-        matrix.slot = Slot::stored(role, matrix.slot.elements(), element);
+    let roles = [Role::Input, Role::Params, Role::Output];
+    for (i, matrix) in [&mut p.a, &mut p.b, &mut p.c].into_iter().enumerate() {
+        matrix.slot = Slot::stored(roles[i], matrix.slot.elements(), elements[i]);
+        *matrix = matrix.rounded(true);
     }
-    let upload = |values: &[f32], dtype: Dtype| ctx.upload("product", &dtype.encode(values)).unwrap();
-    let buffers = [upload(&a, Dtype::F16), upload(&b, Dtype::F16), upload(&before, c_element.dtype())];
+    let upload = |i: usize, values: &[f32]| ctx.upload("product", &elements[i].dtype().encode(values)).unwrap();
+    // The largest number is below 1.
+    let control = vec![1f32; CONTROL_BYTES as usize / 4];
+    let buffers = [upload(0, &a), upload(1, &b), upload(2, &before), ctx.upload("control", &control).unwrap()];
     let bound = Bound::new(ctx, &[emulated(ctx, matrices, &p).into()], |role| {
-        let index = [Role::Input, Role::Params, Role::Output].into_iter().position(|r| r == role)?;
+        let index = [Role::Input, Role::Params, Role::Output, Role::Control].into_iter().position(|r| r == role)?;
         Some(BufferBinding { buffer: &buffers[index], offset: 0, size: None })
     });
     let bound = bound.unwrap();
@@ -149,7 +153,7 @@ fn check(ctx: &Context, matrices: Matrices, case: Case, c_element: Element) {
     bound.record(&mut encoder.begin_compute_pass(&Default::default()));
     ctx.submit(encoder).unwrap();
     let [words] = pollster::block_on(ctx.download([&buffers[2]])).unwrap();
-    let c = c_element.dtype().decode(words, before.len());
+    let c = elements[2].dtype().decode(words, before.len());
 
     let mut written = vec![false; before.len()];
     let part = ProductKernel::Cooperative(matrices).k_per_split(&p);
@@ -163,7 +167,7 @@ fn check(ctx: &Context, matrices: Matrices, case: Case, c_element: Element) {
             expected += p.bias.map_or(0.0, |bias| f64::from(b[(bias + batch * p.b.batch + column) as usize]));
             expected += if p.accumulate { f64::from(before[to]) } else { 0.0 };
             let off = (f64::from(c[to]) - expected).abs();
-            let most = if c_element == Element::F32 { 1e-5 } else { 1e-3 * expected.abs().max(1.0) };
+            let most = if elements[2] == Element::F32 { 1e-5 } else { 1e-3 * expected.abs().max(1.0) };
             assert!(off <= most, "{matrices:?} {case:?}: {z}, row {row}, column {column}: {} for {expected}", c[to]);
             written[to] = true;
         }
@@ -173,46 +177,36 @@ fn check(ctx: &Context, matrices: Matrices, case: Case, c_element: Element) {
     }
 }
 
-/// Every way to fetch, order and write, on whole tiles and ragged ones, by loads of every width.
+/// Every order, on whole tiles and ragged ones, by loads of every width, of f16 and of f32 that is rounded.
 #[test]
 fn by_matrices_every_form_is_right() {
     let ctx = context();
-    let base = Matrices {
-        size: 16,
-        tile: [32, 32],
-        part: [32, 16],
-        tile_k: 32,
-        buffers: 1,
-        quads: true,
-        fetch: Fetch::Eights,
-        early: false,
-        wide: false,
-    };
+    let base = Matrices { size: 16, tile: [32, 32], part: [32, 16], tile_k: 32, buffers: 1, quads: true, early: false };
     let forms = [
         base,
+        Matrices { early: true, ..base },
         Matrices { quads: false, buffers: 2, ..base },
-        Matrices { fetch: Fetch::Fours, early: true, ..base },
-        Matrices { fetch: Fetch::Fours, early: true, buffers: 2, wide: true, ..base },
-        Matrices { fetch: Fetch::Fours, quads: false, wide: true, ..base },
-        Matrices { fetch: Fetch::Words, early: true, ..base },
+        Matrices { early: true, buffers: 2, ..base },
     ];
-    // Whole tiles by the widest loads, edges by eights, by fours, and by single numbers.
-    let shapes = [([64, 32, 96], 8), ([40, 72, 40], 8), ([36, 44, 52], 4), ([33, 17, 35], 3)];
+    // Whole tiles, edges by fours, and single numbers.
+    let shapes = [([64, 32, 96], 8), ([36, 44, 52], 4), ([33, 17, 35], 3)];
     let full = std::env::var_os("TIDEGATE_FULL").is_some();
-    for (i, matrices) in forms.into_iter().enumerate() {
+    let (half, single) = (Element::F16, Element::F32);
+    let mut all = Vec::new();
+    for matrices in forms {
         assert_eq!(matrices.check(), Ok(()));
-        for (j, (shape, gap)) in shapes.into_iter().enumerate() {
-            for (l, transposed) in ORIENTATIONS.into_iter().enumerate() {
-                // Each of them somewhere: a CPU takes two seconds to compile one.
-                if !full && (j != i % 4 || l != (i + 1) % 3) {
-                    continue;
-                }
-                let (batches, splits, bias, accumulate) =
-                    [(1, 1, false, false), (2, 2, true, true), (1, 1, true, false)][(i + j) % 3];
+        for (shape, gap) in shapes {
+            for transposed in ORIENTATIONS {
+                let options = [(1, 1, false, false), (2, 2, true, true), (1, 1, true, false), (2, 1, false, true)];
+                let (batches, splits, bias, accumulate) = options[all.len() % 4];
+                let a = if bias || all.len() % 2 == 0 { half } else { single };
                 let case = Case { shape, transposed, batches, splits, bias, accumulate, gaps: [gap; 3] };
-                let element = if (i + l) % 3 == 2 { Element::F16 } else { Element::F32 };
-                check(&ctx, matrices, case, element);
+                all.push((matrices, case, [a, half, [single, half][all.len() % 5 % 2]]));
             }
         }
+    }
+    // A CPU adapter takes a second or two to compile one.
+    for (matrices, case, elements) in all.into_iter().step_by(if full { 1 } else { 11 }) {
+        check(&ctx, matrices, case, elements);
     }
 }
