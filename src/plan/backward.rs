@@ -100,7 +100,7 @@ const LEAST_ROUNDED: u64 = 1 << 28;
 
 /// Whether products may round the gates' gradients, and what is multiplied with them, to f16: for cooperative matrices, where all is f16
 /// but what the workspace holds.
-fn rounds(network: &Network, dims: &Dims, tiles: Tiles) -> bool {
+pub(crate) fn rounds(network: &Network, dims: &Dims, tiles: Tiles) -> bool {
     let halves = tiles.cooperative.is_some() && network.element == Element::F16;
     halves && dims.hidden.is_multiple_of(4) && dims.rows * dims.gate_rows * dims.hidden >= LEAST_ROUNDED
 }

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{CommandEncoder, ComputePass};
 
 pub use allocation::{GradientBuffers, PlanBuffers};
+pub(crate) use backward::rounds;
 pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};

@@ -45,7 +45,8 @@ impl ProductKernel {
             && [p.a, p.b].iter().all(Matrix::is_for_halves)
         {
             let bytes = ctx.limits().max_compute_workgroup_storage_size;
-            return Self::Cooperative(Matrices::by_shape(size, [p.m, p.n], parts, bytes));
+            let tile = tiles.of(p).unwrap_or(Tile::of_matrices(p.m, p.n, parts));
+            return Self::Cooperative(tile.matrices(size, bytes));
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
     }
@@ -84,6 +85,19 @@ impl ProductKernel {
     /// Whole steps of the kernel, so that only the last split has a ragged one.
     pub fn k_per_split(self, p: &Product) -> u64 {
         p.k.div_ceil(p.splits.count).next_multiple_of(self.step())
+    }
+
+    /// What the kernel of a product knows of its operands.
+    pub fn layout(self, p: &Product) -> ProductLayout {
+        let layout = p.layout(self.step());
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Cooperative(Matrices { tile: [rows, columns], .. }) => {
+                let whole = [p.m.is_multiple_of(rows.into()), p.n.is_multiple_of(columns.into())];
+                ProductLayout { whole, ..layout }
+            }
+            _ => layout,
+        }
     }
 
     pub fn source(self, layout: ProductLayout) -> KernelSource {
