@@ -47,12 +47,12 @@ fn main() -> tidegate::Result<()> {
     let shrink = std::env::var("SHRINK").ok().and_then(|value| value.parse().ok()).unwrap_or(default).max(1);
     let options = Options { shrink, only, warm: if once { 0.0 } else { 0.4 } };
     let mut best: BTreeMap<(String, bool), (f64, String)> = BTreeMap::new();
-    println!("{:<66} {:<20} {:>10} {:>9} {:>9} {:>8}", "variant", "product", "us", "TFLOP/s", "error", "compile");
+    println!("{:<52} {:<20} {:>10} {:>9} {:>9} {:>8}", "variant", "product", "us", "TFLOP/s", "error", "compile");
     sweep(&ctx, &options, |row| match row {
         Err(reason) => println!("{reason}"),
         Ok(row) => {
             let (us, compile) = (row.seconds * 1e6, row.compile);
-            println!("{:<66} {:<20} {us:>10.1} {:>9.2} {:>9.1e} {compile:>8.2}", row.variant, row.case, row.teraflops, row.error);
+            println!("{:<52} {:<20} {us:>10.1} {:>9.2} {:>9.1e} {compile:>8.2}", row.variant, row.case, row.teraflops, row.error);
             let right = row.error < 1e-4;
             let best = best.entry((row.case, row.variant.starts_with("f16"))).or_default();
             if right && row.teraflops > best.0 {

@@ -7,25 +7,25 @@
 // Nothing but loads, products and stores can be done with such matrices. So the sums begin with the bias, of which c_part holds
 // SIZE equal rows, and where an edge, C of f16 or what is added to forbid that the sums go straight to C, they go through c_part.
 //
-// Generated with this: fetch_a, fetch_b, keep and put_c; for each marked line the same for every matrix or every unit that a thread
-// fetches at a time, four or eight numbers.
+// Generated with this: fetch_a, fetch_b and keep; for each marked line the same for every matrix, or for every unit, the four numbers
+// that a thread fetches at a time.
 
 const THREADS = SUBGROUPS * 32u;
 const ELEMENTS = SIZE * SIZE;
 const BAND = 8u;
 
-// Eight numbers along the contiguous index.
-struct Eight { low: vec4h, high: vec4h }
-
 var<workgroup> c_part: array<f32, C_PART>;
 
 // Writes the matrix of each subgroup that lies `row` and `column` into its part of the tile that begins at m0 and n0.
 fn put(thread: u32, c0: u32, m0: u32, n0: u32, row: u32, column: u32) {
-    for (var i = thread * C_WIDTH; i < SUBGROUPS * ELEMENTS; i += THREADS * C_WIDTH) {
+    for (var i = thread; i < SUBGROUPS * ELEMENTS; i += THREADS) {
         let part = i / ELEMENTS;
         let m = m0 + part / PARTS_N * PART_M + row + i % ELEMENTS / SIZE;
         let n = n0 + part % PARTS_N * PART_N + column + i % SIZE;
-        if m < sizes.m && n < sizes.n { put_c((c0 + m * sizes.c_row + n) / C_WIDTH, i); }
+        if m < sizes.m && n < sizes.n {
+            let at = c0 + m * sizes.c_row + n;
+            if sizes.accumulate == 1u { store_c(at, c_part[i] + load_c(at)); } else { store_c(at, c_part[i]); }
+        }
     }
 }
 

@@ -65,12 +65,6 @@ impl Binding {
         Self { array: Array::Plain("u32"), ..self }
     }
 
-    /// An array of vec4u, whatever is in it.
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn of_quads_of_u32(self) -> Self {
-        Self { array: Array::Plain("vec4u"), ..self }
-    }
-
     pub fn of_atomics(self) -> Self {
         Self { array: Array::Plain("atomic<u32>"), ..self }
     }

@@ -21,6 +21,7 @@ pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
+pub(crate) use memory::rounds;
 use memory::{Chosen, Maps, SingleStep};
 use projection::{Projection, ProjectionMap};
 

@@ -44,7 +44,7 @@ impl ProductKernel {
         if let Some(size) = tiles.cooperative
             && [p.a, p.b].iter().all(Matrix::is_for_halves)
         {
-            return Self::of_matrices(ctx, size, [p.m, p.n], parts);
+            return Self::of_matrices(ctx, size, tiles.of(p), [p.m, p.n], parts);
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
     }
@@ -53,14 +53,15 @@ impl ProductKernel {
     pub fn of_rounded(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], parts: u64) -> Self {
         #[cfg(not(target_arch = "wasm32"))]
         if let Some(size) = tiles.cooperative {
-            return Self::of_matrices(ctx, size, [m, n], parts);
+            return Self::of_matrices(ctx, size, tiles.tn, [m, n], parts);
         }
         Self::of(ctx, tiles.tn, [m, n], parts)
     }
 
     #[cfg(not(target_arch = "wasm32"))]
-    fn of_matrices(ctx: &Context, size: u32, [m, n]: [u64; 2], parts: u64) -> Self {
-        Self::Cooperative(Matrices::by_shape(size, [m, n], parts, ctx.limits().max_compute_workgroup_storage_size))
+    fn of_matrices(ctx: &Context, size: u32, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
+        let tile = tile.unwrap_or(Tile::of_matrices(m, n, parts));
+        Self::Cooperative(tile.matrices(size, ctx.limits().max_compute_workgroup_storage_size))
     }
 
     /// Workgroups that sums are cut for on a GPU. By matrices they take less time than partial sums take to be written and read.
@@ -106,6 +107,19 @@ impl ProductKernel {
     /// Whole steps of the kernel, so that only the last split has a ragged one.
     pub fn k_per_split(self, p: &Product) -> u64 {
         p.k.div_ceil(p.splits.count).next_multiple_of(self.step())
+    }
+
+    /// What the kernel of a product knows of its operands.
+    pub fn layout(self, p: &Product) -> ProductLayout {
+        let layout = p.layout(self.step());
+        match self {
+            #[cfg(not(target_arch = "wasm32"))]
+            Self::Cooperative(Matrices { tile: [rows, columns], .. }) => {
+                let whole = [p.m.is_multiple_of(rows.into()), p.n.is_multiple_of(columns.into())];
+                ProductLayout { whole, ..layout }
+            }
+            _ => layout,
+        }
     }
 
     pub fn source(self, layout: ProductLayout) -> KernelSource {

@@ -21,14 +21,14 @@ pub(super) struct ProductLayout {
     pub along_k: [bool; 2],
     /// Whether A, B and C can be read and written by fours.
     pub quads: [bool; 3],
-    /// Whether A and B can be read by eights, which are 16 bytes of f16.
-    pub eights: [bool; 2],
     /// How A and B are bound.
     pub access: [Access; 2],
     /// How A, B and C are stored.
     pub elements: [Element; 3],
     /// Whether A and B can be read by fours, and K is of whole steps of the kernel, so that no load needs a condition.
     pub whole_k: bool,
+    /// Whether m and n are of whole tiles, where the kernel is made for that.
+    pub whole: [bool; 2],
 }
 
 impl ProductLayout {
@@ -67,8 +67,8 @@ impl Product {
         ProductLayout {
             along_k: [self.a_along_k(), self.b_along_k()],
             quads,
-            eights: [read(8, &a, &self.a), read(8, &b, &self.b)],
             whole_k: quads[0] && quads[1] && self.k.is_multiple_of(step),
+            whole: [false; 2],
             access: [self.a, self.b].map(|matrix| match matrix.slot.role == self.c.slot.role {
                 true => Access::ReadWrite,
                 false => matrix.slot.read_access(),

@@ -29,7 +29,7 @@ const ROWS_OF_ANY_TILE: u64 = 256;
 
 pub(super) fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<Dispatch> {
     bounds::check(p)?;
-    let kernel = ctx.kernel(form.source(p.layout(form.step())));
+    let kernel = ctx.kernel(form.source(form.layout(p)));
     let bias = if p.bias.is_some() { p.b.slot } else { Slot::EMPTY };
     let sizes = MatmulSizes {
         m: p.m as u32,

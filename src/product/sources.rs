@@ -2,8 +2,6 @@
 
 use crate::gpu::element::{Access, Element};
 use crate::gpu::kernel::KernelSource;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::product::cooperative;
 use crate::product::kernel::ProductKernel;
 use crate::product::layout::ProductLayout;
 use crate::product::sums::{Sharing, column_sum_source, reduce_source};
@@ -16,10 +14,10 @@ pub(crate) fn sources() -> Vec<KernelSource> {
     let plain = ProductLayout {
         along_k: [true; 2],
         quads: [true; 3],
-        eights: [true; 2],
         access: [Access::Read; 2],
         elements: [Element::F32; 3],
         whole_k: true,
+        whole: [true; 2],
     };
     let orientations = [[true, true], [true, false], [false, false]];
     for tile in Tile::ALL {
@@ -39,7 +37,7 @@ pub(crate) fn sources() -> Vec<KernelSource> {
         ] {
             for quads in [[true; 3], [false; 3]] {
                 for along_k in orientations {
-                    let layout = ProductLayout { along_k, quads, eights: [false; 2], access, elements, whole_k: false };
+                    let layout = ProductLayout { along_k, quads, access, elements, whole_k: false, whole: [false; 2] };
                     sources.push(ProductKernel::Tiled(Tile::Of32x32.blocking(0)).source(layout));
                 }
             }
@@ -55,19 +53,20 @@ pub(crate) fn sources() -> Vec<KernelSource> {
 #[cfg(not(target_arch = "wasm32"))]
 fn of_matrices(plain: ProductLayout, orientations: [[bool; 2]; 3]) -> Vec<KernelSource> {
     let mut sources = Vec::new();
-    for matrices in cooperative::all() {
+    for (tile, size) in [Tile::Of64x64, Tile::Of128x128].into_iter().flat_map(|tile| [(tile, 8), (tile, 16)]) {
+        let matrices = tile.matrices(size, u32::MAX);
         let (half, single) = (Element::F16, Element::F32);
         for elements in [[half, half, single], [half; 3], [single; 3], [single, half, single], [single, half, half]] {
-            for (eights, quads, whole_k) in [(true, true, true), (true, true, false), (false, true, false), (false, false, false)]
+            for (quads, whole_k, whole) in [(true, true, true), (true, true, false), (true, false, false), (false, false, false)]
             {
-                let (quads, eights) = ([quads; 3], [eights; 2]);
+                let (quads, whole) = ([quads; 3], [whole; 2]);
                 let source = |along_k| {
                     ProductKernel::Cooperative(matrices).source(ProductLayout {
                         along_k,
                         quads,
-                        eights,
                         elements,
                         whole_k,
+                        whole,
                         ..plain
                     })
                 };

@@ -9,7 +9,7 @@ use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
-use crate::product::cooperative::{Fetch, Matrices};
+use crate::product::cooperative::Matrices;
 use crate::product::kernel::ProductKernel;
 use crate::product::matmul::{matmul, splits_of};
 use crate::product::operands::{Matrix, Product, Splits};
@@ -90,49 +90,24 @@ fn blockings() -> Vec<(String, ProductKernel)> {
 }
 
 fn matrices(size: u32) -> Vec<(String, ProductKernel)> {
-    let of = |tile: [u32; 2], part, tile_k, buffers| Matrices {
-        size,
-        tile,
-        part,
-        tile_k,
-        buffers,
-        quads: size == 16,
-        fetch: Fetch::Fours,
-        early: true,
-        wide: false,
-    };
-    let small = of([64, 64], [32, 32], 32, 1);
-    let large = of([128, 128], [64, 32], 64, 1);
-    let late = |it: Matrices| Matrices { fetch: Fetch::Eights, early: false, ..it };
+    let of = |tile: [u32; 2], part, tile_k| Matrices { size, tile, part, tile_k, buffers: 1, quads: size == 16, early: false };
+    let early = |it: Matrices| Matrices { early: true, ..it };
+    let large = of([128, 128], [64, 32], 64);
     let list = [
-        late(small),
-        Matrices { quads: false, ..late(small) },
-        late(of([128, 128], [64, 32], 32, 1)),
-        late(large),
-        Matrices { fetch: Fetch::Eights, ..large },
-        Matrices { early: false, ..large },
         large,
-        Matrices { wide: true, ..large },
-        Matrices { fetch: Fetch::Words, ..large },
-        of([128, 128], [64, 32], 32, 2),
-        of([128, 128], [64, 32], 32, 1),
-        of([128, 128], [64, 64], 64, 1),
-        late(of([256, 128], [64, 64], 32, 1)),
-        of([256, 128], [64, 64], 32, 1),
-        of([256, 128], [64, 32], 32, 1),
-        of([128, 64], [32, 32], 64, 1),
-        of([64, 64], [32, 32], 64, 1),
+        early(large),
+        of([128, 128], [64, 32], 32),
+        early(of([128, 128], [64, 32], 32)),
+        of([128, 128], [64, 64], 32),
+        of([256, 128], [64, 32], 32),
+        of([256, 128], [64, 64], 32),
+        of([128, 64], [64, 32], 64),
+        early(of([64, 64], [32, 32], 64)),
     ];
     let name = |it: &Matrices| {
         let ([m, n], [rows, columns]) = (it.tile, it.part);
-        let memory = if it.quads { "quads" } else { "halves" };
-        let fetch = match it.fetch {
-            Fetch::Eights => "eights",
-            Fetch::Words => "words",
-            Fetch::Fours => "fours",
-        };
-        let more = [(it.early, ", early"), (it.wide, ", wide")].map(|(is, word)| if is { word } else { "" }).concat();
-        format!("f16 {m}x{n} of {rows}x{columns}, k {}, {} buffers, {fetch} to {memory} of {size}{more}", it.tile_k, it.buffers)
+        let order = if it.early { "early" } else { "late" };
+        format!("f16 {m}x{n} of {rows}x{columns}, k {}, {order}", it.tile_k)
     };
     list.into_iter().map(|matrices| (name(&matrices), ProductKernel::Cooperative(matrices))).collect()
 }
@@ -387,10 +362,10 @@ mod tests {
                     let layout = ProductLayout {
                         along_k,
                         quads: [true; 3],
-                        eights: [true; 2],
                         access: [Access::Read; 2],
                         elements: [a, b, Element::F32],
                         whole_k,
+                        whole: [whole_k; 2],
                     };
                     let wgsl = form.source(layout).wgsl;
                     let module =

@@ -1,5 +1,7 @@
 //! Products on a device, element by element, and what they refuse.
 
+mod emulated;
+
 use std::sync::OnceLock;
 
 use rand::{RngExt, SeedableRng};
@@ -9,7 +11,6 @@ use wgpu::BufferBinding;
 use crate::gpu::context::Context;
 use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Dispatch, Role, Slot};
-use crate::product::cooperative::Matrices;
 use crate::product::kernel::ProductKernel;
 use crate::product::matmul::matmul;
 use crate::product::operands::{Matrix, Product, Splits};
@@ -319,7 +320,7 @@ fn no_index_leaves_its_slot() {
 /// A tiled product whose threads spoil their part of C where they read outside of a slot.
 fn watched(ctx: &Context, p: &Product) -> Dispatch {
     let form = ProductKernel::Tiled(Tile::Of32x32.blocking(0));
-    let mut source = form.source(p.layout(form.step()));
+    let mut source = form.source(form.layout(p));
     for name in ["a", "b", "bias"] {
         let load = format!("{{ let values = {name}[i];");
         assert_eq!(source.wgsl.matches(&load).count(), 1, "{name}");
@@ -366,13 +367,16 @@ fn products_of_halves_take_cooperative_matrices() {
     let with = Tiles { cooperative: Some(16), ..Tiles::all(Tile::Of32x32) };
     let mut p = case.product();
     for (elements, form) in [
-        ([Element::F16, Element::F16], ProductKernel::Cooperative(Matrices::by_shape(16, [4, 4], 1, 16384))),
+        ([Element::F16, Element::F16], ProductKernel::Cooperative(Tile::Of32x32.matrices(16, 16384))),
         ([Element::F32, Element::F16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
         ([Element::F16, Element::F32], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
         ([Element::PackedF16, Element::PackedF16], ProductKernel::Tiled(Tile::Of32x32.blocking(0))),
     ] {
         [p.a.slot.element, p.b.slot.element] = elements;
         assert_eq!(ProductKernel::of_product(&ctx, with, &p), form);
+        let none = Tiles { cooperative: Some(16), ..Tiles::default() };
+        let is_cooperative = matches!(form, ProductKernel::Cooperative(_));
+        assert_eq!(matches!(ProductKernel::of_product(&ctx, none, &p), ProductKernel::Cooperative(_)), is_cooperative);
         // Packed numbers are nobody's.
         let rounded = Product { a: p.a.rounded(true), b: p.b.rounded(true), ..p };
         let cooperative = matches!(ProductKernel::of_product(&ctx, with, &rounded), ProductKernel::Cooperative(_));

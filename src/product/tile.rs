@@ -3,11 +3,13 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::product::cooperative::Matrices;
 use crate::product::operands::Product;
 use crate::product::tiled::Blocking;
 
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
-/// computes, a smaller one leaves a small product more workgroups to share. Without a [`Tuning`](crate::Tuning) the product's
+/// computes, a smaller one leaves a small product more workgroups to share. Products by cooperative matrices have the same tiles. Without a [`Tuning`](crate::Tuning) the product's
 /// shape decides; CPU adapters have a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
@@ -31,6 +33,10 @@ const INTEL: u32 = 0x8086;
 
 /// Workgroups that fill a large GPU; a small one has more to do of each.
 const FILLING: u64 = 256;
+
+/// The same for those by cooperative matrices.
+#[cfg(not(target_arch = "wasm32"))]
+const FILLING_MATRICES: u64 = 96;
 
 impl Tile {
     /// All, the smallest first.
@@ -71,6 +77,25 @@ impl Tile {
             Self::Of128x64 | Self::Of128x128 => ([8, 8], 16, 1, 1),
         };
         Blocking { tile: self.size(), block, tile_k, slices, buffers }
+    }
+
+    /// What is taken for cooperative matrices before anything is known of the device: half of an H200's cores by large ones are faster
+    /// than all by small ones.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn of_matrices(m: u64, n: u64, parts: u64) -> Self {
+        if Self::Of128x128.count(m, n) * parts >= FILLING_MATRICES { Self::Of128x128 } else { Self::Of64x64 }
+    }
+
+    /// How subgroups make it by cooperative matrices of this size, within so many bytes of workgroup memory.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub(super) fn matrices(self, size: u32, bytes: u32) -> Matrices {
+        let (part, tile_k, early) = match self {
+            Self::Of32x32 => ([16, 16], 32, true),
+            Self::Of64x64 | Self::Of128x64 => ([32, 32], 64, true),
+            Self::Of128x128 => ([64, 32], 64, false),
+        };
+        let of = |tile_k| Matrices { size, tile: self.size(), part, tile_k, buffers: 1, quads: size == 16, early };
+        Some(of(tile_k)).filter(|matrices| matrices.bytes() <= bytes).unwrap_or(of(32))
     }
 
     /// Tiles that a product of m rows and n columns is cut into.

@@ -19,7 +19,7 @@ use crate::import::Model;
 use crate::network::config::RnnConfig;
 use crate::network::params::{ParamLayout, Params};
 use crate::network::sequence::{Mode, SeqShape, state_widths};
-use crate::plan::{IntoBinding, Plan};
+use crate::plan::{IntoBinding, Plan, rounds};
 use crate::product::{Tile, Tiles};
 use crate::schedule::interface::Layer;
 use crate::schedule::network::{Dims, Network};
@@ -101,7 +101,7 @@ impl Rnn {
     }
 
     /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
-    /// default, for wgpu calls them experimental. An NVIDIA H200 is the only device that has run them: 214 TFLOP/s at 4096³.
+    /// default, for wgpu calls them experimental. An NVIDIA H200 is the only device that has run them: 234 TFLOP/s at 4096³.
     ///
     /// On NVIDIA's GPUs strategy persistent then makes the steps of cells of one phase by them too, from 512 units and 8 rows on; other
     /// vendors' compilers have not been seen to take such kernels. Backward the gates' gradients then go from step to step as f16, scaled
@@ -235,11 +235,21 @@ impl Rnn {
         tuning.choice(&self.class(shape, mode)).map_or(&[], |choice| &choice.tried)
     }
 
+    /// Size of the cooperative matrices that its products of f16 go by, if it has such products and may.
+    pub(crate) fn cooperative_size(&self) -> Option<u32> {
+        self.options.settings.tiles.cooperative.filter(|_| self.network.element == Element::F16)
+    }
+
+    /// Whether products of the gates' gradients are rounded to f16 for them.
+    pub(crate) fn rounds_gradients(&self, shape: SeqShape) -> Result<bool> {
+        Ok(rounds(&self.network, &Dims::new(&self.network, shape)?, self.options.settings.tiles))
+    }
+
     /// What this network and shape are to a tuning.
     pub(crate) fn class(&self, shape: SeqShape, mode: Mode) -> Class {
         let config = self.config();
         let class = Class::new(self.cell().name(), config.hidden_size, config.num_directions(), shape.batch_size, mode);
-        class.with_dtype(self.dtype())
+        class.with_dtype(self.dtype()).with_cooperative(self.cooperative_size().is_some())
     }
 
     /// Sizes and dispatches for one shape. Builds pipelines on first use; never submits.

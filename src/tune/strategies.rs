@@ -12,6 +12,7 @@ use wgpu::Buffer;
 use crate::check::Tolerance;
 use crate::error::{Error, Result};
 use crate::gpu::context::IN_BROWSER;
+use crate::gpu::element::Element;
 use crate::network::params::Params;
 use crate::network::sequence::{Gradients, Mode, SeqShape, Sequence, state_len};
 use crate::plan::allocation::GradientBuffers;
@@ -22,7 +23,7 @@ use crate::rnn::calls::HostRun;
 use crate::schedule::{Candidate, Strategy};
 use crate::timing::clock::{self, milliseconds};
 use crate::timing::{Turns, WarmUp};
-use crate::tune::tiles::{Orientation, fastest};
+use crate::tune::tiles::{Orientation, Stored, fastest};
 use crate::tune::tuning::{Choice, Tried, Tuning};
 
 /// A single step has nothing to choose, and what is found serves any T.
@@ -146,7 +147,15 @@ impl Rnn {
         let gates = (self.cell_spec().gates.len() * config.hidden_size) as u64;
         let input = (0..config.num_layers).map(|layer| config.layer_input_size(layer)).max().unwrap_or(config.input_size) as u64;
         let tiles = Tile::offered(self.context().adapter_info().vendor);
-        let fastest = |orientation, shape| fastest(self.context(), tiles, orientation, shape);
+        // Gradients of gates are f32.
+        let (element, cooperative) = (self.context().element(self.dtype())?, self.cooperative_size());
+        let forward = Stored { elements: [element; 2], cooperative };
+        let rounds = self.rounds_gradients(shape)?;
+        let backward = Stored { elements: [Element::F32, element], cooperative: cooperative.filter(|_| rounds) };
+        let fastest = |orientation, shape| {
+            let stored = if orientation == Orientation::Nt { forward } else { backward };
+            fastest(self.context(), tiles, stored, orientation, shape)
+        };
         let mut tiles = Tiles { nt: fastest(Orientation::Nt, [rows, gates, input]).await?, ..Tiles::default() };
         if mode == Mode::Training {
             tiles.nn = fastest(Orientation::Nn, [rows, input, gates]).await?;

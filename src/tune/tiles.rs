@@ -8,7 +8,8 @@ use wgpu::{BufferBinding, BufferUsages};
 
 use crate::error::{Error, Result};
 use crate::gpu::buffer::DeviceBuffer;
-use crate::gpu::context::Context;
+use crate::gpu::context::{CONTROL_BYTES, Context};
+use crate::gpu::element::Element;
 use crate::gpu::program::{Bound, Role, Segment, Slot};
 use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, splits};
 use crate::timing::clock;
@@ -20,8 +21,9 @@ const FLOPS: u64 = 20_000_000_000;
 const REPEATS: u64 = 50;
 /// What the runs of one tile may take together beyond the fewest.
 const BUDGET: Duration = Duration::from_millis(100);
-/// Largest relative L2 distance of two tiles' results: they add in other orders.
+/// Largest relative L2 distance of two tiles' results: they add in other orders, and cooperative matrices round in ways of their own.
 const TOLERANCE: f64 = 1e-5;
+const TOLERANCE_COOPERATIVE: f64 = 1e-4;
 
 /// How the operands of a product lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,11 +34,19 @@ pub(crate) enum Orientation {
     Tn,
 }
 
+/// How the operands of a product are stored, and whether those of f16 go by cooperative matrices, which then have this size.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored {
+    pub elements: [Element; 2],
+    pub cooperative: Option<u32>,
+}
+
 /// The fastest of `tiles` for a product of m x n x k of matrices without gaps. If it is too long, that of a part with fewer `rows`,
 /// which are m, and of Aᵀ·B k.
 pub(crate) async fn fastest(
     ctx: &Context,
     tiles: &[Tile],
+    stored: Stored,
     orientation: Orientation,
     [m, n, k]: [u64; 3],
 ) -> Result<Option<Tile>> {
@@ -44,7 +54,7 @@ pub(crate) async fn fastest(
         Orientation::Nt | Orientation::Nn => [m.min((FLOPS / (2 * n * k)).max(1)), n, k],
         Orientation::Tn => [m, n, k.min((FLOPS / (2 * m * n)).max(1))],
     };
-    let trial = Trial::new(ctx, orientation, [m, n, k])?;
+    let trial = Trial::new(ctx, stored, orientation, [m, n, k])?;
     let (mut truth, mut right) = (None, Vec::new());
     for &tile in tiles {
         match trial.check(tile, &mut truth).await {
@@ -60,40 +70,45 @@ pub(crate) async fn fastest(
     Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
 }
 
+/// A, B, parts of C, C, and where the largest number of an operand that is rounded stands.
+const ROLES: [Role; 5] = [Role::Input, Role::Params, Role::Workspace, Role::Output, Role::Control];
+
 /// One product on buffers of its own.
 struct Trial<'a> {
     ctx: &'a Context,
+    stored: Stored,
     orientation: Orientation,
     shape: [u64; 3],
-    /// A, B, parts of C, C.
-    buffers: [DeviceBuffer; 4],
+    /// As in [`ROLES`].
+    buffers: [DeviceBuffer; 5],
 }
 
 impl<'a> Trial<'a> {
-    fn new(ctx: &'a Context, orientation: Orientation, shape: [u64; 3]) -> Result<Self> {
+    fn new(ctx: &'a Context, stored: Stored, orientation: Orientation, shape: [u64; 3]) -> Result<Self> {
         let [m, n, k] = shape;
         let mut rng = ChaCha8Rng::seed_from_u64(1);
         let mut uniform = |len: u64| -> Vec<f32> { (0..len).map(|_| rng.random_range(-1.0..=1.0)).collect() };
-        let [a, b] = [ctx.upload("a", &uniform(m * k))?, ctx.upload("b", &uniform(k * n))?];
+        let mut upload = |name, i: usize, len| ctx.upload(name, &stored.elements[i].dtype().encode(&uniform(len)));
+        let [a, b] = [upload("a", 0, m * k)?, upload("b", 1, k * n)?];
         let usage = BufferUsages::STORAGE | BufferUsages::COPY_SRC;
         let parts = if orientation == Orientation::Tn { most_parts(k) } else { 1 };
-        let buffers =
-            [a, b, ctx.create_buffer("parts of c", 4 * m * n * parts, usage)?, ctx.create_buffer("c", 4 * m * n, usage)?];
-        Ok(Self { ctx, orientation, shape, buffers })
+        let [parts, c] = [("parts of c", m * n * parts), ("c", m * n)].map(|(name, len)| ctx.create_buffer(name, 4 * len, usage));
+        let buffers = [a, b, parts?, c?, ctx.upload("control", &vec![1f32; CONTROL_BYTES as usize / 4])?];
+        Ok(Self { ctx, stored, orientation, shape, buffers })
     }
 
     /// The product by this tile, ready to run; nothing if it does not agree with `truth`, which the first sets.
     async fn check(&self, tile: Tile, truth: &mut Option<Vec<f32>>) -> Result<Option<Bound>> {
         let segments = self.segments(tile)?;
-        let roles = [Role::Input, Role::Params, Role::Workspace, Role::Output];
         let bound = Bound::new(self.ctx, &segments, |role| {
-            let index = roles.into_iter().position(|r| r == role)?;
+            let index = ROLES.into_iter().position(|r| r == role)?;
             Some(BufferBinding { buffer: &self.buffers[index], offset: 0, size: None })
         })?;
         self.run(&bound, 1).await?;
         let [result] = self.ctx.download([&self.buffers[3]]).await?;
         let truth = truth.get_or_insert_with(|| result.clone());
-        Ok((distance(truth, &result) <= TOLERANCE).then_some(bound))
+        let most = if self.stored.cooperative.is_some() { TOLERANCE_COOPERATIVE } else { TOLERANCE };
+        Ok((distance(truth, &result) <= most).then_some(bound))
     }
 
     /// How often a timed run computes it.
@@ -104,24 +119,27 @@ impl<'a> Trial<'a> {
 
     fn segments(&self, tile: Tile) -> Result<Vec<Segment>> {
         let [m, n, k] = self.shape;
-        let (input, params) = (Slot::whole(Role::Input, m * k), Slot::whole(Role::Params, k * n));
+        let Stored { elements, cooperative } = self.stored;
+        let (input, params) = (Slot::stored(Role::Input, m * k, elements[0]), Slot::stored(Role::Params, k * n, elements[1]));
+        let tiles = Tiles { cooperative, ..Tiles::all(tile) };
         let tn = self.orientation == Orientation::Tn;
-        let count = if tn { splits(self.ctx, Tiles::all(tile), [m, n], 1, most_parts(k)) } else { 1 };
+        let count = if tn { splits(self.ctx, tiles, [m, n], 1, most_parts(k)) } else { 1 };
         let parts = Slot::whole(Role::Workspace, m * n * count);
         let output = Slot::whole(Role::Output, m * n);
+        let a = if tn { Matrix::rows(input, m).transposed() } else { Matrix::rows(input, k) };
         let product = Product {
             m,
             n,
             k,
             batches: 1,
-            a: if tn { Matrix::rows(input, m).transposed() } else { Matrix::rows(input, k) },
+            a: a.rounded(cooperative.is_some()),
             b: if self.orientation == Orientation::Nt { Matrix::rows(params, k).transposed() } else { Matrix::rows(params, n) },
             c: Matrix::rows(if tn { parts } else { output }, n),
             bias: None,
             accumulate: false,
             splits: Splits { count, stride: m * n },
         };
-        let mut segments = matmuls(self.ctx, Tiles::all(tile), &product)?;
+        let mut segments = matmuls(self.ctx, tiles, &product)?;
         if tn {
             segments.push(reduce(self.ctx, parts, count, output, 0..m * n, false)?.into());
         }
@@ -166,16 +184,17 @@ mod tests {
         assert_eq!(distance(&[3.0, 4.0], &[3.0, f32::NAN]), f64::INFINITY);
     }
 
-    /// Every orientation finds one, with sums in parts, and each of them is right.
+    /// Every orientation finds one, with sums in parts, and each of them is right, of whatever is stored.
     #[test]
     fn a_tile_is_found() {
         let ctx = context();
+        let stored = Stored { elements: [Element::F32; 2], cooperative: None };
         for (orientation, shape) in
             [(Orientation::Nt, [36, 43, 200]), (Orientation::Nn, [36, 44, 199]), (Orientation::Tn, [36, 44, 200])]
         {
-            let tile = pollster::block_on(fastest(&ctx, &[Tile::Of32x32], orientation, shape)).unwrap();
+            let tile = pollster::block_on(fastest(&ctx, &[Tile::Of32x32], stored, orientation, shape)).unwrap();
             assert_eq!(tile, Some(Tile::Of32x32));
-            let trial = Trial::new(&ctx, orientation, shape).unwrap();
+            let trial = Trial::new(&ctx, stored, orientation, shape).unwrap();
             // What the reference of all others is: a CPU adapter's own kernel, or another tile.
             let mut truth = Some(truth(orientation, shape));
             assert!(pollster::block_on(trial.check(Tile::Of32x32, &mut truth)).unwrap().is_some(), "{orientation:?}");

@@ -31,17 +31,24 @@ pub(crate) struct Class {
     /// f32 in what was stored before there was another.
     #[serde(default)]
     pub dtype: Dtype,
+    /// Whether products of f16 may go by cooperative matrices.
+    #[serde(default)]
+    pub cooperative: bool,
 }
 
 impl Class {
     pub fn new(cell: &str, hidden_size: usize, num_directions: usize, batch_size: usize, mode: Mode) -> Self {
         let batch_size = batch_size.checked_next_power_of_two().unwrap_or(batch_size);
         let (cell, training, dtype) = (cell.into(), mode == Mode::Training, Dtype::F32);
-        Self { cell, hidden_size, num_directions, batch_size, training, dtype }
+        Self { cell, hidden_size, num_directions, batch_size, training, dtype, cooperative: false }
     }
 
     pub fn with_dtype(self, dtype: Dtype) -> Self {
         Self { dtype, ..self }
+    }
+
+    pub fn with_cooperative(self, cooperative: bool) -> Self {
+        Self { cooperative, ..self }
     }
 }
 
@@ -234,6 +241,7 @@ mod tests {
             class("lstm", 128, 1, 17, Mode::Inference),
             class("lstm", 128, 1, 16, Mode::Training),
             class("lstm", 128, 1, 16, Mode::Inference).with_dtype(Dtype::F16),
+            class("lstm", 128, 1, 16, Mode::Inference).with_cooperative(true),
         ] {
             assert_eq!(tuning.tuned(&other), None);
         }
@@ -263,6 +271,9 @@ mod tests {
         );
         for field in ["tiles", "tried", "layout"] {
             stored["choices"][0].as_object_mut().unwrap().remove(field);
+        }
+        for field in ["dtype", "cooperative"] {
+            stored["choices"][0]["class"].as_object_mut().unwrap().remove(field);
         }
         let read: Tuning = serde_json::from_value(stored).unwrap();
         assert_eq!(

@@ -276,7 +276,16 @@ fn what_means_nothing_is_refused_by_name() {
     assert!(matches!(bind(&buffers), Error::BufferSize { name: "d_params", needed: 400, actual: 396 }));
     let gradients = poisoned(&ctx, 400);
     let buffers = UpdateBuffers { d_params: whole(&gradients), ..buffers };
-    assert!(matches!(bind(&buffers), Error::Aliasing { .. }));
+    let error = bind(&buffers);
+    assert!(matches!(error, Error::Aliasing { .. }) && error.to_string().contains("is written and overlaps `"), "{error}");
+    // Apart, but in one buffer.
+    let one = poisoned(&ctx, 1024);
+    let part = |offset| BufferBinding { buffer: &one, offset, size: std::num::NonZero::new(400) };
+    let [first, second] = [400; 2].map(|size| poisoned(&ctx, size));
+    let (first_moment, second_moment) = (Some(whole(&first)), Some(whole(&second)));
+    let error = bind(&UpdateBuffers { params: part(0), d_params: part(512), first_moment, second_moment, hyper: whole(&hyper) });
+    assert!(matches!(error, Error::SameBuffer { written: "params", other: "d_params" }), "{error}");
+    assert!(error.to_string().contains("`params` and `d_params` are parts of one wgpu buffer"), "{error}");
     let first = poisoned(&ctx, 400);
     let buffers = UpdateBuffers { first_moment: Some(whole(&first)), ..buffers };
     assert!(matches!(bind(&buffers), Error::BufferMissing { name: "second_moment", .. }));

@@ -81,6 +81,7 @@ export interface TrainerOptions extends NetworkOptions, Shape {
   readout?: "every_step" | "final";
   /** As torch.optim's, with its defaults. */
   optimizer?: "adam" | "adamw" | "sgd";
+  /** Of `sgd`: 0, the default, to below 1. */
   momentum?: number;
   weightDecay?: number;
   /** Whether each chunk starts from the state that the one before left: truncated BPTT. */

@@ -21,10 +21,15 @@ try {
       ["/dist/tidegate.js", "/tests/cells.mjs", "/tests/package.mjs", "/tests/lazy.mjs", "/tests/harness.mjs"].map((path) => import(path)),
     );
     await tidegate.default();
+    const copy = async () => {
+      const another = await import("/dist/tidegate.js?another");
+      await another.default();
+      return another;
+    };
     const fixture = async (path) => (await fetch(`/fixtures/${path}`)).arrayBuffer();
     const host = { full, all: false, half: false, fixture, dist: `${location.origin}/dist` };
     const parts = { cells: cells.tests, package: packageTests.tests };
-    return run([...lazy(tidegate), ...chosen.flatMap((part) => parts[part](tidegate, host))], window.say);
+    return run([...lazy(tidegate, copy), ...chosen.flatMap((part) => parts[part](tidegate, host))], window.say);
   }, chosen, full), "Chromium");
   for (const trouble of troubles) console.log(`FAILED by the page's ${trouble}`);
   failed += troubles.length;

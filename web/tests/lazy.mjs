@@ -1,11 +1,11 @@
 // What few pages need is a module of its own: nothing fetches it before it is asked for, and a fetch that fails is told and tried again.
-// These run first, before anything else asks for it.
+// These run first, before anything else asks for it. `copy` imports the package by another address and gives it ready for use.
 
 import { assert, equal, fails, numbers } from "./harness.mjs";
 
 const TOOLS = "split_tools.wasm";
 
-export function lazy({ Device, Reference }) {
+export function lazy({ Device, Reference }, copy) {
   const sizes = { inputSize: 3, hiddenSize: 4 };
   const call = { seqLen: 3, batchSize: 2 };
 
@@ -60,8 +60,19 @@ export function lazy({ Device, Reference }) {
     assert(said.length === 1 && said[0].includes("404 Not Found"), `the console: ${said}`);
   }
 
+  // By an address with a query, as pages name versions: it shares nothing with the first, whose tools are there already.
+  async function another() {
+    const { Device } = await copy();
+    const { fetches } = await watched(0, async () => {
+      const { maxRelErr } = await (await Device.open()).check("lstm", { ...sizes, ...call });
+      assert(maxRelErr > 0 && maxRelErr < 1e-4, `largest relative error ${maxRelErr}`);
+    });
+    equal("fetches", fetches, 1);
+  }
+
   return [
     ["nothing is fetched that was not asked for", unasked],
     ["tools are fetched once, and again where that failed", asked],
+    ["another copy of the package fetches its own", another],
   ];
 }

@@ -10,8 +10,7 @@ use crate::gpu::kernel::{Binding, KernelSource, StepIndex};
 use crate::gpu::shaders::shader;
 use crate::product::layout::{MatmulSizes, ProductLayout};
 
-pub(crate) use operand::Fetch;
-use operand::{Operand, keep};
+use operand::{Operand, UNIT, keep};
 pub(super) use rounding::is_scaled;
 
 /// How the subgroups of a workgroup make a tile of C by cooperative matrices: see `product/cooperative.wgsl`.
@@ -30,37 +29,11 @@ pub(crate) struct Matrices {
     /// Whether that memory is of `vec4h`, else of `f16`, which Metal's matrices want. naga 30 takes a matrix's type from what it is
     /// loaded from: from `vec4u` it would be one of u32.
     pub quads: bool,
-    /// What a thread fetches at a time.
-    pub fetch: Fetch,
     /// Whether the next tiles are asked for before the barrier behind which this pair is multiplied.
     pub early: bool,
-    /// Whether C is written by fours where it can be.
-    pub wide: bool,
 }
 
 impl Matrices {
-    /// For a product of m x n: the largest tile that gives a large GPU enough to do and fits `bytes` of workgroup memory.
-    pub fn by_shape(size: u32, [m, n]: [u64; 2], parts: u64, bytes: u32) -> Self {
-        let of = |tile, part, tile_k, buffers| Self {
-            size,
-            tile,
-            part,
-            tile_k,
-            buffers,
-            quads: size == 16,
-            fetch: Fetch::Eights,
-            early: false,
-            wide: false,
-        };
-        let least = of([64, 64], [32, 32], 32, 1);
-        let fits = |it: &Self| {
-            let [rows, columns] = it.tile.map(u64::from);
-            it.bytes() <= bytes && m.div_ceil(rows) * n.div_ceil(columns) * parts >= FILLING
-        };
-        let [large, smaller] = [64, 32].map(|tile_k| of([128, 128], [64, 32], tile_k, 1));
-        [large, smaller].into_iter().find(fits).unwrap_or(least)
-    }
-
     fn parts(&self) -> [u32; 2] {
         [0, 1].map(|i| self.tile[i] / self.part[i])
     }
@@ -90,22 +63,17 @@ impl Matrices {
 
     /// A or B as the generated code has it.
     fn operand(&self, i: usize, layout: ProductLayout) -> Operand {
-        let ProductLayout { along_k, quads, eights, .. } = layout;
-        let unit = self.fetch.numbers();
-        let width = match (unit == 8 && eights[i], quads[i]) {
-            (true, _) => 8,
-            (false, true) => 4,
-            (false, false) => 1,
-        };
+        let ProductLayout { along_k, quads, .. } = layout;
+        let row = if along_k[i] { self.tile_k } else { self.tile[i] };
         Operand {
             name: ["a", "b"][i],
             other: ["m", "n"][i],
             along_k: along_k[i],
-            unit,
-            width,
-            words: self.fetch == Fetch::Words && width == 8 && layout.elements[i] == Element::F16,
+            quads: quads[i],
+            whole: layout.whole[i] && quads[i],
             single: layout.elements[i] == Element::F32,
-            count: self.tile[i] * self.tile_k / unit / self.threads(),
+            count: self.tile[i] * self.tile_k / UNIT / self.threads(),
+            apart: self.threads() * UNIT / row,
             eight: self.eight(),
             size: self.tile[i],
             stride: self.stride(i, along_k[i]),
@@ -127,35 +95,25 @@ impl Matrices {
     /// Whether the kernel can be made of it, and the first thing that speaks against it.
     pub fn check(&self) -> Result<(), &'static str> {
         let Self { size, tile, part, tile_k, buffers, .. } = *self;
-        let mut fetched = tile.iter().map(|rows| rows * tile_k / self.fetch.numbers());
+        let threads = self.threads();
+        let mut fetched = tile.iter().map(|rows| rows * tile_k / UNIT);
+        let mut rows = tile.iter().chain([&tile_k]).map(|row| row / UNIT);
         let checks = [
             (matches!(size, 8 | 16), "matrices are of 8 or 16"),
             ((0..2).all(|i| tile[i] % part[i] == 0 && part[i] % size == 0), "parts are of whole matrices"),
             (tile_k % size == 0 && tile_k % 8 == 0, "a tile takes whole matrices of k"),
-            (fetched.all(|count| count.is_multiple_of(self.threads())), "all threads fetch as much"),
+            (fetched.all(|count| count.is_multiple_of(threads)), "all threads fetch as much"),
+            (rows.all(|row| threads.is_multiple_of(row)), "all threads fetch whole rows at once"),
             (matches!(buffers, 1 | 2), "there are one or two buffers"),
         ];
         checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
 }
 
-/// Every one that products can ask for.
-pub(super) fn all() -> Vec<Matrices> {
-    let large = |size| Matrices::by_shape(size, [1 << 20; 2], 1, u32::MAX);
-    let small = |size| Matrices::by_shape(size, [1; 2], 1, u32::MAX);
-    vec![large(8), large(16), small(8), small(16)]
-}
-
-/// Workgroups of the large tile that are enough for a large GPU: half of an H200's cores by them are faster than all by small ones.
-const FILLING: u64 = 64;
-
 pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
     let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
-    let ProductLayout { along_k, quads, eights, .. } = layout;
-    let unit = matrices.fetch.numbers();
-    let whole_k = layout.whole_k && (unit == 4 || eights == [true; 2]);
-    let wide = matrices.wide && quads[2];
+    let ProductLayout { along_k, quads, whole_k, .. } = layout;
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [
         ("SIZE", size),
@@ -169,7 +127,6 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("C_PART", matrices.c_part()),
         ("BUFFER", tiles[0] + tiles[1]),
         ("EIGHT", matrices.eight()),
-        ("C_WIDTH", if wide { 4 } else { 1 }),
         ("A_ALONG_K", along_k[0].into()),
         ("B_ALONG_K", along_k[1].into()),
         ("WHOLE_K", whole_k.into()),
@@ -177,12 +134,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     let operands = [0, 1].map(|i| matrices.operand(i, layout));
     let all = |lines: &dyn Fn(&Operand) -> String| operands.iter().map(lines).collect::<String>();
     let direct = layout.elements[2] == Element::F32;
-    let mut bindings = layout.bindings([quads[0], quads[1], wide]).to_vec();
-    for (binding, operand) in bindings.iter_mut().zip(operands) {
-        if operand.words {
-            *binding = binding.of_quads_of_u32();
-        }
-    }
+    let mut bindings = layout.bindings([quads[0], quads[1], false]).to_vec();
     let scaled = is_scaled(layout.elements[0]);
     if scaled {
         bindings.push(Binding::write("control").of_u32());
@@ -206,7 +158,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("        // for every unit: tile = next\n", matrices.behind(stores)),
         (
             "    // for every matrix: coopStoreT(sum, c) and return, where nothing forbids it\n",
-            matrices.unscale(scaled) + &matrices.store(direct, wide),
+            matrices.unscale(scaled) + &matrices.store(direct),
         ),
         ("    // for every matrix: coopStoreT(sum, c_part); put\n", matrices.put()),
     ] {
@@ -214,25 +166,8 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
     }
     let element = if matrices.quads { "vec4h" } else { "f16" };
     let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
-    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads, unit) + put_c(wide);
+    let generated = memory + &all(&Operand::fetch) + keep(matrices.quads);
     rounding::declare(source, layout.elements).with_text(&generated).enabling("wgpu_cooperative_matrix")
-}
-
-/// Adds a number or four of c_part to C, or stores them there.
-fn put_c(wide: bool) -> &'static str {
-    if wide {
-        return "
-fn put_c(at: u32, i: u32) {
-    let sums = vec4f(c_part[i], c_part[i + 1u], c_part[i + 2u], c_part[i + 3u]);
-    if sizes.accumulate == 1u { store4_c(at, sums + load4_c(at)); } else { store4_c(at, sums); }
-}
-";
-    }
-    "
-fn put_c(at: u32, i: u32) {
-    if sizes.accumulate == 1u { store_c(at, c_part[i] + load_c(at)); } else { store_c(at, c_part[i]); }
-}
-"
 }
 
 impl Matrices {
@@ -325,16 +260,14 @@ impl Matrices {
     }
 
     /// naga 30 writes no expression that stands within coopStore: what it takes has a name before.
-    fn store(&self, direct: bool, wide: bool) -> String {
+    fn store(&self, direct: bool) -> String {
         if !direct {
             return String::new();
         }
         let mut wgsl = String::from("    if m0 + TILE_M <= sizes.m && n0 + TILE_N <= sizes.n && sizes.accumulate == 0u {\n");
-        let width = if wide { 4 } else { 1 };
-        let at = "(c0 + (m0 + row) * sizes.c_row + n0 + column) / C_WIDTH";
-        let _ = writeln!(wgsl, "        let c_row = sizes.c_row / C_WIDTH;\n        let at = {at};");
+        wgsl += "        let c_row = sizes.c_row;\n        let at = c0 + (m0 + row) * c_row + n0 + column;\n";
         wgsl += &self.all(|row, column| {
-            let (row_at, column_at, name) = (row * self.size, column * self.size / width, format!("{row}_{column}"));
+            let (row_at, column_at, name) = (row * self.size, column * self.size, format!("{row}_{column}"));
             format!(
                 "        let part{name} = sum{name};
         let to{name} = at + {row_at}u * c_row + {column_at}u;

@@ -29,9 +29,6 @@ pub(super) fn scale(scaled: bool) -> String {
 /// What the generated code names.
 pub(super) fn declare(source: KernelSource, elements: [Element; 3]) -> KernelSource {
     let mut source = source;
-    if elements[..2].contains(&Element::F32) {
-        source = source.with_text("struct WideEight { low: vec4f, high: vec4f }\n");
-    }
     if is_scaled(elements[0]) {
         source = source.with_file(shader!("shared/powers")).with_text("var<private> a_scale: f32;\n");
     }
@@ -51,16 +48,11 @@ impl Operand {
         if !self.single {
             return fetch.into();
         }
-        let wide = [("Eight", "WideEight"), ("vec4h", "vec4f"), ("0.0h", "0.0"), ("f16", "f32")]
+        let wide = [("vec4h", "vec4f"), ("0.0h", "0.0"), ("f16", "f32")]
             .iter()
             .fold(fetch.to_string(), |text, (half, single)| text.replace(half, single));
         let (name, scale) = (self.name, if self.name == "a" { " * a_scale" } else { "" });
-        let rounds = match self.unit {
-            4 => format!("fn narrow_{name}(it: vec4f) -> vec4h {{ return vec4h(it{scale}); }}"),
-            _ => format!(
-                "fn narrow_{name}(it: WideEight) -> Eight {{ return Eight(vec4h(it.low{scale}), vec4h(it.high{scale})); }}"
-            ),
-        };
+        let rounds = format!("fn narrow_{name}(it: vec4f) -> vec4h {{ return vec4h(it{scale}); }}");
         format!("{wide}{rounds}\n")
     }
 }

@@ -69,7 +69,7 @@ impl Tile {
 
     /// Units of a group.
     pub fn units_each(&self) -> u32 {
-        self.units / self.unit_parts()
+        self.units / self.unit_parts().max(1)
     }
 
     /// Length of a group's part of K.

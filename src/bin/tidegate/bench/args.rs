@@ -60,7 +60,7 @@ pub struct Args {
     #[arg(long)]
     tile: Option<Tile>,
     /// Products of f16 by cooperative matrices, strategy persistent's steps among them, but not single steps of few rows; where
-    /// the adapter has them; nothing is tuned then. wgpu calls that experimental; an H200 alone has run it
+    /// the adapter has them. wgpu calls that experimental; an H200 alone has run it
     #[arg(long)]
     cooperative: bool,
     /// Numbers of strategy persistent's layout, such as `units=8 along=4`

@@ -96,9 +96,8 @@ impl Target for OnGpu {
         self.ctx.is_software()
     }
 
-    /// What is kept of tuning is about kernels that every device runs.
     fn tunes(&self) -> bool {
-        self.strategy == Strategy::Auto && !self.products.cooperative
+        self.strategy == Strategy::Auto
     }
 
     fn limits(&mut self) -> Result<Option<Limits>, Error> {

@@ -71,10 +71,10 @@ x.d_next = carried(direction, b, unit);
 
     /// Whether a turn's words are asked for in the turn before, while that is made. With one turn a step they cannot be there yet.
     pub(super) fn asks_ahead(self) -> bool {
-        let room = match self.product() {
-            None => self.layout.finishers > 0,
-            Some(_) => self.stagers() < self.layout.threads && self.layout.weights() <= WEIGHTS_BESIDE_WORDS,
-        };
+        if self.product().is_none() {
+            return self.layout.finishers > 0;
+        }
+        let room = self.stagers() < self.layout.threads && self.layout.weights() <= WEIGHTS_BESIDE_WORDS;
         room && !self.layout.one_turn() && self.staging(0).can_ask_ahead()
     }
 
