@@ -309,17 +309,23 @@ fn backward_in_other_layouts() {
     }
 }
 
-/// Turns of rows that threads of their own finish: three turns of two rows, the last with one; of one row; over several chunks; by fours.
+/// Turns of rows that threads of their own finish, with the operand in registers: the last turn with fewer rows; turns of one row; over
+/// several chunks; by words and by fours.
 #[test]
 fn several_turns_of_backward() {
     let ctx = context();
-    for (name, layout, dispatch_flops) in [
-        ("lstm", "vendor=nvidia back-rows=2 back-teams=1", 1_000_000),
-        ("gru", "vendor=nvidia back-rows=1 back-teams=1", 100_000),
-        ("rnn_tanh", "vendor=nvidia back-rows=4 back-teams=1 exchange=vectors", 40_000),
+    let subgroup = ctx.adapter_info().subgroup_min_size.max(1);
+    for (name, rows, groups, exchange, dispatch_flops) in [
+        ("lstm", 2, 8, "words", 1_000_000),
+        ("gru", 1, 4, "words", 100_000),
+        ("lstm", 4, 8, "vectors", 100_000),
+        ("rnn_tanh", 2, 2, "vectors", 40_000),
     ] {
+        let threads = groups * subgroup;
+        let layout =
+            format!("vendor=nvidia back-teams=1 back-rows={rows} back-threads={threads} back-along={groups} exchange={exchange}");
         let config = RnnConfig::new(5, 20).with_bidirectional(name != "lstm");
-        let case = Case { layout: Some(layout.into()), dispatch_flops: Some(dispatch_flops), ..Case::new(config, 7, 5) };
+        let case = Case { layout: Some(layout), dispatch_flops: Some(dispatch_flops), ..Case::new(config, 7, 5) };
         run_unrepaired(&ctx, &cell::by_name(name).unwrap(), &Case { workgroups: Some(2), ..case });
     }
 }

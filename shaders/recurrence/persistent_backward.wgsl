@@ -37,3 +37,13 @@ fn weights_at(direction: u32, gate_row: u32, end: u32, unit: u32) -> vec4f {
         weight_at(direction, gate_row + 3u, end, unit),
     );
 }
+
+// The same of gates that lie `apart`.
+fn weights_apart(direction: u32, gate_row: u32, apart: u32, end: u32, unit: u32) -> vec4f {
+    return vec4f(
+        weight_at(direction, gate_row, end, unit),
+        weight_at(direction, gate_row + apart, end, unit),
+        weight_at(direction, gate_row + 2u * apart, end, unit),
+        weight_at(direction, gate_row + 3u * apart, end, unit),
+    );
+}

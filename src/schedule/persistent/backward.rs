@@ -61,9 +61,13 @@ impl Kernel<'_> {
             return;
         }
         let tiles: Vec<_> = self.phases().map(|phase| self.layout.tile(phase, self.in_turn)).collect();
-        let staged = tiles.iter().map(|tile| tile.rows * tile.k() / 4).max().unwrap_or(1);
         let sums = tiles.iter().map(|tile| tile.parts() * tile.units * tile.rows).max().unwrap_or(1);
-        let sums = if self.layout.finishers > 0 { 2 * sums } else { sums };
+        if self.layout.in_registers() {
+            // Those of a turn are finished while those of the next are made.
+            let _ = writeln!(w, "var<workgroup> sums: array<f32, {}>;", 2 * sums);
+            return;
+        }
+        let staged = tiles.iter().map(|tile| tile.rows * tile.k() / 4).max().unwrap_or(1);
         let _ = writeln!(w, "var<workgroup> staged: array<vec4f, {staged}>;\nvar<workgroup> sums: array<f32, {sums}>;");
     }
 
@@ -121,11 +125,19 @@ var gave_up = false;",
     fn weights(self, w: &mut String, phase: usize) {
         let (tile, part) = (self.layout.tile(phase, self.in_turn), self.layout.phases[phase]);
         let (first, end) = (part.first, part.first + part.gates);
-        let _ = writeln!(w, "let k{phase} = {} + lane * 4u;", k_part(tile));
+        let of_lane = if self.strided() { "lane" } else { "lane * 4u" };
+        let _ = writeln!(w, "let k{phase} = {} + {of_lane};", k_part(tile));
+        if self.layout.in_registers() {
+            let _ = writeln!(w, "let own = k{phase};");
+        }
         let _ = writeln!(w, "let end{phase} = {end}u * sizes.hidden;");
         let _ = writeln!(w, "let mine{phase} = unit0 + group_of % {}u * {}u;", tile.unit_parts(), tile.units_each());
         emit::weights(w, tile, &format!("w{phase}_"), tile.units_each(), |unit, k| {
-            format!("weights_at(direction, {first}u * sizes.hidden + k{phase} + {k}, end{phase}, mine{phase} + {unit}u)")
+            let gate_row = format!("{first}u * sizes.hidden + k{phase} + {k}");
+            if self.strided() {
+                return format!("weights_apart(direction, {gate_row}, {}u, end{phase}, mine{phase} + {unit}u)", tile.lanes);
+            }
+            format!("weights_at(direction, {gate_row}, end{phase}, mine{phase} + {unit}u)")
         });
     }
 
@@ -180,7 +192,12 @@ x.d_next = carried(direction, b, unit);
         let tile = self.layout.tile(phase, self.in_turn);
         let first = format!("({} + lane * 4u) / 4u", k_part(tile));
         let name = format!("w{phase}_");
-        emit::products(w, tile, 1, &first, |unit, _, quad| Some(emit::weight(tile, &name, tile.units_each(), unit, quad)));
+        let weight = |unit: u32, _: u32, quad: &str| Some(emit::weight(tile, &name, tile.units_each(), unit, quad));
+        if self.layout.in_registers() {
+            emit::products(w, tile, 1, |row, quad| format!("x{row}_{quad}"), weight);
+        } else {
+            emit::products(w, tile, 1, emit::staged(tile, &first), weight);
+        }
         let names = (0..tile.units_each() * tile.rows).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { emit::halve(w, "b", tile.lanes, names) } else { names };
         emit::put_parts(w, tile, 1, 1, &names, start);
@@ -220,7 +237,18 @@ x.d_next = carried(direction, b, unit);
             (None, true) => 4,
             (None, false) => 1,
         };
-        Staging { tile: self.layout.tile(phase, self.in_turn), prefix: "s", start: "0u", per_word }
+        Staging {
+            tile: self.layout.tile(phase, self.in_turn),
+            prefix: "s",
+            start: "0u",
+            per_word,
+            in_registers: self.layout.in_registers(),
+        }
+    }
+
+    /// Whether the numbers of a lane lie a group apart.
+    fn strided(self) -> bool {
+        self.layout.in_registers() && !self.layout.vectors
     }
 
     /// From numbers of a row to its words.
@@ -306,7 +334,7 @@ mod tests {
         }
     }
 
-    /// What the cell does is no part of what the others wait for: between the barriers of the next turn, in a branch of its own.
+    /// What the cell does is no part of what the others wait for: in a branch of its own, with one barrier a turn, and nothing is staged.
     #[test]
     fn finishers_have_a_turn_of_time() {
         let target = PersistentTarget {
@@ -322,11 +350,12 @@ mod tests {
         let text = kernels.into_iter().find(|kernel| kernel.backward).unwrap().wgsl;
         let (_, steps) = text.split_once("for (var step = ").unwrap();
         let parts: Vec<_> = steps.split("workgroupBarrier();").collect();
-        let [staging, product, rest] = parts[..] else { panic!("two barriers, not {}", parts.len() - 1) };
-        assert!(staging.contains("in_vain") && !staging.contains("finish("));
-        let (product, finishing) = product.split_once("} else {").unwrap();
-        assert!(product.contains("= fma(") && !product.contains("finish(") && finishing.contains("finish(x_step"));
+        let [turn, rest] = parts[..] else { panic!("one barrier, not {}", parts.len() - 1) };
+        let (product, finishing) = turn.split_once("} else {\nif is_mine").unwrap();
+        assert!(product.contains("= fma(") && product.contains("in_vain") && !product.contains("finish("));
+        assert!(finishing.contains("finish(x_step") && !finishing.contains("in_vain"));
         assert_eq!(rest.matches("finish(").count(), 1, "the last turn");
+        assert!(!text.contains("staged["));
     }
 
     /// Arrays in workgroup memory and buffers are indexed by whatever it takes, a thread's own by numbers alone.

@@ -130,7 +130,7 @@ mod tests {
         let works = [false, true].map(|backward| lstm(512, 64, 1, backward));
         let found = candidates(Profile::from(h200), 132, &works, false);
         let texts: Vec<_> = found.iter().map(|(_, forced)| forced.to_string()).collect();
-        for part in [" units=8 ", " rows=4 ", "back-rows=4"] {
+        for part in [" units=8 ", " rows=4 ", "back-rows=1"] {
             assert!(texts.iter().any(|text| text.contains(part)), "{part}: {texts:?}");
         }
     }

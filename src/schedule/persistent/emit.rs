@@ -19,17 +19,23 @@ use std::fmt::Write;
 use super::tile::Tile;
 
 /// The products of one thread: for each unit of the group, row and value, `a{i}` of weights that are named by `weight`, of unit,
-/// value and an expression of the quad; none where it gives none, as for padding. `first` is an expression of the vec4f of `staged`
-/// at which the thread's part of row 0 begins.
-pub(super) fn products(w: &mut String, tile: Tile, values: u32, first: &str, weight: impl Fn(u32, u32, &str) -> Option<String>) {
-    let Tile { rows, quads, lanes, .. } = tile;
+/// value and an expression of the quad; none where it gives none, as for padding. `operand` gives an expression of the vec4f that a
+/// row and an expression of the quad are multiplied by: [`staged`], or what the thread itself holds.
+pub(super) fn products(
+    w: &mut String,
+    tile: Tile,
+    values: u32,
+    operand: impl Fn(u32, &str) -> String,
+    weight: impl Fn(u32, u32, &str) -> Option<String>,
+) {
+    let Tile { rows, quads, .. } = tile;
     let units = tile.units_each();
     for i in 0..units * rows * values {
         let _ = writeln!(w, "var a{i} = 0.0;");
     }
-    let block = |w: &mut String, quad: &str, at: &str| {
+    let block = |w: &mut String, quad: &str| {
         for row in 0..rows {
-            let _ = writeln!(w, "{{\nlet x = staged[{first} + {}u{at}];", row * tile.k() / 4);
+            let _ = writeln!(w, "{{\nlet x = {};", operand(row, quad));
             for unit in 0..units {
                 for value in 0..values {
                     let (i, Some(name)) = ((unit * rows + row) * values + value, weight(unit, value, quad)) else { continue };
@@ -42,12 +48,20 @@ pub(super) fn products(w: &mut String, tile: Tile, values: u32, first: &str, wei
     };
     if tile.rolled {
         let _ = writeln!(w, "for (var quad = 0u; quad < {quads}u; quad++) {{");
-        block(w, "quad", &format!(" + quad * {lanes}u"));
+        block(w, "quad");
         w.push_str("}\n");
         return;
     }
     for quad in 0..quads {
-        block(w, &quad.to_string(), &format!(" + {}u", quad * lanes));
+        block(w, &quad.to_string());
+    }
+}
+
+/// The operand of [`products`] in workgroup memory: `first` is an expression of the vec4f at which the thread's part of row 0 begins.
+pub(super) fn staged(tile: Tile, first: &str) -> impl Fn(u32, &str) -> String {
+    move |row, quad| match quad.parse::<u32>() {
+        Ok(quad) => format!("staged[{first} + {}u + {}u]", row * tile.k() / 4, quad * tile.lanes),
+        Err(_) => format!("staged[{first} + {}u + {quad} * {}u]", row * tile.k() / 4, tile.lanes),
     }
 }
 

@@ -200,6 +200,9 @@ impl Forced {
             phases,
             ..layout
         };
+        if let Some(fault) = forced.tile(0, device.in_turn).fault() {
+            return Err(unknown("layout", &format!("{numbers:?}"), fault));
+        }
         let forced = forced.with_finishers(self.profile(device, layout.backward));
         let limits = [
             ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
@@ -210,16 +213,46 @@ impl Forced {
                 return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
         }
-        match forced.tile(0, device.in_turn).fault() {
-            Some(fault) => Err(unknown("layout", &format!("{numbers:?}"), fault)),
-            None => Ok(forced),
-        }
+        Ok(forced)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::layout::Work;
     use super::*;
+
+    /// Whatever numbers are forced, they make a layout or an error.
+    #[test]
+    fn no_numbers_panic() {
+        let [device, ..] = DeviceProfile::samples();
+        let mut made = 0;
+        for matrices in [false, true] {
+            let device = DeviceProfile { matrices, ..device };
+            for text in
+                ["threads=64 along=8", "threads=16", "along=64", "rows=3", "units=5 along=2", "rows=16 teams=1", "units=1024"]
+            {
+                for prefix in ["", "back-"] {
+                    let text: Vec<_> = text.split(' ').map(|word| format!("{prefix}{word}")).collect();
+                    let forced: Forced = text.join(" ").parse().unwrap();
+                    for backward in [false, true] {
+                        let work = Work {
+                            hidden: 512,
+                            batch: 16,
+                            directions: 1,
+                            gates: 4,
+                            first_phase_gates: 4,
+                            backward,
+                            halves: matrices,
+                        };
+                        let layout = Layout::new(forced.profile(device, backward), 132, work).unwrap();
+                        made += usize::from(forced.layout(layout, 512, 16, device).is_ok());
+                    }
+                }
+            }
+        }
+        assert!(made > 0);
+    }
 
     #[test]
     fn text_names_what_is_wrong() {

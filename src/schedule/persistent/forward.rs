@@ -350,7 +350,7 @@ var length{slot} = 0u;\nif on{slot} {{ length{slot} = mask[b{slot}]; }}"
         let weight = |unit: u32, value: u32, quad: &str| {
             (value < phase.count).then(|| emit::weight(tile, "w", of_quad, unit * gates + phase.first + value, quad))
         };
-        products(w, tile, self.values(), "from_quad", weight);
+        products(w, tile, self.values(), emit::staged(tile, "from_quad"), weight);
         let names: Vec<_> = (0..self.sums()).map(|i| format!("a{i}")).collect();
         let names = if tile.shuffles { halve(w, "b", tile.lanes, names) } else { names };
         if tile.has_parts() {

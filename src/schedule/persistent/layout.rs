@@ -5,6 +5,7 @@
 //! gate; K of backward is all gates' H, and a workgroup keeps its units' columns.
 
 mod by_matrices;
+mod several_turns;
 
 use super::matrices;
 use super::tile::{Matrices, Tile};
@@ -198,7 +199,7 @@ pub(super) struct Layout {
     pub vectors: bool,
     pub matrices: Matrices,
     /// Threads beside the others, which finish what these have multiplied while these are at the next turn: backward, where a step has
-    /// several. One subgroup's cell takes as long as everyone's products.
+    /// several. One subgroup's cell takes as long as everyone's products. Then subgroups share K alone, and the operand is in registers.
     pub finishers: u32,
 }
 
@@ -239,7 +240,8 @@ impl Layout {
         let teams = (share / self.members).clamp(1, work.batch);
         let team_rows = work.batch.div_ceil(teams);
         let layout = Self { teams: work.batch.div_ceil(team_rows), team_rows, ..self }.with_rows(profile, work);
-        layout.with_more_threads(profile, work).unwrap_or(layout)
+        let other = layout.with_k_over_all(profile, work).or_else(|| layout.with_more_threads(profile, work));
+        other.unwrap_or(layout)
     }
 
     /// As many units as a workgroup can hold, with one row at a time.
@@ -353,9 +355,10 @@ impl Layout {
     fn demands(&self, profile: Profile) -> [(&'static str, u64, u64); 6] {
         let of_thread = |registers: u32| u64::from(registers) * 256 / u64::from(self.threads.max(256));
         let weights = u64::from(self.weights());
+        let operand = if self.in_registers() { self.rows * 4 * self.phases[0].chunks } else { 0 };
         [
             ("weights of a thread in registers", weights, of_thread(profile.weights)),
-            ("registers of a thread", weights + u64::from(self.values()), of_thread(profile.registers)),
+            ("registers of a thread", weights + u64::from(self.values() + operand), of_thread(profile.registers)),
             ("values that a subgroup sums", self.values().into(), VALUES.into()),
             ("bytes of workgroup memory", self.bytes(), profile.bytes.into()),
             ("threads that finish a step", self.finishing(), self.threads.into()),
@@ -389,16 +392,6 @@ impl Layout {
         let is_whole = |(phase, part): (usize, &Part)| part.gates == 0 || self.k_padded(phase) == self.k(phase, hidden);
         let rows = self.teams * self.team_rows == batch && self.team_rows.is_multiple_of(self.rows);
         rows && self.phases.iter().enumerate().all(is_whole)
-    }
-
-    /// With threads that finish, where a turn's words can all be asked for ahead and a workgroup of the device has room for them.
-    pub fn with_finishers(self, profile: Profile) -> Self {
-        let words = self.words() / if self.vectors { 4 } else { 1 };
-        let wanted = self.backward && !self.one_turn() && self.phases[1].gates == 0 && words <= WORDS;
-        let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
-        let [with, without] = [finishers, 0].map(|finishers| Self { finishers, ..self });
-        let fits = self.threads + finishers <= profile.most_with_finishers && with.bytes() <= profile.bytes.into();
-        if wanted && fits { with } else { without }
     }
 
     /// Whether a step takes all rows of a team at once.
@@ -481,7 +474,7 @@ impl Layout {
         if self.matrices != Matrices::Off {
             return matrices::bytes(&self.tile(0, false), self.gates_along_m());
         }
-        let staged = u64::from(self.rows) * u64::from(self.longest());
+        let staged = if self.in_registers() { 0 } else { u64::from(self.rows) * u64::from(self.longest()) };
         let lanes = if self.shuffles { 1 } else { self.subgroup };
         let sums = u64::from(self.along * lanes) * self.finishing();
         let stages = if self.has_parts() { 1 } else { 2 };

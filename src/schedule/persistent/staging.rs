@@ -19,6 +19,9 @@ pub(super) struct Staging<'a> {
     pub start: &'a str,
     /// Numbers in a word: 1, or 2 for f16, or 4 where the exchange goes by fours.
     pub per_word: u32,
+    /// Whether each thread keeps the part of the operand that it multiplies, in `x{row}_{quad}`, instead: where no other needs it. In
+    /// scope is `own`, where its part of K begins.
+    pub in_registers: bool,
 }
 
 /// A word of a thread: expressions of the operand's row, of the number in that row, and of whether it is the thread's at all.
@@ -28,6 +31,8 @@ struct Word {
     k: String,
     /// Nothing if it always is.
     mine: Option<String>,
+    /// What it is put into, of the operand in registers.
+    register: String,
 }
 
 impl Word {
@@ -58,11 +63,15 @@ let asks = (next_step > start) & (next_step < end);"
 impl Staging<'_> {
     /// A row's words are neighbouring threads'; short rows lie beside each other.
     fn words(&self) -> Vec<Word> {
+        if self.in_registers {
+            return self.words_of_registers();
+        }
         let (threads, rows, length) = (self.tile.threads, self.tile.rows, self.tile.k() / self.per_word);
         let times = |word: String| if self.per_word == 1 { word } else { format!("{} * {}u", word, self.per_word) };
         if length >= threads {
             let turns = length.div_ceil(threads);
             let word = |row: u32, turn: u32| Word {
+                register: String::new(),
                 row: format!("{row}u"),
                 k: times(if turn == 0 { "thread".into() } else { format!("(thread + {}u)", turn * threads) }),
                 mine: ((turn + 1) * threads > length).then(|| format!("thread < {}u", length - turn * threads)),
@@ -76,12 +85,34 @@ impl Staging<'_> {
         let word = |turn: u32| {
             let left = (rows - turn * beside).min(beside) * length;
             Word {
+                register: String::new(),
                 row: format!("(thread / {length}u + {}u)", turn * beside),
                 k: times(format!("(thread % {length}u)")),
                 mine: (left < threads).then(|| format!("thread < {left}u")),
             }
         };
         (0..rows.div_ceil(beside)).map(word).collect()
+    }
+
+    /// Those of one number lie a group apart, so that a group reads side by side.
+    fn words_of_registers(&self) -> Vec<Word> {
+        let Tile { rows, quads, lanes, .. } = self.tile;
+        let of_quad = if self.per_word == 4 { 1 } else { 4 };
+        let numbers = (0..rows).flat_map(|row| (0..quads).flat_map(move |quad| (0..of_quad).map(move |i| (row, quad, i))));
+        let word = |(row, quad, i): (u32, u32, u32)| Word {
+            row: format!("{row}u"),
+            k: format!("(own + {}u)", (4 * quad + i) * lanes),
+            mine: None,
+            register: format!("x{row}_{quad}{}", if of_quad == 1 { "" } else { [".x", ".y", ".z", ".w"][i as usize] }),
+        };
+        numbers.map(word).collect()
+    }
+
+    /// What [`wait`](Self::wait) and [`take`](Self::take) put the operand into, where that is registers.
+    pub fn declare_registers(&self, w: &mut String) {
+        for (row, quad) in (0..self.tile.rows).flat_map(|row| (0..self.tile.quads).map(move |quad| (row, quad))) {
+            let _ = writeln!(w, "var x{row}_{quad} = vec4f();");
+        }
     }
 
     /// Expressions of every row that a thread has words of.
@@ -93,7 +124,12 @@ impl Staging<'_> {
 
     /// Words that a thread asks for before it looks at the first.
     fn at_once(&self) -> usize {
-        if self.tile.matrices == Matrices::Off { AT_ONCE } else { AT_ONCE_BESIDE_MATRICES }
+        match self.tile.matrices {
+            // They stay there anyway.
+            _ if self.in_registers => usize::MAX,
+            Matrices::Off => AT_ONCE,
+            _ => AT_ONCE_BESIDE_MATRICES,
+        }
     }
 
     /// Whether a turn's words can be asked for while the turn before is made: all of them at once.
@@ -184,7 +220,7 @@ impl Staging<'_> {
     }
 
     fn put(&self, w: &mut String, word: &Word, value: &str, coded: bool, cut: Option<&str>) {
-        let Word { row, k, mine } = word;
+        let Word { row, k, mine, register } = word;
         let (start, quads) = (self.start, self.tile.k() / 4);
         let at = format!("staged[{start} + {row} * {quads}u + {k} / 4u]");
         let value = match (coded, self.per_word) {
@@ -196,6 +232,7 @@ impl Staging<'_> {
         let zero = ["0.0", "vec2f()", "vec4f()"][self.per_word as usize / 2];
         let value = cut.map_or(value.clone(), |cut| format!("select({value}, {zero}, {cut})"));
         let put = match self.per_word {
+            _ if self.in_registers => format!("{register} = {value};"),
             // For matrices. naga 30 makes no `vec2h` of a word's bits, so they go through f32, which changes none.
             2 if self.tile.matrices != Matrices::Off => {
                 format!("staged[{}] = vec2h({value});", matrices::staged_at(&self.tile, row, k))
@@ -232,7 +269,7 @@ mod tests {
     fn every_number_is_staged_once() {
         for (threads, rows, quads, per_word) in [(256, 4, 2, 1), (256, 8, 3, 1), (64, 1, 5, 1), (512, 8, 1, 1), (256, 4, 2, 2)] {
             let tile = Tile { threads, rows, quads, k_parts: 1, ..TILE };
-            let staging = Staging { tile, prefix: "s", start: "0u", per_word };
+            let staging = Staging { tile, prefix: "s", start: "0u", per_word, in_registers: false };
             let mut staged = vec![0; (rows * tile.k()) as usize];
             for word in staging.words() {
                 for thread in 0..threads {
@@ -249,6 +286,25 @@ mod tests {
                 }
             }
             assert!(staged.iter().all(|&times| times == 1), "{tile:?}");
+        }
+    }
+
+    /// What the threads of a group keep is its part of K, once; those of one load lie side by side, but for fours.
+    #[test]
+    fn every_number_is_kept_once() {
+        for per_word in [1, 4] {
+            let tile = Tile { units: 8, k_parts: 8, ..TILE };
+            let staging = Staging { tile, prefix: "s", start: "0u", per_word, in_registers: true };
+            let mut kept = vec![0; (tile.rows * tile.k()) as usize];
+            for word in staging.words() {
+                for thread in 0..tile.threads {
+                    let (group, lane) = (thread / tile.lanes, thread % tile.lanes);
+                    let own = group * tile.k_each() + lane * per_word;
+                    let at = evaluate(&word.row, 0) * tile.k() + evaluate(&word.k.replace("own", &own.to_string()), 0);
+                    (at..at + per_word).for_each(|at| kept[at as usize] += 1);
+                }
+            }
+            assert!(kept.iter().all(|&times| times == 1), "{per_word}");
         }
     }
 
@@ -287,7 +343,7 @@ mod tests {
     #[test]
     fn all_loads_are_issued_before_the_wait() {
         let mut text = String::new();
-        let staging = Staging { tile: TILE, prefix: "s", start: "0u", per_word: 1 };
+        let staging = Staging { tile: TILE, prefix: "s", start: "0u", per_word: 1, in_registers: false };
         staging.wait(&mut text, |row, k| format!("{row} * 512u + {k}"), |_, k| format!("({k} < sizes.hidden)"), None, false);
         let (asked, waited) = text.split_once("loop").unwrap();
         assert_eq!(asked.matches("= atomicLoad(").count(), 8);

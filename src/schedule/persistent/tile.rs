@@ -64,12 +64,12 @@ impl Tile {
 
     /// Groups that share the units out among them.
     pub fn unit_parts(&self) -> u32 {
-        self.groups() / self.k_parts
+        self.groups() / self.k_parts.max(1)
     }
 
     /// Units of a group.
     pub fn units_each(&self) -> u32 {
-        self.units / self.unit_parts()
+        self.units / self.unit_parts().max(1)
     }
 
     /// Length of a group's part of K.

@@ -8,7 +8,7 @@ use crate::schedule::layer::Phase;
 
 impl Body<'_> {
     pub(super) fn staging(&self) -> Staging<'static> {
-        Staging { tile: self.tile(), prefix: "p", start: "stage", per_word: self.per_word() }
+        Staging { tile: self.tile(), prefix: "p", start: "stage", per_word: self.per_word(), in_registers: false }
     }
 
     /// Whether a turn's words are asked for in the turn before, while it is made. With one turn a step they cannot be there yet.
