@@ -317,6 +317,7 @@ mod tests {
             memory: 48 << 10,
             workgroups: 132,
             by_fours: false,
+            matrices: false,
         };
         let cell = cell::by_name(cell).expect("a cell");
         let kernels = persistent_kernels(&*cell, target, 512, 16).expect("a vendor");
@@ -355,6 +356,7 @@ mod tests {
             memory: 48 << 10,
             workgroups: 132,
             by_fours: false,
+            matrices: false,
         };
         let kernels = persistent_kernels(&*cell::by_name("lstm").unwrap(), target, 768, 16).unwrap();
         let text = kernels.into_iter().find(|kernel| kernel.backward).unwrap().wgsl;
