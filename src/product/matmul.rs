@@ -14,8 +14,13 @@ pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64
     splits_of(ctx, ProductKernel::of(ctx, tiles.tn, [m, n], batches * most), [m, n], batches, most)
 }
 
+/// The same of products whose operands may be rounded to f16.
+pub(crate) fn rounded_splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
+    splits_of(ctx, ProductKernel::of_rounded(ctx, tiles, [m, n], batches * most), [m, n], batches, most)
+}
+
 pub(super) fn splits_of(ctx: &Context, form: ProductKernel, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
-    let wanted = if ctx.is_software() { 8 } else { 512 };
+    let wanted = if ctx.is_software() { 8 } else { form.wanted() };
     u64::div_ceil(wanted, form.tiles(m, n) * batches).clamp(1, most)
 }
 
