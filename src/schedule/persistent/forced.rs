@@ -144,8 +144,7 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside a layout by matrices: backward without them, if it goes backward, by fours where it may; and none. What
-    /// it finds holds for networks without cooperative matrices too, so it names no numbers of such a layout.
+    /// What a tuning tries beside a layout by matrices: backward without them, if it goes backward, by fours where it may; and none.
     pub(super) fn around_matrices(backward: bool, by_fours: bool) -> impl Iterator<Item = Self> {
         let off = Some(Matrices::Off);
         let scalar_backward = Self { back_matrices: off, vectors: by_fours, ..Self::default() };
