@@ -105,6 +105,20 @@ fn gradients_beyond_f16_are_repaired() {
     let (_, gradients) = rnn.backward_blocking(&rnn.upload(&params).unwrap(), &seq, &d).unwrap();
     let expected: Vec<f32> = d_output[last..].iter().map(|d| d * 16f32.powi(6)).collect();
     assert_eq!(gradients.d_initial_state, expected);
+
+    // Status tells such repairs apart from those of waits in vain.
+    let plan = rnn.plan(shape, Mode::Training).unwrap();
+    let (buffers, gradients) = (plan.allocate().unwrap(), plan.allocate_gradients().unwrap());
+    let upload = |name, values: &[f32]| ctx.upload(name, &Dtype::F16.encode(values)).unwrap();
+    let (params, input, d_output) = (rnn.upload(&params).unwrap(), upload("input", &input), upload("d_output", &d_output));
+    let forward = || buffers.forward(&params, &input);
+    let mut encoder = ctx.device().create_command_encoder(&Default::default());
+    plan.bind_forward(&forward()).unwrap().encode(&mut encoder);
+    plan.bind_backward(&gradients.backward(forward(), &d_output)).unwrap().encode(&mut encoder);
+    ctx.queue().submit([encoder.finish()]);
+    let [status] = ctx.download_blocking([&buffers.status]).unwrap();
+    let [ran, repaired, _, outgrew] = [0, 1, 2, 3].map(|i| status[i].to_bits());
+    assert!(repaired > 0 && repaired == outgrew && ran > repaired, "{ran} {repaired} {outgrew}");
 }
 
 /// A device opened with cooperative matrices, where a GPU of NVIDIA has them.

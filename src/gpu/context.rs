@@ -14,7 +14,7 @@ use crate::gpu::dtype::Dtype;
 use crate::gpu::element::Element;
 use crate::gpu::kernel::{Built, Kernel, KernelSource};
 use crate::gpu::pipelines::{self, Pipelines};
-use crate::gpu::side_by_side::SideBySide;
+use crate::gpu::side_by_side::{SideBySide, waits_in_vain};
 use crate::gpu::step_table::{StepTable, StepTables};
 use crate::gpu::watch::WatchedDevice;
 
@@ -317,7 +317,7 @@ impl Context {
     /// The same of what a status buffer held, as it was read back.
     pub(crate) fn record_status(&self, status: &[f32]) {
         let word = |i: usize| status.get(i).map_or(0, |word| word.to_bits());
-        self.record_repairs(word(1), word(2));
+        self.record_repairs(waits_in_vain([0, 1, 2, 3].map(word)), word(2));
     }
 
     pub(crate) fn control(&self) -> &Buffer {

@@ -5,6 +5,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use wgpu::Buffer;
 
+/// Dispatches that were repaired because workgroups waited in vain, of what a status buffer counts.
+pub(crate) fn waits_in_vain([_, repairs, _, outgrew_f16]: [u32; 4]) -> u32 {
+    repairs.wrapping_sub(outgrew_f16)
+}
+
 /// What contexts that share a device must share: see [`Context::from_device_sharing`](crate::Context::from_device_sharing).
 #[derive(Debug)]
 pub(crate) struct SideBySide {

@@ -64,8 +64,9 @@ pub struct ForwardBuffers<'a> {
     pub dropout_state: Option<BufferBinding<'a>>,
     /// What backward needs; must outlive it unchanged. Needed in training where `sizes().reserve` is not 0.
     pub reserve: Option<BufferBinding<'a>>,
-    /// Four u32, never cleared: strategy persistent adds its dispatches to the first, its repairs to the second. Backward adds to
-    /// it too. Without it a repaired run goes unnoticed.
+    /// Four u32, never cleared: strategy persistent adds its dispatches to the first, its repairs to the second, and of these to the
+    /// fourth those of gradients that outgrew f16; the third is the most workgroups that answered a roll call that failed. Backward adds
+    /// to it too. Without it a repaired run goes unnoticed.
     pub status: Option<BufferBinding<'a>>,
     /// Scratch. May serve any number of plans whose work does not overlap.
     pub workspace: BufferBinding<'a>,

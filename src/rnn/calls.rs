@@ -8,6 +8,7 @@ use crate::error::{Result, check_len};
 use crate::gpu::buffer::DeviceBuffer;
 use crate::gpu::context::Context;
 use crate::gpu::owned::OwnedBuffers;
+use crate::gpu::side_by_side::waits_in_vain;
 use crate::network::sequence::{Gradients, Mode, Output, OutputGradients, Sequence};
 use crate::plan::allocation::{Fill, GradientBuffers, PlanBuffers};
 use crate::plan::{BackwardBuffers, ForwardBuffers, IntoBinding, Plan};
@@ -179,9 +180,10 @@ impl<'a> HostRun<'a> {
     /// Lets the context know of repairs, so that strategy persistent is dropped where it keeps failing.
     async fn record(&self) -> Result<()> {
         if self.plan.strategy() == Strategy::Persistent {
-            let [_, repairs, came, _] = self.status().await?;
-            let known = self.recorded.swap(repairs, Ordering::Relaxed);
-            self.ctx.record_repairs(repairs.wrapping_sub(known), came);
+            let status = self.status().await?;
+            let failed = waits_in_vain(status);
+            let known = self.recorded.swap(failed, Ordering::Relaxed);
+            self.ctx.record_repairs(failed.wrapping_sub(known), status[2]);
         }
         Ok(())
     }

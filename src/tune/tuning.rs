@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
+use crate::gpu::side_by_side::waits_in_vain;
 use crate::network::sequence::Mode;
 use crate::product::Tiles;
 use crate::schedule::Candidate;
@@ -149,9 +150,9 @@ impl Tuning {
     }
 
     /// Takes note of what a `status` buffer held; clear the buffer then, or the same repairs count again. After two calls that
-    /// tell of repairs strategy persistent is not chosen any more.
+    /// tell of repairs strategy persistent is not chosen any more, but for repairs of gradients that outgrew f16: no fault of the device.
     pub fn record(&mut self, status: [u32; 4]) {
-        self.failures = self.failures.saturating_add(u32::from(status[1] > 0));
+        self.failures = self.failures.saturating_add(u32::from(waits_in_vain(status) > 0));
         if (1..self.side_by_side).contains(&status[2]) {
             self.side_by_side = status[2];
         }
@@ -179,7 +180,7 @@ impl Tuning {
         Some(Tuned { strategy, workgroups, layout, fallback, tiles })
     }
 
-    /// How many calls told of repairs.
+    /// How many calls told of repairs, see [`record`](Self::record).
     pub(crate) fn failures(&self) -> u32 {
         self.failures
     }
@@ -209,6 +210,15 @@ mod tests {
         let layout = "units=8 exchange=vectors".into();
         let choice = Choice { class, strategy, workgroups: 7, layout, fallback: Strategy::Stepwise, tiles, tried };
         Tuning { device: device.into(), choices: vec![choice], failures: 0, side_by_side: 96 }
+    }
+
+    #[test]
+    fn gradients_that_outgrow_f16_are_no_failure_of_the_device() {
+        let mut kept = tuning("a", 1, Strategy::Persistent);
+        kept.record([9, 2, 0, 2]);
+        assert_eq!(kept.failures(), 0);
+        kept.record([9, 3, 0, 2]);
+        assert_eq!(kept.failures(), 1);
     }
 
     #[test]
