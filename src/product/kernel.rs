@@ -66,11 +66,11 @@ impl ProductKernel {
 
     /// Workgroups that sums are cut for on a GPU. By matrices they take less time than partial sums take to be written and read.
     pub fn wanted(self) -> u64 {
-        match self {
-            #[cfg(not(target_arch = "wasm32"))]
-            Self::Cooperative(_) => 256,
-            _ => 512,
+        #[cfg(not(target_arch = "wasm32"))]
+        if matches!(self, Self::Cooperative(_)) {
+            return 256;
         }
+        512
     }
 
     /// Whether it scales A, by what `prologue/gate_range.wgsl` has left.
