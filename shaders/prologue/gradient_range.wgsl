@@ -1,6 +1,7 @@
 // needs: shared/edges shared/floats shared/mask
 // Before a persistent backward dispatch that exchanges f16: the bits of the largest magnitude, of those that are finite, among the
-// gradients that enter its steps, to `control`, where `clear` has left 0.
+// gradients that enter its steps, to `control`, where `clear` has left 0: of its outputs, of the states behind it, and of the gates of the
+// step before it, which may be all that there is.
 
 const RANGE = 5u;
 
@@ -32,6 +33,13 @@ fn gradient_range(
     for (var i = id.x; i < sizes.states * of_step; i += stride) {
         let at = sizes.d_state_at + i / of_step * sizes.block + sizes.layer * of_direction + i % of_step;
         found = max(found, magnitude(state[at]));
+    }
+    let of_row = sizes.gates * sizes.hidden;
+    for (var i = id.x; start > 0u && i < sizes.gates * of_step; i += stride) {
+        let direction = i / (sizes.batch * of_row);
+        let t = select(sizes.seq_len - start, start - 1u, runs_back(direction));
+        let row = row_of(t, i / of_row % sizes.batch);
+        found = max(found, magnitude(d_gates[sizes.d_rh + (direction * sizes.rows + row) * of_row + i % of_row]));
     }
     if thread == 0u { atomicStore(&largest, 0u); }
     workgroupBarrier();
