@@ -9,37 +9,36 @@ var<workgroup> largest: atomic<u32>;
 
 @compute @workgroup_size(64)
 fn gradient_range(
-    @builtin(global_invocation_id) id: vec3u,
+    @builtin(workgroup_id) group: vec3u,
     @builtin(num_workgroups) groups: vec3u,
     @builtin(local_invocation_index) thread: u32,
 ) {
-    let of_direction = sizes.batch * sizes.hidden;
-    let of_step = sizes.directions * of_direction;
+    let rows = sizes.directions * sizes.batch;
     let start = step_index.value * sizes.chunk;
     let end = max(start, min(min(sizes.steps, start + sizes.chunk), sizes.seq_len));
-    let stride = groups.x * 64u;
     var found = 0u;
-    for (var i = id.x; i < (end - start) * of_step; i += stride) {
-        let direction = i % of_step / of_direction;
-        let b = i % of_direction / sizes.hidden;
-        let step = start + i / of_step;
+    // A workgroup takes a whole row of a step and direction.
+    for (var i = group.x; i < (end - start) * rows; i += groups.x) {
+        let direction = i % rows / sizes.batch;
+        let b = i % sizes.batch;
+        let step = start + i / rows;
         let t = select(sizes.seq_len - 1u - step, step, runs_back(direction));
         let link = link_of(direction, t, b);
         if t < length_of(b) && (!is_held(link) || repeats(link)) {
-            let at = (row_of(t, b) * sizes.directions + direction) * sizes.hidden + i % sizes.hidden;
-            found = max(found, magnitude(load_d_output(at)));
+            let at = (row_of(t, b) * sizes.directions + direction) * sizes.hidden;
+            for (var unit = thread; unit < sizes.hidden; unit += 64u) { found = max(found, magnitude(load_d_output(at + unit))); }
         }
     }
-    for (var i = id.x; i < sizes.states * of_step; i += stride) {
-        let at = sizes.d_state_at + i / of_step * sizes.block + sizes.layer * of_direction + i % of_step;
-        found = max(found, magnitude(state[at]));
+    for (var i = group.x; i < sizes.states * rows; i += groups.x) {
+        let at = sizes.d_state_at + i / rows * sizes.block + (sizes.layer * sizes.batch + i % rows) * sizes.hidden;
+        for (var unit = thread; unit < sizes.hidden; unit += 64u) { found = max(found, magnitude(state[at + unit])); }
     }
     let of_row = sizes.gates * sizes.hidden;
-    for (var i = id.x; start > 0u && i < sizes.gates * of_step; i += stride) {
-        let direction = i / (sizes.batch * of_row);
+    for (var i = group.x; start > 0u && i < rows; i += groups.x) {
+        let direction = i / sizes.batch;
         let t = select(sizes.seq_len - start, start - 1u, runs_back(direction));
-        let row = row_of(t, i / of_row % sizes.batch);
-        found = max(found, magnitude(d_gates[sizes.d_rh + (direction * sizes.rows + row) * of_row + i % of_row]));
+        let at = sizes.d_rh + (direction * sizes.rows + row_of(t, i % sizes.batch)) * of_row;
+        for (var gate = thread; gate < of_row; gate += 64u) { found = max(found, magnitude(d_gates[at + gate])); }
     }
     if thread == 0u { atomicStore(&largest, 0u); }
     workgroupBarrier();

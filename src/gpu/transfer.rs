@@ -156,8 +156,8 @@ impl Context {
         self.settle().await
     }
 
-    /// Waits for all submitted work. Of a GPU's it asks for 200 µs whether it is done before the thread sleeps: a thread that slept
-    /// wakes up late: on an H200 a call of 53 µs took 91.
+    /// Waits for all submitted work. It asks a GPU for up to 200 µs whether that is done before the thread sleeps, for a thread that
+    /// slept wakes up late: a call that an H200 answers in 53 µs took 91.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn wait(&self) -> Result<()> {
         // A CPU adapter's work would share the cores with it.

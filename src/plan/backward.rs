@@ -5,13 +5,13 @@ use crate::gpu::element::Element;
 use crate::gpu::program::{Role, Segment, Slot};
 use crate::plan::Plan;
 use crate::plan::buffers::Options;
-use crate::plan::memory::{BackwardMap, hold_mode, sums_whole, weight_splits};
+use crate::plan::memory::{BackwardMap, hold_mode, rounds, sums_whole, weight_splits};
 use crate::plan::projection::{Projection, projected_block};
 use crate::plan::prologue::{Pack, PackSizes, clear_padding, gate_range, pack, pack_halves, pack_hold, prepare, previous};
-use crate::product::{ColumnSum, Matrix, Product, Splits, Tiles, matmuls, reduce};
+use crate::product::{ColumnSum, Matrix, Product, Splits, matmuls, reduce};
 use crate::schedule::interface::Room;
 use crate::schedule::layer::{BackwardSlots, LayerSizes};
-use crate::schedule::network::{Dims, Network};
+use crate::schedule::network::Dims;
 
 impl Plan {
     pub(super) fn backward_program(&self, options: Options) -> Result<Vec<Segment>> {
@@ -93,16 +93,6 @@ struct LayerProducts<'a> {
     /// Where h is projected.
     projection: Option<Projection<'a>>,
     rounds: bool,
-}
-
-/// Least products of T·B, G·H and H whose operands are rounded to f16: smaller ones take less time than finding their range.
-const LEAST_ROUNDED: u64 = 1 << 28;
-
-/// Whether products may round the gates' gradients, and what is multiplied with them, to f16: for cooperative matrices, where all is f16
-/// but what the workspace holds.
-pub(crate) fn rounds(network: &Network, dims: &Dims, tiles: Tiles) -> bool {
-    let halves = tiles.cooperative.is_some() && network.element == Element::F16;
-    halves && dims.hidden.is_multiple_of(4) && dims.rows * dims.gate_rows * dims.hidden >= LEAST_ROUNDED
 }
 
 /// Where a layer's weight gradients are summed: sums that are not cut at once where they belong, else their parts, each in the layout of

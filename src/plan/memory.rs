@@ -2,12 +2,13 @@
 
 use crate::gpu::context::Context;
 use crate::gpu::dtype::Dtype;
+use crate::gpu::element::Element;
 use crate::gpu::program::{Arena, Role, Slot};
 use crate::network::sequence::Mode;
 use crate::plan::buffers::BufferSizes;
 use crate::plan::projection::ProjectionMap;
 use crate::plan::prologue::PackSizes;
-use crate::product::{Tiles, splits};
+use crate::product::{Tiles, rounded_splits, splits};
 use crate::schedule::choose::Step;
 use crate::schedule::interface::{Layer, Scratch};
 use crate::schedule::layer::phase_scratch;
@@ -259,6 +260,16 @@ pub(crate) fn sums_whole(network: &Network, splits: u64) -> bool {
     splits == 1 && network.config.proj_size == 0
 }
 
+/// Least products of T·B, G·H and H whose operands are rounded to f16: smaller ones take less time than finding their range.
+const LEAST_ROUNDED: u64 = 1 << 28;
+
+/// Whether products may round the gates' gradients, and what is multiplied with them, to f16: for cooperative matrices, where all is f16
+/// but what the workspace holds.
+pub(crate) fn rounds(network: &Network, dims: &Dims, tiles: Tiles) -> bool {
+    let halves = tiles.cooperative.is_some() && network.element == Element::F16;
+    halves && dims.hidden.is_multiple_of(4) && dims.rows * dims.gate_rows * dims.hidden >= LEAST_ROUNDED
+}
+
 /// How many parts the sum over T·B of a layer's weight gradients is cut into: parts of at least 64 rows, and partial results that
 /// one binding holds.
 pub(crate) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer: usize, tiles: Tiles) -> u64 {
@@ -266,5 +277,6 @@ pub(crate) fn weight_splits(ctx: &Context, network: &Network, dims: &Dims, layer
     let columns = network.config.layer_input_size(layer).min(network.config.hidden_size) as u64;
     let fitting = ctx.limits().max_storage_buffer_binding_size / (4 * block);
     let most = dims.rows.div_ceil(64).min(64).min(fitting).max(1);
+    let splits = if rounds(network, dims, tiles) { rounded_splits } else { splits };
     splits(ctx, tiles, [dims.gate_rows, columns], dims.directions, most)
 }

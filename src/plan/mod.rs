@@ -17,11 +17,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wgpu::{CommandEncoder, ComputePass};
 
 pub use allocation::{GradientBuffers, PlanBuffers};
-pub(crate) use backward::rounds;
 pub use binding::IntoBinding;
 pub use buffers::{BackwardBuffers, BufferSizes, ForwardBuffers};
 use buffers::{Options, UserSlots, forward_buffer};
 use checks::{check_backward, check_forward};
+pub(crate) use memory::rounds;
 use memory::{Chosen, Maps, SingleStep};
 use projection::{Projection, ProjectionMap};
 

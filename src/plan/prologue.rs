@@ -238,3 +238,33 @@ pub(crate) fn sources(cell: &ShaderCell) -> Vec<KernelSource> {
     }
     sources
 }
+
+#[cfg(test)]
+mod tests {
+    use wgpu::BufferBinding;
+
+    use super::*;
+    use crate::gpu::program::{Bound, Role};
+    use crate::product::tests::context;
+
+    /// Whatever its sign and wherever it lies, but no infinity and no NaN; and not what lies behind.
+    #[test]
+    fn the_largest_gradient_is_found() {
+        let ctx = context();
+        for (at, largest) in [(0, -7.5f32), (511, 3e-20), (700, 65_504.0), (1023, -1e-41)] {
+            let mut values = vec![0.0f32; 1028];
+            (values[at], values[5], values[6], values[1024]) = (largest, f32::NAN, f32::NEG_INFINITY, 1e9);
+            let mut dispatch = gate_range(&ctx, Slot::whole(Role::Input, 1028), 1024).unwrap();
+            dispatch.slots[1] = Slot::whole(Role::Output, 8);
+            let buffers = [ctx.upload("gradients", &values).unwrap(), ctx.upload("control", &[0.0f32; 8]).unwrap()];
+            let buffer =
+                |role| Some(BufferBinding { buffer: &buffers[usize::from(role == Role::Output)], offset: 0, size: None });
+            let bound = Bound::new(&ctx, &[dispatch.into()], buffer).unwrap();
+            let mut encoder = ctx.encoder("range");
+            bound.record(&mut encoder.begin_compute_pass(&Default::default()));
+            ctx.submit(encoder).unwrap();
+            let [found] = pollster::block_on(ctx.download([&buffers[1]])).unwrap();
+            assert_eq!(found[6].to_bits(), largest.abs().to_bits(), "{largest:e} at {at}");
+        }
+    }
+}

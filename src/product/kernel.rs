@@ -44,11 +44,33 @@ impl ProductKernel {
         if let Some(size) = tiles.cooperative
             && [p.a, p.b].iter().all(Matrix::is_for_halves)
         {
-            let bytes = ctx.limits().max_compute_workgroup_storage_size;
-            let tile = tiles.of(p).unwrap_or(Tile::of_matrices(p.m, p.n, parts));
-            return Self::Cooperative(tile.matrices(size, bytes));
+            return Self::of_matrices(ctx, size, tiles.of(p), [p.m, p.n], parts);
         }
         Self::of(ctx, tiles.of(p), [p.m, p.n], parts)
+    }
+
+    /// Of a weight gradient whose operands may be rounded to f16.
+    pub fn of_rounded(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], parts: u64) -> Self {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(size) = tiles.cooperative {
+            return Self::of_matrices(ctx, size, tiles.tn, [m, n], parts);
+        }
+        Self::of(ctx, tiles.tn, [m, n], parts)
+    }
+
+    #[cfg(not(target_arch = "wasm32"))]
+    fn of_matrices(ctx: &Context, size: u32, tile: Option<Tile>, [m, n]: [u64; 2], parts: u64) -> Self {
+        let tile = tile.unwrap_or(Tile::of_matrices(m, n, parts));
+        Self::Cooperative(tile.matrices(size, ctx.limits().max_compute_workgroup_storage_size))
+    }
+
+    /// Workgroups that sums are cut for on a GPU. By matrices they take less time than partial sums take to be written and read.
+    pub fn wanted(self) -> u64 {
+        #[cfg(not(target_arch = "wasm32"))]
+        if matches!(self, Self::Cooperative(_)) {
+            return 256;
+        }
+        512
     }
 
     /// Whether it scales A, by what `prologue/gate_range.wgsl` has left.

@@ -14,8 +14,13 @@ pub(crate) fn splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64
     splits_of(ctx, ProductKernel::of(ctx, tiles.tn, [m, n], batches * most), [m, n], batches, most)
 }
 
+/// The same of products whose operands may be rounded to f16.
+pub(crate) fn rounded_splits(ctx: &Context, tiles: Tiles, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
+    splits_of(ctx, ProductKernel::of_rounded(ctx, tiles, [m, n], batches * most), [m, n], batches, most)
+}
+
 pub(super) fn splits_of(ctx: &Context, form: ProductKernel, [m, n]: [u64; 2], batches: u64, most: u64) -> u64 {
-    let wanted = if ctx.is_software() { 8 } else { 512 };
+    let wanted = if ctx.is_software() { 8 } else { form.wanted() };
     u64::div_ceil(wanted, form.tiles(m, n) * batches).clamp(1, most)
 }
 
@@ -54,8 +59,8 @@ pub(super) fn matmul(ctx: &Context, form: ProductKernel, p: &Product) -> Result<
     let tiles = form.tiles(p.m, p.n);
     let groups = [tiles.min(most), tiles.div_ceil(most), p.batches * p.splits.count];
     let mut slots = vec![p.a.slot, p.b.slot, bias, p.c.slot];
+    debug_assert!(!p.a.rounded || p.bias.is_none(), "sums that are scaled begin with none");
     if form.scales(p) {
-        debug_assert!(p.bias.is_none(), "sums that are scaled begin with none");
         slots.push(Slot::CONTROL);
     }
     Dispatch::new(ctx, kernel, &slots, &sizes, groups)

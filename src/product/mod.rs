@@ -16,7 +16,7 @@ pub(crate) mod tests;
 mod tile;
 mod tiled;
 
-pub(crate) use matmul::{matmuls, splits};
+pub(crate) use matmul::{matmuls, rounded_splits, splits};
 pub(crate) use operands::{Matrix, Product, Splits};
 pub(crate) use sources::sources;
 pub(crate) use sums::{ColumnSum, reduce};

@@ -15,11 +15,15 @@ fn parse(wgsl: &str) -> Result<(naga::Module, ModuleInfo), String> {
     Ok((module, info))
 }
 
-/// Without runtime checks, as the crate's own kernels go to the driver.
 pub fn spirv(wgsl: &str) -> Result<Vec<u32>, String> {
+    spirv_of(wgsl, (1, 3))
+}
+
+/// Without runtime checks, as the crate's own kernels go to the driver.
+pub fn spirv_of(wgsl: &str, lang_version: (u8, u8)) -> Result<Vec<u32>, String> {
     let (module, info) = parse(wgsl)?;
     let options = spv::Options {
-        lang_version: (1, 3),
+        lang_version,
         flags: spv::WriterFlags::empty(),
         force_loop_bounding: false,
         // Else RADV takes time by the cube of that memory: 31 s for 16 KiB.

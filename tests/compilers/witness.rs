@@ -1,6 +1,7 @@
 //! A driver of other hardware in a process of its own: it may hang, and loads libraries that shall not be here.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -180,19 +181,90 @@ fn verdict(told: &str, [most_memory, most_threads]: [u64; 2], apple: Option<Stri
     Some(verdict)
 }
 
-/// `spirv-val`'s opinion.
-pub fn validate(name: &str, spirv: &[u32]) {
-    let mut child = Command::new("spirv-val")
-        .args(["--target-env", "vulkan1.1", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("spirv-val");
-    let bytes: Vec<u8> = spirv.iter().flat_map(|word| word.to_le_bytes()).collect();
-    child.stdin.take().expect("its input").write_all(&bytes).expect("it reads");
-    let output = child.wait_with_output().expect("it ends");
-    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+/// `spirv-val`, or what `TIDEGATE_SPIRV_VAL` names in its place.
+#[derive(Debug)]
+pub struct Validator {
+    program: OsString,
+    year: u32,
+}
+
+impl Validator {
+    pub fn any() -> Option<Self> {
+        let program = std::env::var_os("TIDEGATE_SPIRV_VAL").unwrap_or("spirv-val".into());
+        let output = Command::new(&program).arg("--version").output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let year = text.split_once("SPIRV-Tools v").and_then(|(_, rest)| rest.get(..4)?.parse().ok());
+        Some(Self { program, year: year.unwrap_or(0) })
+    }
+
+    /// One that knows cooperative matrices.
+    pub fn of_matrices() -> Option<Self> {
+        Self::any().filter(|validator| validator.year >= 2024)
+    }
+
+    pub fn check(&self, name: &str, spirv: &[u32], version: (u8, u8)) {
+        let target = if version >= (1, 6) { "vulkan1.3" } else { "vulkan1.1" };
+        let mut child = Command::new(&self.program)
+            .args(["--target-env", target, "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("spirv-val");
+        let bytes: Vec<u8> = spirv.iter().flat_map(|word| word.to_le_bytes()).collect();
+        child.stdin.take().expect("its input").write_all(&bytes).expect("it reads");
+        let output = child.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// What naga 30 should have written, for all else to be looked at: types of variables and workgroup memory without a layout, which only
+/// buffers have in Vulkan (VUID-StandaloneSpirv-None-10684, which validators know since 2025), and the capability for atomics of the
+/// whole device in Vulkan's memory model, a feature that wgpu opens such devices with.
+pub fn without_known_faults(spirv: &[u32]) -> Vec<u32> {
+    const CAPABILITY: u32 = 2 << 16 | 17;
+    const VULKAN_MEMORY_MODEL: u32 = 5345;
+    const OF_DEVICE_SCOPE: u32 = 5346;
+    const ARRAY: u32 = 28;
+    const RUNTIME_ARRAY: u32 = 29;
+    const STRUCT: u32 = 30;
+    const POINTER: u32 = 32;
+    const UNIFORM: u32 = 2;
+    const PUSH_CONSTANT: u32 = 9;
+    const STORAGE_BUFFER: u32 = 12;
+    const DECORATE: u32 = 71;
+    const DECORATE_MEMBER: u32 = 72;
+    const ARRAY_STRIDE: u32 = 6;
+    const OFFSET: u32 = 35;
+    let (header, mut rest) = spirv.split_at(5);
+    let mut instructions = Vec::new();
+    while let Some(first) = rest.first() {
+        let (instruction, after) = rest.split_at((first >> 16) as usize);
+        instructions.push(instruction);
+        rest = after;
+    }
+    let op = |it: &[u32]| it[0] & 0xffff;
+    let parts_of = |ty: u32| {
+        let made = instructions.iter().find(|it| matches!(op(it), ARRAY | RUNTIME_ARRAY | STRUCT) && it[1] == ty);
+        made.map_or(&[][..], |it| if op(it) == STRUCT { &it[2..] } else { &it[2..3] })
+    };
+    // Whatever a buffer holds keeps its layout.
+    let mut laid_out: Vec<u32> = Vec::new();
+    let buffers = [UNIFORM, PUSH_CONSTANT, STORAGE_BUFFER];
+    let mut left: Vec<u32> =
+        instructions.iter().filter(|it| op(it) == POINTER && buffers.contains(&it[2])).map(|it| it[3]).collect();
+    while let Some(ty) = left.pop() {
+        if !laid_out.contains(&ty) {
+            laid_out.push(ty);
+            left.extend(parts_of(ty));
+        }
+    }
+    let capability = [CAPABILITY, OF_DEVICE_SCOPE];
+    let in_model = instructions.contains(&&[CAPABILITY, VULKAN_MEMORY_MODEL][..]);
+    let added = in_model.then_some(&capability[..]);
+    let is_layout = |it: &[u32]| op(it) == DECORATE && it[2] == ARRAY_STRIDE || op(it) == DECORATE_MEMBER && it[3] == OFFSET;
+    let stays = |it: &&[u32]| !is_layout(it) || laid_out.contains(&it[1]);
+    [header].into_iter().chain(added).chain(instructions.iter().copied().filter(stays)).flatten().copied().collect()
 }
 
 #[test]

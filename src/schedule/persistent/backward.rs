@@ -7,6 +7,7 @@
 //! cell's step. The gradients go to the other members through `exchange` [chunk, D, B, G·H], or where matrices multiply them as scaled
 //! f16, two gates to a word.
 
+mod by_matrices;
 mod several_turns;
 
 use std::fmt::Write;
@@ -103,11 +104,16 @@ var gave_up = false;",
             None => self.phases().for_each(|phase| self.weights(w, phase)),
         }
         w.push_str("let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
-        if finishers > 0 {
-            self.several_turns(w);
-            w.push_str("}\n");
-            return;
+        match (finishers > 0, self.stagers() < threads) {
+            (true, _) => self.several_turns(w),
+            (false, true) => self.by_matrices(w),
+            (false, false) => self.in_turns(w),
         }
+        w.push_str("}\n");
+    }
+
+    /// By all threads alike.
+    fn in_turns(self, w: &mut String) {
         if self.layout.one_turn() {
             self.length(w);
         }
@@ -119,7 +125,7 @@ var gave_up = false;",
             w.push_str("if step == sizes.seq_len { continue; }\n");
             self.turns(w, 1, 2);
         }
-        w.push_str("}\n}\n");
+        w.push_str("}\n");
     }
 
     fn weights(self, w: &mut String, phase: usize) {
@@ -209,7 +215,7 @@ x.d_next = carried(direction, b, unit);
         let part = self.layout.phases[phase];
         let staging = self.staging(phase);
         let of_word = self.of_word();
-        let gates = if self.product().is_some() { part.gates.next_multiple_of(2) } else { part.gates };
+        let gates = self.gates_of_row(phase);
         let valid = |row: &str, k: &str| match self.whole {
             true => "true".into(),
             false => format!("(row0 + {row} < row_end) & ({k} < {gates}u * sizes.hidden)"),
@@ -227,8 +233,14 @@ x.d_next = carried(direction, b, unit);
         };
         staging.take(w, value, |row, k| format!("(step > 0u) & {}", valid(row, k)), None);
         let _ = writeln!(w, "}} else {{\nlet from_ = {};", self.words_from("step - 1u", "row0", part.first));
-        staging.wait(w, at, valid, None, self.layout.finishers > 0);
+        staging.wait(w, at, valid, None, self.asks_ahead());
         w.push_str("}\n");
+    }
+
+    /// Gates along K, with what pads them.
+    fn gates_of_row(self, phase: usize) -> u32 {
+        let gates = self.layout.phases[phase].gates;
+        if self.product().is_some() { gates.next_multiple_of(2) } else { gates }
     }
 
     fn staging(self, phase: usize) -> Staging<'static> {
@@ -237,13 +249,13 @@ x.d_next = carried(direction, b, unit);
             (None, true) => 4,
             (None, false) => 1,
         };
-        Staging {
-            tile: self.layout.tile(phase, self.in_turn),
-            prefix: "s",
-            start: "0u",
-            per_word,
-            in_registers: self.layout.in_registers(),
-        }
+        let tile = Tile { threads: self.stagers(), ..self.layout.tile(phase, self.in_turn) };
+        Staging { tile, prefix: "s", start: "0u", per_word, in_registers: self.layout.in_registers() }
+    }
+
+    /// Threads that bring words into workgroup memory.
+    fn stagers(self) -> u32 {
+        if self.product().is_some() { self.layout.stagers() } else { self.layout.threads }
     }
 
     /// Whether the numbers of a lane lie a group apart.
@@ -305,6 +317,7 @@ mod tests {
             memory: 48 << 10,
             workgroups: 132,
             by_fours: false,
+            matrices: false,
         };
         let cell = cell::by_name(cell).expect("a cell");
         let kernels = persistent_kernels(&*cell, target, 512, 16).expect("a vendor");
@@ -343,6 +356,7 @@ mod tests {
             memory: 48 << 10,
             workgroups: 132,
             by_fours: false,
+            matrices: false,
         };
         let kernels = persistent_kernels(&*cell::by_name("lstm").unwrap(), target, 768, 16).unwrap();
         let text = kernels.into_iter().find(|kernel| kernel.backward).unwrap().wgsl;

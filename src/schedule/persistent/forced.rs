@@ -144,8 +144,7 @@ impl Forced {
         DeviceProfile { vendor: self.vendor.unwrap_or(device.vendor), ..device }
     }
 
-    /// What a tuning tries beside a layout by matrices: backward without them, if it goes backward, by fours where it may; and none. What
-    /// it finds holds for networks without cooperative matrices too, so it names no numbers of such a layout.
+    /// What a tuning tries beside a layout by matrices: backward without them, if it goes backward, by fours where it may; and none.
     pub(super) fn around_matrices(backward: bool, by_fours: bool) -> impl Iterator<Item = Self> {
         let off = Some(Matrices::Off);
         let scalar_backward = Self { back_matrices: off, vectors: by_fours, ..Self::default() };
@@ -205,13 +204,17 @@ impl Forced {
         }
         let forced = forced.with_finishers(self.profile(device, layout.backward));
         let limits = [
-            ("max_compute_invocations_per_workgroup", u64::from(threads), u64::from(device.threads)),
+            ("max_compute_invocations_per_workgroup", u64::from(threads + forced.finishers), u64::from(device.threads)),
             ("max_compute_workgroup_storage_size", forced.bytes(), device.memory.into()),
         ];
         for (limit, needed, actual) in limits {
             if needed > actual {
                 return Err(Error::Limit { limit: Limit::Device(limit, String::new()), needed, actual });
             }
+        }
+        if forced.backward && forced.finishers == 0 && forced.units * forced.rows > threads {
+            let fault = "backward a thread finishes each unit and row";
+            return Err(unknown("layout", &format!("{numbers:?}"), fault));
         }
         Ok(forced)
     }

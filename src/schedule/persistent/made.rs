@@ -25,6 +25,8 @@ pub struct PersistentTarget {
     pub workgroups: u32,
     /// Whether the exchange goes by fours, through a buffer that is coherent and volatile.
     pub by_fours: bool,
+    /// Whether all is stored as f16 and multiplied by cooperative matrices, where a layout suits them.
+    pub matrices: bool,
 }
 
 /// A kernel and what it asks of a workgroup.
@@ -51,7 +53,7 @@ impl PersistentKernel {
     }
 }
 
-/// The kernels of a layer of f32 in one direction, forward and backward; none where the device cannot hold it.
+/// The kernels of a layer in one direction, forward and backward; none where the device cannot hold it.
 pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32, batch: u32) -> Result<Vec<PersistentKernel>> {
     let cell = &ShaderCell::new(cell);
     let shuffles = target.subgroup_min >= 8;
@@ -65,17 +67,17 @@ pub fn persistent_kernels(cell: &dyn Cell, target: PersistentTarget, hidden: u32
         workgroups: target.workgroups,
         in_turn: !shuffles || target.subgroup_min == 8,
         decorations: target.by_fours,
-        matrices: false,
+        matrices: target.matrices,
     };
     let forced = Forced { vectors: target.by_fours, ..Forced::default() };
     let sizes = LayerSizes { hidden, batch, directions: 1, ..Default::default() };
-    let (step, f32) = (StepIndex::Immediate, Element::F32);
+    let (step, element) = (StepIndex::Immediate, if target.matrices { Element::F16 } else { Element::F32 });
     let mut kernels = Vec::new();
-    if let Ok(body) = forward_body(device, forced, cell, &sizes, f32) {
-        kernels.push(PersistentKernel::new(&body.layout, forward_source(&body, step, forward_bindings([f32; 2]))));
+    if let Ok(body) = forward_body(device, forced, cell, &sizes, element) {
+        kernels.push(PersistentKernel::new(&body.layout, forward_source(&body, step, forward_bindings([element; 2]))));
     }
-    if let Ok(layout) = layout(device, forced, cell, &sizes, true, f32) {
-        let bindings = backward_bindings([f32; 3], Access::Read);
+    if let Ok(layout) = layout(device, forced, cell, &sizes, true, element) {
+        let bindings = backward_bindings([element; 3], Access::Read);
         kernels.push(PersistentKernel::new(
             &layout,
             backward_source(cell, &layout, device.in_turn, layout.is_filled_by(hidden, batch), step, bindings),

@@ -23,12 +23,12 @@ const CHAINS_BACKWARD: u32 = 4;
 
 /// Matrices along M of a workgroup whose units have so many gates, padded so that all its subgroups have as many.
 fn tiles_m(tile: &Tile, gates: u32) -> u32 {
-    (gates * tile.units).div_ceil(SIZE).next_multiple_of(tile.unit_parts())
+    (gates * tile.units).div_ceil(SIZE).next_multiple_of(tile.unit_parts().max(1))
 }
 
 /// Those of a subgroup.
 fn tiles_each(tile: &Tile, gates: u32) -> u32 {
-    tiles_m(tile, gates) / tile.unit_parts()
+    tiles_m(tile, gates) / tile.unit_parts().max(1)
 }
 
 /// f32 registers of a thread that hold weights: two f16 in each.

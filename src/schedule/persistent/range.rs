@@ -26,8 +26,9 @@ pub(super) fn dispatch(ctx: &Context, cell: &ShaderCell, chunks: &ChunkSizes, s:
     let ChunkSizes { layer, chunk, steps, .. } = *chunks;
     let d_output = Binding::new("d_output", s.d_output.read_access()).stored(s.d_output.element);
     let sizes = RangeSizes { layer, chunk, steps, states: cell.states.len() as u32, gates: cell.gates.len() as u32 };
-    let of_step = u64::from(layer.directions) * u64::from(layer.batch) * u64::from(layer.hidden);
-    let grid = elementwise(ctx, u64::from(chunk.max(sizes.states).max(sizes.gates)) * of_step);
+    // A workgroup of 64 for each row.
+    let rows = u64::from(chunk.max(sizes.states)) * u64::from(layer.directions) * u64::from(layer.batch);
+    let grid = elementwise(ctx, 64 * rows);
     let slots = [s.d_output, s.d_gates, s.state, s.mask, Slot::CONTROL];
     Dispatch::new(ctx, ctx.kernel(source(step_index(ctx), d_output)), &slots, &sizes, grid)
 }

@@ -7,7 +7,7 @@ use super::tile::{Matrices, Tile};
 
 /// Words that a thread asks for before it looks at the first: its registers hold weights too, as f32 or, of matrices, as f16.
 const AT_ONCE: usize = 16;
-const AT_ONCE_BESIDE_MATRICES: usize = 32;
+const AT_ONCE_BESIDE_MATRICES: usize = 48;
 
 /// How the operand of a product comes into workgroup memory: `rows` times [`Tile::k`], as vec4f.
 #[derive(Debug, Clone, Copy)]

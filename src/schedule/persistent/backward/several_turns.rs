@@ -10,7 +10,6 @@ use std::fmt::Write;
 use super::Kernel;
 use crate::schedule::persistent::emit::end_of_turn;
 use crate::schedule::persistent::layout::Layout;
-use crate::schedule::persistent::staging::next_turn;
 
 impl Kernel<'_> {
     pub(super) fn several_turns(self, w: &mut String) {
@@ -85,18 +84,5 @@ if next_row + r < row_end {{ length = mask[next_row + r]; }}
 }}",
             slots * rows
         );
-    }
-
-    /// Of the next rows of this step, or the first of the next.
-    fn ask_ahead(self, w: &mut String) {
-        let of_word = self.of_word();
-        next_turn(w, "row0", self.layout.rows);
-        let _ = writeln!(w, "let next_from = {};", self.words_from("next_step - 1u", "next_row", 0));
-        let valid = |row: &str, k: &str| match self.whole {
-            true => "asks".into(),
-            false => format!("asks & (next_row + {row} < row_end) & ({k} < GATES * sizes.hidden)"),
-        };
-        let at = |row: &str, k: &str| format!("next_from + {row} * {} + {k}{of_word}", self.words_of_row());
-        self.staging(0).ask_ahead(w, at, valid);
     }
 }

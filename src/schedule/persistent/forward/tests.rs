@@ -53,7 +53,7 @@ fn loads_come_before_waits_and_words_before_results() {
             first = behind.split(product).next().unwrap().matches("= atomicLoad(").count();
         }
         let words = (body.tile().rows * body.tile().k() / if body.halves { 2 } else { 1 }).div_ceil(body.tile().threads);
-        assert_eq!(first as u32, words.clamp(1, if body.layout.matrices == Matrices::On { 32 } else { 16 }), "{body:?}");
+        assert_eq!(first as u32, words.clamp(1, if body.layout.matrices == Matrices::On { 48 } else { 16 }), "{body:?}");
         assert!(waited.contains("gave_up"));
         let stored = step.find("store_output(").unwrap();
         assert!(body.halves || step.find("atomicStore(").unwrap() < stored, "{body:?}");

@@ -41,12 +41,12 @@ impl Layout {
         layouts.min_by_key(|layout| layout.team_rows.div_ceil(layout.rows))
     }
 
-    /// With as many rows at a time as the workgroup has memory for, and threads to finish.
+    /// With as many rows at a time as the workgroup has memory for, and threads that finish them.
     fn of_units_backward(profile: Profile, share: u32, work: Work, units: u32, [across, along]: [u32; 2]) -> Option<Self> {
         let layout = Self::teams_of_matrices(profile, share, work, units, [across, along])?;
         let rows = std::iter::successors(Some(layout.team_rows.next_power_of_two().min(SIZE)), |rows| Some(rows / 2));
-        let layouts = rows.take_while(|&rows| rows > 0).map(|rows| Self { rows: rows.max(SIZE / along.min(SIZE)), ..layout });
-        layouts.into_iter().find(|layout| layout.fits_matrices(profile))
+        let with_rows = |rows: u32| Self { rows: rows.max(SIZE / along.min(SIZE)), ..layout };
+        rows.take_while(|&rows| rows > 0).map(with_rows).find(|layout| layout.fits_matrices(profile))
     }
 
     /// The same with so many units of a member and subgroups across them.
@@ -101,25 +101,29 @@ mod tests {
     use super::*;
     use crate::gpu::profile::DeviceProfile;
 
-    /// H, B, gates: teams, members, threads, parts of K, rows at a time.
+    /// H, B, gates: teams, members, threads, those that stage, parts of K, rows at a time.
     #[test]
     fn backward_on_an_h200() {
         let [gpu, ..] = DeviceProfile::samples();
         let profile = Profile::from(DeviceProfile { matrices: true, ..gpu });
         for (hidden, batch, gates, expected) in [
-            (512, 16, 4, [4, 32, 256, 8, 4]),
-            (512, 64, 4, [8, 16, 256, 4, 8]),
-            (768, 16, 4, [2, 48, 256, 8, 4]),
-            (1024, 16, 4, [2, 64, 256, 8, 4]),
-            (1024, 64, 4, [2, 64, 256, 8, 4]),
-            (520, 9, 4, [3, 33, 256, 8, 4]),
-            (512, 16, 3, [4, 32, 256, 8, 4]),
-            (700, 33, 1, [6, 22, 256, 4, 8]),
+            (512, 16, 4, [4, 32, 256, 192, 8, 4]),
+            (512, 64, 4, [8, 16, 256, 256, 4, 8]),
+            (768, 16, 4, [2, 48, 256, 192, 8, 4]),
+            (1024, 16, 4, [2, 64, 256, 192, 8, 4]),
+            (1024, 64, 4, [2, 64, 256, 192, 8, 4]),
+            (520, 9, 4, [3, 33, 256, 192, 8, 4]),
+            (512, 16, 3, [4, 32, 256, 192, 8, 4]),
+            (700, 33, 1, [6, 22, 256, 256, 4, 8]),
         ] {
             let work = Work { hidden, batch, directions: 1, gates, first_phase_gates: gates, backward: true, halves: true };
             let layout = Layout::new(profile, 132, work).expect("a layout");
             let Layout { teams, members, threads, along, rows, .. } = layout;
-            assert_eq!([teams, members, threads, along, rows], expected, "{hidden} {batch} {gates}: {layout:?}");
+            assert_eq!(
+                [teams, members, threads, layout.stagers(), along, rows],
+                expected,
+                "{hidden} {batch} {gates}: {layout:?}"
+            );
             assert_eq!(layout.matrices, Matrices::On);
         }
     }
