@@ -142,7 +142,7 @@ fn with_cooperative_matrices() -> Option<Context> {
 }
 
 /// By the device's own matrices: gates that fill them and do not, ragged units and rows, several turns of rows, both directions; and
-/// steps enough that training's products go by them too.
+/// steps enough that training's products go by them too. `forced` has a test that the layouts fit.
 #[test]
 fn cooperative_matrices_give_right_numbers() {
     let Some(ctx) = with_cooperative_matrices() else {
@@ -152,7 +152,7 @@ fn cooperative_matrices_give_right_numbers() {
     for (name, hidden, batch, steps, layout) in [
         ("lstm", 512, 16, 24, ""),
         ("lstm", 512, 16, 6, " units=16 along=2"),
-        ("lstm", 512, 16, 6, " units=16 along=8 rows=4 teams=4 back-teams=2 back-rows=8"),
+        ("lstm", 512, 16, 6, " units=16 along=4 threads=512 rows=4 teams=4 back-teams=2 back-rows=8"),
         ("lstm", 520, 9, 6, ""),
         ("lstm", 1024, 40, 6, ""),
         ("gru", 520, 18, 24, ""),

@@ -75,7 +75,6 @@ fn cooperative(
         // for every matrix: sum = coopLoadT(c_part);
     }
     workgroupBarrier();
-    var half = 0u;
     for (var k0 = k_start; k0 < k_end; k0 += TILE_K) {
         let k1 = k0 + TILE_K;
         // for every unit: next = fetch

@@ -14,6 +14,7 @@ use crate::product::kernel::ProductKernel;
 use crate::product::matmul::{matmul, splits_of};
 use crate::product::operands::{Matrix, Product, Splits};
 use crate::product::sums::reduce;
+use crate::product::tile::Tile;
 use crate::product::tiled::Blocking;
 
 /// What is measured.
@@ -90,26 +91,17 @@ fn blockings() -> Vec<(String, ProductKernel)> {
 }
 
 fn matrices(size: u32) -> Vec<(String, ProductKernel)> {
-    let of = |tile: [u32; 2], part, tile_k| Matrices { size, tile, part, tile_k, buffers: 1, quads: size == 16, early: false };
-    let early = |it: Matrices| Matrices { early: true, ..it };
-    let large = of([128, 128], [64, 32], 64);
-    let list = [
-        large,
-        early(large),
-        of([128, 128], [64, 32], 32),
-        early(of([128, 128], [64, 32], 32)),
-        of([128, 128], [64, 64], 32),
-        of([256, 128], [64, 32], 32),
-        of([256, 128], [64, 64], 32),
-        of([128, 64], [64, 32], 64),
-        early(of([64, 64], [32, 32], 64)),
-    ];
+    // As products take them, and with their loads in the other order.
+    let list = Tile::ALL.into_iter().flat_map(|tile| {
+        let taken = tile.matrices(size, u32::MAX);
+        [taken, Matrices { early: !taken.early, ..taken }]
+    });
     let name = |it: &Matrices| {
         let ([m, n], [rows, columns]) = (it.tile, it.part);
         let order = if it.early { "early" } else { "late" };
         format!("f16 {m}x{n} of {rows}x{columns}, k {}, {order}", it.tile_k)
     };
-    list.into_iter().map(|matrices| (name(&matrices), ProductKernel::Cooperative(matrices))).collect()
+    list.map(|matrices| (name(&matrices), ProductKernel::Cooperative(matrices))).collect()
 }
 
 /// Every variant that the device can run at every shape; `report` is given each row as it is known, or why there is none.

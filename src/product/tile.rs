@@ -91,10 +91,10 @@ impl Tile {
     pub(super) fn matrices(self, size: u32, bytes: u32) -> Matrices {
         let (part, tile_k, early) = match self {
             Self::Of32x32 => ([16, 16], 32, true),
-            Self::Of64x64 | Self::Of128x64 => ([32, 32], 64, true),
-            Self::Of128x128 => ([64, 32], 64, false),
+            Self::Of64x64 => ([32, 32], 64, true),
+            Self::Of128x64 | Self::Of128x128 => ([64, 32], 64, false),
         };
-        let of = |tile_k| Matrices { size, tile: self.size(), part, tile_k, buffers: 1, quads: size == 16, early };
+        let of = |tile_k| Matrices { size, tile: self.size(), part, tile_k, quads: size == 16, early };
         Some(of(tile_k)).filter(|matrices| matrices.bytes() <= bytes).unwrap_or(of(32))
     }
 
@@ -152,6 +152,15 @@ impl Tiles {
     pub fn or(self, other: Self) -> Self {
         let cooperative = self.cooperative.or(other.cooperative);
         Self { nt: self.nt.or(other.nt), nn: self.nn.or(other.nn), tn: self.tn.or(other.tn), cooperative }
+    }
+
+    /// What a product takes for which none is chosen, with so many workgroups for each tile.
+    pub fn by_shape(self, vendor: u32, [m, n]: [u64; 2], parts: u64) -> Tile {
+        #[cfg(not(target_arch = "wasm32"))]
+        if self.cooperative.is_some() {
+            return Tile::of_matrices(m, n, parts);
+        }
+        Tile::by_shape(vendor, m, n, parts)
     }
 
     pub fn of(self, product: &Product) -> Option<Tile> {

@@ -15,8 +15,14 @@ use crate::product::{Matrix, Product, Splits, Tile, Tiles, matmuls, reduce, spli
 use crate::timing::clock;
 use crate::timing::{Turns, WarmUp};
 
-/// FLOPs of a timed run: what a slow GPU does in a tenth of a second. Longer products are cut, shorter ones repeated.
+/// FLOPs of a timed run: what a slow GPU does in a tenth of a second, and by cooperative matrices. Longer products are cut, shorter ones
+/// repeated.
 const FLOPS: u64 = 20_000_000_000;
+const FLOPS_COOPERATIVE: u64 = 200_000_000_000;
+/// What is cut is a multiple of this, so that no tile is ragged that is not in the whole product.
+const CUT: u64 = 256;
+/// A tile is taken in place of the one that the shape says if it takes less than this part of its time.
+const CLEARLY: f64 = 0.97;
 /// Most repetitions of a run.
 const REPEATS: u64 = 50;
 /// What the runs of one tile may take together beyond the fewest.
@@ -50,9 +56,10 @@ pub(crate) async fn fastest(
     orientation: Orientation,
     [m, n, k]: [u64; 3],
 ) -> Result<Option<Tile>> {
+    let cut = |length: u64, others: u64| length.min((stored.flops() / (2 * others)).max(1).next_multiple_of(CUT));
     let [m, n, k] = match orientation {
-        Orientation::Nt | Orientation::Nn => [m.min((FLOPS / (2 * n * k)).max(1)), n, k],
-        Orientation::Tn => [m, n, k.min((FLOPS / (2 * m * n)).max(1))],
+        Orientation::Nt | Orientation::Nn => [cut(m, n * k), n, k],
+        Orientation::Tn => [m, n, cut(k, m * n)],
     };
     let trial = Trial::new(ctx, stored, orientation, [m, n, k])?;
     let (mut truth, mut right) = (None, Vec::new());
@@ -66,8 +73,21 @@ pub(crate) async fn fastest(
     let turns = Turns { warm_up: WarmUp::of(ctx), budget: BUDGET };
     let times =
         turns.time(&clock::host(), right.len(), async |of| trial.run(&right[of].1, trial.repeats()).await.map(|()| 1)).await?;
-    let timed = right.iter().zip(times).filter_map(|((tile, _), time)| Some((*tile, time.ok()?)));
-    Ok(timed.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(tile, _)| tile))
+    let timed: Vec<_> = right.iter().zip(times).filter_map(|((tile, _), time)| Some((*tile, time.ok()?))).collect();
+    Ok(best(&timed, trial.by_shape()))
+}
+
+/// The fastest, but the one that the shape says where it takes about as long.
+fn best(timed: &[(Tile, f64)], by_shape: Tile) -> Option<Tile> {
+    let &(fastest, time) = timed.iter().min_by(|a, b| a.1.total_cmp(&b.1))?;
+    let is_as_fast = timed.iter().any(|&(tile, of_shape)| tile == by_shape && time > CLEARLY * of_shape);
+    Some(if is_as_fast { by_shape } else { fastest })
+}
+
+impl Stored {
+    fn flops(self) -> u64 {
+        if self.cooperative.is_some() { FLOPS_COOPERATIVE } else { FLOPS }
+    }
 }
 
 /// A, B, parts of C, C, and where the largest number of an operand that is rounded stands.
@@ -111,10 +131,18 @@ impl<'a> Trial<'a> {
         Ok((distance(truth, &result) <= most).then_some(bound))
     }
 
+    /// The tile that it takes without a tuning.
+    fn by_shape(&self) -> Tile {
+        let [m, n, k] = self.shape;
+        let tiles = Tiles { cooperative: self.stored.cooperative, ..Tiles::default() };
+        let parts = if self.orientation == Orientation::Tn { splits(self.ctx, tiles, [m, n], 1, most_parts(k)) } else { 1 };
+        tiles.by_shape(self.ctx.adapter_info().vendor, [m, n], parts)
+    }
+
     /// How often a timed run computes it.
     fn repeats(&self) -> u64 {
         let [m, n, k] = self.shape;
-        (FLOPS / (2 * m * n * k)).clamp(1, REPEATS)
+        (self.stored.flops() / (2 * m * n * k)).clamp(1, REPEATS)
     }
 
     fn segments(&self, tile: Tile) -> Result<Vec<Segment>> {
@@ -176,6 +204,15 @@ fn distance(truth: &[f32], actual: &[f32]) -> f64 {
 mod tests {
     use super::*;
     use crate::product::tests::context;
+
+    #[test]
+    fn a_tie_goes_to_the_tile_of_the_shape() {
+        let timed = [(Tile::Of32x32, 2.0), (Tile::Of64x64, 1.0), (Tile::Of128x128, 1.02)];
+        assert_eq!(best(&timed, Tile::Of128x128), Some(Tile::Of128x128));
+        assert_eq!(best(&timed, Tile::Of32x32), Some(Tile::Of64x64));
+        assert_eq!(best(&timed, Tile::Of128x64), Some(Tile::Of64x64));
+        assert_eq!(best(&[], Tile::Of32x32), None);
+    }
 
     #[test]
     fn a_wrong_result_is_far_away() {

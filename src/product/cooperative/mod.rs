@@ -24,8 +24,6 @@ pub(crate) struct Matrices {
     pub part: [u32; 2],
     /// The k that a workgroup takes at a time.
     pub tile_k: u32,
-    /// Pairs of tiles that workgroup memory holds: 1 or 2.
-    pub buffers: u32,
     /// Whether that memory is of `vec4h`, else of `f16`, which Metal's matrices want. naga 30 takes a matrix's type from what it is
     /// loaded from: from `vec4u` it would be one of u32.
     pub quads: bool,
@@ -89,12 +87,12 @@ impl Matrices {
     /// Most bytes of workgroup memory that any orientation takes.
     pub fn bytes(&self) -> u32 {
         let most = |operand| self.eights(operand, true).max(self.eights(operand, false));
-        16 * self.buffers * (most(0) + most(1)) + 4 * self.c_part()
+        16 * (most(0) + most(1)) + 4 * self.c_part()
     }
 
     /// Whether the kernel can be made of it, and the first thing that speaks against it.
     pub fn check(&self) -> Result<(), &'static str> {
-        let Self { size, tile, part, tile_k, buffers, .. } = *self;
+        let Self { size, tile, part, tile_k, .. } = *self;
         let threads = self.threads();
         let mut fetched = tile.iter().map(|rows| rows * tile_k / UNIT);
         let mut rows = tile.iter().chain([&tile_k]).map(|row| row / UNIT);
@@ -104,7 +102,6 @@ impl Matrices {
             (tile_k % size == 0 && tile_k % 8 == 0, "a tile takes whole matrices of k"),
             (fetched.all(|count| count.is_multiple_of(threads)), "all threads fetch as much"),
             (rows.all(|row| threads.is_multiple_of(row)), "all threads fetch whole rows at once"),
-            (matches!(buffers, 1 | 2), "there are one or two buffers"),
         ];
         checks.into_iter().find(|(holds, _)| !holds).map_or(Ok(()), |(_, what)| Err(what))
     }
@@ -112,7 +109,7 @@ impl Matrices {
 
 pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource {
     debug_assert_eq!(matrices.check(), Ok(()), "{matrices:?}");
-    let Matrices { size, tile, part, tile_k, buffers, .. } = matrices;
+    let Matrices { size, tile, part, tile_k, .. } = matrices;
     let ProductLayout { along_k, quads, whole_k, .. } = layout;
     let tiles = [0, 1].map(|i| matrices.eights(i, along_k[i]));
     let constants = [
@@ -125,7 +122,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         ("PARTS_N", matrices.parts()[1]),
         ("SUBGROUPS", matrices.subgroups()),
         ("C_PART", matrices.c_part()),
-        ("BUFFER", tiles[0] + tiles[1]),
+        ("TILES", tiles[0] + tiles[1]),
         ("EIGHT", matrices.eight()),
         ("A_ALONG_K", along_k[0].into()),
         ("B_ALONG_K", along_k[1].into()),
@@ -140,17 +137,14 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         bindings.push(Binding::write("control").of_u32());
     }
     let mut source = KernelSource::new(shader!("product/cooperative"), &constants, &bindings, StepIndex::None, MatmulSizes::WGSL);
-    let (stores, fetch) = (&all(&|o| o.stores("half")), all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k)));
+    let (stores, fetch) = (&all(&Operand::stores), all(&|o| o.step(whole_k) + &o.fetches("", "k1", whole_k)));
     for (mark, lines) in [
         (
             "    // for every unit that the thread fetches of a tile: its place in memory and in the tile\n",
             rounding::scale(scaled) + &all(&|o| o.places(tile_k)),
         ),
         ("    // for every unit: next = fetch, the first\n", all(&|o| o.fetches("var ", "k_start", whole_k))),
-        (
-            "    // for every unit: tile = next, the first\n",
-            if matrices.early { String::new() } else { all(&|o| o.stores("0u")) },
-        ),
+        ("    // for every unit: tile = next, the first\n", if matrices.early { String::new() } else { stores.clone() }),
         ("    // for every matrix: var sum = coop_mat<f32, C>();\n", matrices.declare()),
         ("        // for every matrix: sum = coopLoadT(c_part);\n", matrices.begin()),
         ("        // for every unit: next = fetch\n", matrices.before(stores, &fetch)),
@@ -165,7 +159,7 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
         source = source.with_lines(mark, &lines);
     }
     let element = if matrices.quads { "vec4h" } else { "f16" };
-    let memory = format!("var<workgroup> tiles: array<{element}, {buffers}u * BUFFER * EIGHT>;\n");
+    let memory = format!("var<workgroup> tiles: array<{element}, TILES * EIGHT>;\n");
     let generated = memory + &all(&Operand::fetch) + keep(matrices.quads);
     rounding::declare(source, layout.elements).with_text(&generated).enabling("wgpu_cooperative_matrix")
 }
@@ -173,22 +167,12 @@ pub(super) fn source(matrices: Matrices, layout: ProductLayout) -> KernelSource 
 impl Matrices {
     /// What a turn of the loop does before it multiplies, and behind: `stores` put the next tiles into workgroup memory.
     fn before(&self, stores: &str, fetch: &str) -> String {
-        let barrier = "        workgroupBarrier();\n";
-        match (self.early, self.buffers) {
-            (false, _) => fetch.into(),
-            (true, 1) => format!("{stores}{fetch}{barrier}"),
-            (true, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{fetch}{barrier}"),
-        }
+        if self.early { format!("{stores}{fetch}        workgroupBarrier();\n") } else { fetch.into() }
     }
 
     fn behind(&self, stores: &str) -> String {
         let barrier = "        workgroupBarrier();\n";
-        match (self.early, self.buffers) {
-            (false, 1) => format!("{barrier}{stores}{barrier}"),
-            (false, _) => format!("        half = BUFFER * EIGHT - half;\n{stores}{barrier}"),
-            (true, 1) => barrier.into(),
-            (true, _) => String::new(),
-        }
+        if self.early { barrier.into() } else { format!("{barrier}{stores}{barrier}") }
     }
 
     /// Rows and columns of matrices that a subgroup makes.

@@ -31,22 +31,26 @@ pub(super) struct Operand {
 }
 
 impl Operand {
-    /// Before the loop: `a_to`, where a thread's first unit goes in the tile, and for each unit `a_k0` and `a_o0`, its k within the tile
-    /// and its other index, and `a_at0`, its place in memory counted in units. Where the tile is whole the first is enough.
+    /// Whether a thread keeps one place in memory for all its units: along K an H200 is faster by one for each (benches/NOTES.md).
+    fn has_one_place(&self) -> bool {
+        self.whole && !self.along_k
+    }
+
+    /// Before the loop: for each unit `a_to0`, where it goes in the tile, `a_k0` and `a_o0`, its k within the tile and its other index,
+    /// and `a_at0`, its place in memory counted in units.
     pub fn places(&self, tile_k: u32) -> String {
         let Self { name, other, along_k, size, stride, first, eight, apart, .. } = *self;
         let row = if along_k { tile_k / UNIT } else { size / UNIT };
         let mut wgsl = String::new();
         let w = &mut wgsl;
         let _ = writeln!(w, "    let {name}_row = thread / {row}u;\n    let {name}_in_row = thread % {row}u;");
-        let _ = writeln!(
-            w,
-            "    let {name}_to = {}u + {name}_row * {}u + {name}_in_row * {}u;",
-            first * eight,
-            stride * eight,
-            eight * UNIT / 8
-        );
         for i in 0..self.count {
+            let to = format!("{}u + {name}_in_row * {}u", first * eight, eight * UNIT / 8);
+            let _ = if along_k {
+                writeln!(w, "    let {name}_to{i} = {to} + (thread + {i}u * THREADS) / {row}u * {}u;", stride * eight)
+            } else {
+                writeln!(w, "    let {name}_to{i} = {to} + {name}_row * {}u + {}u;", stride * eight, i * apart * stride * eight)
+            };
             let row = format!("{name}_row + {}u", i * apart);
             if along_k {
                 let _ = writeln!(w, "    let {name}_k{i} = {name}_in_row * {UNIT}u;");
@@ -56,7 +60,7 @@ impl Operand {
                 let _ = writeln!(w, "    let {name}_k{i} = {row};");
                 let _ = writeln!(w, "    let {name}_o{i} = min({other}0 + {name}_in_row * {UNIT}u, sizes.{other} - {last}u);");
             }
-            if i == 0 || !self.whole {
+            if i == 0 || !self.has_one_place() {
                 let (o, k) = (format!("{name}_o{i}"), format!("k_first + {name}_k{i}"));
                 let at = if along_k { format!("{o} * {name}_stride + {k}") } else { format!("({k}) * {name}_stride + {o}") };
                 let _ = writeln!(w, "    var {name}_at{i} = ({name}0 + {at}) / {UNIT}u;");
@@ -71,16 +75,16 @@ impl Operand {
     pub fn step(&self, whole_k: bool) -> String {
         let name = self.name;
         let step = if whole_k { format!("select(0u, {name}_step, k1 < k_end)") } else { format!("{name}_step") };
-        let count = if self.whole { 1 } else { self.count };
+        let count = if self.has_one_place() { 1 } else { self.count };
         (0..count).map(|i| format!("        {name}_at{i} += {step};\n")).collect()
     }
 
     /// `a_next0 = fetch`, at the k of that name.
     pub fn fetches(&self, declare: &str, k: &str, whole_k: bool) -> String {
-        let Self { name, other, along_k, quads, whole, .. } = *self;
+        let Self { name, other, along_k, quads, .. } = *self;
         let line = |i| {
             let k = format!("{k} + {name}_k{i}");
-            let at = if whole { format!("{name}_at0 + {i}u * {name}_apart") } else { format!("{name}_at{i}") };
+            let at = if self.has_one_place() { format!("{name}_at0 + {i}u * {name}_apart") } else { format!("{name}_at{i}") };
             let value = match (quads, whole_k) {
                 (true, true) => format!("whole_{name}({at})"),
                 (true, false) => format!("fetch_{name}({at}, {k} < k_end)"),
@@ -92,11 +96,11 @@ impl Operand {
         (0..self.count).map(line).collect()
     }
 
-    pub fn stores(&self, half: &str) -> String {
-        let Self { name, apart, stride, eight, .. } = *self;
+    pub fn stores(&self) -> String {
+        let name = self.name;
         let line = |i| {
             let unit = self.narrowed(&format!("{name}_next{i}"));
-            format!("    keep({half} + {name}_to + {}u, {unit});\n", i * apart * stride * eight)
+            format!("    keep({name}_to{i}, {unit});\n")
         };
         (0..self.count).map(line).collect()
     }
@@ -128,8 +132,8 @@ fn fetch_$x(row: u32, i: u32, end: u32, there: bool) -> vec4h {
     pub fn matrix(&self, start: &str, offset: u32, k: u32) -> String {
         let Self { first, stride, .. } = *self;
         match self.along_k {
-            true => format!("half + (({start} + {offset}u) * {stride}u + {}u) * EIGHT", first + k / 8),
-            false => format!("half + (({start} + {offset}u) / 8u + {}u) * EIGHT", first + k * stride),
+            true => format!("(({start} + {offset}u) * {stride}u + {}u) * EIGHT", first + k / 8),
+            false => format!("(({start} + {offset}u) / 8u + {}u) * EIGHT", first + k * stride),
         }
     }
 }

@@ -282,4 +282,30 @@ mod tests {
             assert!(error.contains(part), "{error}");
         }
     }
+
+    /// The layouts that `cooperative_matrices_give_right_numbers` forces fit a device with 48 KiB of workgroup memory; what does not is an
+    /// error, not a panic.
+    #[test]
+    fn layouts_by_matrices_fit_an_h200() {
+        use crate::schedule::persistent::layout::Work;
+        let [gpu, ..] = DeviceProfile::samples();
+        let device = DeviceProfile { matrices: true, ..gpu };
+        let made = |text: &str, backward| {
+            let forced: Forced = text.parse().unwrap();
+            let work = Work { hidden: 512, batch: 16, directions: 1, gates: 4, first_phase_gates: 4, backward, halves: true };
+            let layout = Layout::new(forced.profile(device, backward), device.workgroups, work).expect("a layout");
+            forced.layout(layout, 512, 16, device)
+        };
+        for text in ["", "units=16 along=2", "units=16 along=4 threads=512 rows=4 teams=4 back-teams=2 back-rows=8"] {
+            for backward in [false, true] {
+                let layout = made(&format!("matrices=on {text}"), backward).unwrap_or_else(|e| panic!("{text}: {e}"));
+                assert_eq!(layout.matrices, Matrices::On, "{text}");
+            }
+        }
+        for text in
+            ["units=16 along=8 rows=4", "rows=32", "rows=2", "threads=32 along=4", "back-rows=16 back-threads=128 back-along=4"]
+        {
+            assert!(made(&format!("matrices=on {text}"), text.starts_with("back")).is_err(), "{text}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
-//! Backward by cooperative matrices, in one turn of rows or several: the last subgroups of a workgroup do what a turn is beside its
-//! product.
+//! Backward by cooperative matrices where a step has several turns of rows: the last subgroups of a workgroup do what a turn is beside
+//! its product.
 //!
 //! While the others wait for a turn's words, they do the cell of the turn before and ask for what the cell will need of this one, which
 //! would else be waited for before the words are. naga wants products in uniform control flow, so all multiply. Two barriers a turn:
@@ -19,7 +19,6 @@ impl Kernel<'_> {
     pub(super) fn by_matrices(self, w: &mut String) {
         let Layout { units, rows, .. } = *self.layout;
         let stagers = self.stagers();
-        let one_turn = self.layout.one_turn();
         if self.asks_ahead() {
             self.staging(0).declare_ahead(w);
         }
@@ -32,9 +31,6 @@ let unit = unit0 + output % {units}u;
 let is_mine = !stages & (output < {}u) & (unit < sizes.hidden);",
             units * rows
         );
-        if one_turn {
-            w.push_str("var length = 0u;\nif is_mine & (row_start + r < row_end) { length = mask[row_start + r]; }\n");
-        }
         let _ = writeln!(
             w,
             "for (var step = start; step < end; step++) {{
@@ -45,14 +41,7 @@ var x = Before();
 if stages {{"
         );
         self.stage(w, 0, 0);
-        w.push_str(if one_turn {
-            "} else if finishes {
-x = kept_within(step, direction, b, unit, length);
-x.d_next = carried(direction, b, unit);
-}\n"
-        } else {
-            "} else if finishes { x = before(step, direction, b, unit); }\n"
-        });
+        w.push_str("} else if finishes { x = before(step, direction, b, unit); }\n");
         w.push_str("workgroupBarrier();\n");
         if self.asks_ahead() {
             w.push_str("if stages {\n");
@@ -75,7 +64,7 @@ x.d_next = carried(direction, b, unit);
             return self.layout.finishers > 0;
         }
         let room = self.stagers() < self.layout.threads && self.layout.weights() <= WEIGHTS_BESIDE_WORDS;
-        room && !self.layout.one_turn() && self.staging(0).can_ask_ahead()
+        room && self.staging(0).can_ask_ahead()
     }
 
     /// Of the next rows of this step, or the first of the next.

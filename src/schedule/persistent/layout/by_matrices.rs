@@ -107,13 +107,13 @@ mod tests {
         let [gpu, ..] = DeviceProfile::samples();
         let profile = Profile::from(DeviceProfile { matrices: true, ..gpu });
         for (hidden, batch, gates, expected) in [
-            (512, 16, 4, [4, 32, 256, 192, 8, 4]),
+            (512, 16, 4, [4, 32, 256, 256, 8, 4]),
             (512, 64, 4, [8, 16, 256, 256, 4, 8]),
             (768, 16, 4, [2, 48, 256, 192, 8, 4]),
             (1024, 16, 4, [2, 64, 256, 192, 8, 4]),
             (1024, 64, 4, [2, 64, 256, 192, 8, 4]),
-            (520, 9, 4, [3, 33, 256, 192, 8, 4]),
-            (512, 16, 3, [4, 32, 256, 192, 8, 4]),
+            (520, 9, 4, [3, 33, 256, 256, 8, 4]),
+            (512, 16, 3, [4, 32, 256, 256, 8, 4]),
             (700, 33, 1, [6, 22, 256, 256, 4, 8]),
         ] {
             let work = Work { hidden, batch, directions: 1, gates, first_phase_gates: gates, backward: true, halves: true };
