@@ -81,20 +81,19 @@ fn layouts_for_matrices_give_right_numbers() {
     }
 }
 
-/// Gradients that outgrow f16 on their way between workgroups are made again in f32, over several chunks: here each step makes them 16
-/// times as large, 2^24 in all.
-#[test]
-fn gradients_beyond_f16_are_repaired() {
+/// The gradient of the last output of six steps, and of the initial state: each step multiplies it by `weight` and does nothing else, and
+/// it goes from step to step as f16. And what status counts of the same pass without the initial state's gradient.
+fn through_six_steps(weight: f32, dispatch_flops: u64) -> ([Vec<f32>; 2], [u32; 4]) {
     let ctx = context();
     let (shape, hidden) = (SeqShape { seq_len: 6, batch_size: 3 }, 20);
-    let options = ScheduleOptions::default().with_workgroups(2).with_dispatch_flops(10_000);
+    let options = ScheduleOptions::default().with_workgroups(2).with_dispatch_flops(dispatch_flops);
     let rnn =
         Rnn::new(&ctx, tidegate::Elman::new(tidegate::Activation::Affine { alpha: 1.0, beta: 0.0 }), RnnConfig::new(1, hidden))
             .and_then(|rnn| rnn.with_dtype(Dtype::F16))
             .and_then(|rnn| rnn.with_strategy(Strategy::Persistent).with_schedule(options).with_layout("matrices=emulated"))
             .unwrap();
     let mut params = Params::zeros(rnn.param_layout());
-    let weights: Vec<f32> = (0..hidden * hidden).map(|i| if i % (hidden + 1) == 0 { 16.0 } else { 0.0 }).collect();
+    let weights: Vec<f32> = (0..hidden * hidden).map(|i| if i % (hidden + 1) == 0 { weight } else { 0.0 }).collect();
     params.set("weight_hh_l0", &[hidden, hidden], &weights).unwrap();
     let (input, state) = (vec![0.0; shape.rows()], vec![0.0; shape.batch_size * hidden]);
     let mut d_output = vec![0.0; shape.rows() * hidden];
@@ -103,22 +102,36 @@ fn gradients_beyond_f16_are_repaired() {
     let seq = Sequence { initial_state: Some(&state), ..Sequence::new(shape, &input) };
     let d = tidegate::OutputGradients { d_output: &d_output, d_final_state: None };
     let (_, gradients) = rnn.backward_blocking(&rnn.upload(&params).unwrap(), &seq, &d).unwrap();
-    let expected: Vec<f32> = d_output[last..].iter().map(|d| d * 16f32.powi(6)).collect();
-    assert_eq!(gradients.d_initial_state, expected);
+    let d_last = d_output[last..].to_vec();
 
-    // Status tells such repairs apart from those of waits in vain.
     let plan = rnn.plan(shape, Mode::Training).unwrap();
-    let (buffers, gradients) = (plan.allocate().unwrap(), plan.allocate_gradients().unwrap());
+    let (buffers, of) = (plan.allocate().unwrap(), plan.allocate_gradients().unwrap());
     let upload = |name, values: &[f32]| ctx.upload(name, &Dtype::F16.encode(values)).unwrap();
     let (params, input, d_output) = (rnn.upload(&params).unwrap(), upload("input", &input), upload("d_output", &d_output));
     let forward = || buffers.forward(&params, &input);
     let mut encoder = ctx.device().create_command_encoder(&Default::default());
     plan.bind_forward(&forward()).unwrap().encode(&mut encoder);
-    plan.bind_backward(&gradients.backward(forward(), &d_output)).unwrap().encode(&mut encoder);
+    plan.bind_backward(&of.backward(forward(), &d_output)).unwrap().encode(&mut encoder);
     ctx.queue().submit([encoder.finish()]);
     let [status] = ctx.download_blocking([&buffers.status]).unwrap();
-    let [ran, repaired, _, outgrew] = [0, 1, 2, 3].map(|i| status[i].to_bits());
+    ([d_last, gradients.d_initial_state], [0, 1, 2, 3].map(|i| status[i].to_bits()))
+}
+
+/// Gradients that outgrow f16 on their way between workgroups are made again in f32, over several chunks: here each step makes them 16
+/// times as large, 2^24 in all. Status tells such repairs apart from those of waits in vain.
+#[test]
+fn gradients_beyond_f16_are_repaired() {
+    let ([d_output, d_state], [ran, repaired, _, outgrew]) = through_six_steps(16.0, 10_000);
+    assert_eq!(d_state, d_output.iter().map(|d| d * 16f32.powi(6)).collect::<Vec<_>>());
     assert!(repaired > 0 && repaired == outgrew && ran > repaired, "{ran} {repaired} {outgrew}");
+}
+
+/// Each chunk scales by what enters it, though that be what the step before left and nothing else: 2^-36 of the first, in all.
+#[test]
+fn gradients_of_the_chunk_before_are_in_range() {
+    let ([d_output, d_state], [_, _, _, outgrew]) = through_six_steps(1.0 / 64.0, 1);
+    assert_eq!(d_state, d_output.iter().map(|d| d / 64f32.powi(6)).collect::<Vec<_>>());
+    assert_eq!(outgrew, 0);
 }
 
 /// A device opened with cooperative matrices, where a GPU of NVIDIA has them.

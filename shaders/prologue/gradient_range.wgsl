@@ -1,6 +1,7 @@
 // needs: shared/edges shared/floats shared/mask
 // Before a persistent backward dispatch that exchanges f16: the bits of the largest magnitude, of those that are finite, among the
-// gradients that enter its steps, to `control`, where `clear` has left 0.
+// gradients that enter its steps, to `control`, where `clear` has left 0: of its outputs, of the states behind it, and of the gates of the
+// step before it, which may be all that there is.
 
 const RANGE = 5u;
 
@@ -31,6 +32,13 @@ fn gradient_range(
     for (var i = group.x; i < sizes.states * rows; i += groups.x) {
         let at = sizes.d_state_at + i / rows * sizes.block + (sizes.layer * sizes.batch + i % rows) * sizes.hidden;
         for (var unit = thread; unit < sizes.hidden; unit += 64u) { found = max(found, magnitude(state[at + unit])); }
+    }
+    let of_row = sizes.gates * sizes.hidden;
+    for (var i = group.x; start > 0u && i < rows; i += groups.x) {
+        let direction = i / sizes.batch;
+        let t = select(sizes.seq_len - start, start - 1u, runs_back(direction));
+        let at = sizes.d_rh + (direction * sizes.rows + row_of(t, i % sizes.batch)) * of_row;
+        for (var gate = thread; gate < of_row; gate += 64u) { found = max(found, magnitude(d_gates[at + gate])); }
     }
     if thread == 0u { atomicStore(&largest, 0u); }
     workgroupBarrier();

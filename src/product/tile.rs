@@ -9,8 +9,8 @@ use crate::product::operands::Product;
 use crate::product::tiled::Blocking;
 
 /// How much of a bulk product one workgroup makes at a time, in rows and columns. A larger tile reads less memory for what it
-/// computes, a smaller one leaves a small product more workgroups to share. Products by cooperative matrices have the same tiles. Without a [`Tuning`](crate::Tuning) the product's
-/// shape decides; CPU adapters have a kernel of their own.
+/// computes, a smaller one leaves a small product more workgroups to share. Products by cooperative matrices have the same tiles.
+/// Without a [`Tuning`](crate::Tuning) the product's shape decides; CPU adapters have a kernel of their own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub enum Tile {

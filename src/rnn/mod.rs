@@ -100,13 +100,14 @@ impl Rnn {
         Self { options: self.options.set(|settings| settings.tiles = tiles), ..self }
     }
 
-    /// Makes bulk products whose operands are both stored as f16 by cooperative matrices: the hardware's own, with sums in f32. Off by
-    /// default, for wgpu calls them experimental. An NVIDIA H200 is the only device that has run them: 234 TFLOP/s at 4096³.
+    /// Makes bulk products of f16 by cooperative matrices: the hardware's own, with sums in f32. Off by default, for wgpu calls them
+    /// experimental. An NVIDIA H200 is the only device that has run them: 234 TFLOP/s at 4096³.
     ///
     /// On NVIDIA's GPUs strategy persistent then makes the steps of cells of one phase by them too, from 512 units and 8 rows on; other
     /// vendors' compilers have not been seen to take such kernels. Backward the gates' gradients then go from step to step as f16, scaled
-    /// by the largest that enters the pass; where they outgrow that on their way, the pass is made again in f32, as for a failed wait. Large
-    /// products of training round them to f16 too, whatever the strategy, scaled so that none overflows.
+    /// by the largest that enters a dispatch, and those below 2^-27 of it may become 0. Where they outgrow f16 on their way, the dispatch is
+    /// made again in f32, as for a failed wait. Large products of training round them to f16 too, whatever the strategy, scaled so that
+    /// none overflows.
     ///
     /// Needs a device that the app opened with `EXPERIMENTAL_COOPERATIVE_MATRIX`, `SHADER_F16` and `SUBGROUP`, subgroups of 32, and
     /// matrices of 16x16 or 8x8 of f16 with sums in f32 among [`wgpu::Adapter::cooperative_matrix_properties`]; else an error.

@@ -52,7 +52,7 @@ const EXCHANGE_BYTES: u64 = 256 << 20;
 enum Exchange {
     /// Forward: h and mid, as f32 or two to a word as f16.
     States { halves: bool },
-    /// Backward: the gates' gradients, as f32 whatever the storage: f16 would lose the small ones.
+    /// Backward: the gates' gradients, as f32 whatever the storage: f16 would lose the small ones. Matrices take them as scaled f16.
     Gradients,
 }
 
