@@ -14,6 +14,7 @@ pub(crate) struct Matrix {
     pub col: u64,
     /// Whether a product may round it to f16 though it is stored as f32: A scaled by a power of two for the largest number that
     /// `prologue/gate_range.wgsl` has found, B as it is. Such a product has no bias.
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "browsers have no cooperative matrices"))]
     pub rounded: bool,
 }
 
