@@ -1,8 +1,6 @@
-// needs: shared/floats
+// needs: shared/largest
 // The bits of the largest magnitude, of those that are finite, among the gates' gradients of a layer, to `control`, where
 // `previous_states` has left 0: products that take them as f16 scale them by it.
-
-var<workgroup> largest: atomic<u32>;
 
 @compute @workgroup_size(64)
 fn gate_range(
@@ -16,9 +14,5 @@ fn gate_range(
         let four = load4_d_gates(i);
         found = max(found, max(max(magnitude(four.x), magnitude(four.y)), max(magnitude(four.z), magnitude(four.w))));
     }
-    if thread == 0u { atomicStore(&largest, 0u); }
-    workgroupBarrier();
-    atomicMax(&largest, found);
-    workgroupBarrier();
-    if thread == 0u { atomicMax(&control[6], atomicLoad(&largest)); }
+    leave_largest(thread, found, 6u);
 }

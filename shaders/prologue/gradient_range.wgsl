@@ -1,11 +1,9 @@
-// needs: shared/edges shared/floats shared/mask
+// needs: shared/edges shared/largest shared/mask
 // Before a persistent backward dispatch that exchanges f16: the bits of the largest magnitude, of those that are finite, among the
 // gradients that enter its steps, to `control`, where `clear` has left 0: of its outputs, of the states behind it, and of the gates of the
 // step before it, which may be all that there is.
 
 const RANGE = 5u;
-
-var<workgroup> largest: atomic<u32>;
 
 @compute @workgroup_size(64)
 fn gradient_range(
@@ -40,9 +38,5 @@ fn gradient_range(
         let at = sizes.d_rh + (direction * sizes.rows + row_of(t, i % sizes.batch)) * of_row;
         for (var gate = thread; gate < of_row; gate += 64u) { found = max(found, magnitude(d_gates[at + gate])); }
     }
-    if thread == 0u { atomicStore(&largest, 0u); }
-    workgroupBarrier();
-    atomicMax(&largest, found);
-    workgroupBarrier();
-    if thread == 0u { atomicMax(&control[RANGE], atomicLoad(&largest)); }
+    leave_largest(thread, found, RANGE);
 }

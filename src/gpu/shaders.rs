@@ -84,7 +84,7 @@ const fn begins(whole: &[u8], at: usize, with: &[u8]) -> bool {
 }
 
 /// Those that others need.
-const NEEDED: [File; 20] = [
+const NEEDED: [File; 21] = [
     shader!("shared/advance"),
     shader!("shared/call"),
     shader!("shared/call_into_workspace"),
@@ -94,6 +94,7 @@ const NEEDED: [File; 20] = [
     shader!("shared/gradient_pairs"),
     shader!("shared/holds"),
     shader!("shared/kept_states"),
+    shader!("shared/largest"),
     shader!("shared/links"),
     shader!("shared/mask"),
     shader!("shared/powers"),

@@ -3,12 +3,11 @@
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use wgpu::BufferBinding;
 
-use super::{Case, ORIENTATIONS, at, context};
+use super::{Case, ORIENTATIONS, context, run_on};
 use crate::gpu::context::{CONTROL_BYTES, Context};
 use crate::gpu::element::Element;
-use crate::gpu::program::{Bound, Dispatch, Role, Slot};
+use crate::gpu::program::{Dispatch, Role, Slot};
 use crate::product::cooperative::Matrices;
 use crate::product::kernel::ProductKernel;
 use crate::product::matmul::matmul;
@@ -144,37 +143,10 @@ fn check(ctx: &Context, matrices: Matrices, case: Case, elements: [Element; 3]) 
     // The largest number is below 1.
     let control = vec![1f32; CONTROL_BYTES as usize / 4];
     let buffers = [upload(0, &a), upload(1, &b), upload(2, &before), ctx.upload("control", &control).unwrap()];
-    let bound = Bound::new(ctx, &[emulated(ctx, matrices, &p).into()], |role| {
-        let index = [Role::Input, Role::Params, Role::Output, Role::Control].into_iter().position(|r| r == role)?;
-        Some(BufferBinding { buffer: &buffers[index], offset: 0, size: None })
-    });
-    let bound = bound.unwrap();
-    let mut encoder = ctx.encoder("product");
-    bound.record(&mut encoder.begin_compute_pass(&Default::default()));
-    ctx.submit(encoder).unwrap();
-    let [words] = pollster::block_on(ctx.download([&buffers[2]])).unwrap();
+    let words = run_on(ctx, emulated(ctx, matrices, &p), &buffers);
     let c = elements[2].dtype().decode(words, before.len());
-
-    let mut written = vec![false; before.len()];
-    let part = ProductKernel::Cooperative(matrices).k_per_split(&p);
-    for z in 0..p.batches * p.splits.count {
-        let (batch, split) = (z % p.batches, z / p.batches);
-        for (row, column) in (0..m).flat_map(|row| (0..n).map(move |column| (row, column))) {
-            let to = at(&p.c, z, row, column);
-            let terms = (split * part..k.min((split + 1) * part))
-                .map(|k| f64::from(a[at(&p.a, batch, row, k)]) * f64::from(b[at(&p.b, batch, k, column)]));
-            let mut expected: f64 = terms.sum();
-            expected += p.bias.map_or(0.0, |bias| f64::from(b[(bias + batch * p.b.batch + column) as usize]));
-            expected += if p.accumulate { f64::from(before[to]) } else { 0.0 };
-            let off = (f64::from(c[to]) - expected).abs();
-            let most = if elements[2] == Element::F32 { 1e-5 } else { 1e-3 * expected.abs().max(1.0) };
-            assert!(off <= most, "{matrices:?} {case:?}: {z}, row {row}, column {column}: {} for {expected}", c[to]);
-            written[to] = true;
-        }
-    }
-    for (i, written) in written.into_iter().enumerate() {
-        assert!(written || c[i].to_bits() == before[i].to_bits(), "{matrices:?} {case:?}: element {i} of a gap was written");
-    }
+    let most = |expected: f64| if elements[2] == Element::F32 { 1e-5 } else { 1e-3 * expected.abs().max(1.0) };
+    case.verify(ProductKernel::Cooperative(matrices), &p, [&a, &b, &before], &c, most);
 }
 
 /// Every order, on whole tiles and ragged ones, by loads of every width, of f16 and of f32 that is rounded.

@@ -15,7 +15,7 @@ use std::fmt::Write;
 use super::emit;
 use super::layout::Layout;
 use super::matrices::Product;
-use super::staging::Staging;
+use super::staging::{Staging, next_turn};
 use super::tile::{Matrices, Tile};
 
 /// How the shader sends a gate's gradient, and how it does where the exchange goes by fours.
@@ -27,6 +27,9 @@ pub(super) const SEND_BY_FOURS: &str =
 pub(super) const SEND_GATE: &str = "publish(step, direction, b, r, g * sizes.hidden + unit, d_rh[g]);";
 pub(super) const SEND_PAIR: &str =
     "if g % 2u == 0u { send_pair(step, direction, b, g, unit, d_rh[g], d_rh[min(g + 1u, GATES - 1u)]); }";
+
+/// Most registers of weights beside which words may be on their way while a turn is multiplied.
+const WEIGHTS_BESIDE_WORDS: u32 = 96;
 
 /// Workgroup memory and the entry point, to stand behind `recurrence/persistent_backward` and the cell.
 pub(super) fn text(layout: &Layout, in_turn: bool, whole: bool) -> String {
@@ -104,7 +107,7 @@ var gave_up = false;",
             None => self.phases().for_each(|phase| self.weights(w, phase)),
         }
         w.push_str("let start = step_index.value * sizes.chunk;\nlet end = min(sizes.steps, start + sizes.chunk);\n");
-        match (finishers > 0, self.stagers() < threads) {
+        match (finishers > 0, self.layout.stagers() < threads) {
             (true, _) => self.several_turns(w),
             (false, true) => self.by_matrices(w),
             (false, false) => self.in_turns(w),
@@ -243,19 +246,36 @@ x.d_next = carried(direction, b, unit);
         if self.product().is_some() { gates.next_multiple_of(2) } else { gates }
     }
 
+    /// Whether a turn's words are asked for in the turn before, while that is made. With one turn a step they cannot be there yet.
+    fn asks_ahead(self) -> bool {
+        if self.product().is_none() {
+            return self.layout.finishers > 0;
+        }
+        let room = self.layout.stagers() < self.layout.threads && self.layout.weights() <= WEIGHTS_BESIDE_WORDS;
+        room && self.staging(0).can_ask_ahead()
+    }
+
+    /// Asks for the words of the next rows of this step, or of the first rows of the next step.
+    fn ask_ahead(self, w: &mut String) {
+        let (of_word, gates) = (self.of_word(), self.gates_of_row(0));
+        next_turn(w, "row0", self.layout.rows);
+        let _ = writeln!(w, "let next_from = {};", self.words_from("next_step - 1u", "next_row", 0));
+        let valid = |row: &str, k: &str| match self.whole {
+            true => "asks".into(),
+            false => format!("asks & (next_row + {row} < row_end) & ({k} < {gates}u * sizes.hidden)"),
+        };
+        let at = |row: &str, k: &str| format!("next_from + {row} * {} + {k}{of_word}", self.words_of_row());
+        self.staging(0).ask_ahead(w, at, valid);
+    }
+
     fn staging(self, phase: usize) -> Staging<'static> {
         let per_word = match (self.product(), self.layout.vectors) {
             (Some(_), _) => 2,
             (None, true) => 4,
             (None, false) => 1,
         };
-        let tile = Tile { threads: self.stagers(), ..self.layout.tile(phase, self.in_turn) };
+        let tile = Tile { threads: self.layout.stagers(), ..self.layout.tile(phase, self.in_turn) };
         Staging { tile, prefix: "s", start: "0u", per_word, in_registers: self.layout.in_registers() }
-    }
-
-    /// Threads that bring words into workgroup memory.
-    fn stagers(self) -> u32 {
-        if self.product().is_some() { self.layout.stagers() } else { self.layout.threads }
     }
 
     /// Whether the numbers of a lane lie a group apart.

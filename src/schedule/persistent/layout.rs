@@ -454,13 +454,6 @@ impl Layout {
         (self.rows * self.longest()).div_ceil(self.threads)
     }
 
-    /// Threads that stage backward's words by matrices, while the last of a workgroup finish the turn before: all, and all finish, where
-    /// there is one turn, which an H200 made as fast so, or no half is left.
-    pub fn stagers(&self) -> u32 {
-        let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
-        if !self.one_turn() && 2 * finishers <= self.threads { self.threads - finishers } else { self.threads }
-    }
-
     /// Threads that have a value to finish, where sums meet in workgroup memory.
     fn finishing(&self) -> u64 {
         if self.along == 1 && !self.backward {

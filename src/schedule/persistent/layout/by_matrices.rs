@@ -86,6 +86,14 @@ impl Layout {
         (members <= share).then_some(layout)
     }
 
+    /// Threads that stage backward's words. By matrices the last of a workgroup finish the turn before meanwhile, but for where there is
+    /// one turn, which an H200 made as fast so, or no half is left; without them all stage.
+    pub fn stagers(&self) -> u32 {
+        let finishers = (self.units * self.rows).next_multiple_of(self.subgroup);
+        let apart = self.matrices != Matrices::Off && !self.one_turn() && 2 * finishers <= self.threads;
+        if apart { self.threads - finishers } else { self.threads }
+    }
+
     /// Whether registers, memory and threads suffice.
     fn fits_matrices(&self, profile: Profile) -> bool {
         let finishes = !self.backward || self.units * self.rows <= self.threads;
